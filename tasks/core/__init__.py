@@ -1,0 +1,1 @@
+"""The science: pure, free of orchestration, database and store."""

@@ -1,0 +1,1 @@
+"""Benchmarks: what is true of a caption, item by item."""

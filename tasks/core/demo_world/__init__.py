@@ -1,0 +1,1 @@
+"""The demo world: scenes drawn from glyphs, and captions that hallucinate as real ones do."""

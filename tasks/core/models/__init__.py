@@ -1,0 +1,1 @@
+"""Models behind small protocols: the policy, the scorer, the value model."""

@@ -1,0 +1,1 @@
+"""Searches: pure functions over callables, each with a complete trace."""
