@@ -1,0 +1,118 @@
+"""Model folders as artifacts: published by a stage, or imported from a folder or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage import manifests, objects
+from storage.artifacts import FOLDER_KINDS, ArtifactRef
+from storage.objects import ArtifactError
+
+
+class CheckpointNotFound(ArtifactError):
+    """No folder and no repository of that name can be had."""
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder on the store's disk to write a checkpoint into; what is left of it afterwards is deleted."""
+    folder = objects.temporary_path()
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ref(kind: str, digest: str, manifest: manifests.Manifest) -> ArtifactRef:
+    return ArtifactRef(kind=kind, digest=digest, size=sum(entry["size"] for entry in manifest.values()))
+
+
+def _check_kind(kind: str, folder: Path) -> None:
+    if kind not in FOLDER_KINDS:
+        raise ValueError(f"kind {kind!r}: a checkpoint is one of {', '.join(FOLDER_KINDS)}")
+    if not manifests.files_of(folder):
+        raise CheckpointNotFound(f"{folder} holds no files: nothing to keep as {kind}")
+
+
+def publish_folder(kind: str, folder: Path) -> ArtifactRef:
+    """Move a finished folder into the store; it is gone from where it was.
+
+    Args:
+        kind: policy, scorer or value.
+        folder: what `save_pretrained` wrote; hidden files are dropped.
+
+    Raises:
+        CheckpointNotFound: the folder is empty.
+        ValueError: unknown kind.
+    """
+    _check_kind(kind, folder)
+    inside = objects.temporary_path()
+    shutil.move(folder, inside)
+    for path in manifests.files_of(inside):
+        objects.flush(path)
+    manifest = manifests.describe(inside, remember=False)
+    for name in manifest:
+        objects.seal(inside / name)
+    with objects.using_store():
+        _, digest = manifests.encode(manifest)
+        objects.install_folder(inside, digest)
+        manifests.keep(manifest)  # last: only now does the artifact exist
+    return _ref(kind, digest, manifest)
+
+
+def import_checkpoint(kind: str, source: str, root: Path | None = None) -> ArtifactRef:
+    """Reference a model that lies elsewhere: it is hashed once and not copied.
+
+    Args:
+        kind: policy, scorer or value.
+        source: a folder (relative to `root`, or to the current folder), or a hub id such as `org/name` or
+            `org/name@revision`.
+        root: where relative folders start.
+
+    Raises:
+        CheckpointNotFound: neither a folder nor a repository that can be had.
+    """
+    folder = (root or Path.cwd()) / Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _hub_snapshot(source)
+    _check_kind(kind, folder)
+    with objects.using_store():
+        manifest = manifests.describe(folder, remember=True)
+        digest = manifests.keep(manifest)
+        manifests.point(digest, folder)
+    return _ref(kind, digest, manifest)
+
+
+def _hub_snapshot(source: str) -> Path:
+    """The cached snapshot of a hub repository; asked from the hub only if it is not cached."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = source.partition("@")
+    try:
+        try:
+            return Path(snapshot_download(name, revision=revision or None, local_files_only=True))
+        except LocalEntryNotFoundError:
+            return Path(snapshot_download(name, revision=revision or None))
+    except HFValidationError:
+        raise CheckpointNotFound(f"{source}: no such folder, and not the id of a hub repository") from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointNotFound(
+            f"{source}: no such folder, not in the hub's cache, and not to be had from the hub "
+            f"({type(error).__name__}); fetch it with: hf download {name}"
+        ) from error
+
+
+def folder(ref: ArtifactRef) -> Path:
+    """The checkpoint's folder, to load from; never write into it.
+
+    Raises:
+        TypeError: the reference is a table's.
+    """
+    if ref.is_table:
+        raise TypeError(f"{ref}: a table has no folder; read it with storage.lake")
+    return ref.path
