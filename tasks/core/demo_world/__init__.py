@@ -1,1 +1,1 @@
-"""The demo world: scenes drawn from glyphs, and captions that hallucinate as real ones do."""
+"""The embedded world: scenes of glyphs, captions that hallucinate, and the training of two tiny models on them."""
