@@ -119,7 +119,7 @@ def load_profile(name_or_path: str | Path, overrides: Sequence[str] = (), rounds
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise ProfileError(f"{path} holds a {type(tree).__name__}; a profile is a mapping, as deployments/profiles/demo.yaml")
+        raise ProfileError(f"{path} holds a {type(tree).__name__}; a profile is a mapping, see profiles/demo.yaml")
     tree.setdefault("name", path.stem)
     # A `kind` first: it clears what another variant had set, whatever the order on the command line.
     for dotted, value in sorted(map(_parse, overrides), key=lambda item: not item[0].endswith(".kind")):
