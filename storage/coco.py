@@ -1,0 +1,186 @@
+"""Reads data sets in COCO's layout, and writes the demo world as one.
+
+    {root}/{split}/*.png                              (or .jpg)
+    {root}/annotations/instances_{split}.json
+    {root}/annotations/captions_{split}.json          (optional when reading)
+
+Images and truths are read by different functions on purpose: `list_images` never looks at annotations, so that a
+stage which may not see the truth has no way to.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from storage.coco_categories import CATEGORIES, CATEGORY_IDS
+
+MARKER = "demo_dataset.json"  # written last: parameters and counts of a finished demo data set
+SHARES: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
+ATTRIBUTION = (
+    "Scenes drawn with emojis by OpenMoji, the open-source emoji and icon project (https://openmoji.org). "
+    "License: CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/)."
+)
+_INFO = {"description": "visloop demo world", "version": "1", "year": 2026, "contributor": "", "url": "https://openmoji.org"}
+_LICENSES = [{"id": 1, "name": "CC BY-SA 4.0", "url": "https://creativecommons.org/licenses/by-sa/4.0/"}]
+
+
+@dataclass(frozen=True, slots=True)
+class CocoImage:
+    """An image file of a split; nothing about what is in it."""
+
+    image_id: str  # COCO's number, as text
+    file_name: str
+    path: Path
+    width: int  # px
+    height: int  # px
+
+
+@dataclass(frozen=True, slots=True)
+class CocoAnnotation:
+    """What is truly in an image. For evaluation only."""
+
+    image_id: str
+    objects: list[str]  # category names, unique, sorted
+    captions: list[str]  # reference captions; empty if the data set has none
+    boxes: list[dict[str, Any]]  # category, x, y, w, h in px from the top left corner
+
+
+def list_images(root: Path, split: str) -> list[CocoImage]:
+    """All images of a split, by id. Reads the `images` list only."""
+    records = _load(_annotation_file(root, "instances", split))["images"]
+    images = [
+        CocoImage(str(item["id"]), item["file_name"], root / split / item["file_name"], item["width"], item["height"])
+        for item in records
+    ]
+    return sorted(images, key=lambda image: int(image.image_id))
+
+
+def read_annotations(root: Path, split: str, image_ids: Collection[str]) -> list[CocoAnnotation]:
+    """The truths of the images asked for, in the order asked; an image without objects has empty lists."""
+    instances = _load(_annotation_file(root, "instances", split))
+    unknown = set(image_ids) - {str(item["id"]) for item in instances["images"]}
+    if unknown:
+        raise KeyError(f"{len(unknown)} image ids are not in {root}, split {split!r}: {sorted(unknown)[:5]} ...")
+    names = {item["id"]: item["name"] for item in instances["categories"]}
+    boxes: dict[str, list[dict[str, Any]]] = {image_id: [] for image_id in image_ids}
+    for item in instances["annotations"]:
+        if str(item["image_id"]) in boxes:
+            x, y, w, h = map(float, item["bbox"])
+            box = {"category": names[item["category_id"]], "x": x, "y": y, "w": w, "h": h}
+            boxes[str(item["image_id"])].append(box)
+    captions: dict[str, list[str]] = {image_id: [] for image_id in image_ids}
+    captions_file = _annotation_file(root, "captions", split)
+    if captions_file.is_file():
+        for item in _load(captions_file)["annotations"]:
+            if str(item["image_id"]) in captions:
+                captions[str(item["image_id"])].append(item["caption"])
+    return [
+        CocoAnnotation(image_id, sorted({box["category"] for box in boxes[image_id]}), captions[image_id], boxes[image_id])
+        for image_id in image_ids
+    ]
+
+
+def split_sizes(images: int, splits: Mapping[str, int] | None = None) -> dict[str, int]:
+    """How many images each split gets: as told, or by SHARES with what rounding leaves going to the first."""
+    if splits is not None:
+        if sum(splits.values()) != images:
+            raise ValueError(f"the splits {dict(splits)} hold {sum(splits.values())} images, not {images}")
+        return dict(splits)
+    sizes = {split: int(images * share) for split, share in SHARES.items()}
+    sizes["train"] += images - sum(sizes.values())
+    return sizes
+
+
+def write_demo_dataset(root: Path, images: int, seed: int, splits: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Write `images` scenes of the demo world as a COCO data set and return the number of images a split.
+
+    The same (images, seed, splits) give the same files everywhere; no two images, whatever their splits, show the same
+    scene. A second call with the same parameters does nothing; one with others replaces the data set. A folder that
+    is no demo data set is left alone.
+    """
+    sizes = split_sizes(images, splits)
+    parameters = {"images": images, "seed": seed, "splits": sizes, "version": 1}
+    marker = root / MARKER
+    if marker.is_file() and _load(marker) == parameters:
+        return sizes
+    if root.exists() and any(root.iterdir()) and not marker.is_file():
+        raise FileExistsError(f"{root} holds something that is no demo data set; give another folder")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-", ignore_cleanup_errors=True) as folder:
+        fresh = Path(folder) / "new"
+        taken: set[tuple[tuple[str, int], ...]] = set()
+        first_id = 1
+        for split, count in sizes.items():
+            _write_split(fresh, split, count, first_id, f"{seed} {split}", taken)
+            first_id += count
+        (fresh / "LICENSE.txt").write_text(ATTRIBUTION + "\n", encoding="utf-8")
+        _dump(fresh / MARKER, parameters)
+        if root.exists():
+            root.rename(Path(folder) / "old")
+        fresh.rename(root)
+    return sizes
+
+
+def _write_split(
+    root: Path, split: str, count: int, first_id: int, seed: str, taken: set[tuple[tuple[str, int], ...]]
+) -> None:
+    """Draw `count` scenes that are not in `taken` (they are added) and write their files."""
+    # Imported here: reading a data set needs no drawing, and storage knows the demo world in this one place only.
+    from tasks.core.demo_world.captions import reference_captions
+    from tasks.core.demo_world.scenes import draw_scene, sample_scenes
+
+    (root / split).mkdir(parents=True)
+    records: list[dict[str, Any]] = []
+    instances: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    rng = random.Random(f"references {seed}")
+    for image_id, scene in enumerate(sample_scenes(f"scenes {seed}", count, taken), start=first_id):
+        image = draw_scene(scene)
+        file_name = f"{image_id:012d}.png"
+        image.save(root / split / file_name, optimize=False, compress_level=6)
+        records.append(
+            {"id": image_id, "file_name": file_name, "width": image.width, "height": image.height, "license": 1}
+        )
+        for placed in scene.objects:
+            box = (placed.left, placed.top, placed.width, placed.height)
+            instances.append(_instance(first_id * 10 + len(instances), image_id, placed.category, box))
+        for text in reference_captions(rng, scene):
+            captions.append({"id": first_id * 10 + len(captions), "image_id": image_id, "caption": text})
+    head = {"info": {**_INFO, "attribution": ATTRIBUTION}, "licenses": _LICENSES, "images": records}
+    _dump(_annotation_file(root, "instances", split), {**head, "categories": CATEGORIES, "annotations": instances})
+    _dump(_annotation_file(root, "captions", split), {**head, "annotations": captions})
+
+
+def _instance(number: int, image_id: int, category: str, box: Iterable[int]) -> dict[str, Any]:
+    """An instance record; the polygon is the box's outline."""
+    x, y, w, h = box
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": CATEGORY_IDS[category],
+        "bbox": [x, y, w, h],
+        "area": w * h,
+        "iscrowd": 0,
+        "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+    }
+
+
+def _annotation_file(root: Path, kind: str, split: str) -> Path:
+    return root / "annotations" / f"{kind}_{split}.json"
+
+
+def _load(path: Path) -> Any:
+    with path.open(encoding="utf-8") as file:
+        return json.load(file)
+
+
+def _dump(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
