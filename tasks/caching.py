@@ -1,0 +1,281 @@
+"""`@stage`: a function from references to references that is computed once for each identity of code and inputs.
+
+Called in a flow it is a Prefect task; called elsewhere it is cached and locked all the same; `stage.fn` is the bare
+function. Prefect's own result cache is not used: its keys don't follow the code a stage calls, its hits don't look at
+the files behind a result, and its file locks outlive a killed process.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Annotation
+from tasks import identity as ids
+from tasks.calls import Call, carry_out, fault_point, in_round, resume_folder, run_recording
+from tasks.planning import Pending, Plan, PlanEntry, current_plan, pending_in, planning
+from tasks.quarantine import StageInputError, TooManyQuarantined, check_nothing_lost
+
+__all__ = [
+    "WHOLE",
+    "Pending",
+    "Plan",
+    "PlanEntry",
+    "Shard",
+    "Stage",
+    "StageInputError",
+    "StageOutput",
+    "TooManyQuarantined",
+    "check_nothing_lost",
+    "fault_point",
+    "in_round",
+    "planning",
+    "resume_folder",
+    "run_recording",
+    "stage",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_NOT_IN_THE_KEY = frozenset({"runtime", "label", "shard"})  # the shard is, by itself
+
+
+class Shard(BaseModel):
+    """One of `of` contiguous parts of a sorted table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int = 0
+    of: int = 1
+
+    @model_validator(mode="after")
+    def _index_is_within(self) -> Shard:
+        if not 0 <= self.index < self.of:
+            raise ValueError(f"shard {self.index} of {self.of}: the index runs from 0 to {self.of - 1}")
+        return self
+
+    def slice(self, items: Sequence[T]) -> Sequence[T]:
+        """This shard's part; the parts of all shards, in order, are the whole. Works for Arrow tables too."""
+        start, stop = (len(items) * index // self.of for index in (self.index, self.index + 1))
+        if hasattr(items, "schema"):
+            return cast(Sequence[T], cast(Any, items).slice(start, stop - start))
+        return items[start:stop]
+
+
+WHOLE = Shard()
+
+
+def _annotations_in(value: Any) -> bool:
+    if isinstance(value, ArtifactRef):
+        return value.kind == Annotation.table
+    if isinstance(value, StageOutput):
+        return any(map(_annotations_in, value.refs.values()))
+    if isinstance(value, dict):
+        return any(map(_annotations_in, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_annotations_in, value))
+
+
+class Stage(Generic[P]):
+    """A stage: call it in a flow, map it with `over_shards`, or call `fn` for the bare function."""
+
+    def __init__(
+        self,
+        fn: Callable[P, StageOutput],
+        *,
+        sharded_by: str | None,
+        reads_annotations: bool,
+        retries: int,
+        tags: tuple[str, ...],
+    ) -> None:
+        """See `stage`."""
+        functools.update_wrapper(self, fn)
+        self.fn = fn
+        self.name = fn.__name__
+        self.sharded_by = sharded_by
+        self.reads_annotations = reads_annotations
+        self.retries = retries
+        self.tags = tags
+        self.signature = inspect.signature(fn)
+        for needed in {"shard", sharded_by} - {None} if sharded_by else set():
+            if needed not in self.signature.parameters:
+                raise TypeError(f"stage {self.name}: sharded_by={sharded_by!r} needs a parameter {needed!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as a name, not as code."""
+        return _find_stage, (self.fn.__module__, self.fn.__qualname__)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StageOutput:
+        """The stage's output: kept or computed. In `planning()` it may be `Pending`.
+
+        Raises:
+            AnnotationsForbidden: annotations passed to a stage that may not read them.
+            Exception: whatever the stage raises, unchanged.
+        """
+        arguments = self._bind(args, kwargs)
+        shard = arguments.get("shard", WHOLE)
+        plan = current_plan()
+        if plan is not None:
+            return cast(StageOutput, self._planned(plan, arguments, [shard]))
+        return self._perform(self._call(arguments, shard))
+
+    def over_shards(self, n: int, /, *args: P.args, **kwargs: P.kwargs) -> StageOutput:
+        """Run the stage on `n` shards and merge their tables, so that what follows doesn't depend on `n`.
+
+        Every shard is cached by itself. Facts must agree among shards; counters are summed. Never more shards than
+        rows. If shards fail, the others finish (and are kept) before the first error is raised.
+
+        Raises:
+            TypeError: the stage was not declared with `sharded_by`.
+            AnnotationsForbidden: annotations passed to a stage that may not read them.
+            Exception: whatever the stage raises, unchanged.
+        """
+        if self.sharded_by is None:
+            raise TypeError(f"stage {self.name} can't be sharded: declare @stage(sharded_by=...)")
+        arguments = self._bind(args, kwargs)
+        shards = self._shards(n, arguments[self.sharded_by])
+        plan = current_plan()
+        if plan is not None:
+            return cast(StageOutput, self._planned(plan, arguments, shards))
+        calls = [self._call({**arguments, "shard": shard}, shard) for shard in shards]
+        if len(calls) == 1:
+            return self._perform(calls[0])
+        if not _in_flow():
+            outputs = [self._perform(call) for call in calls]
+        else:
+            from tasks.prefect_runs import perform_all
+
+            outputs = perform_all(self, calls)
+        return gather(outputs, label=self._title(arguments, None))
+
+    def _shards(self, n: int, split: Any) -> list[Shard]:
+        if n < 1:
+            raise ValueError(f"{self.name}: {n} shards; at least one is needed")
+        ref = split.refs.get(self.sharded_by) if isinstance(split, StageOutput) else split
+        rows = ref.rows if isinstance(ref, ArtifactRef) else None
+        of = n if rows is None else max(1, min(n, rows))
+        return [Shard(index=index, of=of) for index in range(of)]
+
+    def _bind(self, args: Any, kwargs: Any) -> dict[str, Any]:
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        for name, value in arguments.items():
+            if not self.reads_annotations and _annotations_in(value):
+                raise lake.AnnotationsForbidden(
+                    f"stage {self.name} got annotations as {name}, but only stages declared "
+                    "@stage(reads_annotations=True) may; pass the one output it needs: out['samples'], not out"
+                )
+        return arguments
+
+    def _title(self, arguments: dict[str, Any], shard: Shard | None) -> str:
+        label = f" {arguments['label']}" if arguments.get("label") else ""
+        return f"{self.name}{label}" + (f" {shard.index + 1}/{shard.of}" if shard and shard.of > 1 else "")
+
+    def _call(self, arguments: dict[str, Any], shard: Shard) -> Call:
+        kept = {name: value for name, value in arguments.items() if name not in _NOT_IN_THE_KEY}
+        code = ids.code_of(self.fn.__module__, Path(inspect.getfile(self.fn)).resolve())
+        identity = ids.build_identity(self.name, code, kept, arguments.get("shard"))
+        index = shard.index if shard.of > 1 else None
+        label = str(arguments.get("label") or "")
+        return Call(self, arguments, identity, label=label, index=index, title=self._title(arguments, shard))
+
+    def _perform(self, call: Call) -> StageOutput:
+        if not _in_flow():
+            return carry_out(call).output
+        from tasks.prefect_runs import perform
+
+        return perform(self, call)
+
+    def _planned(self, plan: Plan, arguments: dict[str, Any], shards: list[Shard]) -> StageOutput | Pending:
+        label = str(arguments.get("label") or "")
+        indices = tuple(shard.index for shard in shards) if shards[0].of > 1 else None
+        origin = pending_in(list(arguments.values()))
+        if origin is not None:
+            plan.add(self.name, label, indices, "waits", f"for {origin}")
+            return Pending(self.name)
+        from storage.records import recall
+
+        outputs, missing, reasons = [], [], []
+        for shard in shards:
+            call = self._call({**arguments, "shard": shard} if indices else arguments, shard)
+            record, problem = recall(self.name, call.key)
+            if record is None:
+                missing.append(shard.index)
+                reasons.append(problem or call.why())
+            else:
+                outputs.append(record.output)
+        if len(missing) < len(shards):
+            kept = tuple(index for index in indices or () if index not in missing)
+            plan.add(self.name, label, kept or None, "cached")
+        if missing:
+            plan.add(self.name, label, tuple(missing) if indices else None, "run", "; ".join(dict.fromkeys(reasons)))
+            return Pending(self.name)
+        return outputs[0] if len(outputs) == 1 else gather(outputs, label=self._title(arguments, None))
+
+
+def _find_stage(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name)
+
+
+def _in_flow() -> bool:
+    """Whether a flow is running here and not one of its tasks; doesn't import Prefect to find out."""
+    context: Any = sys.modules.get("prefect.context")
+    if context is None:
+        return False
+    return context.FlowRunContext.get() is not None and context.TaskRunContext.get() is None
+
+
+def stage(
+    *,
+    sharded_by: str | None = None,
+    reads_annotations: bool = False,
+    retries: int = 0,
+    tags: tuple[str, ...] = (),
+) -> Callable[[Callable[P, StageOutput]], Stage[P]]:
+    """Make a function a cached stage. Its key: name, code, arguments; not `runtime`, not `label`.
+
+    Args:
+        sharded_by: the parameter whose rows `over_shards` divides; the function takes `shard: Shard = WHOLE`.
+        reads_annotations: it may read what is truly in the images. Evaluation only.
+        retries: how often Prefect tries again after an error (not after a StageInputError).
+        tags: Prefect tags, for example for a concurrency limit.
+    """
+
+    def decorate(fn: Callable[P, StageOutput]) -> Stage[P]:
+        return Stage(fn, sharded_by=sharded_by, reads_annotations=reads_annotations, retries=retries, tags=tags)
+
+    return decorate
+
+
+@stage(reads_annotations=True)  # it merges tables and shows them to nobody
+def gather(shards: list[StageOutput], *, label: str = "") -> StageOutput:
+    """Merge the outputs of shards: one table for each name, counters summed, facts as they agree.
+
+    Raises:
+        StageInputError: shards differ in their facts, their output names, or in a checkpoint.
+    """
+    first = shards[0]
+    refs, counters = {}, dict[str, float]()
+    for shard in shards:
+        if shard.facts != first.facts or shard.refs.keys() != first.refs.keys():
+            raise StageInputError(f"{label}: shards disagree in facts or outputs: {first} and {shard}")
+        for name, count in shard.counters.items():
+            counters[name] = counters.get(name, 0) + count
+    for name, ref in first.refs.items():
+        pieces = [shard.refs[name] for shard in shards]
+        if ref.is_table:
+            refs[name] = lake.merge(pieces)
+        elif len({piece.digest for piece in pieces}) == 1:
+            refs[name] = ref
+        else:
+            raise StageInputError(f"{label}: shards gave different checkpoints as {name}; only tables can be merged")
+    return StageOutput(refs=refs, facts=first.facts, counters=counters)
