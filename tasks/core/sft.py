@@ -1,0 +1,183 @@
+"""Supervised fine-tuning on captions with TRL: loss on the answer's tokens only, LoRA merged or all weights.
+
+Departs from the released `sft_training.py`, whose labels mask only padding and image tokens, so that it trains on the user's
+prompt as well. What the weights were and are is compared, since an adapter that silently does nothing is a known failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tasks.core.models.policy import Policy
+from tasks.core.models.value import LINEAR_LAYERS
+
+
+@dataclass(frozen=True)
+class Example:
+    """One caption to learn."""
+
+    image: Image.Image
+    prompt: str
+    answer: str
+
+
+class FinetuneError(RuntimeError):
+    """Fine-tuning that did not do what it should."""
+
+
+def example_row(example: Example) -> dict[str, Any]:
+    """A row in TRL's prompt/completion form with its image."""
+    return {
+        "images": [example.image],
+        "prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": example.prompt}]}],
+        "completion": [{"role": "assistant", "content": [{"type": "text", "text": example.answer}]}],
+    }
+
+
+def finetune(
+    policy: Policy,
+    examples: Sequence[Example],
+    *,
+    work: Path,
+    train: str,
+    lr: float,
+    epochs: float,
+    batch_size: int,
+    warmup_share: float,
+    lora_rank: int,
+    checkpoint_steps: int,
+    seed: int,
+    on_step: Callable[[int, int, float], None],
+) -> dict[str, float]:
+    """Train `policy.model` in place (adapters are merged into it); goes on from the last checkpoint under `work`.
+
+    Args:
+        policy: loaded model and processor.
+        examples: at least one.
+        work: folder for resume points; the caller removes it.
+        train: `full` (the vision tower stays frozen, as LLaVA trains) or `lora`.
+        lr: learning rate; linear decay after the warm-up.
+        epochs: passes over the examples.
+        batch_size: examples a step.
+        warmup_share: share of all steps.
+        lora_rank: rank of the adapters, alpha is twice that.
+        checkpoint_steps: steps between resume points.
+        seed: order of the examples and start of the adapters.
+        on_step: called with (steps done, steps in all, loss).
+
+    Returns:
+        `steps`, `loss_first`, `loss_last`, `trained_parameters`, `relative_change` of the weights that learn.
+
+    Raises:
+        FinetuneError: if no token carries loss, or no weight changed.
+    """
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from datasets import Dataset, Features, List, Value
+    from datasets import Image as ImageFeature
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    before = {name: p.detach().clone() for name, p in policy.model.named_parameters() if _is_language(name)}
+    message = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
+    features = Features({"images": List(ImageFeature()), "prompt": message, "completion": message})
+    rows = Dataset.from_list([example_row(e) for e in examples], features=features)
+    policy.model.train()
+    policy.model.requires_grad_(True)
+    for name, parameter in policy.model.named_parameters():
+        parameter.requires_grad_(_is_language(name))
+
+    class Report(TrainerCallback):  # type: ignore[misc]
+        losses: list[float] = []
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if logs and "loss" in logs:
+                self.losses.append(float(logs["loss"]))
+                on_step(state.global_step, state.max_steps, self.losses[-1])
+
+    steps = max(1, round(epochs * len(examples) / batch_size))
+    report = Report()
+    report.losses = []
+    trainer = SFTTrainer(
+        model=policy.model,
+        args=SFTConfig(
+            output_dir=str(work),
+            per_device_train_batch_size=batch_size,
+            num_train_epochs=epochs,
+            learning_rate=lr,
+            lr_scheduler_type="linear",
+            warmup_steps=round(warmup_share * steps),
+            weight_decay=0.0,
+            seed=seed % 2**31,
+            data_seed=seed % 2**31,
+            logging_steps=1,
+            disable_tqdm=True,
+            report_to=[],
+            save_steps=checkpoint_steps,
+            save_total_limit=1,
+            completion_only_loss=True,
+            max_length=None,  # cutting an example would cut image tokens
+            activation_checkpointing=policy.device.type != "cpu",
+            bf16=policy.model.dtype == torch.bfloat16,
+            use_cpu=policy.device.type == "cpu",
+            dataloader_num_workers=0,
+            log_level="error",
+        ),
+        train_dataset=rows,
+        processing_class=policy.processor,
+        peft_config=_adapters(lora_rank) if train == "lora" else None,
+        callbacks=[report],
+    )
+    trainer.remove_callback(PrinterCallback)  # progress is the caller's
+    _check_labels(trainer)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    merged = trainer.model.merge_and_unload() if train == "lora" else trainer.model
+    merged.eval().requires_grad_(False)
+    change = _relative_change(before, dict(merged.named_parameters()))
+    if not change > 0:
+        raise FinetuneError("fine-tuning left every weight as it was; check finetune.lr and finetune.train")
+    return {
+        "steps": float(trainer.state.global_step),
+        "loss_first": report.losses[0] if report.losses else float("nan"),
+        "loss_last": report.losses[-1] if report.losses else float("nan"),
+        "relative_change": change,
+    }
+
+
+def _is_language(name: str) -> bool:
+    return "vision" not in name
+
+
+def _adapters(rank: int) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=LINEAR_LAYERS)
+
+
+def _check_labels(trainer: Any) -> None:
+    """The first batch has loss on some tokens and none on image or prompt tokens."""
+    batch = next(iter(trainer.get_train_dataloader()))
+    learned = (batch["labels"] != -100).sum(dim=1)
+    if not bool((learned > 0).all()) or bool((learned == batch["attention_mask"].sum(dim=1)).any()):
+        raise FinetuneError(
+            f"tokens with loss in the first batch: {learned.tolist()} of {batch['attention_mask'].sum(dim=1).tolist()}; "
+            "want the answer's, not none and not all: check the checkpoint's chat template"
+        )
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    return str(found[-1]) if found else None
+
+
+def _relative_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> float:
+    """Norm of the difference over the norm of what was, over all tensors that may learn."""
+    moved = sum(float((after[name].float() - old.float()).square().sum()) for name, old in before.items())
+    norm = sum(float(old.float().square().sum()) for old in before.values())
+    return (moved / norm) ** 0.5

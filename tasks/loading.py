@@ -1,0 +1,96 @@
+"""From references to objects: models (kept loaded in this process) and decoded images. No stage, no science."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from storage import checkpoints, lake
+from storage.artifacts import ArtifactRef
+from storage.images import decode
+from storage.schema import Image
+from tasks.configs import PolicyConfig, RuntimeConfig
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from tasks.core.models.policy import Policy
+    from tasks.core.models.scorer import Scorer
+    from tasks.core.models.value import ValueModel
+
+
+def device_of(runtime: RuntimeConfig) -> str:
+    """The device to use; also lets torch use as many threads as the profile says."""
+    import torch
+
+    if runtime.threads and torch.get_num_threads() != runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    if runtime.device != "auto":
+        return runtime.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_policy(model: PolicyConfig, policy: ArtifactRef, runtime: RuntimeConfig) -> Policy:
+    """The policy, loaded once a process. Don't train it: `fresh_policy` is for that."""
+    return _kept_policy(policy, model.dtype, device_of(runtime), model.trust_remote_code)
+
+
+def fresh_policy(model: PolicyConfig, policy: ArtifactRef, runtime: RuntimeConfig) -> Policy:
+    """The policy, loaded anew: the caller may change it."""
+    return _kept_policy.__wrapped__(policy, model.dtype, device_of(runtime), model.trust_remote_code)
+
+
+@lru_cache(maxsize=1)
+def _kept_policy(policy: ArtifactRef, dtype: str, device: str, trust_remote_code: bool) -> Policy:
+    from tasks.core.models.policy import load_policy as load
+
+    return load(
+        checkpoints.folder(policy), digest=policy.digest, dtype=dtype, device=device, trust_remote_code=trust_remote_code
+    )
+
+
+def load_scorer(scorer: ArtifactRef, runtime: RuntimeConfig) -> Scorer:
+    """The scorer, loaded once a process."""
+    return _kept_scorer(scorer, device_of(runtime))
+
+
+@lru_cache(maxsize=1)
+def _kept_scorer(scorer: ArtifactRef, device: str) -> Scorer:
+    from tasks.core.models.scorer import load_scorer as load
+
+    return load(checkpoints.folder(scorer), digest=scorer.digest, device=device)
+
+
+def load_value(model: PolicyConfig, value: ArtifactRef, backbone: ArtifactRef, runtime: RuntimeConfig) -> ValueModel:
+    """The value model on its backbone, loaded once a process."""
+    return _kept_value(value, backbone, model.dtype, device_of(runtime), model.trust_remote_code)
+
+
+@lru_cache(maxsize=1)
+def _kept_value(
+    value: ArtifactRef, backbone: ArtifactRef, dtype: str, device: str, trust_remote_code: bool
+) -> ValueModel:
+    from tasks.core.models.value import load_value as load
+
+    return load(
+        checkpoints.folder(value),
+        checkpoints.folder(backbone),
+        digest=backbone.digest,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def load_images(images: ArtifactRef, image_ids: Sequence[str]) -> dict[str, PIL.Image.Image]:
+    """Decoded RGB images by id, each read once.
+
+    Raises:
+        KeyError: an id that the table does not hold.
+    """
+    rows = {row.image_id: row for row in lake.read_rows(Image, images, keys=set(image_ids))}
+    missing = set(image_ids) - rows.keys()
+    if missing:
+        raise KeyError(f"{images} lacks {len(missing)} of {len(set(image_ids))} images: {sorted(missing)[:5]} ...")
+    return {image_id: decode(row.image) for image_id, row in rows.items()}
