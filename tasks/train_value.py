@@ -1,0 +1,199 @@
+"""Stage 4, train_value: V(image, sentence) by temporal difference, judged on images it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from storage import checkpoints, lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Reward, Sample, Value
+from tasks.caching import StageInputError, fault_point, resume_folder, stage
+from tasks.configs import PolicyConfig, RuntimeConfig, ValueConfig
+from tasks.core.metrics import spearman
+from tasks.loading import fresh_policy, load_images
+from tasks.progress import progress
+
+if TYPE_CHECKING:
+    from tasks.core.models.value import ValueModel
+    from tasks.core.td import Transition
+    from tasks.core.value_fit import ValueFit
+
+
+class ValueCollapsed(StageInputError):
+    """The value model learned nothing that can guide a search."""
+
+
+class _Answer(NamedTuple):
+    rollout_id: str
+    image: int  # index into the images
+    sentences: list[str]
+    rewards: list[float]
+
+
+@stage(tags=("model",))
+def train_value(
+    config: ValueConfig,
+    model: PolicyConfig,
+    backbone: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    rewards: ArtifactRef,
+    *,
+    seed: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Fit V on the training images and check it on the held-out ones.
+
+    Outputs: value (checkpoint), values (held-out table). Facts: spearman with the Monte-Carlo return, spread of V,
+    mean TD error. Raises ValueCollapsed when V can't rank.
+    """
+    from tasks.core.models.value import ValueModel, ValueSpec
+    from tasks.core.td import transitions
+    from tasks.core.value_fit import ValueFit, batches
+
+    sampled = lake.read_rows(Sample, samples)
+    ids = sorted({one.image_id for one in sampled})
+    pictures = load_images(images, ids)
+    train, held_out = _answers(sampled, ids, lake.read_rows(Reward, rewards))
+    spec = ValueSpec(backbone.digest, config.train, config.layer, config.state, config.lora_rank)
+    value = ValueModel(fresh_policy(model, backbone, runtime), spec)
+    fit = ValueFit(
+        value=lambda pairs: value([pictures[ids[i]] for i, _ in pairs], [text for _, text in pairs]),
+        parameters=value.parameters(),
+        gamma=config.gamma,
+        mode=config.terminal,
+        lr=config.lr,
+        target_decay=config.target_decay,
+    )
+    data = transitions([(a.image, a.sentences, a.rewards) for a in train], state=config.state, mode=config.terminal)
+    if not data:
+        raise StageInputError("no transition to learn from: every answer has one sentence at most; see rollouts")
+    plan = batches(len(data), config.batch_size, config.epochs, seed)
+    losses = _fit(fit, data, plan, config.checkpoint_steps)
+    rows = _judge(fit, held_out, config, runtime.batch_size)
+    facts = _health(rows, config)
+    with checkpoints.scratch_folder() as folder:
+        value.save(folder / "value")
+        kept = checkpoints.publish_folder("value", folder / "value")
+    return StageOutput(
+        refs={"value": kept, "values": lake.publish(Value, rows)},
+        facts=facts,
+        counters={
+            "transitions": len(data), "steps": len(plan), "value_tokens": value.tokens,
+            "loss_last": float(np.mean(losses[-20:])) if losses else 0.0,
+        },
+    )
+
+
+def _answers(
+    samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Reward]
+) -> tuple[list[_Answer], list[_Answer]]:
+    """(train, held out): answers with their sentences in order; answers with an unscored sentence are left out."""
+    at = {image_id: index for index, image_id in enumerate(ids)}
+    by_rollout: dict[str, list[Reward]] = {}
+    for row in rewards:
+        by_rollout.setdefault(row.rollout_id, []).append(row)
+    sample_of: Mapping[str, Sample] = {one.sample_id: one for one in samples}
+    train, held_out = [], []
+    for rollout_id, rows in sorted(by_rollout.items()):
+        rows.sort(key=lambda row: row.step)
+        shaped = [row.shaped for row in rows if row.shaped is not None]
+        if len(shaped) != len(rows):
+            continue
+        one = sample_of[rows[0].sample_id]
+        answer = _Answer(rollout_id, at[one.image_id], [row.sentence for row in rows], shaped)
+        (held_out if one.split == "val" else train).append(answer)
+    return train, held_out
+
+
+def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], every: int) -> list[float]:
+    """Train with step checkpoints in the call's resume folder."""
+    from safetensors.torch import load_file, save_file
+
+    from tasks.core.value_fit import FitState, run_fit
+
+    folder = resume_folder()
+    kept = sorted(folder.glob("step-*.safetensors"))
+    start = 0
+    if kept:
+        start = int(kept[-1].stem.split("-")[1])
+        fit.restore(FitState(start, load_file(kept[-1])))
+
+    with progress("train_value", len(plan), unit="steps") as advance:
+        advance(start)
+
+        def after_step(done: int, loss: float) -> None:
+            advance(1)
+            if done % every == 0 and done < len(plan):
+                _replace(folder, done, lambda path: save_file(fit.state(done).tensors, path))
+                fault_point("train_value")
+
+        return run_fit(fit, data, plan=plan, start=start, after_step=after_step)
+
+
+def _replace(folder: Path, step: int, save: object) -> None:
+    """Write the new step's file completely before the old one goes."""
+    old = list(folder.glob("step-*.safetensors"))
+    path = folder / f"step-{step:08d}.safetensors"
+    save(path.with_suffix(".part"))  # type: ignore[operator]
+    path.with_suffix(".part").rename(path)
+    for one in old:
+        one.unlink()
+
+
+def _judge(fit: ValueFit, answers: Sequence[_Answer], config: ValueConfig, batch_size: int) -> list[Value]:
+    """Value, TD target and Monte-Carlo return of every held-out sentence."""
+    import torch
+
+    from tasks.core.td import Transition, mc_returns, td_target
+
+    states: list[Transition] = []
+    for answer in answers:
+        texts = answer.sentences
+        if config.state == "prefix":
+            texts = [" ".join(texts[: i + 1]) for i in range(len(texts))]
+        following = [*texts[1:], None]
+        states += [Transition(answer.image, t, f, r) for t, f, r in zip(texts, following, answer.rewards, strict=True)]
+    pieces = []
+    with torch.no_grad():
+        for start in range(0, len(states), 4 * batch_size):
+            batch = states[start : start + 4 * batch_size]
+            pieces.append(fit.value([(one.image, one.text) for one in batch]).float().cpu())
+    values = torch.cat(pieces) if pieces else torch.zeros(0)
+    terminal = torch.tensor([one.terminal for one in states], dtype=torch.bool)
+    target = td_target(
+        torch.tensor([one.reward for one in states]),
+        torch.cat([values[1:], torch.zeros(min(1, len(values)))]),  # the next sentence is the next row
+        terminal,
+        gamma=config.gamma,
+        mode=config.terminal,
+    )
+    rows, at = [], 0
+    for answer in answers:
+        returns = mc_returns(answer.rewards, gamma=config.gamma, mode=config.terminal)
+        for step, (reward, mc) in enumerate(zip(answer.rewards, returns, strict=True)):
+            rows.append(Value(answer.rollout_id, step, reward, float(values[at]), float(target[at]), mc))
+            at += 1
+    return rows
+
+
+def _health(rows: Sequence[Value], config: ValueConfig) -> dict[str, float]:
+    """Facts about V on held-out sentences; refuses a V that can't rank."""
+    value = np.array([row.value for row in rows])
+    returns = np.array([row.mc_return for row in rows])
+    spread = float(value.std()) if len(value) else 0.0
+    correlation = spearman(value, returns) if len(value) else float("nan")
+    if spread < config.min_spread or not correlation >= config.min_spearman:
+        raise ValueCollapsed(
+            f"the value model can't guide: on {len(rows)} held-out sentences its spread is {spread:.2g} "
+            f"(at least {config.min_spread:g}) and its rank correlation with the Monte-Carlo return {correlation:.3f} "
+            f"(at least {config.min_spearman:g}). Raise sample.images or value.epochs, change value.lr ({config.lr:g}), "
+            "or search without it: --set search.strategy=clip_prm"
+        )
+    error = float(np.mean([abs(row.td_target - row.value) for row in rows]))
+    return {"spearman": correlation, "spread": spread, "td_error": error, "held_out": len(rows)}
