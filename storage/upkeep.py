@@ -109,8 +109,9 @@ def _refs_of_runs(kept: Iterable[Run]) -> Iterator[tuple[str, set[str]]]:
 def collect_garbage(keep_runs: int | None = None, *, dry_run: bool = False) -> GarbageReport:
     """Remove what is not needed any more.
 
-    Always: unfinished temporary files, step checkpoints that nobody resumed for a week, lock files, and objects that no run and no cache record names. With
-    `keep_runs`: also older runs' records, and every cache record that the kept runs did not use.
+    Always: unfinished temporary files, step checkpoints that nobody resumed for a week, lock files, and objects that
+    no run and no cache record names. With `keep_runs`: also older runs' records, and every cache record that the kept
+    runs did not use.
 
     Args:
         keep_runs: how many of the newest runs to keep; None keeps all runs and the whole cache.

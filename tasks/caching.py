@@ -159,7 +159,7 @@ class Stage(Generic[P]):
     def _shards(self, n: int, split: Any) -> list[Shard]:
         if n < 1:
             raise ValueError(f"{self.name}: {n} shards; at least one is needed")
-        ref = split.refs.get(self.sharded_by) if isinstance(split, StageOutput) else split
+        ref = split.refs.get(str(self.sharded_by)) if isinstance(split, StageOutput) else split
         rows = ref.rows if isinstance(ref, ArtifactRef) else None
         of = n if rows is None else max(1, min(n, rows))
         return [Shard(index=index, of=of) for index in range(of)]

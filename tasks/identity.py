@@ -84,7 +84,8 @@ def holds_artifacts(value: Any) -> bool:
 
 def build_identity(stage: str, code: Mapping[str, str], arguments: Mapping[str, Any], shard: Any) -> Identity:
     """Everything the result depends on, readable, so that two of them can be compared in words."""
-    config, inputs = {}, {}
+    config: dict[str, Any] = {}
+    inputs: dict[str, Any] = {}
     for name, value in arguments.items():
         (inputs if holds_artifacts(value) else config)[name] = canonical(value)
     return {

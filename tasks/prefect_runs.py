@@ -114,7 +114,7 @@ def perform_all(stage: Stage[Any], calls: list[Call]) -> list[StageOutput]:
         Exception: the first error in the order of the calls, unchanged, after the others finished.
     """
     task = _task(stage)
-    futures = [task.submit(call, wait_for=_upstream(call)) for call in calls]
+    futures = [task.submit(call, return_state=False, wait_for=_upstream(call)) for call in calls]
     wait(list(futures))
     outputs = []
     for future in futures:

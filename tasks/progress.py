@@ -55,7 +55,7 @@ class _Ring:
         self.sent = now
         try:
             self._send(100 * done / self.total if self.total else 100.0)
-        except Exception:  # noqa: BLE001  whatever the client raises, the work goes on
+        except Exception:  # whatever the client raises, the work goes on
             log.debug("progress of %s not shown", self.name, exc_info=True)
             self.wanted = False
 
@@ -141,5 +141,5 @@ def _create(maker: str, name: str, **content: Any) -> None:
         from prefect import artifacts
 
         getattr(artifacts, maker)(key=_artifact_key(name), **content)
-    except Exception:  # noqa: BLE001  whatever the client raises, the work goes on
+    except Exception:  # whatever the client raises, the work goes on
         log.warning("artifact %s not shown", name, exc_info=True)

@@ -36,6 +36,6 @@ def check_nothing_lost(
     if rows_in and quarantined / rows_in > max_share:
         raise TooManyQuarantined(
             f"{stage}: {quarantined} of {rows_in} {unit} were refused ({quarantined / rows_in:.0%}; at most "
-            f"{max_share:.0%} may be). See why: visloop query \"SELECT reason, count(*) FROM quarantine "
+            f'{max_share:.0%} may be). See why: visloop query "SELECT reason, count(*) FROM quarantine '
             f"WHERE stage = '{stage}' GROUP BY reason\"; then repair the source or raise the profile's limit"
         )
