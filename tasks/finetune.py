@@ -1,0 +1,101 @@
+"""Stage 6, finetune: the policy learns the captions that search found for its own images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from storage import checkpoints, lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Caption, Sample
+from tasks.caching import StageInputError, fault_point, resume_folder, stage
+from tasks.configs import FinetuneConfig, PolicyConfig, RuntimeConfig
+from tasks.loading import fresh_policy, load_images
+from tasks.progress import progress
+
+if TYPE_CHECKING:
+    from tasks.core.models.policy import Policy
+    from tasks.core.sft import Example
+
+
+@stage(tags=("model",))
+def finetune(
+    config: FinetuneConfig,
+    model: PolicyConfig,
+    policy: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    captions: ArtifactRef,
+    *,
+    seed: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Fine-tune on captions. Output: policy (a whole checkpoint, adapters merged). Facts: how far the weights moved."""
+    from tasks.core.sft import Example
+    from tasks.core.sft import finetune as run_sft
+
+    prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
+    rows = [row for row in lake.read_rows(Caption, captions) if row.text]
+    if not rows:
+        raise StageInputError("every searched caption is empty: nothing to learn; see the captions and search_trace tables")
+    pictures = load_images(images, [row.image_id for row in rows])
+    examples = [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in rows]
+    loaded = fresh_policy(model, policy, runtime)
+    work = resume_folder()
+    with progress("finetune", 1, unit="steps") as advance:
+        seen = 0
+
+        def on_step(done: int, total: int, loss: float) -> None:
+            nonlocal seen
+            advance(done - seen, total=total)
+            seen = done
+            if done == total // 2:
+                fault_point("finetune")
+
+        facts = run_sft(
+            loaded,
+            examples,
+            work=work,
+            train=config.train,
+            lr=config.lr,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            warmup_share=config.warmup_share,
+            lora_rank=config.lora_rank,
+            checkpoint_steps=config.checkpoint_steps,
+            seed=seed,
+            on_step=on_step,
+        )
+    with checkpoints.scratch_folder() as folder:
+        kept = _publish(loaded, examples, folder / "policy", model, runtime)
+    return StageOutput(refs={"policy": kept}, facts=facts, counters={"examples": len(examples)})
+
+
+def _publish(
+    loaded: Policy, examples: Sequence[Example], folder: Path, model: PolicyConfig, runtime: RuntimeConfig
+) -> ArtifactRef:
+    """Save, reload, compare: what is kept says what was trained."""
+    import torch
+
+    from tasks.core.models.policy import load_policy
+    from tasks.loading import device_of
+
+    loaded.model.save_pretrained(folder)
+    loaded.processor.save_pretrained(folder)
+    again = load_policy(
+        folder, digest="reload check", dtype=model.dtype, device=device_of(runtime),
+        trust_remote_code=model.trust_remote_code,
+    )
+    shown = examples[:4]
+    with torch.inference_mode():
+        inputs = loaded.inputs([one.image for one in shown], [one.prompt for one in shown])
+        there = again.inputs([one.image for one in shown], [one.prompt for one in shown])
+        difference = (loaded.model(**inputs).logits - again.model(**there).logits).abs().max().item()
+    if difference > 1e-4:
+        raise RuntimeError(
+            f"the saved model does not reload to what was trained: logits differ by {difference:.3g}; "
+            "this checkpoint's save_pretrained loses weights or processor settings, so it can't be used in a loop"
+        )
+    return checkpoints.publish_folder("policy", folder)

@@ -1,0 +1,42 @@
+"""The promotion gate: a candidate becomes the champion only if it is surely better, and surely not blinder."""
+
+from __future__ import annotations
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Comparison, Decision
+from tasks.caching import stage
+from tasks.configs import PromoteConfig, RuntimeConfig
+
+
+@stage()
+def promote(
+    config: PromoteConfig, comparisons: ArtifactRef, *, candidate: str, champion: str, runtime: RuntimeConfig, label: str = ""
+) -> StageOutput:
+    """Decide between candidate (a) and champion (b) on their paired differences. Output: decisions. Facts: promoted, reason."""
+    rows = {row.metric: row for row in lake.read_rows(Comparison, comparisons)}
+    promoted, reason = decide(rows[config.metric], rows["recall"], config.recall_tolerance)
+    reason = f"{candidate} against {champion}: {reason}"
+    decision = Decision(candidate, champion, promoted, reason)
+    return StageOutput(
+        refs={"decisions": lake.publish(Decision, [decision])}, facts={"promoted": promoted, "reason": reason}
+    )
+
+
+def decide(hallucination: Comparison, recall: Comparison, tolerance: float) -> tuple[bool, str]:
+    """(promoted, why): hallucination's interval lies below zero, and recall's above -tolerance."""
+    better = hallucination.ci_high < 0
+    sees = recall.ci_low > -tolerance
+    first = f"{hallucination.metric} {_interval(hallucination)}"
+    second = f"recall {_interval(recall)}"
+    if better and sees:
+        return True, f"promoted: {first} is below zero, {second} stays above -{tolerance:.3f}"
+    if not better and not sees:
+        return False, f"kept: {first} does not lie below zero, and {second} may be lower by more than {tolerance:.3f}"
+    if not better:
+        return False, f"kept: {first} does not lie below zero"
+    return False, f"kept: {second} may be lower by more than {tolerance:.3f}, though {first} is below zero"
+
+
+def _interval(row: Comparison) -> str:
+    return f"{row.diff:+.3f} [{row.ci_low:+.3f}, {row.ci_high:+.3f}]"
