@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ ATTRIBUTION = (
     "Scenes drawn with emojis by OpenMoji, the open-source emoji and icon project (https://openmoji.org). "
     "License: CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/)."
 )
-_INFO = {"description": "visloop demo world", "version": "1", "year": 2026, "contributor": "", "url": "https://openmoji.org"}
+_INFO = {"description": "visloop demo world", "version": "1", "year": 2026, "url": "https://openmoji.org"}
 _LICENSES = [{"id": 1, "name": "CC BY-SA 4.0", "url": "https://creativecommons.org/licenses/by-sa/4.0/"}]
 
 
@@ -82,8 +81,8 @@ def read_annotations(root: Path, split: str, image_ids: Collection[str]) -> list
             if str(item["image_id"]) in captions:
                 captions[str(item["image_id"])].append(item["caption"])
     return [
-        CocoAnnotation(image_id, sorted({box["category"] for box in boxes[image_id]}), captions[image_id], boxes[image_id])
-        for image_id in image_ids
+        CocoAnnotation(key, sorted({box["category"] for box in boxes[key]}), captions[key], boxes[key])
+        for key in image_ids
     ]
 
 
@@ -176,7 +175,7 @@ def _annotation_file(root: Path, kind: str, split: str) -> Path:
     return root / "annotations" / f"{kind}_{split}.json"
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> Any:  # noqa: ANN401  (JSON)
     with path.open(encoding="utf-8") as file:
         return json.load(file)
 

@@ -6,8 +6,8 @@ there or not. Two things make an early mistake breed later ones:
 
 - an invented object calls up its own companion, and whoever has invented once invents more readily;
 - captions come in two manners. A flowery captioner invents far more often than a plain one, and a sentence in the one
-  manner makes the next likely to be in the same. Both manners tell the truth about what is there, so a score of a single
-  sentence can't tell them apart; what follows can.
+  manner makes the next likely to be in the same. A true sentence is true in either, so the score of a single sentence
+  can't tell them apart; what follows can.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ MOST_INVENTED = 3  # objects a caption
 # How strongly a category calls for its companion, by its place in its group.
 PULLS = ("inseparable", "typical", "loose")
 
-# P(invent | all true objects named, a companion is missing), by manner and strongest pull; columns: after 0, 1, 2 inventions.
+# P(invent | all true objects named, a companion is missing), by manner and strongest pull, after 0, 1, 2 inventions.
 AT_END = {
-    ("flowery", "inseparable"): (0.74, 0.70, 0.40),
-    ("flowery", "typical"): (0.72, 0.70, 0.40),
-    ("flowery", "loose"): (0.22, 0.55, 0.30),
+    ("flowery", "inseparable"): (0.76, 0.72, 0.40),
+    ("flowery", "typical"): (0.40, 0.70, 0.40),
+    ("flowery", "loose"): (0.15, 0.55, 0.30),
     ("plain", "inseparable"): (0.26, 0.50, 0.30),
-    ("plain", "typical"): (0.24, 0.50, 0.30),
+    ("plain", "typical"): (0.15, 0.50, 0.30),
     ("plain", "loose"): (0.05, 0.30, 0.20),
 }
 # P(invent | the last object named is inseparable from a missing one), while true objects are left.
@@ -128,7 +128,7 @@ def _invention(
 
 
 def caption(rng: random.Random, scene: Scene) -> list[Sentence]:
-    """A caption as the policy is to learn it: every true object once, in any order, and inventions between and after."""
+    """A caption as the policy is to learn it: every true object once, in any order, with inventions."""
     own = "flowery" if rng.random() < FLOWERY_SHARE else "plain"
     present, left = scene.categories, list(scene.categories)
     rng.shuffle(left)

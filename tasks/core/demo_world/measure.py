@@ -1,4 +1,4 @@
-"""How often captions of the demo world hallucinate and how well a score separates; exact, for this world's wording only.
+"""How often captions of the demo world hallucinate and how well a score separates; for this world's wording only.
 
 The benchmark proper is CHAIR over COCO's synonyms; this one guards the training of the demo's models.
 """
@@ -6,6 +6,7 @@ The benchmark proper is CHAIR over COCO's synonyms; this one guards the training
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -53,5 +54,7 @@ def auc(true_scores: Sequence[float], false_scores: Sequence[float]) -> float:
     """Share of (true, false) pairs in which the true one scores higher; a tie counts half."""
     if not true_scores or not false_scores:
         raise ValueError("an AUC needs at least one true and one false score")
-    wins = sum((t > f) + 0.5 * (t == f) for t in true_scores for f in false_scores)
+    wins, true_sorted = 0.0, sorted(true_scores)
+    for score in false_scores:
+        wins += len(true_sorted) - (bisect_left(true_sorted, score) + bisect_right(true_sorted, score)) / 2
     return wins / (len(true_scores) * len(false_scores))

@@ -10,14 +10,17 @@ import random
 from collections.abc import Iterator
 
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-import tasks.core.models.torchvision_operators  # noqa: F401  (before transformers)
 from tasks.core.demo_world.captions import ONE, PROMPTS, TWO, caption, caption_text, sentence
 from tasks.core.demo_world.glyphs import GLYPHS
 from tasks.core.demo_world.scenes import SIDE, sample_scenes
 from tasks.core.demo_world.train_vision import PIXEL_MEAN, PIXEL_STD
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
+
+ensure_torchvision_operators()  # before transformers
+
+from transformers import (  # noqa: E402
     CLIPImageProcessor,
     CLIPVisionModel,
     LlamaConfig,
@@ -54,8 +57,8 @@ def _corpus() -> Iterator[str]:
             for manner in ONE:
                 yield " ".join(sentence([name], manner, template).text for template in range(len(ONE[manner])))
                 yield " ".join(sentence([name, name], manner, template).text for template in range(len(TWO[manner])))
-            yield f"Is there a {name} in the image? Yes. No. Answer yes or no: are there any {name}s? Please describe it."
-            yield f"The photo shows one {name}, two {name}s and three other things; what is not visible on the left or right?"
+            yield f"Is there a {name} in the image? Yes. No. Answer yes or no: are there any {name}s?"
+            yield f"The photo shows one {name}, two {name}s and three other things; what is on the left or right?"
     rng = random.Random("tokenizer")
     for scene in sample_scenes("tokenizer", 500):
         yield caption_text(caption(rng, scene))

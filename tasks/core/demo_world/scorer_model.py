@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tasks.core.models.torchvision_operators  # noqa: F401  (before open_clip)
-from open_clip.model import CLIP
 from tasks.core.demo_world.train_vision import PIXEL_MEAN, PIXEL_STD
-from transformers import CLIPVisionModel, PreTrainedTokenizerFast
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
+
+ensure_torchvision_operators()  # before transformers and open_clip
+
+from open_clip.model import CLIP  # noqa: E402
+from transformers import CLIPVisionModel, PreTrainedTokenizerFast  # noqa: E402
 
 TEXT_CONTEXT = 32  # tokens, the end token included
 EMBED_DIM = 128

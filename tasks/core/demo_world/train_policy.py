@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-import tasks.core.models.torchvision_operators  # noqa: F401  (before transformers)
 from tasks.core.demo_world.captions import PROMPTS, caption, caption_text
 from tasks.core.demo_world.policy_model import ASSISTANT, BOS, IMAGE, USER, build_policy
 from tasks.core.demo_world.scenes import Scene, sample_scene
 from tasks.core.demo_world.train_vision import pixel_values
-from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 IGNORED = -100  # label of a token no loss is taken on
 

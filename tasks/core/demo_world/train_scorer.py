@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from open_clip.model import CLIP
 from tasks.core.demo_world.captions import Sentence, companion, draw_sentence, noun_phrase
 from tasks.core.demo_world.scenes import GROUPS, Scene, sample_scene
 from tasks.core.demo_world.scorer_model import TEXT_CONTEXT, build_scorer, model_cfg
 from tasks.core.demo_world.train_vision import CATEGORIES, pixel_values, presence
-from transformers import CLIPVisionModel, PreTrainedTokenizerFast
+
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
+    from transformers import CLIPVisionModel, PreTrainedTokenizerFast
 
 MANNERS = ("flowery", "plain")
 OTHER_WORDS = ("A photo of {}.", "{} in the picture.", "An image with {}.", "The image shows {}.", "This is {}.")
@@ -37,7 +40,7 @@ def _say(rng: random.Random, names: Sequence[str]) -> Sentence:
 
 
 def sentences_about(rng: random.Random, scene: Scene) -> list[Sentence]:
-    """Five sentences for a scene: two true, a typical invention, another absent object, and a pair, true or half true."""
+    """Five for a scene: two true, a typical invention, another absent object, and a pair, true or half true."""
     present = scene.categories
     likely = [name for name in map(companion, present) if name not in present]
     absent = [name for name in GROUPS[scene.group] if name not in present] or [

@@ -13,10 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import tasks.core.models.torchvision_operators  # noqa: F401  (before transformers)
 from tasks.core.demo_world.glyphs import GLYPHS
 from tasks.core.demo_world.scenes import CELL, GRID, SIDE, Scene, draw_scene, sample_scene
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
+
+ensure_torchvision_operators()  # before transformers
+
+from transformers import CLIPVisionConfig, CLIPVisionModel  # noqa: E402
 
 PATCH = 32  # px: as large as a cell of the grid, so that nine image tokens say it all and decoding is fast
 CATEGORIES: tuple[str, ...] = tuple(GLYPHS)
@@ -67,7 +70,9 @@ def patch_labels(scenes: Sequence[Scene], patch: int) -> Tensor:
     return labels[:, cells.flatten()]
 
 
-def train_vision(*, steps: int, batch: int, seed: int, patch: int = PATCH, lr: float = 1.5e-3) -> Iterator[tuple[int, float, CLIPVisionModel]]:
+def train_vision(
+    *, steps: int, batch: int, seed: int, patch: int = PATCH, lr: float = 1.5e-3
+) -> Iterator[tuple[int, float, CLIPVisionModel]]:
     """Train a tower from scratch, yielding (step, share of object patches named right, the tower) as it goes."""
     torch.manual_seed(seed)
     rng = random.Random(f"vision {seed}")

@@ -1,0 +1,88 @@
+"""Measures a trained pair of demo models on new scenes: does the policy hallucinate enough, and can the scorer tell?
+
+A guided search is as good as its scorer within one image on the policy's own sentences, so that is what is measured,
+not the scorer on sentences of its own training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from tasks.core.demo_world.captions import PROMPTS
+from tasks.core.demo_world.measure import auc, named_categories, split_sentences
+from tasks.core.demo_world.scenes import Scene, draw_scene
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+
+ScoreSentences = Callable[[list["Image.Image"], list[str], list[int]], list[float]]
+MOST_TOKENS = 100  # new tokens a caption
+KEPT = 0.98  # share of true sentences the reported threshold keeps
+
+
+class Separation(NamedTuple):
+    """How well a score tells a policy's true sentences from its invented ones."""
+
+    within_image_auc: float  # mean over images that have both kinds
+    pooled_auc: float  # one threshold for all images
+    invented_kept: float  # share of invented sentences above the threshold that keeps KEPT of the true ones
+    images: int  # with both kinds
+    true_sentences: int
+    invented_sentences: int
+
+
+@torch.inference_mode()
+def captions_of(
+    model: LlavaForConditionalGeneration,
+    processor: LlavaProcessor,
+    scenes: Sequence[Scene],
+    *,
+    temperature: float,
+    seed: int,
+    batch: int = 100,
+) -> list[str]:
+    """One caption a scene, prompts in turn; greedy at temperature 0."""
+    torch.manual_seed(seed)
+    texts: list[str] = []
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    for start in range(0, len(scenes), batch):
+        part = scenes[start : start + batch]
+        asked = [_asked(processor, PROMPTS[(start + row) % len(PROMPTS)]) for row in range(len(part))]
+        images = [draw_scene(scene) for scene in part]
+        inputs = processor(text=asked, images=images, padding=True, return_tensors="pt")
+        answers = model.generate(**inputs, max_new_tokens=MOST_TOKENS, **sampling)[:, inputs["input_ids"].shape[1] :]
+        texts.extend(processor.tokenizer.batch_decode(answers, skip_special_tokens=True))
+    return texts
+
+
+def _asked(processor: LlavaProcessor, prompt: str) -> str:
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+
+
+def separation(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]], score: ScoreSentences) -> Separation:
+    """Score every different sentence of a scene's rollouts (captions[draw][scene]) that names something."""
+    images, sentences, owners = [draw_scene(scene) for scene in scenes], [], []
+    for row in range(len(scenes)):
+        said = dict.fromkeys(text for draw in rollouts for text in split_sentences(draw[row]))
+        told = [text for text in said if named_categories(text)]
+        sentences.extend(told)
+        owners.extend([row] * len(told))
+    scores = score(images, sentences, owners)
+    true: list[list[float]] = [[] for _ in scenes]
+    invented: list[list[float]] = [[] for _ in scenes]
+    for text, row, value in zip(sentences, owners, scores, strict=True):
+        is_true = set(named_categories(text)) <= set(scenes[row].categories)
+        (true if is_true else invented)[row].append(value)
+    both = [auc(t, f) for t, f in zip(true, invented, strict=True) if t and f]
+    all_true = sorted(value for row in true for value in row)
+    all_invented = [value for row in invented for value in row]
+    threshold = all_true[int((1 - KEPT) * len(all_true))]
+    kept = sum(value >= threshold for value in all_invented) / len(all_invented)
+    return Separation(
+        sum(both) / len(both), auc(all_true, all_invented), kept, len(both), len(all_true), len(all_invented)
+    )

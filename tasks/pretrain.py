@@ -1,0 +1,130 @@
+"""Trains the demo's two models from nothing and puts them where any checkpoint may lie.
+
+What passes between the tasks is folders. A folder is complete or not there: it is written beside its place and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from safetensors.torch import save_file
+
+from tasks.core.demo_world.audit import captions_of, separation
+from tasks.core.demo_world.measure import hallucination
+from tasks.core.demo_world.policy_model import build_processor, build_tokenizer
+from tasks.core.demo_world.scenes import sample_scenes
+from tasks.core.demo_world.scorer_model import model_cfg, preprocess_cfg
+from tasks.core.demo_world.train_policy import train_policy
+from tasks.core.demo_world.train_scorer import train_scorer
+from tasks.core.demo_world.train_vision import train_vision
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
+
+ensure_torchvision_operators()  # before transformers and open_clip
+
+import open_clip  # noqa: E402
+from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel  # noqa: E402
+
+LOG_EVERY = 100  # steps
+TEMPERATURES = (0.0, 0.3, 0.6, 0.9)  # of the rollouts the models are measured on
+
+
+@task(cache_policy=NO_CACHE)
+def pretrain_tower(folder: Path, *, steps: int, seed: int, batch: int = 64) -> Path:
+    """The vision tower both models start from."""
+    for step, right, tower in train_vision(steps=steps, batch=batch, seed=seed):  # noqa: B007  (the last is kept)
+        _log("tower", step, steps, f"{right:.1%} of object patches named right")
+    with _published(folder) as fresh:
+        tower.save_pretrained(fresh)
+    return folder
+
+
+@task(cache_policy=NO_CACHE)
+def pretrain_policy(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
+    """The captioning policy with its processor."""
+    tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer()
+    for step, loss, model in train_policy(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
+        _log("policy", step, steps, f"loss {loss:.3f}")
+    with _published(folder) as fresh:
+        model.save_pretrained(fresh)
+        build_processor(tokenizer, tower.config.patch_size).save_pretrained(fresh)
+    return folder
+
+
+@task(cache_policy=NO_CACHE)
+def pretrain_scorer(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
+    """The image-sentence scorer, as open_clip reads it from a `local-dir:`."""
+    tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
+    for step, loss, model in train_scorer(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
+        _log("scorer", step, steps, f"loss {loss:.3f}")
+    config = {"model_cfg": model_cfg(tower, tokenizer), "preprocess_cfg": preprocess_cfg()}
+    with _published(folder) as fresh:
+        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        save_file(weights, fresh / "open_clip_model.safetensors")
+        (fresh / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tokenizer.save_pretrained(fresh)
+    return folder
+
+
+@task(cache_policy=NO_CACHE)
+def measure_models(policy_folder: Path, scorer_folder: Path, file: Path, *, scenes: int, seed: int) -> dict[str, Any]:
+    """Measure the saved models on new scenes, loading them as a user would, and write the figures to `file`."""
+    model = AutoModelForImageTextToText.from_pretrained(policy_folder).eval()
+    processor = AutoProcessor.from_pretrained(policy_folder)
+    world = list(sample_scenes(f"measure {seed}", scenes))
+    present = [scene.categories for scene in world]
+    figures: dict[str, Any] = {}
+    rollouts = []
+    for temperature in TEMPERATURES:
+        rollouts.append(captions_of(model, processor, world, temperature=temperature, seed=seed))
+        figures[f"policy t={temperature:g}"] = hallucination(rollouts[-1], present)._asdict()
+    figures["scorer on the policy's sentences"] = separation(world, rollouts, _Scorer(scorer_folder))._asdict()
+    file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return figures
+
+
+class _Scorer:
+    """Cosine of image and sentence by an open_clip folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model, _, self.preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        self.tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self.model.eval()
+
+    @torch.inference_mode()
+    def __call__(self, images: list[Image.Image], sentences: list[str], owners: list[int]) -> list[float]:
+        """The cosine of each sentence with image `owners[i]`."""
+        pixels = torch.stack([self.preprocess(image) for image in images])
+        pictures = self.model.encode_image(pixels, normalize=True)
+        different = list(dict.fromkeys(sentences))
+        texts = self.model.encode_text(self.tokenize(different), normalize=True)
+        rows = [different.index(text) for text in sentences]
+        return (pictures[owners] * texts[rows]).sum(dim=-1).tolist()
+
+
+def _log(what: str, step: int, steps: int, news: str) -> None:
+    if step % LOG_EVERY == 0 or step == steps:
+        get_run_logger().info("%s: step %d of %d, %s", what, step, steps, news)
+
+
+@contextmanager
+def _published(folder: Path) -> Iterator[Path]:
+    """A fresh folder beside `folder` that takes its place when the block ends well."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        fresh = Path(scratch) / "new"
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            shutil.move(folder, Path(scratch) / f"old-{time.time_ns()}")
+        fresh.rename(folder)
