@@ -133,7 +133,7 @@ def carry_out(call: Call, *, refresh: bool = False) -> Outcome:
     if outcome is None:
         waiting = _say_waiting(call)
         with cache.computing(call.key, waiting):
-            outcome = (None if refresh else _hit(call)) or _compute(call, began)
+            outcome = (None if refresh else _hit(call, quiet=True)) or _compute(call, began)
     seconds = time.perf_counter() - began
     _write_down(call, outcome, started_at, seconds)
     log.info(
@@ -146,11 +146,11 @@ def _say_waiting(call: Call) -> Callable[[], None]:
     return lambda: log.info("%s: another process computes it, waiting", call.title)
 
 
-def _hit(call: Call) -> Outcome | None:
+def _hit(call: Call, *, quiet: bool = False) -> Outcome | None:
     record, problem = cache.recall(call.identity["stage"], call.key)
     if record is not None:
         return Outcome(record.output, cached=True)
-    if problem is not None:
+    if problem is not None and not quiet:
         log.warning("%s: kept, but %s; computing it again", call.title, problem)
     return None
 
