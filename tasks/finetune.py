@@ -35,23 +35,26 @@ def finetune(
     """Fine-tune on captions. Output: policy (a whole checkpoint, adapters merged). Facts: how far the weights moved."""
     from tasks.core.sft import Example
     from tasks.core.sft import finetune as run_sft
+    from tasks.core.sft import steps_of
 
     prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
-    rows = [row for row in lake.read_rows(Caption, captions) if row.text]
+    searched = lake.read_rows(Caption, captions)
+    rows = [row for row in searched if row.text]
     if not rows:
         raise StageInputError("every searched caption is empty: nothing to learn; see the captions and search_trace tables")
     pictures = load_images(images, [row.image_id for row in rows])
     examples = [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in rows]
     loaded = fresh_policy(model, policy, runtime)
     work = resume_folder()
-    with progress("finetune", 1, unit="steps") as advance:
+    total = steps_of(len(examples), config.batch_size, config.epochs)
+    with progress("finetune", total, unit="steps") as advance:
         seen = 0
 
-        def on_step(done: int, total: int, loss: float) -> None:
+        def on_step(done: int, loss: float) -> None:
             nonlocal seen
-            advance(done - seen, total=total)
+            advance(done - seen)
             seen = done
-            if done == total // 2:
+            if 2 * done > total:
                 fault_point("finetune")
 
         facts = run_sft(
@@ -70,7 +73,7 @@ def finetune(
         )
     with checkpoints.scratch_folder() as folder:
         kept = _publish(loaded, examples, folder / "policy", model, runtime)
-    return StageOutput(refs={"policy": kept}, facts=facts, counters={"examples": len(examples)})
+    return StageOutput(refs={"policy": kept}, facts=facts, counters={"examples": len(examples), "empty_captions": len(searched) - len(rows)})
 
 
 def _publish(

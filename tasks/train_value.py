@@ -150,15 +150,12 @@ def _judge(fit: ValueFit, answers: Sequence[_Answer], config: ValueConfig, batch
     """Value, TD target and Monte-Carlo return of every held-out sentence."""
     import torch
 
-    from tasks.core.td import Transition, mc_returns, td_target
+    from tasks.core.td import mc_returns, reward_share, td_target, transitions
 
-    states: list[Transition] = []
-    for answer in answers:
-        texts = answer.sentences
-        if config.state == "prefix":
-            texts = [" ".join(texts[: i + 1]) for i in range(len(texts))]
-        following = [*texts[1:], None]
-        states += [Transition(answer.image, t, f, r) for t, f, r in zip(texts, following, answer.rewards, strict=True)]
+    # Every sentence is judged, the last one too, whatever the mode trained on.
+    states = transitions(
+        [(a.image, a.sentences, a.rewards) for a in answers], state=config.state, mode="zero_terminal"
+    )
     pieces = []
     with torch.no_grad():
         for start in range(0, len(states), 4 * batch_size):
@@ -172,6 +169,7 @@ def _judge(fit: ValueFit, answers: Sequence[_Answer], config: ValueConfig, batch
         terminal,
         gamma=config.gamma,
         mode=config.terminal,
+        share=torch.tensor([reward_share(one.to_go, config.gamma) for one in states]),
     )
     rows, at = [], 0
     for answer in answers:

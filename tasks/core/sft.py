@@ -6,6 +6,7 @@ prompt as well. What the weights were and are is compared, since an adapter that
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,11 @@ def example_row(example: Example) -> dict[str, Any]:
     }
 
 
+def steps_of(examples: int, batch_size: int, epochs: float) -> int:
+    """Optimizer steps of a fine-tuning: the last batch of an epoch may be short."""
+    return math.ceil(epochs * math.ceil(examples / batch_size))
+
+
 def finetune(
     policy: Policy,
     examples: Sequence[Example],
@@ -54,7 +60,7 @@ def finetune(
     lora_rank: int,
     checkpoint_steps: int,
     seed: int,
-    on_step: Callable[[int, int, float], None],
+    on_step: Callable[[int, float], None],
 ) -> dict[str, float]:
     """Train `policy.model` in place (adapters are merged into it); goes on from the last checkpoint under `work`.
 
@@ -70,7 +76,7 @@ def finetune(
         lora_rank: rank of the adapters, alpha is twice that.
         checkpoint_steps: steps between resume points.
         seed: order of the examples and start of the adapters.
-        on_step: called with (steps done, steps in all, loss).
+        on_step: called with (steps done, loss).
 
     Returns:
         `steps`, `loss_first`, `loss_last`, `trained_parameters`, `relative_change` of the weights that learn.
@@ -99,9 +105,8 @@ def finetune(
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
                 self.losses.append(float(logs["loss"]))
-                on_step(state.global_step, state.max_steps, self.losses[-1])
+                on_step(state.global_step, self.losses[-1])
 
-    steps = max(1, round(epochs * len(examples) / batch_size))
     report = Report()
     report.losses = []
     trainer = SFTTrainer(
@@ -112,7 +117,7 @@ def finetune(
             num_train_epochs=epochs,
             learning_rate=lr,
             lr_scheduler_type="linear",
-            warmup_steps=round(warmup_share * steps),
+            warmup_steps=round(warmup_share * steps_of(len(examples), batch_size, epochs)),
             weight_decay=0.0,
             seed=seed % 2**31,
             data_seed=seed % 2**31,

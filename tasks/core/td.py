@@ -4,8 +4,8 @@ Departs from the released code of VisVM and ViMaR: their rewards have shape [B] 
 [B, B] and every value is regressed on the batch's mean reward; and their last sentence is never trained, so nothing anchors the
 bootstrap. Here shapes are checked, and what follows the last sentence is named:
 
-- `mean_to_go`: V = (1 - gamma) r + gamma V', and V = r at the last sentence: a weighted mean of the rewards to come, on the
-  scale of the rewards whatever gamma and the caption's length.
+- `mean_to_go`: V = w r + (1 - w) V', where w = 1 / (1 + gamma + ... + gamma^(n-1)) with n sentences to go, so w = 1 at the last
+  one: the discounted mean of the rewards to come, on their scale whatever gamma and the caption's length.
 - `zero_terminal`: V = r + gamma V', V' = 0 after the last sentence: the discounted sum of section 7.1.
 - `bootstrap_forever`: V = r + gamma V' without an end; last sentences are left out, as released.
 """
@@ -28,6 +28,7 @@ class Transition:
     text: str  # the state: the sentence, or all up to it
     following: str | None  # the next state; None after the last sentence
     reward: float  # of the sentence
+    to_go: int = 1  # sentences of the answer from this one on
 
     @property
     def terminal(self) -> bool:
@@ -49,14 +50,34 @@ def transitions(
         for i, reward in enumerate(rewards):
             following = states[i + 1] if i + 1 < len(states) else None
             if following is not None or mode != "bootstrap_forever":
-                found.append(Transition(image, states[i], following, reward))
+                found.append(Transition(image, states[i], following, reward, len(states) - i))
     return found
 
 
+def reward_share(to_go: int, gamma: float) -> float:
+    """The weight w of the next reward in a discounted mean over `to_go` rewards."""
+    return 1.0 / sum(gamma**k for k in range(to_go))
+
+
 def td_target(
-    reward: torch.Tensor, next_value: torch.Tensor, terminal: torch.Tensor, *, gamma: float, mode: str
+    reward: torch.Tensor,
+    next_value: torch.Tensor,
+    terminal: torch.Tensor,
+    *,
+    gamma: float,
+    mode: str,
+    share: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What V(s) is regressed on: [B] from reward [B], next_value [B] (anything where terminal), terminal [B] bool."""
+    """What V(s) is regressed on, [B].
+
+    Args:
+        reward: [B] of the sentence.
+        next_value: [B] of the next one, anything where terminal.
+        terminal: [B] bool, the last sentence of its answer.
+        gamma: discount.
+        mode: one of TERMINAL_MODES.
+        share: [B] `reward_share` of every row; `mean_to_go` needs it.
+    """
     _check_mode(mode)
     if reward.ndim != 1 or not reward.shape == next_value.shape == terminal.shape:
         raise ValueError(
@@ -64,7 +85,9 @@ def td_target(
             "want one [B]"
         )
     if mode == "mean_to_go":
-        return torch.where(terminal, reward, (1 - gamma) * reward + gamma * next_value)
+        if share is None or share.shape != reward.shape:
+            raise ValueError(f"mean_to_go needs a share for every reward: want {tuple(reward.shape)}")
+        return torch.where(terminal, reward, share * reward + (1 - share) * next_value)
     return torch.where(terminal, reward, reward + gamma * next_value)
 
 
@@ -86,7 +109,8 @@ def mc_returns(rewards: Sequence[float], *, gamma: float, mode: str) -> list[flo
         if not returns:
             returns.append(reward / (1 - gamma) if mode == "bootstrap_forever" else reward)
         elif mode == "mean_to_go":
-            returns.append((1 - gamma) * reward + gamma * returns[-1])
+            share = reward_share(len(returns) + 1, gamma)
+            returns.append(share * reward + (1 - share) * returns[-1])
         else:
             returns.append(reward + gamma * returns[-1])
     return returns[::-1]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tasks.core.seeds import seed_for
-from tasks.core.td import Transition, td_loss, td_target
+from tasks.core.td import Transition, reward_share, td_loss, td_target
 
 Pair = tuple[int, str]  # (image, text)
 ValueFn = Callable[[Sequence[Pair]], torch.Tensor]  # [B] with gradient
@@ -68,7 +68,8 @@ class ValueFit:
         if following:
             with torch.no_grad(), self.as_target():
                 next_value[~terminal] = self.value(following).float().cpu()
-        target = td_target(reward, next_value, terminal, gamma=self.gamma, mode=self.mode)
+        share = torch.tensor([reward_share(one.to_go, self.gamma) for one in batch], dtype=torch.float32)
+        target = td_target(reward, next_value, terminal, gamma=self.gamma, mode=self.mode, share=share)
         return target.to(next(iter(self.parameters.values())).device)
 
     @contextmanager

@@ -1,0 +1,144 @@
+"""One round of self-training, in the order of a method section. Order only: every line is a stage."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from flows.profiles import Profile
+from storage.artifacts import ArtifactRef, StageOutput
+from tasks.configs import SearchConfig
+from tasks.evaluate import compare, evaluate
+from tasks.finetune import finetune
+from tasks.label import label, score
+from tasks.promote import promote
+from tasks.rollout import rollout
+from tasks.sample import Draw, OpenSource, sample
+from tasks.search import search
+from tasks.train_value import train_value
+
+
+class Model(NamedTuple):
+    """A policy with its name and its greedy benchmark scores."""
+
+    name: str
+    policy: ArtifactRef
+    scores: StageOutput
+
+
+class Ground(NamedTuple):
+    """What all rounds share: the training source, the scorer, the benchmark."""
+
+    train: OpenSource
+    scorer: ArtifactRef
+    bench: StageOutput
+    truth: StageOutput
+    base: ArtifactRef
+
+
+class Guide(NamedTuple):
+    """What a round's search is guided by."""
+
+    rewards: StageOutput
+    value: StageOutput | None
+
+
+class Round(NamedTuple):
+    """What a round gave."""
+
+    candidate: Model
+    guide: Guide
+    decision: StageOutput
+
+
+def improvement_round(profile: Profile, ground: Ground, champion: Model, number: int) -> Round:
+    """Sample images, roll out captions, reward sentences, train V, search, fine-tune, measure, decide."""
+    run: dict[str, Any] = {"runtime": profile.runtime}
+    seeded: dict[str, Any] = {"seed": profile.seed, **run}
+    shards, name = profile.runtime.shards, f"round-{number}"
+
+    draw = Draw(images=profile.sample.images, seed=profile.seed, round_index=number - 1)
+    drawn = sample(profile.sample, ground.train, draw, **run)
+    images, samples = drawn["images"], drawn["samples"]
+
+    rollouts = rollout.over_shards(shards, profile.rollout, profile.policy, champion.policy, images, samples, **seeded)
+    scored = score.over_shards(shards, ground.scorer, images, samples, rollouts["rollouts"], **run)
+    rewards = label(profile.label, scored["rewards"], **run)
+
+    value = None
+    if profile.search.strategy == "visvm":
+        value = train_value(
+            profile.value, profile.policy, champion.policy, images, samples, rewards["rewards"], **seeded
+        )
+    guide = Guide(rewards, value)
+
+    found = search_captions(profile, ground, champion.policy, guide, profile.search, images, samples)
+    tuned = finetune(
+        profile.finetune, profile.policy, champion.policy, images, samples, found["captions"], **seeded
+    )
+
+    candidate = measure(profile, ground, name, tuned["policy"])
+    paired = compare(
+        profile.evaluate, candidate.scores["scores"], champion.scores["scores"], label=f"{name} - {champion.name}", **run
+    )
+    decision = promote(profile.promote, paired["comparisons"], candidate=name, champion=champion.name, label=name, **run)
+    return Round(candidate, guide, decision)
+
+
+def search_captions(
+    profile: Profile,
+    ground: Ground,
+    policy: ArtifactRef,
+    guide: Guide,
+    config: SearchConfig,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    label: str = "",
+) -> StageOutput:
+    """Captions of `samples` by the profile's search under a round's guide."""
+    value = guide.value["value"] if guide.value is not None and config.strategy == "visvm" else None
+    return search.over_shards(
+        profile.runtime.shards,
+        config,
+        profile.policy,
+        policy,
+        images,
+        samples,
+        seed=profile.seed,
+        scorer=ground.scorer,
+        tau=guide.rewards.facts["tau"],
+        value=value,
+        backbone=policy if value is not None else None,
+        runtime=profile.runtime,
+        label=label,
+    )
+
+
+def measure(profile: Profile, ground: Ground, name: str, policy: ArtifactRef) -> Model:
+    """A policy's greedy captions of the benchmark's images, scored."""
+    greedy = profile.search.model_copy(update={"strategy": "greedy"})
+    captions = search.over_shards(
+        profile.runtime.shards,
+        greedy,
+        profile.policy,
+        policy,
+        ground.bench["images"],
+        ground.bench["samples"],
+        seed=profile.seed,
+        runtime=profile.runtime,
+        label=f"{name} greedy",
+    )
+    return Model(name, policy, scores_of(profile, ground, captions, name, "greedy"))
+
+
+def scores_of(profile: Profile, ground: Ground, captions: StageOutput, subject: str, decoding: str) -> StageOutput:
+    """CHAIR of captions of the benchmark's images."""
+    return evaluate(
+        profile.evaluate,
+        captions["captions"],
+        ground.bench["samples"],
+        ground.truth["annotations"],
+        subject=subject,
+        decoding=decoding,
+        runtime=profile.runtime,
+        label=f"{subject} {decoding}",
+    )

@@ -1,0 +1,146 @@
+"""Self-training: rounds of improvement until they stop improving. The whole loop, and nothing but order.
+
+    visloop run demo          the same as          prefect run self-training --profile demo
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from prefect import flow, get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.improvement_round import Ground, Model, Round, improvement_round, measure, scores_of, search_captions
+from flows.profiles import Profile, load_profile, locate
+from storage import runs
+from storage.checkpoints import import_checkpoint
+from tasks.caching import StageInputError, in_round, run_recording
+from tasks.evaluate import compare, health
+from tasks.label import label, score
+from tasks.progress import create_markdown
+from tasks.report import round_summary_markdown, write_report
+from tasks.rollout import rollout
+from tasks.sample import Draw, annotate, open_source, sample
+
+
+class RunSummary(NamedTuple):
+    """How a run ended."""
+
+    run_id: str
+    rounds: int
+    champion: str
+    message: str
+
+
+class UnhealthyGround(StageInputError):
+    """The base model or the scorer is not what a loop can stand on."""
+
+
+@flow(
+    name="self-training",
+    flow_run_name="{profile.name}-seed-{profile.seed}",
+    # Shards follow one another: each keeps all cores, or the GPU, busy by itself.
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+)
+def self_training(profile: Profile = load_profile("demo")) -> RunSummary:  # noqa: B008  frozen
+    """Make a vision-language model better with nothing but images, round by round.
+
+    Args:
+        profile: everything a run depends on: models, images, and how each stage works.
+    """
+    run_id = runs.start_run(profile.name, profile.model_dump_json())
+    get_run_logger().info("run %s", run_id)
+    try:
+        with run_recording(run_id):
+            summary = improve(profile, run_id)
+    except BaseException as error:
+        runs.finish_run(run_id, "failed", message=f"{type(error).__name__}: {error}")
+        raise
+    runs.finish_run(
+        run_id, "completed", rounds=summary.rounds, champion=summary.champion, message=summary.message
+    )
+    write_report(run_id)
+    return summary
+
+
+def improve(profile: Profile, run_id: str) -> RunSummary:
+    """Rounds from the base model on; a round that does not win leaves the champion as it is."""
+    ground, base = prepare(profile)
+    champion, losses, message = base, 0, "all rounds done"
+    for number in range(1, profile.rounds + 1):
+        with in_round(number):
+            done = improvement_round(profile, ground, champion, number)
+            compare_with_base(profile, ground, base, done, number)
+        if done.decision.facts["promoted"]:
+            champion, losses = done.candidate, 0
+        else:
+            losses += 1
+        show_round(run_id, number)
+        if losses >= profile.patience:
+            message = f"stopped after round {number}: {done.decision.facts['reason']}"
+            break
+    return RunSummary(run_id, number, champion.name, message)
+
+
+def prepare(profile: Profile) -> tuple[Ground, Model]:
+    """The sources, the scorer, the benchmark, and the base model on it; checks that the loop's ground is firm."""
+    run: dict[str, Any] = {"runtime": profile.runtime}
+    bench_source = open_source(profile.data.benchmark)
+    draw = Draw(images=profile.evaluate.images, seed=profile.seed, benchmark=True)
+    bench = sample(profile.sample, bench_source, draw, label="benchmark", **run)
+    truth = annotate(bench_source, bench["images"], label="benchmark", **run)
+    base = import_checkpoint("policy", locate(profile.policy.checkpoint))
+    scorer = import_checkpoint("scorer", locate(profile.scorer.checkpoint))
+    ground = Ground(open_source(profile.data.train), scorer, bench, truth, base)
+    model = measure(profile, ground, "base", base)
+    check_health(profile, ground, model, draw, bench_source)
+    return ground, model
+
+
+def check_health(profile: Profile, ground: Ground, base: Model, draw: Draw, source: Any) -> None:
+    """Roll out some of the benchmark's images and see whether the scorer can tell true from hallucinated."""
+    run: dict[str, Any] = {"runtime": profile.runtime, "label": "health"}
+    few = sample(profile.sample, source, draw.model_copy(update={"images": profile.health.images}), **run)
+    answers = rollout.over_shards(
+        profile.runtime.shards, profile.rollout, profile.policy, base.policy, few["images"], few["samples"],
+        seed=profile.seed, **run,
+    )  # fmt: skip
+    scored = score.over_shards(
+        profile.runtime.shards, ground.scorer, few["images"], few["samples"], answers["rollouts"], **run
+    )
+    verdict = health(
+        profile.health, base.scores["metrics"], scored["rewards"], few["samples"], ground.truth["annotations"],
+        subject="base", **run,
+    )  # fmt: skip
+    problems = verdict.facts["problems"]
+    if isinstance(problems, list) and problems:
+        text = "the loop's ground is not firm: " + "; ".join(map(str, problems))
+        if profile.health.action == "stop":
+            raise UnhealthyGround(f"{text}. Set health's bounds to what this model is, or health.action=warn to go on")
+        get_run_logger().warning(text)
+
+
+def compare_with_base(profile: Profile, ground: Ground, base: Model, done: Round, number: int) -> None:
+    """Beside the gate's comparison: this round against the base, and, once, what search does for the untrained base."""
+    run: dict[str, Any] = {"runtime": profile.runtime}
+    if number > 1:
+        paired = f"round-{number} - base"
+        compare(profile.evaluate, done.candidate.scores["scores"], base.scores["scores"], label=paired, **run)
+    if number == 1 and "search" in profile.evaluate.decodings and profile.search.strategy != "greedy":
+        strategy = profile.search.strategy
+        captions = search_captions(
+            profile, ground, base.policy, done.guide, profile.search, ground.bench["images"], ground.bench["samples"],
+            label=f"base {strategy}",
+        )  # fmt: skip
+        searched = scores_of(profile, ground, captions, "base", strategy)
+        compare(profile.evaluate, searched["scores"], base.scores["scores"], label=f"base {strategy} - greedy", **run)
+
+
+def show_round(run_id: str, number: int) -> None:
+    """The round's table and plot as a Prefect artifact."""
+    create_markdown(f"round-{number}", round_summary_markdown(run_id, number), f"round {number}")
+
+
+def plan(profile: Profile) -> None:
+    """Go through a run's stages inside `tasks.caching.planning()`: nothing is computed."""
+    improve(profile, run_id="")
