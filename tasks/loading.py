@@ -76,7 +76,6 @@ def _kept_value(
     return load(
         checkpoints.folder(value),
         checkpoints.folder(backbone),
-        digest=backbone.digest,
         dtype=dtype,
         device=device,
         trust_remote_code=trust_remote_code,
