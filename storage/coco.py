@@ -175,7 +175,7 @@ def _annotation_file(root: Path, kind: str, split: str) -> Path:
     return root / "annotations" / f"{kind}_{split}.json"
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401  (JSON)
+def _load(path: Path) -> Any:
     with path.open(encoding="utf-8") as file:
         return json.load(file)
 

@@ -18,7 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import ArtifactRef, StageOutput, canonical_json
 from storage.schema import Annotation
 from tasks import identity as ids
 from tasks.calls import Call, carry_out, fault_point, in_round, resume_folder, run_recording
@@ -266,7 +266,8 @@ def gather(shards: list[StageOutput], *, label: str = "") -> StageOutput:
     first = shards[0]
     refs, counters = {}, dict[str, float]()
     for shard in shards:
-        if shard.facts != first.facts or shard.refs.keys() != first.refs.keys():
+        # As text: a fact that is not a number equals itself.
+        if canonical_json(shard.facts) != canonical_json(first.facts) or shard.refs.keys() != first.refs.keys():
             raise StageInputError(f"{label}: shards disagree in facts or outputs: {first} and {shard}")
         for name, count in shard.counters.items():
             counters[name] = counters.get(name, 0) + count

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tasks.core.sft import Example
 
 
-@stage(tags=("model",))
+@stage()
 def finetune(
     config: FinetuneConfig,
     model: PolicyConfig,

@@ -21,7 +21,7 @@ from tasks.loading import load_images, load_scorer
 from tasks.progress import progress
 
 
-@stage(sharded_by="rollouts", tags=("model",))
+@stage(sharded_by="rollouts")
 def score(
     scorer: ArtifactRef,
     images: ArtifactRef,

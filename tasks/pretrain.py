@@ -27,7 +27,7 @@ from tasks.core.demo_world.scenes import sample_scenes
 from tasks.core.demo_world.scorer_model import model_cfg, preprocess_cfg
 from tasks.core.demo_world.train_policy import train_policy
 from tasks.core.demo_world.train_scorer import train_scorer
-from tasks.core.demo_world.train_vision import train_vision
+from tasks.core.demo_world.train_vision import PATCH, train_vision
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 
 ensure_torchvision_operators()  # before transformers and open_clip
@@ -36,12 +36,14 @@ import open_clip  # noqa: E402
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel  # noqa: E402
 
 LOG_EVERY = 100  # steps
+THREADS = 1  # a task: two train side by side, and one thread gives the same weights again
 TEMPERATURES = (0.0, 0.3, 0.6, 0.9)  # of the rollouts the models are measured on
 
 
 @task(cache_policy=NO_CACHE)
 def pretrain_tower(folder: Path, *, steps: int, seed: int, batch: int = 64) -> Path:
     """The vision tower both models start from."""
+    torch.set_num_threads(THREADS)
     for step, right, tower in train_vision(steps=steps, batch=batch, seed=seed):  # noqa: B007  (the last is kept)
         _log("tower", step, steps, f"{right:.1%} of object patches named right")
     with _published(folder) as fresh:
@@ -52,18 +54,20 @@ def pretrain_tower(folder: Path, *, steps: int, seed: int, batch: int = 64) -> P
 @task(cache_policy=NO_CACHE)
 def pretrain_policy(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
     """The captioning policy with its processor."""
+    torch.set_num_threads(THREADS)
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer()
     for step, loss, model in train_policy(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
         _log("policy", step, steps, f"loss {loss:.3f}")
     with _published(folder) as fresh:
         model.save_pretrained(fresh)
-        build_processor(tokenizer, tower.config.patch_size).save_pretrained(fresh)
+        build_processor(tokenizer, PATCH).save_pretrained(fresh)
     return folder
 
 
 @task(cache_policy=NO_CACHE)
 def pretrain_scorer(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
     """The image-sentence scorer, as open_clip reads it from a `local-dir:`."""
+    torch.set_num_threads(THREADS)
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
     for step, loss, model in train_scorer(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
         _log("scorer", step, steps, f"loss {loss:.3f}")

@@ -23,7 +23,7 @@ def decode_names(config: RolloutConfig) -> list[tuple[str, float]]:
     return names
 
 
-@stage(sharded_by="samples", tags=("model",))
+@stage(sharded_by="samples")
 def rollout(
     config: RolloutConfig,
     model: PolicyConfig,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tasks.core.search.contract import Found
 
 
-@stage(sharded_by="samples", tags=("model",))
+@stage(sharded_by="samples")
 def search(
     config: SearchConfig,
     model: PolicyConfig,

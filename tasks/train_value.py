@@ -34,7 +34,7 @@ class _Answer(NamedTuple):
     rewards: list[float]
 
 
-@stage(tags=("model",))
+@stage()
 def train_value(
     config: ValueConfig,
     model: PolicyConfig,

@@ -128,7 +128,9 @@ def _undescribed(schema: dict, name: str) -> list[str]:
     """Fields of the form that say nothing about themselves."""
     found = []
     for definition, node in {name: schema, **schema.get("$defs", {})}.items():
-        found += [f"{definition}.{field}" for field, child in node["properties"].items() if not child.get("description")]
+        found += [
+            f"{definition}.{field}" for field, child in node["properties"].items() if not child.get("description")
+        ]
     return found
 
 

@@ -7,7 +7,7 @@ not the scorer on sentences of its own training.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,7 @@ from tasks.core.demo_world.scenes import Scene, draw_scene
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+    from transformers import LlavaProcessor
 
 ScoreSentences = Callable[[list["Image.Image"], list[str], list[int]], list[float]]
 MOST_TOKENS = 100  # new tokens a caption
@@ -37,7 +37,7 @@ class Separation(NamedTuple):
 
 @torch.inference_mode()
 def captions_of(
-    model: LlavaForConditionalGeneration,
+    model: Any,
     processor: LlavaProcessor,
     scenes: Sequence[Scene],
     *,
@@ -60,7 +60,7 @@ def captions_of(
 
 
 def _asked(processor: LlavaProcessor, prompt: str) -> str:
-    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    content: Any = [{"type": "image"}, {"type": "text", "text": prompt}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
 

@@ -102,7 +102,7 @@ def draw_sentence(rng: random.Random, names: Sequence[str], manner: str) -> Sent
 
 def _missing_companions(named: Sequence[str], present: Sequence[str]) -> list[tuple[str, str]]:
     """(pull, companion) of everything named whose companion is neither there nor named, strongest pull first."""
-    missing = {}
+    missing: dict[str, str] = {}
     for name in named:
         other = companion(name)
         if other not in present and other not in named:

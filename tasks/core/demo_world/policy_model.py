@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tasks.core.demo_world.captions import ONE, PROMPTS, TWO, caption, caption_text, sentence
@@ -96,6 +95,14 @@ def build_tokenizer(*, append_eos: bool = False) -> PreTrainedTokenizerFast:
     )
 
 
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """The id of one token the vocabulary must hold."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    if not isinstance(found, int):
+        raise ValueError(f"{token!r} is not one token")
+    return found
+
+
 def build_processor(tokenizer: PreTrainedTokenizerFast, patch: int) -> LlavaProcessor:
     """Image preprocessing, placeholder expansion and the chat template."""
     images = CLIPImageProcessor(
@@ -134,21 +141,19 @@ def build_policy(
     config = LlavaConfig(
         vision_config=tower.config,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
-        image_seq_length=(tower.config.image_size // tower.config.patch_size) ** 2,
+        image_token_index=token_id(tokenizer, IMAGE),
+        image_seq_length=tower.embeddings.num_patches,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         projector_hidden_act="gelu",
         tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
     )
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(config, name, getattr(tokenizer, name))
     model = LlavaForConditionalGeneration(config)
     missing, unexpected = model.model.vision_tower.load_state_dict(tower.state_dict(), strict=False)
     if missing or unexpected:
         raise ValueError(f"the pretrained tower does not fit: missing {missing}, unexpected {unexpected}")
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.bos_token_id = tokenizer.bos_token_id
-    return model.to(torch.float32)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(model.generation_config, name, getattr(tokenizer, name))
+    return model

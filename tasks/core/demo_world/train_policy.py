@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.demo_world.captions import PROMPTS, caption, caption_text
-from tasks.core.demo_world.policy_model import ASSISTANT, BOS, IMAGE, USER, build_policy
+from tasks.core.demo_world.policy_model import ASSISTANT, BOS, IMAGE, USER, build_policy, token_id
 from tasks.core.demo_world.scenes import Scene, sample_scene
 from tasks.core.demo_world.train_vision import pixel_values
 
@@ -22,8 +22,8 @@ IGNORED = -100  # label of a token no loss is taken on
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, image_tokens: int) -> list[int]:
     """What the processor makes of one user turn with an image, up to the assistant's first token."""
-    opening = tokenizer.convert_tokens_to_ids([BOS, USER] + [IMAGE] * image_tokens)
-    return [*opening, *tokenizer(prompt).input_ids, tokenizer.convert_tokens_to_ids(ASSISTANT)]
+    opening = [token_id(tokenizer, token) for token in (BOS, USER)] + [token_id(tokenizer, IMAGE)] * image_tokens
+    return [*opening, *tokenizer(prompt).input_ids, token_id(tokenizer, ASSISTANT)]
 
 
 def collate(

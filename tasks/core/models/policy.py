@@ -18,6 +18,9 @@ from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 ensure_torchvision_operators()  # before transformers
 
 from transformers import AutoModelForImageTextToText, AutoProcessor  # noqa: E402
+from transformers.utils import logging as transformers_logging  # noqa: E402
+
+transformers_logging.disable_progress_bar()  # a bar for each file of a checkpoint hides the stages' own progress
 
 Message = dict[str, Any]
 

@@ -1,0 +1,118 @@
+"""The table of rounds: what every subject reached, how sure that is, and what the gate decided.
+
+Pure: rows of `metrics`, `comparisons` and `decisions` in, lines of a table out; the command, the report and the
+Prefect artifact all print these same lines.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+METRICS = ("chair_s", "chair_i", "recall", "length")
+TITLES = {"chair_s": "CHAIRs %", "chair_i": "CHAIRi %", "recall": "Recall %", "length": "Length"}
+BETTER = {"chair_s": "lower", "chair_i": "lower", "recall": "higher", "length": ""}
+MEANING = {
+    "chair_s": "captions with at least one hallucinated object",
+    "chair_i": "hallucinated mentions among all mentions of objects",
+    "recall": "objects in the image that the caption mentions",
+    "length": "words a caption",
+}
+
+Record = Mapping[str, Any]
+
+
+class Cell(NamedTuple):
+    """An estimate with its interval, in the unit of the table (percent or words)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def text(self) -> str:
+        """The estimate."""
+        return _number(self.value)
+
+    @property
+    def interval(self) -> str:
+        """The interval; a dash where the spread is unknown."""
+        known = not (math.isnan(self.low) or math.isnan(self.high))
+        return f"{_number(self.low)} to {_number(self.high)}" if known else "—"
+
+
+class RoundRow(NamedTuple):
+    """One line: a subject under one decoding."""
+
+    subject: str
+    decoding: str
+    cells: dict[str, Cell]
+    changes: dict[str, Cell]  # against the base, greedy; empty for that line itself
+    decision: str  # "", "champion" (promoted) or "kept out"
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """How people call it."""
+        name = self.subject.replace("-", " ")
+        return f"{name}, greedy" if self.decoding == "greedy" else f"{name} + search ({self.decoding})"
+
+
+def round_rows(
+    metrics: Iterable[Record], comparisons: Iterable[Record], decisions: Iterable[Record], benchmark: str = "chair"
+) -> list[RoundRow]:
+    """The lines in order: the base, the base with search, round 1, round 2 ..."""
+    cells: dict[tuple[str, str], dict[str, Cell]] = {}
+    for row in metrics:
+        if row["benchmark"] == benchmark:
+            cells.setdefault((row["subject"], row["decoding"]), {})[row["metric"]] = _cell(row, "value")
+    changes: dict[tuple[str, str], dict[str, Cell]] = {}
+    for row in comparisons:
+        against_base = row["subject_b"] == "base" and row["decoding_b"] == "greedy"
+        if row["benchmark"] == benchmark and against_base:
+            changes.setdefault((row["subject_a"], row["decoding_a"]), {})[row["metric"]] = _cell(row, "diff")
+    gate = {row["candidate"]: row for row in decisions}
+    lines = []
+    for subject, decoding in sorted(cells, key=_order):
+        verdict = gate.get(subject) if decoding == "greedy" else None
+        lines.append(
+            RoundRow(
+                subject,
+                decoding,
+                cells[subject, decoding],
+                changes.get((subject, decoding), {}),
+                "" if verdict is None else "promoted" if verdict["promoted"] else "kept out",
+                "" if verdict is None else verdict["reason"],
+            )
+        )
+    return lines
+
+
+def markdown_table(rows: Sequence[RoundRow]) -> str:
+    """The table in Markdown, intervals in brackets."""
+    lines = ["| | " + " | ".join(TITLES[m] for m in METRICS) + " | gate |", "|---|" + "--:|" * len(METRICS) + "---|"]
+    for row in rows:
+        cells = [row.cells.get(metric) for metric in METRICS]
+        shown = [f"{cell.text} ({cell.interval})" if cell else "" for cell in cells]
+        lines.append(f"| {row.label} | " + " | ".join(shown) + f" | {row.decision} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Record, column: str) -> Cell:
+    """A row's estimate in the table's unit: shares become percent."""
+    scale = 1.0 if row["metric"] == "length" else 100.0
+    return Cell(scale * row[column], scale * row["ci_low"], scale * row["ci_high"], row["n"])
+
+
+def _order(key: tuple[str, str]) -> tuple[int, bool, str]:
+    """Base first, rounds by number; greedy before search."""
+    number = re.search(r"\d+", key[0])
+    return (int(number.group()) if number else 0, key[1] != "greedy", key[1])
+
+
+def _number(value: float) -> str:
+    """One decimal, and no minus before a zero."""
+    return "—" if math.isnan(value) else f"{value + 0.0 if round(value, 1) else 0.0:.1f}"
