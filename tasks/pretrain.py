@@ -20,7 +20,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import save_file
 
-from tasks.core.demo_world.audit import captions_of, separation
+from tasks.core.demo_world.audit import captions_of, separation, snowball
 from tasks.core.demo_world.measure import hallucination
 from tasks.core.demo_world.policy_model import build_processor, build_tokenizer
 from tasks.core.demo_world.scenes import sample_scenes
@@ -92,6 +92,7 @@ def measure_models(policy_folder: Path, scorer_folder: Path, file: Path, *, scen
     for temperature in TEMPERATURES:
         rollouts.append(captions_of(model, processor, world, temperature=temperature, seed=seed))
         figures[f"policy t={temperature:g}"] = hallucination(rollouts[-1], present)._asdict()
+    figures["snowball"] = snowball(world, rollouts)._asdict()
     figures["scorer on the policy's sentences"] = separation(world, rollouts, _Scorer(scorer_folder))._asdict()
     file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     return figures

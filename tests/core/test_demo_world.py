@@ -9,7 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.core.demo_world.captions import PROMPTS, Sentence, caption, caption_text, companion, reference_captions
+from tasks.core.demo_world.audit import separation, snowball
+from tasks.core.demo_world.captions import (
+    PROMPTS,
+    Sentence,
+    caption,
+    caption_text,
+    companion,
+    noun_phrase,
+    reference_captions,
+)
 from tasks.core.demo_world.glyphs import GLYPHS, render_glyph
 from tasks.core.demo_world.measure import auc, hallucination, named_categories, split_sentences
 from tasks.core.demo_world.policy_model import build_policy, build_processor, build_tokenizer
@@ -118,6 +127,20 @@ def test_hallucination_by_hand() -> None:
     result = hallucination(texts, [["dog", "cow"], ["cup"]])
     assert result == (0.5, pytest.approx(1 / 3), pytest.approx(2 / 3), 2.0, 2)
     assert split_sentences(texts[0])[1] == "There is a cat."
+
+
+def test_snowball_and_separation_by_hand() -> None:
+    scene = SCENES[0]
+    here = noun_phrase(scene.categories[0])
+    absent = noun_phrase(next(name for name in GLYPHS if name not in scene.categories))
+    draw = [f"There is {here}. There is {absent}. I can see {here}. I can see {absent}. It is day."]
+    assert snowball([scene], [draw]) == (0.5, pytest.approx(1 / 3), 2, 3)
+
+    def by_letters(_: list[Image.Image], sentences: list[str], owners: list[int]) -> list[float]:
+        assert owners == [0] * len(sentences)
+        return [float(here in text) for text in sentences]
+
+    assert separation([scene], [draw, draw], by_letters) == (1.0, 1.0, 0.0, 1, 2, 2)
 
 
 def test_auc_counts_ties_half() -> None:

@@ -35,6 +35,15 @@ class Separation(NamedTuple):
     invented_sentences: int
 
 
+class Snowball(NamedTuple):
+    """How much an invention breeds the next: shares of the sentences that invent something."""
+
+    after_none: float  # of those with no invention before them in the caption
+    after_some: float  # of those with at least one
+    sentences_after_none: int
+    sentences_after_some: int
+
+
 @torch.inference_mode()
 def captions_of(
     model: Any,
@@ -62,6 +71,21 @@ def captions_of(
 def _asked(processor: LlavaProcessor, prompt: str) -> str:
     content: Any = [{"type": "image"}, {"type": "text", "text": prompt}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+
+
+def snowball(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]]) -> Snowball:
+    """Count inventions by what came before them, over all draws (captions[draw][scene])."""
+    counts, inventing = [0, 0], [0, 0]
+    for draw in rollouts:
+        for scene, text in zip(scenes, draw, strict=True):
+            before = False
+            for sentence in split_sentences(text):
+                invents = not set(named_categories(sentence)) <= set(scene.categories)
+                counts[before] += 1
+                inventing[before] += invents
+                before |= invents
+    shares = [part / max(whole, 1) for part, whole in zip(inventing, counts, strict=True)]
+    return Snowball(shares[0], shares[1], counts[0], counts[1])
 
 
 def separation(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]], score: ScoreSentences) -> Separation:
