@@ -11,19 +11,18 @@ import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, cast
 
-from pydantic import BaseModel, ConfigDict, model_validator
-
-from storage import lake
+from storage import lake, records
 from storage.artifacts import ArtifactRef, StageOutput, canonical_json
 from storage.schema import Annotation
 from tasks import identity as ids
 from tasks.calls import Call, carry_out, fault_point, in_round, resume_folder, run_recording
 from tasks.planning import Pending, Plan, PlanEntry, current_plan, pending_in, planning
 from tasks.quarantine import StageInputError, TooManyQuarantined, check_nothing_lost
+from tasks.shards import WHOLE, Shard, split
 
 __all__ = [
     "WHOLE",
@@ -45,33 +44,7 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
-T = TypeVar("T")
 _NOT_IN_THE_KEY = frozenset({"runtime", "label", "shard"})  # the shard is, by itself
-
-
-class Shard(BaseModel):
-    """One of `of` contiguous parts of a sorted table."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    index: int = 0
-    of: int = 1
-
-    @model_validator(mode="after")
-    def _index_is_within(self) -> Shard:
-        if not 0 <= self.index < self.of:
-            raise ValueError(f"shard {self.index} of {self.of}: the index runs from 0 to {self.of - 1}")
-        return self
-
-    def slice(self, items: Sequence[T]) -> Sequence[T]:
-        """This shard's part; the parts of all shards, in order, are the whole. Works for Arrow tables too."""
-        start, stop = (len(items) * index // self.of for index in (self.index, self.index + 1))
-        if hasattr(items, "schema"):
-            return cast(Sequence[T], cast(Any, items).slice(start, stop - start))
-        return items[start:stop]
-
-
-WHOLE = Shard()
 
 
 def _annotations_in(value: Any) -> bool:
@@ -156,13 +129,9 @@ class Stage(Generic[P]):
             outputs = perform_all(self, calls)
         return gather(outputs, label=self._title(arguments, None))
 
-    def _shards(self, n: int, split: Any) -> list[Shard]:
-        if n < 1:
-            raise ValueError(f"{self.name}: {n} shards; at least one is needed")
-        ref = split.refs.get(str(self.sharded_by)) if isinstance(split, StageOutput) else split
-        rows = ref.rows if isinstance(ref, ArtifactRef) else None
-        of = n if rows is None else max(1, min(n, rows))
-        return [Shard(index=index, of=of) for index in range(of)]
+    def _shards(self, n: int, whole: Any) -> list[Shard]:
+        ref = whole.refs.get(str(self.sharded_by)) if isinstance(whole, StageOutput) else whole
+        return split(n, ref.rows if isinstance(ref, ArtifactRef) else None)
 
     def _bind(self, args: Any, kwargs: Any) -> dict[str, Any]:
         bound = self.signature.bind(*args, **kwargs)
@@ -202,12 +171,10 @@ class Stage(Generic[P]):
         if origin is not None:
             plan.add(self.name, label, indices, "waits", f"for {origin}")
             return Pending(self.name)
-        from storage.records import recall
-
         outputs, missing, reasons = [], [], []
         for shard in shards:
             call = self._call({**arguments, "shard": shard} if indices else arguments, shard)
-            record, problem = recall(self.name, call.key)
+            record, problem = records.recall(self.name, call.key)
             if record is None:
                 missing.append(shard.index)
                 reasons.append(problem or call.why())

@@ -24,7 +24,17 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 # Around the stages, not in them: what they compute does not depend on these.
 _AROUND = frozenset(
     f"tasks.{name}"
-    for name in ("caching", "calls", "configs", "differences", "identity", "planning", "progress", "quarantine")
+    for name in (
+        "caching",
+        "calls",
+        "configs",
+        "differences",
+        "identity",
+        "planning",
+        "progress",
+        "quarantine",
+        "shards",
+    )
 )
 
 

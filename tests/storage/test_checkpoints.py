@@ -97,5 +97,5 @@ def test_what_can_not_be_had_says_how_to_get_it(tmp_path: Path) -> None:
         checkpoints.import_checkpoint("policy", "nobody/nothing")
     with pytest.raises(ValueError, match="one of policy, scorer, value"):
         checkpoints.publish_folder("model", tmp_path)
-    with pytest.raises(TypeError, match="read it with storage.lake"):
+    with pytest.raises(TypeError, match=r"read it with storage\.lake"):
         checkpoints.folder(publish(Sample, []))

@@ -114,7 +114,7 @@ def test_the_number_of_shards_changes_no_digest() -> None:
 @pytest.mark.parametrize(("rows", "of"), [(0, 1), (7, 3), (3, 7)])
 def test_the_shards_of_a_table_are_the_table(rows: int, of: int) -> None:
     parts = [list(Shard(index=index, of=of).slice(range(rows))) for index in range(of)]
-    assert sum(parts, []) == list(range(rows))
+    assert [item for part in parts for item in part] == list(range(rows))
 
 
 def test_a_shard_has_an_index_below_the_count() -> None:
