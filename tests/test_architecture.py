@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("flows", "tasks", "storage")
 DRIVES_MODELS = ("models", "engine", "sft", "demo_world")  # of core: loads a model library when imported
+LONGER = {"storage/schema.py": 400, "tasks/core/sft.py:finetune": 110}  # lines: one row type each; one training run
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 
@@ -146,7 +147,9 @@ def test_a_module_says_what_it_is_and_fits_on_a_few_screens(path: Path) -> None:
     text = path.read_text()
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "no docstring"
-    assert len(text.splitlines()) <= 420, "too long: split it"
+    name = named(path)
+    assert len(text.splitlines()) <= LONGER.get(name, 260), "too long: split it"
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            assert (node.end_lineno or 0) - node.lineno < 80, f"{node.name} is too long: split it"
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines <= LONGER.get(f"{name}:{node.name}", 65), f"{node.name} is too long: split it"
