@@ -1,4 +1,4 @@
-"""Reads data sets in COCO's layout, and writes the demo world as one.
+"""Reads data sets in COCO's layout, and writes drawn images as one.
 
     {root}/{split}/*.png                              (or .jpg)
     {root}/annotations/instances_{split}.json
@@ -11,17 +11,17 @@ stage which may not see the truth has no way to.
 from __future__ import annotations
 
 import json
-import random
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
+
 from storage.coco_categories import CATEGORIES, CATEGORY_IDS
 
 MARKER = "demo_dataset.json"  # written last: parameters and counts of a finished demo data set
-SHARES: dict[str, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
 ATTRIBUTION = (
     "Scenes drawn with emojis by OpenMoji, the open-source emoji and icon project (https://openmoji.org). "
     "License: CC BY-SA 4.0 (https://creativecommons.org/licenses/by-sa/4.0/)."
@@ -86,75 +86,59 @@ def read_annotations(root: Path, split: str, image_ids: Collection[str]) -> list
     ]
 
 
-def split_sizes(images: int, splits: Mapping[str, int] | None = None) -> dict[str, int]:
-    """How many images each split gets: as told, or by SHARES with what rounding leaves going to the first."""
-    if splits is not None:
-        if sum(splits.values()) != images:
-            raise ValueError(f"the splits {dict(splits)} hold {sum(splits.values())} images, not {images}")
-        return dict(splits)
-    sizes = {split: int(images * share) for split, share in SHARES.items()}
-    sizes["train"] += images - sum(sizes.values())
-    return sizes
+@dataclass(frozen=True, slots=True)
+class DrawnImage:
+    """An image to write, with its truths."""
+
+    image: PIL.Image.Image
+    boxes: list[tuple[str, tuple[int, int, int, int]]]  # category; left, top, width, height in px
+    captions: list[str]  # reference captions
 
 
-def write_demo_dataset(root: Path, images: int, seed: int, splits: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Write `images` scenes of the demo world as a COCO data set and return the number of images a split.
+def write_dataset(root: Path, parameters: dict[str, Any], splits: Mapping[str, Iterable[DrawnImage]]) -> bool:
+    """Write images with their truths as a COCO data set, whole or not at all; returns whether anything was to do.
 
-    The same (images, seed, splits) give the same files everywhere; no two images, whatever their splits, show the same
-    scene. A second call with the same parameters does nothing; one with others replaces the data set. A folder that
-    is no demo data set is left alone.
+    `parameters` say what the data set is: a second call with the same ones does nothing, one with others replaces it.
+    A folder that is no such data set is left alone (FileExistsError).
     """
-    sizes = split_sizes(images, splits)
-    parameters = {"images": images, "seed": seed, "splits": sizes, "version": 1}
     marker = root / MARKER
     if marker.is_file() and _load(marker) == parameters:
-        return sizes
+        return False
     if root.exists() and any(root.iterdir()) and not marker.is_file():
         raise FileExistsError(f"{root} holds something that is no demo data set; give another folder")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-", ignore_cleanup_errors=True) as folder:
         fresh = Path(folder) / "new"
-        taken: set[tuple[tuple[str, int], ...]] = set()
         first_id = 1
-        for split, count in sizes.items():
-            _write_split(fresh, split, count, first_id, f"{seed} {split}", taken)
-            first_id += count
+        for split, drawn in splits.items():
+            first_id += _write_split(fresh, split, drawn, first_id)
         (fresh / "LICENSE.txt").write_text(ATTRIBUTION + "\n", encoding="utf-8")
         _dump(fresh / MARKER, parameters)
         if root.exists():
             root.rename(Path(folder) / "old")
         fresh.rename(root)
-    return sizes
+    return True
 
 
-def _write_split(
-    root: Path, split: str, count: int, first_id: int, seed: str, taken: set[tuple[tuple[str, int], ...]]
-) -> None:
-    """Draw `count` scenes that are not in `taken` (they are added) and write their files."""
-    # Imported here: reading a data set needs no drawing, and storage knows the demo world in this one place only.
-    from tasks.core.demo_world.captions import reference_captions
-    from tasks.core.demo_world.scenes import draw_scene, sample_scenes
-
+def _write_split(root: Path, split: str, drawn: Iterable[DrawnImage], first_id: int) -> int:
+    """Write one split's files and return how many images it has."""
     (root / split).mkdir(parents=True)
     records: list[dict[str, Any]] = []
     instances: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
-    rng = random.Random(f"references {seed}")
-    for image_id, scene in enumerate(sample_scenes(f"scenes {seed}", count, taken), start=first_id):
-        image = draw_scene(scene)
+    for image_id, one in enumerate(drawn, start=first_id):
         file_name = f"{image_id:012d}.png"
-        image.save(root / split / file_name, optimize=False, compress_level=6)
-        records.append(
-            {"id": image_id, "file_name": file_name, "width": image.width, "height": image.height, "license": 1}
-        )
-        for placed in scene.objects:
-            box = (placed.left, placed.top, placed.width, placed.height)
-            instances.append(_instance(first_id * 10 + len(instances), image_id, placed.category, box))
-        for text in reference_captions(rng, scene):
+        one.image.save(root / split / file_name, optimize=False, compress_level=6)
+        width, height = one.image.size
+        records.append({"id": image_id, "file_name": file_name, "width": width, "height": height, "license": 1})
+        for category, box in one.boxes:
+            instances.append(_instance(first_id * 10 + len(instances), image_id, category, box))
+        for text in one.captions:
             captions.append({"id": first_id * 10 + len(captions), "image_id": image_id, "caption": text})
     head = {"info": {**_INFO, "attribution": ATTRIBUTION}, "licenses": _LICENSES, "images": records}
     _dump(_annotation_file(root, "instances", split), {**head, "categories": CATEGORIES, "annotations": instances})
     _dump(_annotation_file(root, "captions", split), {**head, "annotations": captions})
+    return len(records)
 
 
 def _instance(number: int, image_id: int, category: str, box: Iterable[int]) -> dict[str, Any]:

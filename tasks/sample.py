@@ -18,7 +18,7 @@ from tasks.caching import StageInputError, check_nothing_lost, stage
 from tasks.configs import NOT_SEMANTIC, CocoSource, DemoSource, FolderSource, RuntimeConfig, SampleConfig
 from tasks.core.sampling import draw_prompt, held_out, round_slice, stratified_order, stratum
 from tasks.core.seeds import digest_of
-from tasks.demo_data import write_demo_data
+from tasks.demo_data import write_demo_dataset
 from tasks.progress import progress
 from pydantic import Field
 
@@ -53,7 +53,7 @@ def open_source(source: Source) -> OpenSource:
     """
     if isinstance(source, DemoSource):
         root = home() / "data" / f"demo-{source.images}-{source.seed}"
-        write_demo_data(root, source.images, source.seed)
+        write_demo_dataset(root, source.images, source.seed)
         name = f"demo {source.images} seed {source.seed}"
         return OpenSource(root=str(root), name=f"{name} {source.split}", split=source.split, fingerprint=name)
     root = Path(source.root).expanduser().resolve()

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from storage.coco import list_images, read_annotations, split_sizes, write_demo_dataset
+from storage.coco import list_images, read_annotations
 from storage.coco_categories import CATEGORIES
 from tasks.core.demo_world.glyphs import GLYPHS
+from tasks.demo_data import split_sizes, write_demo_dataset
 
 SIZES = {"train": 14, "val": 2, "test": 4}
 
