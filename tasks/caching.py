@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, cast
 
 from storage import lake, records
-from storage.artifacts import ArtifactRef, StageOutput, canonical_json
+from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation
 from tasks import identity as ids
 from tasks.calls import Call, carry_out, fault_point, in_round, resume_folder, run_recording
@@ -127,6 +127,11 @@ class Stage(Generic[P]):
             from tasks.prefect_runs import perform_all
 
             outputs = perform_all(self, calls)
+        return self._gathered(outputs, arguments)
+
+    def _gathered(self, outputs: list[StageOutput], arguments: dict[str, Any]) -> StageOutput:
+        from tasks.gather import gather  # a stage itself
+
         return gather(outputs, label=self._title(arguments, None))
 
     def _shards(self, n: int, whole: Any) -> list[Shard]:
@@ -186,7 +191,7 @@ class Stage(Generic[P]):
         if missing:
             plan.add(self.name, label, tuple(missing) if indices else None, "run", "; ".join(dict.fromkeys(reasons)))
             return Pending(self.name)
-        return outputs[0] if len(outputs) == 1 else gather(outputs, label=self._title(arguments, None))
+        return outputs[0] if len(outputs) == 1 else self._gathered(outputs, arguments)
 
 
 def _find_stage(module: str, name: str) -> Any:
@@ -221,29 +226,3 @@ def stage(
         return Stage(fn, sharded_by=sharded_by, reads_annotations=reads_annotations, retries=retries, tags=tags)
 
     return decorate
-
-
-@stage(reads_annotations=True)  # it merges tables and shows them to nobody
-def gather(shards: list[StageOutput], *, label: str = "") -> StageOutput:
-    """Merge the outputs of shards: one table for each name, counters summed, facts as they agree.
-
-    Raises:
-        StageInputError: shards differ in their facts, their output names, or in a checkpoint.
-    """
-    first = shards[0]
-    refs, counters = {}, dict[str, float]()
-    for shard in shards:
-        # As text: a fact that is not a number equals itself.
-        if canonical_json(shard.facts) != canonical_json(first.facts) or shard.refs.keys() != first.refs.keys():
-            raise StageInputError(f"{label}: shards disagree in facts or outputs: {first} and {shard}")
-        for name, count in shard.counters.items():
-            counters[name] = counters.get(name, 0) + count
-    for name, ref in first.refs.items():
-        pieces = [shard.refs[name] for shard in shards]
-        if ref.is_table:
-            refs[name] = lake.merge(pieces)
-        elif len({piece.digest for piece in pieces}) == 1:
-            refs[name] = ref
-        else:
-            raise StageInputError(f"{label}: shards gave different checkpoints as {name}; only tables can be merged")
-    return StageOutput(refs=refs, facts=first.facts, counters=counters)

@@ -7,6 +7,7 @@ upstream of every task that takes it.
 from __future__ import annotations
 
 import functools
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,18 @@ _producers: OrderedDict[str, dict[str, State[Any]]] = OrderedDict()
 
 def run_stage(call: Call) -> StageOutput | State[StageOutput]:
     """What the Prefect task executes, in whatever thread or process its runner chose."""
+    _let_our_loggers_speak()
     outcome = carry_out(call, refresh=bool(get_current_settings().tasks.refresh_cache))
     return Completed(name="Cached", data=outcome.output) if outcome.cached else outcome.output
+
+
+@functools.cache
+def _let_our_loggers_speak() -> None:
+    """Prefect hands `extra_loggers` its handlers but no level, and the root's swallows what is not a warning."""
+    for name in get_current_settings().logging.extra_loggers or ():
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.getLogger("prefect").getEffectiveLevel())
 
 
 def _worth_retrying(task: Any, task_run: Any, state: State[Any]) -> bool:

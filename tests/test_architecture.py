@@ -14,7 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("flows", "tasks", "storage")
 DRIVES_MODELS = ("models", "engine", "sft", "demo_world")  # of core: loads a model library when imported
-LONGER = {"storage/schema.py": 400, "tasks/core/sft.py:finetune": 110}  # lines: one row type each; one training run
+LONGER = {  # lines
+    "storage/schema.py": 400,  # every row type
+    "tasks/configs.py": 320,  # every stage's configuration
+    "tasks/core/sft.py:finetune": 110,
+}
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
 

@@ -18,6 +18,7 @@ from storage import lake, runs
 from storage.lake import AnnotationsForbidden
 from storage.records import all_records
 from tasks.caching import Shard, StageInputError, in_round, run_recording
+from tasks.calls import carry_out
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -174,6 +175,18 @@ def test_every_call_is_recorded_under_its_run_and_round() -> None:
     assert {c.run_id for c in calls} == {run_id}
     assert calls[6].label == "again"
     assert runs.latest_run().champion == "round-1"
+
+
+def test_a_call_travels_to_another_process_by_name() -> None:
+    import cloudpickle
+
+    samples = toy.draw(Config())["samples"]
+    arguments = toy.grow._bind((Config(), samples), {"shard": Shard(index=1, of=2)})
+    call = toy.grow._call(arguments, Shard(index=1, of=2))
+    there = cloudpickle.loads(cloudpickle.dumps(call))
+    assert there.key == call.key
+    assert there.stage is toy.grow
+    assert carry_out(there).output["samples"].rows == 4
 
 
 def in_process(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
