@@ -43,7 +43,7 @@ def publish_folder(kind: str, folder: Path) -> ArtifactRef:
 
     Args:
         kind: policy, scorer or value.
-        folder: what `save_pretrained` wrote; hidden files are dropped.
+        folder: what `save_pretrained` wrote; a model card comes along but is not part of the identity.
 
     Raises:
         CheckpointNotFound: the folder is empty.

@@ -28,11 +28,15 @@ Manifest = dict[str, Entry]
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files of a checkpoint, sorted; hidden files and folders (.git, .cache) are not part of it."""
+    """The files that make a checkpoint what it is, sorted.
+
+    Not its model card (`*.md`), which says when and with what it was trained and may be edited later; and nothing
+    hidden (.git, .cache).
+    """
     found = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.is_file() and not hidden:
+        if path.is_file() and not hidden and path.suffix != ".md":
             found.append(path)
     return found
 

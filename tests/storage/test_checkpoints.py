@@ -54,6 +54,12 @@ def test_other_weights_are_another_digest(tmp_path: Path) -> None:
     assert refs[0].digest != refs[1].digest
 
 
+def test_a_model_card_is_not_the_model(tmp_path: Path) -> None:
+    first = checkpoints.import_checkpoint("policy", str(write(tmp_path / "a")))
+    (tmp_path / "a" / "README.md").write_text("A model.")
+    assert checkpoints.import_checkpoint("policy", "a", tmp_path) == first
+
+
 def test_a_big_folder_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     age(write(tmp_path / "a"))
     first = checkpoints.import_checkpoint("policy", "a", tmp_path)
