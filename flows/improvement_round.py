@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from flows.profiles import Profile
 from storage.artifacts import ArtifactRef, StageOutput
@@ -72,15 +72,19 @@ def improvement_round(profile: Profile, ground: Ground, champion: Model, number:
     guide = Guide(rewards, value)
 
     found = search_captions(profile, ground, champion.policy, guide, profile.search, images, samples)
-    tuned = finetune(
-        profile.finetune, profile.policy, champion.policy, images, samples, found["captions"], **seeded
-    )
+    tuned = finetune(profile.finetune, profile.policy, champion.policy, images, samples, found["captions"], **seeded)
 
     candidate = measure(profile, ground, name, tuned["policy"])
     paired = compare(
-        profile.evaluate, candidate.scores["scores"], champion.scores["scores"], label=f"{name} - {champion.name}", **run
+        profile.evaluate,
+        candidate.scores["scores"],
+        champion.scores["scores"],
+        label=f"{name} - {champion.name}",
+        **run,
     )
-    decision = promote(profile.promote, paired["comparisons"], candidate=name, champion=champion.name, label=name, **run)
+    decision = promote(
+        profile.promote, paired["comparisons"], candidate=name, champion=champion.name, label=name, **run
+    )
     return Round(candidate, guide, decision)
 
 
@@ -105,7 +109,7 @@ def search_captions(
         samples,
         seed=profile.seed,
         scorer=ground.scorer,
-        tau=guide.rewards.facts["tau"],
+        tau=cast(float, guide.rewards.facts["tau"]),
         value=value,
         backbone=policy if value is not None else None,
         runtime=profile.runtime,

@@ -1,6 +1,6 @@
 """Self-training: rounds of improvement until they stop improving. The whole loop, and nothing but order.
 
-    visloop run demo          the same as          prefect run self-training --profile demo
+visloop run demo          the same as          prefect run self-training --profile demo
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from storage import runs
 from storage.checkpoints import import_checkpoint
 from tasks.caching import StageInputError, in_round, run_recording
 from tasks.evaluate import compare, health
-from tasks.label import label, score
+from tasks.label import score
 from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
@@ -56,9 +56,7 @@ def self_training(profile: Profile = load_profile("demo")) -> RunSummary:  # noq
     except BaseException as error:
         runs.finish_run(run_id, "failed", message=f"{type(error).__name__}: {error}")
         raise
-    runs.finish_run(
-        run_id, "completed", rounds=summary.rounds, champion=summary.champion, message=summary.message
-    )
+    runs.finish_run(run_id, "completed", rounds=summary.rounds, champion=summary.champion, message=summary.message)
     write_report(run_id)
     return summary
 

@@ -73,8 +73,11 @@ class PolicyConfig(StageConfig):
 
     model_config = ConfigDict(title="Policy")
     # Its digest is what counts, and that is an input of every stage which loads it.
-    checkpoint: str = Field(min_length=1, description="a local folder or a hub id that AutoModelForImageTextToText loads",
-                            json_schema_extra=NOT_SEMANTIC)
+    checkpoint: str = Field(
+        min_length=1,
+        description="a local folder or a hub id that AutoModelForImageTextToText loads",
+        json_schema_extra=NOT_SEMANTIC,
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of weights and decoding")
     trust_remote_code: bool = Field(False, description="run code that the checkpoint brings; leave it off")
 
@@ -169,7 +172,9 @@ class ValueConfig(StageConfig):
     lr: float = Field(1e-4, gt=0, le=1, description="learning rate")
     epochs: int = Field(1, ge=1, le=1000, description="passes over the transitions")
     batch_size: int = Field(32, ge=2, description="transitions a step")
-    target_decay: float = Field(0.95, ge=0, lt=1, description="Polyak decay of the target network; 0: no target network")
+    target_decay: float = Field(
+        0.95, ge=0, lt=1, description="Polyak decay of the target network; 0: no target network"
+    )
     lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters where train is lora")
     min_spearman: float = Field(0.05, ge=-1, le=1, description="held-out rank correlation with the return; less: fail")
     min_spread: float = Field(1e-4, ge=0, description="held-out standard deviation of V; less: the values collapsed")
@@ -245,10 +250,20 @@ class RuntimeConfig(StageConfig):
     """How fast, never what: nothing here changes a result."""
 
     model_config = ConfigDict(title="Runtime")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto: a GPU if there is one",
-                        json_schema_extra=NOT_SEMANTIC)
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        description="auto: a GPU if there is one",
+        json_schema_extra=NOT_SEMANTIC,
+    )
     batch_size: int = Field(16, ge=1, le=65536, description="images in flight", json_schema_extra=NOT_SEMANTIC)
-    shards: int = Field(1, ge=1, le=4096, description="parts a stage is split into; each resumes by itself",
-                        json_schema_extra=NOT_SEMANTIC)
-    threads: int = Field(0, ge=0, le=1024, description="of torch on the CPU; 0: torch decides",
-                         json_schema_extra=NOT_SEMANTIC)
+    shards: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="parts a stage is split into; each resumes by itself",
+        json_schema_extra=NOT_SEMANTIC,
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="of torch on the CPU; 0: torch decides", json_schema_extra=NOT_SEMANTIC
+    )

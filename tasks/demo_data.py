@@ -43,7 +43,7 @@ def _scenes(seed: str, count: int, taken: set[Signature]) -> Iterator[DrawnImage
     from tasks.core.demo_world.captions import reference_captions
     from tasks.core.demo_world.scenes import draw_scene, sample_scenes
 
-    rng = random.Random(f"references {seed}")  # noqa: S311  not for secrets
+    rng = random.Random(f"references {seed}")
     for scene in sample_scenes(f"scenes {seed}", count, taken):
         boxes = [(one.category, (one.left, one.top, one.width, one.height)) for one in scene.objects]
         yield DrawnImage(draw_scene(scene), boxes, reference_captions(rng, scene))

@@ -15,7 +15,15 @@ from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Sample, Score
 from tasks.caching import StageInputError, check_nothing_lost, stage
 from tasks.configs import EvaluateConfig, HealthConfig, RuntimeConfig
-from tasks.core.benchmarks.chair import COUNTS, METRICS, ChairItem, chair_item, chair_ratios, find_mentions, true_objects
+from tasks.core.benchmarks.chair import (
+    COUNTS,
+    METRICS,
+    ChairItem,
+    chair_item,
+    chair_ratios,
+    find_mentions,
+    true_objects,
+)
 from tasks.core.metrics import bootstrap_draws, estimate, grouped_auc, paired_difference
 from tasks.core.seeds import seed_for
 
@@ -94,13 +102,30 @@ def health(
     base = {row.metric: row.value for row in lake.read_rows(Metric, metrics) if row.benchmark == "chair"}
     auc = float(np.mean(aucs)) if aucs else float("nan")
     spread = float(np.std(aucs, ddof=1) / np.sqrt(len(aucs))) if len(aucs) > 1 else float("nan")
+    nan = float("nan")
     rows = [
-        Metric(subject, "rollouts", "health", "scorer_auc", auc, spread, auc - 1.96 * spread, auc + 1.96 * spread, len(aucs)),
-        Metric(subject, "rollouts", "health", "scorer_auc_pooled", pooled, *[float("nan")] * 3, len(aucs)),
+        Metric(
+            subject,
+            "rollouts",
+            "health",
+            "scorer_auc",
+            auc,
+            spread,
+            auc - 1.96 * spread,
+            auc + 1.96 * spread,
+            len(aucs),
+        ),
+        Metric(subject, "rollouts", "health", "scorer_auc_pooled", pooled, nan, nan, nan, len(aucs)),
     ]
     checks = [
         ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer can't tell true from hallucinated sentences"),
-        ("chair_i", base["chair_i"], config.min_chair_i, config.max_chair_i, "the base's hallucination is out of range"),
+        (
+            "chair_i",
+            base["chair_i"],
+            config.min_chair_i,
+            config.max_chair_i,
+            "the base's hallucination is out of range",
+        ),
         ("recall", base["recall"], config.min_recall, 1.0, "the base does not see what is there"),
     ]
     problems = [
@@ -131,8 +156,12 @@ def _scorer_auc(rewards: ArtifactRef, samples: ArtifactRef, annotations: Artifac
             good, bad = groups.setdefault(image_id, ([], []))
             (good if mentioned <= truth[image_id] else bad).append(score)
     arrays = {image_id: (np.array(good), np.array(bad)) for image_id, (good, bad) in groups.items()}
-    everything = {"all": (np.concatenate([g for g, _ in arrays.values()] or [np.zeros(0)]),
-                          np.concatenate([b for _, b in arrays.values()] or [np.zeros(0)]))}
+    everything = {
+        "all": (
+            np.concatenate([g for g, _ in arrays.values()] or [np.zeros(0)]),
+            np.concatenate([b for _, b in arrays.values()] or [np.zeros(0)]),
+        )
+    }
     return grouped_auc(arrays)[1], grouped_auc(everything)[0]
 
 

@@ -33,15 +33,16 @@ def finetune(
     label: str = "",
 ) -> StageOutput:
     """Fine-tune on captions. Output: policy (a whole checkpoint, adapters merged). Facts: how far the weights moved."""
-    from tasks.core.sft import Example
+    from tasks.core.sft import Example, steps_of
     from tasks.core.sft import finetune as run_sft
-    from tasks.core.sft import steps_of
 
     prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
     searched = lake.read_rows(Caption, captions)
     rows = [row for row in searched if row.text]
     if not rows:
-        raise StageInputError("every searched caption is empty: nothing to learn; see the captions and search_trace tables")
+        raise StageInputError(
+            "every searched caption is empty: nothing to learn; see the captions and search_trace tables"
+        )
     pictures = load_images(images, [row.image_id for row in rows])
     examples = [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in rows]
     loaded = fresh_policy(model, policy, runtime)
@@ -73,7 +74,11 @@ def finetune(
         )
     with checkpoints.scratch_folder() as folder:
         kept = _publish(loaded, examples, folder / "policy", model, runtime)
-    return StageOutput(refs={"policy": kept}, facts=facts, counters={"examples": len(examples), "empty_captions": len(searched) - len(rows)})
+    return StageOutput(
+        refs={"policy": kept},
+        facts=facts,
+        counters={"examples": len(examples), "empty_captions": len(searched) - len(rows)},
+    )
 
 
 def _publish(
@@ -88,7 +93,10 @@ def _publish(
     loaded.model.save_pretrained(folder)
     loaded.processor.save_pretrained(folder)
     again = load_policy(
-        folder, digest="reload check", dtype=model.dtype, device=device_of(runtime),
+        folder,
+        digest="reload check",
+        dtype=model.dtype,
+        device=device_of(runtime),
         trust_remote_code=model.trust_remote_code,
     )
     shown = examples[:4]

@@ -55,7 +55,8 @@ def score(
         if not sentences:
             empty.append(Quarantined("score", rollout.rollout_id, "no_sentence", f"answer {rollout.text!r}"))
         values = cosines(
-            image_vectors, text_vectors[[text_at[one.text] for one in sentences]],
+            image_vectors,
+            text_vectors[[text_at[one.text] for one in sentences]],
             [image_at[image_of[rollout.sample_id]]] * len(sentences),
         )
         for step, (sentence, value) in enumerate(zip(sentences, values, strict=True)):
@@ -75,13 +76,14 @@ def score(
                     reason=None,
                 )
             )
-    check_nothing_lost(
-        "score", len(todo), len({row.rollout_id for row in rows}), len(empty), 0.5, unit="rollouts"
-    )
+    check_nothing_lost("score", len(todo), len({row.rollout_id for row in rows}), len(empty), 0.5, unit="rollouts")
     return StageOutput(
         refs={"rewards": lake.publish(Reward, rows), "quarantine": lake.publish(Quarantined, empty)},
         counters={
-            "images_embedded": len(ids), "texts_embedded": len(texts), "sentences": len(rows), "truncated": len(cut)
+            "images_embedded": len(ids),
+            "texts_embedded": len(texts),
+            "sentences": len(rows),
+            "truncated": len(cut),
         },
     )
 

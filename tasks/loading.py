@@ -46,7 +46,11 @@ def _kept_policy(policy: ArtifactRef, dtype: str, device: str, trust_remote_code
     from tasks.core.models.policy import load_policy as load
 
     return load(
-        checkpoints.folder(policy), digest=policy.digest, dtype=dtype, device=device, trust_remote_code=trust_remote_code
+        checkpoints.folder(policy),
+        digest=policy.digest,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
     )
 
 

@@ -11,7 +11,13 @@ from tasks.configs import PromoteConfig, RuntimeConfig
 
 @stage()
 def promote(
-    config: PromoteConfig, comparisons: ArtifactRef, *, candidate: str, champion: str, runtime: RuntimeConfig, label: str = ""
+    config: PromoteConfig,
+    comparisons: ArtifactRef,
+    *,
+    candidate: str,
+    champion: str,
+    runtime: RuntimeConfig,
+    label: str = "",
 ) -> StageOutput:
     """Decide between candidate (a) and champion (b) on their paired differences. Output: decisions. Facts: promoted, reason."""
     rows = {row.metric: row for row in lake.read_rows(Comparison, comparisons)}

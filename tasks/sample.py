@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import PIL.Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from storage import coco, lake
 from storage.artifacts import ArtifactRef, StageOutput, canonical_json, home
@@ -20,7 +20,6 @@ from tasks.core.sampling import draw_prompt, held_out, round_slice, stratified_o
 from tasks.core.seeds import digest_of
 from tasks.demo_data import write_demo_dataset
 from tasks.progress import progress
-from pydantic import Field
 
 Source = DemoSource | CocoSource | FolderSource
 
@@ -114,7 +113,8 @@ def sample(
     except ValueError as error:
         raise StageInputError(f"{source.name}: {error}") from error
     val = set() if draw.benchmark else held_out(drawn, config.val_share, draw.seed)
-    images, refused = [], []
+    images: list[Image] = []
+    refused: list[Quarantined] = []
     with progress("sample", len(drawn), unit="images") as advance:
         for image_id in drawn:
             split = "test" if draw.benchmark else "val" if image_id in val else "train"
@@ -126,7 +126,10 @@ def sample(
                 min_side=config.min_side,
                 max_megapixels=config.max_megapixels,
             )
-            (images if isinstance(row, Image) else refused).append(row)
+            if isinstance(row, Image):
+                images.append(row)
+            else:
+                refused.append(row)
             advance(1)
     check_nothing_lost("sample", len(drawn), len(images), len(refused), config.max_quarantined, unit="images")
     samples = []

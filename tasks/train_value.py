@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +18,6 @@ from tasks.loading import fresh_policy, load_images
 from tasks.progress import progress
 
 if TYPE_CHECKING:
-    from tasks.core.models.value import ValueModel
     from tasks.core.td import Transition
     from tasks.core.value_fit import ValueFit
 
@@ -84,7 +83,9 @@ def train_value(
         refs={"value": kept, "values": lake.publish(Value, rows)},
         facts=facts,
         counters={
-            "transitions": len(data), "steps": len(plan), "value_tokens": value.tokens,
+            "transitions": len(data),
+            "steps": len(plan),
+            "value_tokens": value.tokens,
             "loss_last": float(np.mean(losses[-20:])) if losses else 0.0,
         },
     )
@@ -99,7 +100,8 @@ def _answers(
     for row in rewards:
         by_rollout.setdefault(row.rollout_id, []).append(row)
     sample_of: Mapping[str, Sample] = {one.sample_id: one for one in samples}
-    train, held_out = [], []
+    train: list[_Answer] = []
+    held_out: list[_Answer] = []
     for rollout_id, rows in sorted(by_rollout.items()):
         rows.sort(key=lambda row: row.step)
         shaped = [row.shaped for row in rows if row.shaped is not None]
@@ -136,11 +138,11 @@ def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], 
         return run_fit(fit, data, plan=plan, start=start, after_step=after_step)
 
 
-def _replace(folder: Path, step: int, save: object) -> None:
+def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
     """Write the new step's file completely before the old one goes."""
     old = list(folder.glob("step-*.safetensors"))
     path = folder / f"step-{step:08d}.safetensors"
-    save(path.with_suffix(".part"))  # type: ignore[operator]
+    save(path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
     for one in old:
         one.unlink()
@@ -153,9 +155,7 @@ def _judge(fit: ValueFit, answers: Sequence[_Answer], config: ValueConfig, batch
     from tasks.core.td import mc_returns, reward_share, td_target, transitions
 
     # Every sentence is judged, the last one too, whatever the mode trained on.
-    states = transitions(
-        [(a.image, a.sentences, a.rewards) for a in answers], state=config.state, mode="zero_terminal"
-    )
+    states = transitions([(a.image, a.sentences, a.rewards) for a in answers], state=config.state, mode="zero_terminal")
     pieces = []
     with torch.no_grad():
         for start in range(0, len(states), 4 * batch_size):
@@ -190,8 +190,8 @@ def _health(rows: Sequence[Value], config: ValueConfig) -> dict[str, float]:
         raise ValueCollapsed(
             f"the value model can't guide: on {len(rows)} held-out sentences its spread is {spread:.2g} "
             f"(at least {config.min_spread:g}) and its rank correlation with the Monte-Carlo return {correlation:.3f} "
-            f"(at least {config.min_spearman:g}). Raise sample.images or value.epochs, change value.lr ({config.lr:g}), "
-            "or search without it: --set search.strategy=clip_prm"
+            f"(at least {config.min_spearman:g}). Raise sample.images or value.epochs, change value.lr "
+            f"({config.lr:g}), or search without it: --set search.strategy=clip_prm"
         )
     error = float(np.mean([abs(row.td_target - row.value) for row in rows]))
     return {"spearman": correlation, "spread": spread, "td_error": error, "held_out": len(rows)}

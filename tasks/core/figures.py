@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -23,7 +23,7 @@ ACCENT, SECOND, WARM = "#5b5bd6", "#d97706", "#e5484d"
 THEMED = {INK: "currentColor", MUTED: f"var(--muted, {MUTED})", GRID: f"var(--line, {GRID})"}
 MAX_POINTS = 1500  # more make the page heavy and the cloud no clearer
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,

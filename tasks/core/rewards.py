@@ -32,14 +32,14 @@ def shape_scores(scores: np.ndarray, *, shaping: str, tau: float, alpha: float) 
     return SHAPES[shaping](scores.astype(np.float64), tau, alpha)
 
 
-def quantile_tau(scores: Sequence[float], q: float) -> float:
+def quantile_tau(scores: Sequence[float] | np.ndarray, q: float) -> float:
     """The q-quantile of the scores, q in [0, 1]."""
     if not len(scores):
         raise ValueError("no scores: a margin needs at least one scored sentence")
     return float(np.quantile(np.asarray(scores, dtype=np.float64), q))
 
 
-def otsu_tau(scores: Sequence[float]) -> float:
+def otsu_tau(scores: Sequence[float] | np.ndarray) -> float:
     """The threshold that parts the scores into two groups with the largest between-group variance (Otsu 1979).
 
     Exact over the sorted values, no histogram; the threshold lies half way between two neighbouring scores.
@@ -47,7 +47,9 @@ def otsu_tau(scores: Sequence[float]) -> float:
     values = np.sort(np.asarray(scores, dtype=np.float64))
     n = len(values)
     if n < 2 or values[0] == values[-1]:
-        raise ValueError(f"{n} scores without spread: Otsu's threshold needs two different ones; use label.tau.kind=fixed")
+        raise ValueError(
+            f"{n} scores without spread: Otsu's threshold needs two different ones; use label.tau.kind=fixed"
+        )
     low_sum = np.cumsum(values)[:-1]
     low_n = np.arange(1, n)
     low_mean, high_mean = low_sum / low_n, (values.sum() - low_sum) / (n - low_n)

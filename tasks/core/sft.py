@@ -99,16 +99,14 @@ def finetune(
     for name, parameter in policy.model.named_parameters():
         parameter.requires_grad_(_is_language(name))
 
-    class Report(TrainerCallback):  # type: ignore[misc]
-        losses: list[float] = []
+    class Report(TrainerCallback):
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
-                self.losses.append(float(logs["loss"]))
-                on_step(state.global_step, self.losses[-1])
+                losses.append(float(logs["loss"]))
+                on_step(state.global_step, losses[-1])
 
-    report = Report()
-    report.losses = []
+    losses: list[float] = []
     trainer = SFTTrainer(
         model=policy.model,
         args=SFTConfig(
@@ -137,7 +135,7 @@ def finetune(
         train_dataset=rows,
         processing_class=policy.processor,
         peft_config=_adapters(lora_rank) if train == "lora" else None,
-        callbacks=[report],
+        callbacks=[Report()],
     )
     trainer.remove_callback(PrinterCallback)  # progress is the caller's
     _check_labels(trainer)
@@ -149,8 +147,8 @@ def finetune(
         raise FinetuneError("fine-tuning left every weight as it was; check finetune.lr and finetune.train")
     return {
         "steps": float(trainer.state.global_step),
-        "loss_first": report.losses[0] if report.losses else float("nan"),
-        "loss_last": report.losses[-1] if report.losses else float("nan"),
+        "loss_first": losses[0] if losses else float("nan"),
+        "loss_last": losses[-1] if losses else float("nan"),
         "relative_change": change,
     }
 

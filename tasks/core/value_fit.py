@@ -51,7 +51,7 @@ class ValueFit:
         value = self.value([(one.image, one.text) for one in batch])
         loss = td_loss(value, target.to(value.dtype))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         with torch.no_grad():

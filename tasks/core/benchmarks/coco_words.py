@@ -101,9 +101,26 @@ NO_OBJECT = (
 
 # "a baby elephant", "an adult giraffe": not people.
 YOUNG_OR_ADULT = ("baby", "adult")
-ANIMALS = frozenset("bird cat dog horse sheep cow elephant bear zebra giraffe".split())
+ANIMALS = frozenset(["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe"])
 
-_KEEP_S = frozenset("bus skis scissors glass tennis grass dress class police brass canvas cactus gas lens".split())
+_KEEP_S = frozenset(
+    [
+        "bus",
+        "skis",
+        "scissors",
+        "glass",
+        "tennis",
+        "grass",
+        "dress",
+        "class",
+        "police",
+        "brass",
+        "canvas",
+        "cactus",
+        "gas",
+        "lens",
+    ]
+)
 
 
 def singular(word: str) -> str:

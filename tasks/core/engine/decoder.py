@@ -22,7 +22,7 @@ from tasks.core.models.policy import Policy
 from tasks.core.seeds import Part, uniforms
 from tasks.core.text import first_sentence_end
 
-_MAY_CLOSE = frozenset(".!?:;\n…。！？")
+_MAY_CLOSE = frozenset(".!?:;\n…。\uff01\uff1f")  # the last two are the full-width ! and ?
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,9 @@ class _Rows:
         device = live.mask.device
         self.temperature = torch.tensor([d.temperature for d in draws], device=device)
         self.top_p = torch.tensor([d.top_p for d in draws], device=device)
-        self.uniform = np.stack([
-            uniforms(limit, *draw.seed) if draw.temperature else np.zeros(limit) for draw in draws
-        ])  # [B, limit]
+        self.uniform = np.stack(
+            [uniforms(limit, *draw.seed) if draw.temperature else np.zeros(limit) for draw in draws]
+        )  # [B, limit]
         self.tokens: list[list[int]] = [[] for _ in draws]
         self.kept: dict[int, tuple[int, str, bool]] = {}  # row -> (tokens kept, text, ended)
         self.closed = [False] * len(draws)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 
-def draw_tokens(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def draw_tokens(
+    logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
+) -> torch.Tensor:
     """Token ids [B] by inverse CDF: greedy where the temperature is 0, else nucleus sampling.
 
     Args:

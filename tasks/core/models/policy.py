@@ -60,13 +60,20 @@ class Policy:
         pad = self.tokenizer.pad_token_id
         return int(min(self.end_ids) if pad is None else pad)
 
-    def inputs(self, images: Sequence[Image.Image], texts: Sequence[str], *, answer_next: bool = True) -> dict[str, Any]:
+    def inputs(
+        self, images: Sequence[Image.Image], texts: Sequence[str], *, answer_next: bool = True
+    ) -> dict[str, Any]:
         """Model inputs of one user turn (image, text) each, left-padded: input_ids and attention_mask [B, L], pixels.
 
         With `answer_next` the template's generation prompt follows, so that the next token is the answer's first.
         """
-        return chat_inputs(self.processor, [[user_turn(i, t)] for i, t in zip(images, texts, strict=True)],
-                           device=self.device, dtype=self.model.dtype, answer_next=answer_next)
+        return chat_inputs(
+            self.processor,
+            [[user_turn(i, t)] for i, t in zip(images, texts, strict=True)],
+            device=self.device,
+            dtype=self.model.dtype,
+            answer_next=answer_next,
+        )
 
 
 def user_turn(image: Image.Image, text: str) -> Message:
@@ -106,7 +113,7 @@ def load_policy(
         PolicyError: if it is no image-text-to-text model, or has no processor or chat template.
     """
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         )
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)

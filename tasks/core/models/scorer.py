@@ -69,7 +69,9 @@ class Scorer:
 def cosines(images: np.ndarray, texts: np.ndarray, image_of_text: Sequence[int]) -> np.ndarray:
     """Cosine [T] of text t with image `image_of_text[t]`; images [N, D] and texts [T, D] are unit vectors."""
     if texts.shape[0] != len(image_of_text) or (len(texts) and images.shape[1] != texts.shape[1]):
-        raise ValueError(f"images {images.shape}, texts {texts.shape}, {len(image_of_text)} indices: want [N,D], [T,D], T")
+        raise ValueError(
+            f"images {images.shape}, texts {texts.shape}, {len(image_of_text)} indices: want [N,D], [T,D], T"
+        )
     if not len(texts):
         return np.zeros(0)
     return np.einsum("td,td->t", images[np.asarray(image_of_text)].astype(np.float64), texts.astype(np.float64))
@@ -94,5 +96,5 @@ def load_scorer(checkpoint: str | Path, *, digest: str, device: str = "cpu") -> 
             f"{checkpoint}: open_clip cannot load it ({error}). Needed: a folder with open_clip_config.json and "
             "open_clip_model.safetensors, hf-hub:ORG/NAME, or NAME/PRETRAINED (see open_clip.list_pretrained())"
         ) from error
-    length = int(getattr(model, "context_length", None) or getattr(tokenizer, "context_length", 77))
+    length: int = getattr(model, "context_length", None) or getattr(tokenizer, "context_length", None) or 77
     return Scorer(model.to(device).eval().requires_grad_(False), preprocess, tokenizer, length, digest)

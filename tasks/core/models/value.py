@@ -72,7 +72,7 @@ class ValueModel:
         )
         hidden = out.hidden_states[self.spec.layer] if all_layers else out.last_hidden_state
         # Left padding: the last position is every row's last token.
-        return self.head(hidden[:, -1].float())[:, 0]  # type: ignore[no-any-return]
+        return self.head(hidden[:, -1].float())[:, 0]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Learned tensors by name, on the CPU."""

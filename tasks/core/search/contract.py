@@ -6,9 +6,8 @@ once so that the callables can batch, and one slot's result never depends on ano
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from tasks.core.text import words
 
@@ -24,35 +23,18 @@ class Candidate:
     handle: int = -1  # the proposer's own: which row to go on from
 
 
-class Propose(Protocol):
-    """Next sentences. The argument names the slots that go on and the candidate each one kept last (None at the start).
+# Next sentences. The argument names the slots that go on and the candidate each one kept last (None at the start); the
+# answer has the candidates of each of them. Slots that are not named are finished and never asked for again.
+Propose = Callable[[Mapping[int, Candidate | None]], dict[int, list[Candidate]]]
 
-    Returns candidates for each of these slots. Slots that are not named are finished and never asked for again.
-    """
+# Whole answers of every named slot.
+Answer = Callable[[Sequence[int]], dict[int, list[Candidate]]]
 
-    def __call__(self, kept: Mapping[int, Candidate | None]) -> dict[int, list[Candidate]]:
-        """Candidates of every named slot."""
+# The scorer's cosine of (slot, sentence) pairs, in order; None where a sentence can't be scored.
+ScoreSentences = Callable[[Sequence[tuple[int, str]]], list[float | None]]
 
-
-class Answer(Protocol):
-    """Whole answers of every named slot."""
-
-    def __call__(self, slots: Sequence[int]) -> dict[int, list[Candidate]]:
-        """Candidates of every named slot."""
-
-
-class ScoreSentences(Protocol):
-    """The scorer's cosine of (slot, sentence) pairs, in order; None where a sentence can't be scored."""
-
-    def __call__(self, sentences: Sequence[tuple[int, str]]) -> list[float | None]:
-        """One score a pair."""
-
-
-class ValueSentences(Protocol):
-    """The value model's estimate of (slot, text so far, sentence) triples, in order."""
-
-    def __call__(self, sentences: Sequence[tuple[int, str, str]]) -> list[float]:
-        """One value a triple."""
+# The value model's estimate of (slot, text so far, sentence) triples, in order.
+ValueSentences = Callable[[Sequence[tuple[int, str, str]]], list[float]]
 
 
 @dataclass(frozen=True)

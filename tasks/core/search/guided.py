@@ -110,9 +110,7 @@ def _guide(judgement: tuple[float | None, float | None]) -> float:
     return score if score is not None else float("-inf")
 
 
-def _record(
-    found: Found, step: int, candidates: Sequence[Candidate], judged: Judged, chosen: int | None
-) -> None:
+def _record(found: Found, step: int, candidates: Sequence[Candidate], judged: Judged, chosen: int | None) -> None:
     for index, candidate in enumerate(candidates):
         score, value = judged.get(index, (None, None))
         found.trace.append(TraceRow(step, index, candidate, score, value, chosen=index == chosen))
