@@ -1,0 +1,1 @@
+"""The commands of `visloop`, by what they are for."""

@@ -1,0 +1,197 @@
+"""Commands that run something: run, demo, plan, caption, make-demo-data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.commands.errors import InputError, RunFailed, is_known, require_one_of
+from flows.commands.printing import console, print_rounds, print_table
+
+if TYPE_CHECKING:
+    from flows.profiles import Profile
+
+ProfileName = Annotated[
+    str, typer.Argument(metavar="PROFILE", help="A shipped profile (demo, folder, llava-7b-coco) or a YAML file.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting; may be given many times.")
+]
+Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds at most; the profile's if left out.")]
+STRATEGIES = ("greedy", "best_of_n", "clip_prm", "visvm")
+
+
+def run(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = None) -> None:
+    """Run the whole loop of a profile.
+
+    Sample, roll out, label, train the value model, search, fine-tune, measure, promote; round after round.
+
+    What was computed before is not computed again; a killed run resumes by the same command.
+
+    Examples:
+
+        visloop run demo
+
+        visloop run folder --set data.train.root=~/pictures --rounds 1
+    """
+    execute(_load(profile, overrides, rounds))
+
+
+def demo(overrides: Overrides = None, rounds: Rounds = None) -> None:
+    """Run the demo, offline, in minutes.
+
+    The whole loop on drawn scenes with tiny models; the same as `visloop run demo`.
+
+    Examples:
+
+        visloop demo
+
+        visloop demo --set search.candidates=4
+    """
+    execute(_load("demo", overrides, rounds))
+
+
+def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = None) -> None:
+    """Say what would run, and why.
+
+    Which stages are cached, which will run, and which setting or module changed since; nothing runs.
+
+    Examples:
+
+        visloop plan demo
+
+        visloop plan demo --set search.candidates=4
+    """
+    loaded = _load(profile, overrides, rounds)
+    from flows import self_training
+    from tasks.caching import planning
+
+    with planning() as planned:
+        self_training.plan(loaded)
+    lines = []
+    for entry in planned.entries:
+        shards = "" if entry.shards is None else ", ".join(map(str, entry.shards))
+        lines.append([entry.action, entry.stage.replace("_", "-"), entry.label, shards, entry.why])
+    print_table(["", "stage", "for", "shards", "why"], lines)
+    counts = {action: sum(entry.action == action for entry in planned.entries) for action in ("cached", "run", "waits")}
+    console().print(
+        f"{counts['cached']} cached, {counts['run']} to run, {counts['waits']} waiting for one of these "
+        f"(and cached, too, if its output comes out as before)",
+        style="dim",
+    )
+
+
+def execute(profile: Profile) -> None:
+    """Run a profile and print how it went; shared by `visloop run` and `prefect run`."""
+    from flows.self_training import self_training
+
+    try:
+        summary = self_training(profile)
+    except Exception as error:
+        from storage import runs
+
+        latest = runs.latest_run()
+        hint = f"\n  what ran: visloop show {latest.run_id}; the same command resumes" if latest else ""
+        if is_known(error):
+            raise RunFailed(f"{error}{hint}") from error
+        raise
+    from tasks.report import run_rows
+
+    print_rounds(run_rows(summary.run_id))
+    report = _report_path(summary.run_id)
+    console().print(f"run {summary.run_id}, report {report}" if report else f"run {summary.run_id}", soft_wrap=True)
+
+
+def caption(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", exists=True, dir_okay=False)],
+    strategy: Annotated[str, typer.Option(help=f"How to decode: {', '.join(STRATEGIES)}.")] = "greedy",
+    profile: Annotated[str, typer.Option(help="Profile whose models and settings are used.")] = "demo",
+    checkpoint: Annotated[
+        str, typer.Option(help="Who answers: champion (of the profile's latest run), base, a folder or a hub id.")
+    ] = "champion",
+    prompt: Annotated[str | None, typer.Option(help="What to ask; the profile's first prompt if left out.")] = None,
+    output: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Describe images.
+
+    With the champion of the profile's latest run, or another checkpoint; greedy, or by a search.
+
+    Examples:
+
+        visloop caption photo.jpg
+
+        visloop caption *.jpg --strategy visvm --checkpoint base --format json
+    """
+    require_one_of("--strategy", strategy, STRATEGIES)
+    require_one_of("--format", output, ("text", "json"))
+    found = _described(images, strategy, _load(profile, None, None), checkpoint, prompt)
+    if output == "json":
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
+    else:
+        for item in found:
+            typer.echo(f"{item['path']}: {item.get('text', '')}{item.get('error', '')}", err="error" in item)
+    if any("error" in item for item in found):
+        raise InputError(f"{sum('error' in item for item in found)} of {len(found)} images could not be read")
+
+
+def _described(
+    images: list[Path], strategy: str, profile: Profile, checkpoint: str, prompt: str | None
+) -> list[dict[str, Any]]:
+    """Captions of images; says on standard error who answers."""
+    from flows.profiles import locate
+    from storage.checkpoints import import_checkpoint
+    from tasks.caption import caption_images, latest_trained
+
+    trained = latest_trained(profile.name)
+    champion = trained.champion if trained and checkpoint == "champion" else None
+    if champion and trained:
+        typer.echo(f"champion of run {trained.run_id}", err=True)
+    place = profile.policy.checkpoint if checkpoint in ("champion", "base") else checkpoint
+    return caption_images(
+        images,
+        model=profile.policy,
+        policy=champion or import_checkpoint("policy", locate(place)),
+        search=profile.search.model_copy(update={"strategy": strategy}),
+        scorer=None if strategy == "greedy" else import_checkpoint("scorer", locate(profile.scorer.checkpoint)),
+        trained=trained,
+        prompt=prompt or profile.sample.prompts[0],
+        seed=profile.seed,
+        runtime=profile.runtime,
+    )
+
+
+def make_demo_data(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; made if it is not there.")],
+    images: Annotated[int, typer.Option(min=20, help="Scenes in all, over train, val and test.")] = 4000,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another data set.")] = 0,
+) -> None:
+    """Write drawn scenes as a COCO data set.
+
+    Images, instances and captions in COCO's layout: any COCO tool reads it.
+
+    Examples:
+
+        visloop make-demo-data scenes --images 400 --seed 1
+    """
+    from tasks.demo_data import write_demo_dataset
+
+    counts = write_demo_dataset(folder, images, seed)
+    typer.echo(f"{folder}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+
+
+def _load(name: str, overrides: list[str] | None, rounds: int | None) -> Profile:
+    """The profile, checked."""
+    from flows.profiles import load_profile
+
+    return load_profile(name, overrides or (), rounds)
+
+
+def _report_path(run_id: str) -> Path | None:
+    """The run's report, if there is one."""
+    from storage.runs import run_folder
+
+    path = run_folder(run_id) / "report.html"
+    return path if path.is_file() else None
