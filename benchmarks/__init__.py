@@ -1,0 +1,1 @@
+"""Scripts that regenerate every figure the README shows."""

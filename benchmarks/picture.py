@@ -1,0 +1,147 @@
+"""Draws the README's picture and writes its printed table, both from one run: `python -m benchmarks.picture latest`.
+
+The images are the first ones by sample id, which is a digest: not picked by what the captions say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import PIL.Image
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from flows.commands.looking import find_run
+from flows.commands.printing import print_rounds
+from storage import catalog
+from tasks.core.figures import ACCENT, GRID, INK, MUTED, STYLE, WARM
+from tasks.core.round_summary import RoundRow
+from tasks.report import run_rows
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PICTURE = CHECKOUT / "docs" / "demo.png"
+TABLE = CHECKOUT / "benchmarks" / "results" / "demo-run.txt"
+SHOWN = 3  # images
+PANELS = (("chair_i", "hallucinated mentions, % (CHAIRi)"), ("recall", "true objects mentioned, % (Recall)"))
+
+CAPTIONS = """
+    select item_id, detail from scores
+    where run_id = '{run}' and subject = '{subject}' and decoding = '{decoding}' and metric = 'mentioned'
+    order by item_id limit {count}
+"""
+PIXELS = """
+    select any_value(i.image.bytes) from samples s join images i using (run_id, image_id)
+    where s.run_id = '{run}' and s.sample_id = '{item}'
+"""
+
+
+def draw(run_id: str, rows: Sequence[RoundRow]) -> bytes:
+    """The picture of a run as PNG."""
+    shown = _shown(rows)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.4, 5.0))
+        captions = [_captions(run_id, row) for row in shown]
+        for index, item in enumerate(captions[0]):
+            top = 0.965 - index * 0.325
+            picture = figure.add_axes((0.015, top - 0.29, 0.14, 0.29))
+            picture.imshow(_pixels(run_id, item))
+            picture.axis("off")
+            text = figure.add_axes((0.165, top - 0.29, 0.45, 0.29))
+            text.axis("off")
+            _write(figure, text, [(row.label, found[item]) for row, found in zip(shown, captions, strict=True)])
+        for index, (metric, title) in enumerate(PANELS):
+            _bars(figure.add_axes((0.765, 0.58 - 0.5 * index, 0.21, 0.335)), rows, metric, title)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=130, facecolor="white")
+    return buffer.getvalue()
+
+
+def _shown(rows: Sequence[RoundRow]) -> list[RoundRow]:
+    """Whose captions are shown: the base's, the search's, and those of the last round."""
+    return [row for i, row in enumerate(rows) if row.subject == "base" or i == len(rows) - 1]
+
+
+def _captions(run_id: str, row: RoundRow) -> dict[str, Mapping[str, Any]]:
+    """Sample id -> caption with its mentions, of the first samples by id."""
+    sql = CAPTIONS.format(run=run_id, subject=row.subject, decoding=row.decoding, count=SHOWN)
+    return {item: json.loads(detail) for item, detail in catalog.query(sql)[1]}
+
+
+def _pixels(run_id: str, item: str) -> PIL.Image.Image:
+    data = catalog.query(PIXELS.format(run=run_id, item=item))[1][0][0]
+    return PIL.Image.open(io.BytesIO(data)).convert("RGB")
+
+
+def _words(detail: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """(word, whether it belongs to a hallucinated mention)."""
+    at = 0
+    for word in detail["caption"].split(" "):
+        end = at + len(word)
+        yield word, any(m["hallucinated"] and m["start"] < end and at < m["end"] for m in detail["mentions"])
+        at = end + 1
+
+
+def _write(figure: Figure, axes: Axes, captions: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Captions one under the other, words wrapped, hallucinated ones in red."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    box = axes.get_window_extent(renderer)
+    y = 1.0
+    for label, detail in captions:
+        axes.text(0, y, label, color=MUTED, fontsize=7.5, va="top", transform=axes.transAxes)
+        y, x = y - 0.09, 0.0
+        for word, wrong in _words(detail):
+            style: dict[str, Any] = {"color": WARM, "fontweight": "bold"} if wrong else {"color": INK}
+            drawn = axes.text(x, y, word, fontsize=8.4, va="top", transform=axes.transAxes, **style)
+            width = drawn.get_window_extent(renderer).width / box.width
+            if x + width > 1.0:
+                x, y = 0.0, y - 0.098
+                drawn.set_position((x, y))
+            x += width + 0.012
+        y -= 0.125
+
+
+def _bars(axes: Axes, rows: Sequence[RoundRow], metric: str, title: str) -> None:
+    """One metric of every line of the table, with intervals."""
+    cells = [row.cells[metric] for row in rows]
+    at = list(range(len(rows)))[::-1]
+    colors = [MUTED if row.subject == "base" and row.decoding == "greedy" else ACCENT for row in rows]
+    errors = [[max(0.0, c.value - c.low) for c in cells], [max(0.0, c.high - c.value) for c in cells]]
+    axes.barh(at, [c.value for c in cells], xerr=errors, height=0.62, color=colors, ecolor=INK, capsize=2.5)
+    axes.set_yticks(at, [row.label.replace(" (", "\n(") for row in rows], fontsize=8, color=INK)
+    for place, cell in zip(at, cells, strict=True):
+        axes.text(cell.high + 0.02 * max(c.high for c in cells), place, cell.text, va="center", fontsize=8, color=INK)
+    axes.set_xlim(0, 1.2 * max(c.high for c in cells))
+    axes.grid(axis="x", color=GRID)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="x", labelsize=7.5, labelcolor=MUTED)
+    axes.set_title(title, fontsize=8.5, loc="left")
+
+
+def printed_table(rows: Sequence[RoundRow]) -> str:
+    """The table of rounds as the command prints it into a file."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        print_rounds(rows)
+    return out.getvalue()
+
+
+def main() -> None:
+    """Draw and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", nargs="?", default="latest", help="a run's id, or latest")
+    run_id = find_run(parser.parse_args().run).run_id
+    rows = run_rows(run_id)
+    PICTURE.write_bytes(draw(run_id, rows))
+    TABLE.write_text(printed_table(rows), encoding="utf-8")
+    print(f"{PICTURE}\n{TABLE}")
+
+
+if __name__ == "__main__":
+    main()
