@@ -176,8 +176,8 @@ def find_run(name: str) -> Run:
     if matches:
         ids = ", ".join(run.run_id for run in matches[:5])
         raise InputError(f"{name!r} is the beginning of {len(matches)} runs: {ids}; give more of it")
-    ids = [run.run_id for run in found]
-    raise InputError(f"no run {name!r}{nearest(name, ids)}`visloop runs` lists them, the newest is {ids[-1]}")
+    near = nearest(name, [run.run_id for run in found])
+    raise InputError(f"no run {name!r}{near}`visloop runs` lists them, the newest is {found[-1].run_id}")
 
 
 @contextmanager

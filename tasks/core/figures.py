@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 Format = Literal["svg", "png"]
+Numbers = Sequence[float] | np.ndarray
 
 INK, MUTED, GRID = "#1c2024", "#6b7280", "#d9dce3"
 ACCENT, SECOND, WARM = "#5b5bd6", "#d97706", "#e5484d"
@@ -104,7 +105,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
         axes.set_ylim(centre - 0.1 * high, centre + 0.1 * high)
 
 
-def value_figure(values: Sequence[float], returns: Sequence[float], spearman: float, kind: Format = "svg") -> bytes:
+def value_figure(values: Numbers, returns: Numbers, spearman: float, kind: Format = "svg") -> bytes:
     """What the value model said against what followed, with the line of equality."""
     predicted, followed = np.asarray(values, float), np.asarray(returns, float)
     shown = np.linspace(0, len(predicted) - 1, min(len(predicted), MAX_POINTS)).astype(int)
@@ -121,7 +122,7 @@ def value_figure(values: Sequence[float], returns: Sequence[float], spearman: fl
         return _encode(figure, kind)
 
 
-def reward_figure(scores: Sequence[float], tau: float | None, kind: Format = "svg") -> bytes:
+def reward_figure(scores: Numbers, tau: float | None, kind: Format = "svg") -> bytes:
     """How the sentences scored, and where the margin cuts."""
     found = np.asarray(scores, float)
     with matplotlib.rc_context(STYLE):
