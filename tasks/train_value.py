@@ -133,6 +133,7 @@ def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], 
             advance(1)
             if done % every == 0 and done < len(plan):
                 _replace(folder, done, lambda path: save_file(fit.state(done).tensors, path))
+            if 2 * done > len(plan):
                 fault_point("train_value")
 
         return run_fit(fit, data, plan=plan, start=start, after_step=after_step)

@@ -6,6 +6,7 @@ prompt as well. What the weights were and are is compared, since an adapter that
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -79,7 +80,7 @@ def finetune(
         on_step: called with (steps done, loss).
 
     Returns:
-        `steps`, `loss_first`, `loss_last`, `trained_parameters`, `relative_change` of the weights that learn.
+        `steps`, `loss_first`, `loss_last`, `relative_change` of the weights that learn.
 
     Raises:
         FinetuneError: if no token carries loss, or no weight changed.
@@ -103,10 +104,8 @@ def finetune(
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
-                losses.append(float(logs["loss"]))
-                on_step(state.global_step, losses[-1])
+                on_step(state.global_step, float(logs["loss"]))
 
-    losses: list[float] = []
     trainer = SFTTrainer(
         model=policy.model,
         args=SFTConfig(
@@ -145,6 +144,8 @@ def finetune(
     change = _relative_change(before, dict(merged.named_parameters()))
     if not change > 0:
         raise FinetuneError("fine-tuning left every weight as it was; check finetune.lr and finetune.train")
+    # The trainer's history is kept in its checkpoints, so a resumed training tells the same.
+    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
     return {
         "steps": float(trainer.state.global_step),
         "loss_first": losses[0] if losses else float("nan"),
@@ -175,8 +176,17 @@ def _check_labels(trainer: Any) -> None:
 
 
 def _last_checkpoint(work: Path) -> str | None:
-    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    return str(found[-1]) if found else None
+    """The newest checkpoint that is whole; the trainer writes its state last, so a kill while saving leaves none or half."""
+    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    return next((str(path) for path in found if _is_json(path / "trainer_state.json")), None)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _relative_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> float:
