@@ -136,9 +136,9 @@ def query(
 
     Examples:
 
-        visloop query "select subject, decoding, metric, value, ci_low, ci_high from metrics"
+        visloop query "select subject, metric, value from metrics"
 
-        visloop query "select * from scores" --format parquet --output scores.parquet
+        visloop query "from scores" --format parquet -o scores.parquet
     """
     require_one_of("--format", output, FORMATS)
     from storage import catalog
