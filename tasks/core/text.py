@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import sentencex
 
-# What the splitter takes for an end but is none when words follow.
-_ABBREVIATIONS = ("approx.", "ca.", "incl.", "resp.", "vs.")
+# What the splitter takes for an end but is none when words follow: "approx. 30", "Dr. Who", a list's "1." by itself.
+_NO_END = re.compile(r"(?:^|[\s(])(?:approx|ca|incl|resp|vs|Dr|Mr|Mrs|Ms|Prof)\.$|^\d+[.)]$")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
@@ -28,7 +28,7 @@ def split_sentences(text: str) -> list[Sentence]:
     pieces: list[tuple[int, int]] = []
     for boundary in sentencex.get_sentence_boundaries("en", text):
         start, end = boundary["start_index"], boundary["end_index"]
-        if pieces and text[slice(*pieces[-1])].rstrip().endswith(_ABBREVIATIONS):
+        if pieces and _NO_END.search(text[slice(*pieces[-1])].strip()):
             pieces[-1] = (pieces[-1][0], end)
         else:
             pieces.append((start, end))
