@@ -8,7 +8,8 @@ PYTHON = python3
 VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
-INSTALL = $(PIP) install --quiet --constraint constraints.txt
+# Not compiled ahead: most modules are never imported, and compiling all takes longer than the rest of the install.
+INSTALL = $(PIP) install --quiet --no-compile --constraint constraints.txt
 # Which tests: all but those that need an accelerator or the internet. The browser ones skip where there is no chromium.
 TESTS = not gpu and not network
 # Tests reach nothing outside this machine.

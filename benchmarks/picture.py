@@ -20,15 +20,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from flows.commands.looking import find_run
-from flows.commands.printing import print_rounds
+from flows.commands.printing import duration, print_rounds
 from storage import catalog
+from storage.schema import Run
 from tasks.core.figures import ACCENT, GRID, INK, MUTED, STYLE, WARM
 from tasks.core.round_summary import RoundRow
 from tasks.report import run_rows
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PICTURE = CHECKOUT / "docs" / "demo.png"
-TABLE = CHECKOUT / "benchmarks" / "results" / "demo-run.txt"
+PRINTED = CHECKOUT / "benchmarks" / "results" / "demo-run.json"
 SHOWN = 3  # images
 PANELS = (("chair_i", "hallucinated mentions, % (CHAIRi)"), ("recall", "true objects mentioned, % (Recall)"))
 
@@ -125,22 +126,24 @@ def _bars(axes: Axes, rows: Sequence[RoundRow], metric: str, title: str) -> None
     axes.set_title(title, fontsize=8.5, loc="left")
 
 
-def printed_table(rows: Sequence[RoundRow]) -> str:
-    """The table of rounds as the command prints it into a file."""
+def printed(run: Run, rows: Sequence[RoundRow]) -> dict[str, str]:
+    """What the command prints at a run's end into a file, and how long the run took."""
     with contextlib.redirect_stdout(io.StringIO()) as out:
         print_rounds(rows)
-    return out.getvalue()
+    end = f"run {run.run_id}, report artifacts/runs/{run.run_id}/report.html\n"
+    return {"printed": out.getvalue() + end, "took": duration(run.seconds)}
 
 
 def main() -> None:
     """Draw and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", nargs="?", default="latest", help="a run's id, or latest")
-    run_id = find_run(parser.parse_args().run).run_id
-    rows = run_rows(run_id)
-    PICTURE.write_bytes(draw(run_id, rows))
-    TABLE.write_text(printed_table(rows), encoding="utf-8")
-    print(f"{PICTURE}\n{TABLE}")
+    run = find_run(parser.parse_args().run)
+    rows = run_rows(run.run_id)
+    PICTURE.write_bytes(draw(run.run_id, rows))
+    PRINTED.parent.mkdir(exist_ok=True)
+    PRINTED.write_text(json.dumps(printed(run, rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{PICTURE}\n{PRINTED}")
 
 
 if __name__ == "__main__":

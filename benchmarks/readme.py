@@ -1,10 +1,9 @@
 """Fills the README's marked blocks from benchmarks/results: `python -m benchmarks.readme`.
 
-    <!-- results:begin --> ... <!-- results:end -->      the tables of results/*.json, in the order of their names
-    <!-- demo-run:begin --> ... <!-- demo-run:end -->    results/demo-run.txt, as printed
+    <!-- results:begin --> ... <!-- results:end -->      self_training.json and overhead.json, where they are
+    <!-- demo-run:begin --> ... <!-- demo-run:end -->    demo-run.json: what a run printed, and how long it took
 
-A results file takes part if it has a "table": {"title": str, "columns": [str], "rows": [[str]], "notes": [str]};
-whatever else it holds is its own business. So no figure in the README is typed by hand, and a test compares them.
+So no figure in the README is typed by hand; a test compares the two.
 """
 
 from __future__ import annotations
@@ -13,36 +12,56 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.self_training import table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 README = CHECKOUT / "README.md"
 RESULTS = CHECKOUT / "benchmarks" / "results"
-NOTHING = "*Not measured yet: `python -m benchmarks.demo` writes these figures.*"
-
-
-def markdown(table: dict[str, Any]) -> str:
-    """One table with its title and notes; the first column is text, the others are figures."""
-    columns = table["columns"]
-    lines = [f"| {' | '.join(columns)} |", "|---|" + "--:|" * (len(columns) - 1)]
-    for row in table["rows"]:
-        if len(row) != len(columns):
-            raise ValueError(f"{table['title']!r}: a row of {len(row)} cells under {len(columns)} columns: {row}")
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n\n".join([f"**{table['title']}**", "\n".join(lines), *table.get("notes", [])])
+NOTHING = "*Not measured yet: `python -m benchmarks.self_training` writes these figures.*"
 
 
 def results_block(results: Path) -> str:
-    """All tables of the results files."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))]
-    return "\n\n".join(markdown(one["table"]) for one in found if "table" in one) or NOTHING
+    """The headline table, what the gate said, and what orchestration costs."""
+    parts = []
+    loop, overhead = results / "self_training.json", results / "overhead.json"
+    if loop.is_file():
+        kept = json.loads(loop.read_text(encoding="utf-8"))
+        parts += [table(kept["summary"], kept["scenes"], kept["seeds"]).strip(), gate(kept["runs"])]
+    if overhead.is_file():
+        parts.append(orchestration(json.loads(overhead.read_text(encoding="utf-8"))))
+    return "\n\n".join(parts) or NOTHING
+
+
+def gate(runs: Sequence[Mapping[str, Any]]) -> str:
+    """In how many seeds each round's model was promoted."""
+    words = []
+    for number in range(len(runs[0]["decisions"])):
+        won = sum(": promoted:" in run["decisions"][number] for run in runs)
+        words.append(f"round {number + 1} in {won} of {len(runs)} seeds")
+    return f"The gate promoted {', '.join(words)}."
+
+
+def orchestration(found: Mapping[str, Any]) -> str:
+    """What the flow adds to plain calls of the same stages."""
+    same = "with the same digests" if found["same_digests"] else "with **different** digests"
+    return (
+        f"The same run as a Prefect flow and as plain function calls ends {same}; orchestration takes "
+        f"{100 * found['orchestration_share']:.1f} % of a run of {found['flow']['wall']:.0f} s. The start of Prefect's own "
+        f"server, {found['flow']['server_start']:.0f} s, comes on top where none runs."
+    )
 
 
 def demo_block(results: Path) -> str:
     """What a run printed at its end."""
-    path = results / "demo-run.txt"
-    return f"```text\n{path.read_text(encoding='utf-8').rstrip()}\n```" if path.is_file() else NOTHING
+    path = results / "demo-run.json"
+    if not path.is_file():
+        return NOTHING
+    run = json.loads(path.read_text(encoding="utf-8"))
+    return f"```text\n{run['printed'].rstrip()}\n```\n\nThis run took {run['took']} on two CPU cores."
 
 
 def filled(text: str, results: Path) -> str:
