@@ -119,7 +119,8 @@ def search_captions(
 
 def measure(profile: Profile, ground: Ground, name: str, policy: ArtifactRef) -> Model:
     """A policy's greedy captions of the benchmark's images, scored."""
-    greedy = profile.search.model_copy(update={"strategy": "greedy"})
+    # Nothing else of the search counts, so changing it leaves these captions as they are.
+    greedy = SearchConfig(strategy="greedy", candidates=1, max_new_tokens=profile.search.max_new_tokens)
     captions = search.over_shards(
         profile.runtime.shards,
         greedy,
