@@ -21,7 +21,7 @@ from tasks.core.metrics import Ratio
 METRICS = ("chair_s", "chair_i", "recall", "length")
 COUNTS = ("hallucinated", "mentioned", "recalled", "present", "words")
 
-_WORD = re.compile(r"[a-z0-9']+")
+_WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 
 
 class Mention(NamedTuple):

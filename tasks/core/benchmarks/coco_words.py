@@ -36,7 +36,7 @@ SYNONYMS: dict[str, str] = {
     "backpack": "rucksack, knapsack",
     "umbrella": "parasol",
     "handbag": "purse, hand bag",
-    "tie": "necktie, bow tie, neck tie",
+    "tie": "necktie, neckties, bow tie, neck tie",
     "suitcase": "suit case, luggage, briefcase",
     "frisbee": "flying disc",
     "skis": "ski",
@@ -71,7 +71,7 @@ SYNONYMS: dict[str, str] = {
     "bed": "bunk bed",
     "dining table": "table, desk, coffee table, kitchen table, countertop",
     "toilet": "toilet seat, urinal, commode",
-    "tv": "television, tv set, television set, monitor, tv screen",
+    "tv": "tvs, television, tv set, television set, monitor, tv screen",
     "laptop": "laptop computer, notebook computer, computer, macbook",
     "mouse": "computer mouse, mice",
     "remote": "remote control, tv remote, controller, wii remote",
@@ -124,10 +124,11 @@ _KEEP_S = frozenset(
 
 
 def singular(word: str) -> str:
-    """A plain rule for English plurals; irregular ones are in the list of synonyms."""
+    """A plain rule for English plurals and possessives; irregular ones are in the list of synonyms."""
+    word = word.removesuffix("'s")
     if word in _KEEP_S or len(word) < 4 or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
-    if word.endswith("ies"):
+    if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if word.endswith(("sses", "shes", "ches", "xes", "zzes", "buses")):
         return word[:-2]
