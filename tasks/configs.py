@@ -62,9 +62,17 @@ class DataConfig(StageConfig):
     """Where images come from."""
 
     model_config = ConfigDict(title="Data")
-    train: TrainSource = Field(DemoSource(), description="images to learn from; no annotation of theirs is ever read")
+    train: TrainSource = Field(
+        DemoSource(),
+        title="Training images",
+        description="images to learn from, no annotation of theirs is ever read; kind: demo (images, seed, split), "
+        "coco (root, split) or folder (root)",
+    )
     benchmark: BenchmarkSource = Field(
-        DemoSource(split="test"), description="annotated images to measure on (CHAIR needs to know what is there)"
+        DemoSource(split="test"),
+        title="Benchmark images",
+        description="annotated images to measure on, for CHAIR needs to know what is there; kind: demo (images, seed, split) "
+        "or coco (root, split)",
     )
 
 
@@ -97,7 +105,9 @@ class SampleConfig(StageConfig):
 
     model_config = ConfigDict(title="Sample")
     images: int = Field(300, ge=2, description="training images a round; no image is drawn twice before all were")
-    val_share: float = Field(0.15, gt=0, lt=0.5, description="share held out of value training, to judge it")
+    val_share: float = Field(
+        0.15, gt=0, lt=0.5, title="Validation share", description="share held out of value training, to judge it"
+    )
     prompts: tuple[str, ...] = Field(DETAIL_PROMPTS, min_length=1, description="pool; one prompt an image, by seed")
     min_side: int = Field(8, ge=1, description="pixels; smaller images go to quarantine")
     max_megapixels: float = Field(50.0, gt=0, description="larger images go to quarantine, undecoded")
@@ -112,7 +122,7 @@ class RolloutConfig(StageConfig):
     temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
         (0.2, 0.4, 0.6, 0.8), description="one sampled answer each; a temperature may be named twice"
     )
-    top_p: float = Field(0.9, gt=0, le=1, description="nucleus mass kept")
+    top_p: float = Field(0.9, gt=0, le=1, title="Top p", description="nucleus mass kept")
     max_new_tokens: int = Field(1024, ge=1, le=32768, description="token limit of an answer")
 
     @model_validator(mode="after")
@@ -153,9 +163,13 @@ class LabelConfig(StageConfig):
         "margin", description="margin: d if d >= tau else -alpha (tau - d), the released code's rule"
     )
     tau: Annotated[QuantileTau | FixedTau | OtsuTau, Field(discriminator="kind")] = Field(
-        QuantileTau(), description="where the margin lies"
+        QuantileTau(),
+        title="Margin (tau)",
+        description="where the margin lies; kind: quantile (q), fixed (value) or otsu",
     )
-    alpha: float = Field(1.0, ge=0, le=100, description="slope of the penalty below the margin")
+    alpha: float = Field(
+        1.0, ge=0, le=100, title="Penalty (alpha)", description="slope of the penalty below the margin"
+    )
 
 
 class ValueConfig(StageConfig):
@@ -164,18 +178,18 @@ class ValueConfig(StageConfig):
     model_config = ConfigDict(title="Value model")
     train: Literal["full", "lora", "frozen"] = Field("lora", description="what of the backbone learns beside the head")
     state: Literal["sentence", "prefix"] = Field("sentence", description="what V reads: the sentence, or all up to it")
-    gamma: float = Field(0.9, ge=0, lt=1, description="discount a sentence")
+    gamma: float = Field(0.9, ge=0, lt=1, title="Discount (gamma)", description="discount a sentence")
     terminal: Literal["mean_to_go", "zero_terminal", "bootstrap_forever"] = Field(
         "mean_to_go", description="what follows the last sentence; bootstrap_forever is the released behaviour"
     )
     layer: int = Field(-1, le=-1, description="hidden layer the head reads, from the end")
-    lr: float = Field(1e-4, gt=0, le=1, description="learning rate")
+    lr: float = Field(1e-4, gt=0, le=1, title="Learning rate", description="learning rate")
     epochs: int = Field(1, ge=1, le=1000, description="passes over the transitions")
     batch_size: int = Field(32, ge=2, description="transitions a step")
     target_decay: float = Field(
         0.95, ge=0, lt=1, description="Polyak decay of the target network; 0: no target network"
     )
-    lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters where train is lora")
+    lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
     min_spearman: float = Field(0.05, ge=-1, le=1, description="held-out rank correlation with the return; less: fail")
     min_spread: float = Field(1e-4, ge=0, description="held-out standard deviation of V; less: the values collapsed")
     checkpoint_steps: int = Field(500, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
@@ -190,7 +204,7 @@ class SearchConfig(StageConfig):
     temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="dealt out evenly over the candidates"
     )
-    top_p: float = Field(0.9, gt=0, le=1, description="nucleus mass kept")
+    top_p: float = Field(0.9, gt=0, le=1, title="Top p", description="nucleus mass kept")
     stop: Literal["reward", "vote", "chosen"] = Field(
         "reward",
         description="reward: when no candidate reaches the margin; vote: when half of them end; "
@@ -206,11 +220,11 @@ class FinetuneConfig(StageConfig):
 
     model_config = ConfigDict(title="Fine-tuning")
     train: Literal["full", "lora"] = Field("lora", description="all weights, or adapters that are merged afterwards")
-    lr: float = Field(1e-5, gt=0, le=1, description="learning rate (VisVM: 1e-6, full)")
+    lr: float = Field(1e-5, gt=0, le=1, title="Learning rate", description="learning rate (VisVM: 1e-6, full)")
     epochs: float = Field(1.0, gt=0, le=1000, description="passes over the captions")
     batch_size: int = Field(16, ge=1, description="captions a step")
     warmup_share: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up; then linear decay")
-    lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters where train is lora")
+    lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
     checkpoint_steps: int = Field(200, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
 
 
@@ -231,10 +245,18 @@ class HealthConfig(StageConfig):
 
     model_config = ConfigDict(title="Health gate")
     images: int = Field(100, ge=2, description="annotated images whose rollouts judge the scorer")
-    min_scorer_auc: float = Field(0.6, ge=0, le=1, description="true against hallucinated sentences within one image")
-    min_chair_i: float = Field(0.0, ge=0, le=1, description="a base that never hallucinates has nothing to learn here")
-    max_chair_i: float = Field(0.5, ge=0, le=1, description="above: the base is too poor to learn from itself")
-    min_recall: float = Field(0.3, ge=0, le=1, description="below: the base does not see what is there")
+    min_scorer_auc: float = Field(
+        0.6, ge=0, le=1, title="Scorer AUC at least", description="true against hallucinated sentences within one image"
+    )
+    min_chair_i: float = Field(
+        0.0, ge=0, le=1, title="CHAIRi at least", description="a base that never hallucinates has nothing to learn here"
+    )
+    max_chair_i: float = Field(
+        0.5, ge=0, le=1, title="CHAIRi at most", description="above: the base is too poor to learn from itself"
+    )
+    min_recall: float = Field(
+        0.3, ge=0, le=1, title="Recall at least", description="below: the base does not see what is there"
+    )
     action: Literal["stop", "warn"] = Field("stop", description="what a failed check does to the run")
 
 
