@@ -68,7 +68,7 @@ def round_summary_markdown(run_id: str, round_number: int) -> str:
     """The rounds so far as a Markdown table with a plot, for a Prefect artifact."""
     rows = run_rows(run_id)
     plot = report_views.data_uri(figures.rounds_figure(_panels(rows), "png"), "image/png") if rows else ""
-    verdicts = [f"- **{row.subject}** {row.decision}: {row.reason}" for row in rows if row.decision]
+    verdicts = [f"- {row.reason}" for row in rows if row.decision]
     heading = f"# Round {round_number}" if round_number else "# Base"
     note = "In brackets bootstrap intervals; CHAIR: lower is better, Recall: higher."
     parts = [heading, markdown_table(rows), note, "\n".join(verdicts), f"![rounds]({plot})" if plot else ""]

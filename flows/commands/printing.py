@@ -105,7 +105,7 @@ def print_rounds(rows: Sequence[RoundRow]) -> None:
     console().print(f"{n} held-out images; in brackets bootstrap intervals; CHAIR: lower is better", style="dim")
     for row in rows:
         if row.decision:
-            console().print(f"{row.subject} {row.decision}: {row.reason}")
+            console().print(row.reason)
 
 
 def _short(text: str) -> str:

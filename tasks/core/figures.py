@@ -99,10 +99,12 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     axes.set_xlim(-0.4, max(len(panel.labels) - 0.6, 0.6))
     low, high = axes.get_ylim()
     if low < 0.75 * high:
-        axes.set_ylim(0, 1.05 * high)
+        low, high = -0.03 * high, 1.05 * high  # the mark of a zero is seen whole
     elif high - low < 0.2 * high:  # a zoom on a tenth of a point would show a cliff where there is none
-        centre = (low + high) / 2
-        axes.set_ylim(centre - 0.1 * high, centre + 0.1 * high)
+        low, high = (low + high) / 2 - 0.1 * high, (low + high) / 2 + 0.1 * high
+    if "%" in panel.title:
+        high = min(high, 102.0)
+    axes.set_ylim(low, high)
 
 
 def value_figure(values: Numbers, returns: Numbers, spearman: float, kind: Format = "svg") -> bytes:

@@ -92,12 +92,12 @@ def round_rows(
 
 
 def markdown_table(rows: Sequence[RoundRow]) -> str:
-    """The table in Markdown, intervals in brackets."""
-    lines = ["| | " + " | ".join(TITLES[m] for m in METRICS) + " | gate |", "|---|" + "--:|" * len(METRICS) + "---|"]
+    """The table in Markdown, intervals in brackets; narrow, for it is read in Prefect's pages."""
+    lines = ["| | " + " | ".join(TITLES[metric] for metric in METRICS) + " |", "|---|" + "--:|" * len(METRICS)]
     for row in rows:
         cells = [row.cells.get(metric) for metric in METRICS]
-        shown = [f"{cell.text} ({cell.interval})" if cell else "" for cell in cells]
-        lines.append(f"| {row.label} | " + " | ".join(shown) + f" | {row.decision} |")
+        shown = [f"{cell.text} [{cell.interval.replace(' to ', ', ')}]" if cell else "" for cell in cells]
+        lines.append(f"| {row.label} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 

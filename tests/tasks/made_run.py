@@ -60,7 +60,7 @@ def make_run(status: str = "completed") -> str:
         compared = [Comparison(subject[0], "greedy", "base", "greedy", "chair", m, d, d - 0.03, d + 0.03, 0.001, IMAGES)
                     for m, d in (("chair_s", -0.3), ("chair_i", -0.16), ("recall", 0.0), ("length", -6.0))]  # fmt: skip
         verdict = Decision(
-            subject[0], "base", number == 1, "CHAIRi difference -0.16, interval -0.19 to -0.13, lies below zero"
+            subject[0], "base", number == 1, f"{subject[0]} against base: chair_i -0.160 [-0.190, -0.130]"
         )
         _record(
             run_id,
