@@ -130,6 +130,8 @@ def _published(folder: Path) -> Iterator[Path]:
         fresh = Path(scratch) / "new"
         fresh.mkdir()
         yield fresh
+        for file in fresh.iterdir():
+            file.chmod(0o644)  # weights are written for their owner only
         if folder.exists():
             shutil.move(folder, Path(scratch) / f"old-{time.time_ns()}")
         fresh.rename(folder)
