@@ -28,7 +28,9 @@ def doctor(
     found = []
     for check in all_checks(profile):
         found.append(check)
-    print_table(["", "what", "found", "next"], [[check.status, check.name, check.text, check.next] for check in found])
+    print_table(
+        ["", "what", "found", "next"], [[check.status, check.name, check.text, check.next] for check in found], cut=300
+    )
     failed = sum(check.status == "fail" for check in found)
     if failed:
         raise typer.Exit(FAILED)

@@ -29,8 +29,8 @@ def console() -> Console:
     return out
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """A table; numbers to the right."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", cut: int = CELL) -> None:
+    """A table; numbers to the right; in a terminal cells longer than `cut` are cut."""
     out = console()
     cells = [[plain(value) for value in row] for row in rows]
     right = [
@@ -45,7 +45,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: st
     for column, numeric in zip(columns, right, strict=True):
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in cells:
-        table.add_row(*(Text(_short(cell), style=TONES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(_short(cell, cut), style=TONES.get(cell, "")) for cell in row))
     out.print(table)
 
 
@@ -108,7 +108,7 @@ def print_rounds(rows: Sequence[RoundRow]) -> None:
             console().print(row.reason)
 
 
-def _short(text: str) -> str:
+def _short(text: str, cut: int) -> str:
     """Text that fits a terminal's cell."""
     text = " ".join(text.split()) if "\n" in text else text
-    return text if len(text) <= CELL else text[: CELL - 1] + "…"
+    return text if len(text) <= cut else text[: cut - 1] + "…"

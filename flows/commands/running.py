@@ -132,7 +132,7 @@ def caption(
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
     else:
         for item in found:
-            typer.echo(f"{item['path']}: {item.get('text', '')}{item.get('error', '')}", err="error" in item)
+            typer.echo(item["error"] if "error" in item else f"{item['path']}: {item['text']}", err="error" in item)
     if any("error" in item for item in found):
         raise InputError(f"{sum('error' in item for item in found)} of {len(found)} images could not be read")
 
