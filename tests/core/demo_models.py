@@ -1,0 +1,14 @@
+"""Where the shipped demo models are, and prompts to ask them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DEMO = Path(__file__).parents[2] / "deployments" / "demo"
+PROMPTS = [
+    "Describe the following image.",
+    "What do you see happening in this image?",
+    "Can you describe the main features of this image for me?",
+    "What are the key elements in this picture?",
+    "Go.",
+]
