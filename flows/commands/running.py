@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -110,24 +110,28 @@ def caption(
     strategy: Annotated[str, typer.Option(help=f"How to decode: {', '.join(STRATEGIES)}.")] = "greedy",
     profile: Annotated[str, typer.Option(help="Profile whose models and settings are used.")] = "demo",
     checkpoint: Annotated[
-        str, typer.Option(help="Who answers: champion (of the profile's latest run), base, a folder or a hub id.")
-    ] = "champion",
+        str | None,
+        typer.Option(help="In place of the profile's policy: a folder, a hub id, or champion (of its latest run)."),
+    ] = None,
     prompt: Annotated[str | None, typer.Option(help="What to ask; the profile's first prompt if left out.")] = None,
     output: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
     """Describe images.
 
-    With the champion of the profile's latest run, or another checkpoint; greedy, or by a search.
+    With the profile's policy, the champion of its latest run, or any checkpoint; greedy, or by a search.
 
     Examples:
 
         visloop caption photo.jpg
 
-        visloop caption *.jpg --strategy visvm --checkpoint base --format json
+        visloop caption *.jpg --strategy visvm --checkpoint champion --format json
     """
     require_one_of("--strategy", strategy, STRATEGIES)
     require_one_of("--format", output, ("text", "json"))
-    found = _described(images, strategy, _load(profile, None, None), checkpoint, prompt)
+    loaded = _load(profile, None, None)
+    from flows.describe import describe
+
+    found = describe(images, loaded, strategy, checkpoint, prompt)
     if output == "json":
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
     else:
@@ -135,32 +139,6 @@ def caption(
             typer.echo(item["error"] if "error" in item else f"{item['path']}: {item['text']}", err="error" in item)
     if any("error" in item for item in found):
         raise InputError(f"{sum('error' in item for item in found)} of {len(found)} images could not be read")
-
-
-def _described(
-    images: list[Path], strategy: str, profile: Profile, checkpoint: str, prompt: str | None
-) -> list[dict[str, Any]]:
-    """Captions of images; says on standard error who answers."""
-    from flows.profiles import locate
-    from storage.checkpoints import import_checkpoint
-    from tasks.caption import caption_images, latest_trained
-
-    trained = latest_trained(profile.name)
-    champion = trained.champion if trained and checkpoint == "champion" else None
-    if champion and trained:
-        typer.echo(f"champion of run {trained.run_id}", err=True)
-    place = profile.policy.checkpoint if checkpoint in ("champion", "base") else checkpoint
-    return caption_images(
-        images,
-        model=profile.policy,
-        policy=champion or import_checkpoint("policy", locate(place)),
-        search=profile.search.model_copy(update={"strategy": strategy}),
-        scorer=None if strategy == "greedy" else import_checkpoint("scorer", locate(profile.scorer.checkpoint)),
-        trained=trained,
-        prompt=prompt or profile.sample.prompts[0],
-        seed=profile.seed,
-        runtime=profile.runtime,
-    )
 
 
 def make_demo_data(
