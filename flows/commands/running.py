@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,12 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting; may be given many times.")
 ]
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds at most; the profile's if left out.")]
+_QUIET = {
+    # The stages say what they did themselves; Prefect's own line for each would say it again.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+    # A temporary server prints tracebacks when it is stopped at the end of a run.
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+}
 STRATEGIES = ("greedy", "best_of_n", "clip_prm", "visvm")
 
 
@@ -86,6 +93,8 @@ def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = Non
 
 def execute(profile: Profile) -> None:
     """Run a profile and print how it went; shared by `visloop run` and `prefect run`."""
+    for name, value in _QUIET.items():  # before Prefect is first imported
+        os.environ.setdefault(name, value)
     from flows.self_training import self_training
 
     try:
