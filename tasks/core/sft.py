@@ -92,6 +92,9 @@ def finetune(
     from trl import SFTConfig, SFTTrainer
 
     before = {name: p.detach().clone() for name, p in policy.model.named_parameters() if _is_language(name)}
+    checkpoint = _last_checkpoint(work)
+    if checkpoint is not None and train == "full":
+        _restore(policy.model, checkpoint)
     message = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
     features = Features({"images": List(ImageFeature()), "prompt": message, "completion": message})
     rows = Dataset.from_list([example_row(e) for e in examples], features=features)
@@ -138,7 +141,7 @@ def finetune(
     )
     trainer.remove_callback(PrinterCallback)  # progress is the caller's
     _check_labels(trainer)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    trainer.train(resume_from_checkpoint=checkpoint)
     merged = trainer.model.merge_and_unload() if train == "lora" else trainer.model
     merged.eval().requires_grad_(False)
     change = _relative_change(before, dict(merged.named_parameters()))
@@ -179,6 +182,16 @@ def _last_checkpoint(work: Path) -> str | None:
     """The newest checkpoint that is whole; the trainer writes its state last, so a kill while saving leaves none or half."""
     found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
     return next((str(path) for path in found if _is_json(path / "trainer_state.json")), None)
+
+
+def _restore(model: Any, checkpoint: str) -> None:
+    """Load a checkpoint's weights, all of them.
+
+    The trainer would not: it compares saved names with those in memory, which differ for models whose layout changed since
+    (LLaVA among them), and skips what it does not find. Adapters it loads by their own names, rightly.
+    """
+    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict()
+    model.load_state_dict(saved, strict=True)
 
 
 def _is_json(path: Path) -> bool:
