@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +19,7 @@ from storage.schema import Annotation, Box, Image, Quarantined, Sample
 from tasks.caching import StageInputError, check_nothing_lost, stage
 from tasks.configs import NOT_SEMANTIC, CocoSource, DemoSource, FolderSource, RuntimeConfig, SampleConfig
 from tasks.core.sampling import draw_prompt, held_out, round_slice, stratified_order, stratum
-from tasks.core.seeds import digest_of
+from tasks.core.seeds import digest_of, seed_for
 from tasks.demo_data import write_demo_dataset
 from tasks.progress import progress
 
@@ -95,9 +97,11 @@ def _list_files(source: OpenSource) -> list[_File]:
 def _stratum_of_file(path: Path) -> str:
     """From the header alone; a file that has none is drawn like any other, and refused with a reason then."""
     try:
-        with PIL.Image.open(path) as opened:
-            return stratum(*opened.size)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            with PIL.Image.open(path) as opened:
+                return stratum(*opened.size)
+    except (OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error, PIL.Image.DecompressionBombError):
         return "unknown"
 
 
@@ -108,8 +112,10 @@ def sample(
     """Draw images and give each its prompt. Outputs: images, samples, quarantine."""
     files = {file.image_id: file for file in _list_files(source)}
     order = stratified_order({file.image_id: file.stratum for file in files.values()}, draw.seed)
+    # A folder with fewer images is used as a whole in every round; a smaller benchmark would measure something else.
+    wanted = draw.images if draw.benchmark else min(draw.images, len(order))
     try:
-        drawn = round_slice(order, draw.images, draw.round_index)
+        drawn = round_slice(order, wanted, draw.round_index)
     except ValueError as error:
         raise StageInputError(f"{source.name}: {error}") from error
     val = set() if draw.benchmark else held_out(drawn, config.val_share, draw.seed)
@@ -144,6 +150,13 @@ def sample(
         },
         counters={"files": len(files), "drawn": len(drawn)},
     )
+
+
+@stage()
+def take(samples: ArtifactRef, *, count: int, seed: int, runtime: RuntimeConfig, label: str = "") -> StageOutput:
+    """`count` of the samples, or all if there are fewer, by seed. Output: part (samples)."""
+    rows = sorted(lake.read_rows(Sample, samples), key=lambda row: seed_for("take", seed, row.sample_id))
+    return StageOutput(refs={"part": lake.publish(Sample, rows[:count])})
 
 
 @stage(reads_annotations=True)
