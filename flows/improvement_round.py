@@ -62,7 +62,7 @@ def improvement_round(profile: Profile, ground: Ground, champion: Model, number:
 
     rollouts = rollout.over_shards(shards, profile.rollout, profile.policy, champion.policy, images, samples, **seeded)
     scored = score.over_shards(shards, ground.scorer, images, samples, rollouts["rollouts"], **run)
-    rewards = label(profile.label, scored["rewards"], **run)
+    rewards = label(profile.label, scored["scored"], **run)
 
     value = None
     if profile.search.strategy == "visvm":

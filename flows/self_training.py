@@ -20,7 +20,7 @@ from tasks.label import score
 from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
-from tasks.sample import Draw, annotate, open_source, sample
+from tasks.sample import Draw, annotate, open_source, sample, take
 
 
 class RunSummary(NamedTuple):
@@ -91,23 +91,22 @@ def prepare(profile: Profile) -> tuple[Ground, Model]:
     scorer = import_checkpoint("scorer", locate(profile.scorer.checkpoint))
     ground = Ground(open_source(profile.data.train), scorer, bench, truth, base)
     model = measure(profile, ground, "base", base)
-    check_health(profile, ground, model, draw, bench_source)
+    check_health(profile, ground, model)
     return ground, model
 
 
-def check_health(profile: Profile, ground: Ground, base: Model, draw: Draw, source: Any) -> None:
+def check_health(profile: Profile, ground: Ground, base: Model) -> None:
     """Roll out some of the benchmark's images and see whether the scorer can tell true from hallucinated."""
     run: dict[str, Any] = {"runtime": profile.runtime, "label": "health"}
-    few = sample(profile.sample, source, draw.model_copy(update={"images": profile.health.images}), **run)
+    images = ground.bench["images"]
+    few = take(ground.bench["samples"], count=profile.health.images, seed=profile.seed, **run)["part"]
     answers = rollout.over_shards(
-        profile.runtime.shards, profile.rollout, profile.policy, base.policy, few["images"], few["samples"],
+        profile.runtime.shards, profile.rollout, profile.policy, base.policy, images, few,
         seed=profile.seed, **run,
     )  # fmt: skip
-    scored = score.over_shards(
-        profile.runtime.shards, ground.scorer, few["images"], few["samples"], answers["rollouts"], **run
-    )
+    scored = score.over_shards(profile.runtime.shards, ground.scorer, images, few, answers["rollouts"], **run)
     verdict = health(
-        profile.health, base.scores["metrics"], scored["rewards"], few["samples"], ground.truth["annotations"],
+        profile.health, base.scores["metrics"], scored["scored"], few, ground.truth["annotations"],
         subject="base", **run,
     )  # fmt: skip
     problems = verdict.facts["problems"]

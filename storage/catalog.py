@@ -34,9 +34,10 @@ def _shown(stages: Iterable[StageRun]) -> dict[str, dict[tuple[str, int, str], A
     for call in stages:
         if call.shard is not None:
             continue
-        for value in json.loads(call.outputs).values():
+        for name, value in json.loads(call.outputs).items():
             ref = ArtifactRef.model_validate(value)
-            fits = ref.is_table and ref.schema_version == ROW_TYPES[ref.kind].version
+            # Under another name than its table's, an output is a step on the way: its rows come again, finished.
+            fits = ref.kind == name and ref.is_table and ref.schema_version == ROW_TYPES[ref.kind].version
             if fits and ref.path.exists():
                 shown.setdefault(ref.kind, {})[(call.run_id, call.round, ref.digest)] = ref
     return shown

@@ -32,7 +32,7 @@ def score(
     shard: Shard = WHOLE,
     label: str = "",
 ) -> StageOutput:
-    """Cosine of every sentence with its image, each image embedded once. Outputs: rewards (not shaped yet), quarantine."""
+    """Cosine of every sentence with its image, each image embedded once. Outputs: scored (rewards to be shaped), quarantine."""
     from tasks.core.models.scorer import cosines
 
     todo = shard.slice(lake.read_rows(Rollout, rollouts))
@@ -78,7 +78,7 @@ def score(
             )
     check_nothing_lost("score", len(todo), len({row.rollout_id for row in rows}), len(empty), 0.5, unit="rollouts")
     return StageOutput(
-        refs={"rewards": lake.publish(Reward, rows), "quarantine": lake.publish(Quarantined, empty)},
+        refs={"scored": lake.publish(Reward, rows), "quarantine": lake.publish(Quarantined, empty)},
         counters={
             "images_embedded": len(ids),
             "texts_embedded": len(texts),

@@ -31,7 +31,7 @@ def called(run_id: str, number: int, shard: int | None, *refs: ArtifactRef, **ch
         shard=shard,
         key="k",
         digest="d",
-        outputs=json.dumps({str(i): ref.model_dump() for i, ref in enumerate(refs)}),
+        outputs=json.dumps({ref.kind: ref.model_dump() for ref in refs}),
         cached=False,
         started_at=runs.now(),
         seconds=1.0,
@@ -172,3 +172,10 @@ def test_annotations_can_be_looked_at_by_people() -> None:
     run_id = runs.start_run("demo", "{}")
     runs.record_stage(called(run_id, 0, None, lake.publish(Annotation, [Annotation("i", ["cat"], [], [])])))
     assert query("SELECT objects FROM annotations")[1] == [(["cat"],)]
+
+
+def test_rows_on_the_way_to_a_table_are_not_shown_in_it() -> None:
+    run_id = runs.start_run("demo", "{}")
+    ref = lake.publish(Sample, [Sample("s1", "i1", "Describe it.", "train")])
+    runs.record_stage(called(run_id, 1, None, ref, outputs=json.dumps({"part": ref.model_dump()})))
+    assert catalog.query("SELECT count(*) FROM samples")[1] == [(0,)]
