@@ -80,6 +80,8 @@ def read_image_file(
                 opened.load()
     except PIL.Image.DecompressionBombError:
         return refuse("too_large", f"more pixels than Pillow opens, at most {max_megapixels:g} megapixels")
+    except PIL.UnidentifiedImageError:  # its text holds a memory address: another one in every run
+        return refuse("unreadable", f"no image format that Pillow knows, {len(data)} bytes")
     except _BROKEN as error:
         return refuse("unreadable", f"{type(error).__name__}: {str(error)[:200]}")
     return Image(
