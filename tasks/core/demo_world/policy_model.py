@@ -6,6 +6,7 @@ Nothing is special about it: once saved, it loads as any checkpoint does, with `
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Iterator
 
@@ -138,8 +139,10 @@ def build_policy(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
+    vision = copy.deepcopy(tower.config)
+    vision.name_or_path = ""  # where the tower happened to be loaded from is nobody's business
     config = LlavaConfig(
-        vision_config=tower.config,
+        vision_config=vision,
         text_config=text,
         image_token_index=token_id(tokenizer, IMAGE),
         image_seq_length=tower.embeddings.num_patches,
