@@ -186,7 +186,8 @@ def _health(rows: Sequence[Value], config: ValueConfig) -> dict[str, float]:
     value = np.array([row.value for row in rows])
     returns = np.array([row.mc_return for row in rows])
     spread = float(value.std()) if len(value) else 0.0
-    correlation = spearman(value, returns) if len(value) else float("nan")
+    # Returns that differ by rounding only have no order to follow.
+    correlation = spearman(value, returns) if len(value) and np.ptp(returns) > 1e-9 else float("nan")
     # A few hundred sentences leave the correlation uncertain by 1 / sqrt(n): refuse what is surely too low.
     margin = 1.96 / max(1.0, len(rows) - 1) ** 0.5
     if spread < config.min_spread or not correlation + margin >= config.min_spearman:
