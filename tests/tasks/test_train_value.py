@@ -1,0 +1,122 @@
+"""train_value: judged on what it never saw, loud when it learned nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from small_world import VALUE, labelled, samples, trained
+
+from storage import checkpoints, lake
+from storage.artifacts import ArtifactRef
+from storage.schema import Reward, Value
+from tasks import train_value as stage
+from tasks.caching import StageInputError
+from tasks.core.models.value import read_spec
+from tasks.core.td import TERMINAL_MODES, mc_returns
+from tasks.train_value import ValueCollapsed
+
+
+def rewards(change=lambda row: row) -> ArtifactRef:
+    return lake.publish(Reward, [change(row) for row in lake.read_rows(Reward, labelled()["rewards"])])
+
+
+def test_every_held_out_sentence_is_judged_and_no_other() -> None:
+    output = trained()
+    held = {one.sample_id for one in samples() if one.split == "val"}
+    expected = {(row.rollout_id, row.step) for row in lake.read_rows(Reward, rewards()) if row.sample_id in held}
+    rows = lake.read_rows(Value, output["values"])
+    assert {(row.rollout_id, row.step) for row in rows} == expected
+    assert output.facts["held_out"] == len(rows) > 0
+    assert output.counters["transitions"] == rewards().rows - len(rows)
+    assert output.facts["spread"] == pytest.approx(np.std([row.value for row in rows]))
+
+
+@pytest.mark.parametrize("mode", TERMINAL_MODES)
+def test_returns_and_targets_of_the_table_are_those_of_the_rewards(mode: str) -> None:
+    config = VALUE.model_copy(update={"terminal": mode, "epochs": 1, "train": "frozen"})
+    output = trained(config)
+    by_rollout: dict[str, list[Value]] = {}
+    for row in lake.read_rows(Value, output["values"]):
+        by_rollout.setdefault(row.rollout_id, []).append(row)
+    shaped = {(row.rollout_id, row.step): row.shaped for row in lake.read_rows(Reward, rewards())}
+    for rollout_id, rows in by_rollout.items():
+        assert [row.reward for row in rows] == [shaped[rollout_id, row.step] for row in rows]
+        returns = mc_returns([row.reward for row in rows], gamma=config.gamma, mode=mode)
+        assert [row.mc_return for row in rows] == pytest.approx(returns)
+        assert rows[-1].td_target == pytest.approx(rows[-1].reward, abs=1e-5)
+        for row, after in pairwise(rows):
+            if mode != "mean_to_go":
+                assert row.td_target == pytest.approx(row.reward + config.gamma * after.value, abs=1e-4)
+            else:
+                low, high = sorted([row.reward, after.value])
+                assert low - 1e-4 <= row.td_target <= high + 1e-4
+
+
+def test_the_same_training_gives_the_same_model_and_another_seed_another() -> None:
+    assert trained().digest == trained().digest
+    assert trained(VALUE.model_copy(update={"lr": 2e-3}))["value"] != trained()["value"]
+
+
+def test_the_model_says_how_it_was_built() -> None:
+    config = VALUE.model_copy(update={"train": "lora", "state": "prefix", "lora_rank": 2, "layer": -2, "epochs": 1})
+    spec = read_spec(checkpoints.folder(trained(config)["value"]))
+    assert (spec.train, spec.state, spec.lora_rank, spec.layer) == ("lora", "prefix", 2, -2)
+
+
+@pytest.mark.parametrize(
+    ("config", "needs"),
+    [
+        ({"min_spread": 10.0}, r"spread is .* \(at least 10\)"),
+        ({"min_spearman": 1.0}, r"return -?0\.\d+ \(at least 1\)"),
+    ],
+)
+def test_collapsed_values_fail_and_say_what_to_change(config: dict, needs: str) -> None:
+    with pytest.raises(ValueCollapsed, match=needs) as error:
+        trained(VALUE.model_copy(update={**config, "train": "frozen", "epochs": 1}))
+    for remedy in ("sample.images", "value.epochs", "value.lr", "--set search.strategy=clip_prm"):
+        assert remedy in str(error.value)
+
+
+def test_rewards_that_never_differ_teach_nothing_and_fail() -> None:
+    flat = rewards(lambda row: replace(row, shaped=0.3))
+    with pytest.raises(ValueCollapsed, match="nan"):
+        trained(VALUE.model_copy(update={"train": "frozen", "epochs": 1}), flat)
+
+
+def test_answers_with_an_unscored_sentence_are_left_out() -> None:
+    rows = lake.read_rows(Reward, rewards())
+    of_training = [row for row in rows if row.sample_id in {one.sample_id for one in samples() if one.split == "train"}]
+    gone = of_training[0].rollout_id
+    fewer = trained(
+        VALUE.model_copy(update={"train": "frozen", "epochs": 1}),
+        rewards(lambda row: replace(row, shaped=None) if (row.rollout_id, row.step) == (gone, 0) else row),
+    )
+    assert trained().counters["transitions"] - fewer.counters["transitions"] == sum(r.rollout_id == gone for r in rows)
+
+
+def test_without_an_end_answers_of_one_sentence_teach_nothing() -> None:
+    first = lake.publish(Reward, [row for row in lake.read_rows(Reward, rewards()) if row.step == 0])
+    with pytest.raises(StageInputError, match="every answer has one sentence at most"):
+        trained(VALUE.model_copy(update={"terminal": "bootstrap_forever"}), first)
+
+
+def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, monkeypatch) -> None:
+    whole = trained(VALUE.model_copy(update={"checkpoint_steps": 2}))
+    monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
+
+    def die(name: str) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(stage, "fault_point", die)
+        trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
+    (kept,) = tmp_path.glob("*")
+    step = int(kept.stem.split("-")[1])
+    assert kept.name == f"step-{step:08d}.safetensors"
+    (tmp_path / "step-00000999.part").write_bytes(b"half")  # as left by a kill while saving
+    resumed = trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
+    assert resumed.digest == whole.digest
+    assert resumed.counters["value_tokens"] < whole.counters["value_tokens"]
