@@ -5,6 +5,7 @@ visloop run demo          the same as          prefect run self-training --profi
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 from prefect import flow, get_run_logger
@@ -21,6 +22,8 @@ from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
 from tasks.sample import Draw, annotate, open_source, sample, take
+
+log = logging.getLogger(__name__)
 
 
 class RunSummary(NamedTuple):
@@ -114,7 +117,7 @@ def check_health(profile: Profile, ground: Ground, base: Model) -> None:
         text = "the loop's ground is not firm: " + "; ".join(map(str, problems))
         if profile.health.action == "stop":
             raise UnhealthyGround(f"{text}. Set health's bounds to what this model is, or health.action=warn to go on")
-        get_run_logger().warning(text)
+        log.warning(text)
 
 
 def compare_with_base(profile: Profile, ground: Ground, base: Model, done: Round, number: int) -> None:
