@@ -1,0 +1,61 @@
+"""The gate has two sides: surely fewer inventions, and surely not blinder."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from small_world import RUNTIME
+
+from storage import lake
+from storage.schema import Comparison, Decision
+from tasks.configs import PromoteConfig
+from tasks.promote import decide, promote
+
+
+def difference(metric: str, low: float, high: float) -> Comparison:
+    return Comparison("round-1", "greedy", "base", "greedy", "chair", metric, (low + high) / 2, low, high, 0.01, 300)
+
+
+CASES = [
+    # CHAIRi's interval, recall's, promoted, why
+    ((-0.10, -0.02), (-0.01, 0.02), True, r"promoted: chair_i -0\.060 \[-0\.100, -0\.020\] is below zero, recall"),
+    ((-0.10, 0.01), (-0.01, 0.02), False, r"kept: chair_i .* does not lie below zero$"),
+    ((-0.10, -0.02), (-0.05, 0.02), False, r"kept: recall .* may be lower by more than 0\.020, though chair_i"),
+    ((-0.10, 0.01), (-0.05, 0.02), False, r"does not lie below zero, and recall .* may be lower"),
+]
+
+
+@pytest.mark.parametrize(("hallucination", "recall", "promoted", "why"), CASES)
+def test_a_candidate_must_be_surely_better_and_surely_not_blinder(
+    hallucination: tuple[float, float], recall: tuple[float, float], promoted: bool, why: str
+) -> None:
+    rows = [difference("chair_i", *hallucination), difference("recall", *recall), difference("chair_s", 0.5, 0.6)]
+    output = promote.fn(
+        PromoteConfig(), lake.publish(Comparison, rows), candidate="round-1", champion="base", runtime=RUNTIME
+    )
+    assert output.facts["promoted"] is promoted
+    (decision,) = lake.read_rows(Decision, output["decisions"])
+    assert (decision.candidate, decision.champion, decision.promoted) == ("round-1", "base", promoted)
+    assert decision.reason.startswith("round-1 against base: ")
+    assert re.search(why, decision.reason), decision.reason
+
+
+def test_touching_the_bounds_is_not_enough() -> None:
+    assert not decide(difference("chair_i", -0.1, 0.0), difference("recall", 0, 0), 0.02)[0]
+    assert not decide(difference("chair_i", -0.1, -0.01), difference("recall", -0.02, 0.1), 0.02)[0]
+
+
+def test_an_unknown_interval_promotes_nobody() -> None:
+    nan = float("nan")
+    assert not decide(difference("chair_i", nan, nan), difference("recall", 0, 0), 0.02)[0]
+    assert not decide(difference("chair_i", -0.2, -0.1), difference("recall", nan, nan), 0.02)[0]
+
+
+def test_the_profile_names_the_metric() -> None:
+    rows = [difference("chair_i", -0.2, -0.1), difference("chair_s", -0.2, 0.1), difference("recall", 0, 0)]
+    output = promote.fn(
+        PromoteConfig(metric="chair_s"), lake.publish(Comparison, rows), candidate="c", champion="b", runtime=RUNTIME
+    )
+    assert not output.facts["promoted"]
+    assert "chair_s" in str(output.facts["reason"])
