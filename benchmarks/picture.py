@@ -1,6 +1,7 @@
 """Draws the README's picture and writes its printed table, both from one run: `python -m benchmarks.picture latest`.
 
-The images are the first ones by sample id, which is a digest: not picked by what the captions say.
+The images are the first ones by sample id (a digest) in which the base model invents something; what the others say of
+them plays no part.
 """
 
 from __future__ import annotations
@@ -33,10 +34,15 @@ PRINTED = CHECKOUT / "benchmarks" / "results" / "demo-run.json"
 SHOWN = 3  # images
 PANELS = (("chair_i", "hallucinated mentions, % (CHAIRi)"), ("recall", "true objects mentioned, % (Recall)"))
 
-CAPTIONS = """
-    select item_id, detail from scores
-    where run_id = '{run}' and subject = '{subject}' and decoding = '{decoding}' and metric = 'mentioned'
+ITEMS = """
+    select item_id from scores
+    where run_id = '{run}' and subject = 'base' and decoding = 'greedy' and metric = 'hallucinated' and value > 0
     order by item_id limit {count}
+"""
+CAPTION = """
+    select any_value(detail) from scores
+    where run_id = '{run}' and subject = '{subject}' and decoding = '{decoding}' and item_id = '{item}'
+          and metric = 'mentioned'
 """
 PIXELS = """
     select any_value(i.image.bytes) from samples s join images i using (run_id, image_id)
@@ -44,20 +50,20 @@ PIXELS = """
 """
 
 
-def draw(run_id: str, rows: Sequence[RoundRow]) -> bytes:
+def draw(run: Run, rows: Sequence[RoundRow]) -> bytes:
     """The picture of a run as PNG."""
-    shown = _shown(rows)
+    shown = _shown(run, rows)
+    items = [item for (item,) in catalog.query(ITEMS.format(run=run.run_id, count=SHOWN))[1]]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 5.0))
-        captions = [_captions(run_id, row) for row in shown]
-        for index, item in enumerate(captions[0]):
+        for index, item in enumerate(items):
             top = 0.965 - index * 0.325
             picture = figure.add_axes((0.015, top - 0.29, 0.14, 0.29))
-            picture.imshow(_pixels(run_id, item))
+            picture.imshow(_pixels(run.run_id, item))
             picture.axis("off")
             text = figure.add_axes((0.165, top - 0.29, 0.45, 0.29))
             text.axis("off")
-            _write(figure, text, [(row.label, found[item]) for row, found in zip(shown, captions, strict=True)])
+            _write(figure, text, [(row.label, _caption(run.run_id, row, item)) for row in shown])
         for index, (metric, title) in enumerate(PANELS):
             _bars(figure.add_axes((0.765, 0.58 - 0.5 * index, 0.21, 0.335)), rows, metric, title)
         buffer = io.BytesIO()
@@ -65,15 +71,15 @@ def draw(run_id: str, rows: Sequence[RoundRow]) -> bytes:
     return buffer.getvalue()
 
 
-def _shown(rows: Sequence[RoundRow]) -> list[RoundRow]:
-    """Whose captions are shown: the base's, the search's, and those of the last round."""
-    return [row for i, row in enumerate(rows) if row.subject == "base" or i == len(rows) - 1]
+def _shown(run: Run, rows: Sequence[RoundRow]) -> list[RoundRow]:
+    """Whose captions are shown: the base's, the search's, and the champion's."""
+    return [row for row in rows if row.subject in ("base", run.champion)]
 
 
-def _captions(run_id: str, row: RoundRow) -> dict[str, Mapping[str, Any]]:
-    """Sample id -> caption with its mentions, of the first samples by id."""
-    sql = CAPTIONS.format(run=run_id, subject=row.subject, decoding=row.decoding, count=SHOWN)
-    return {item: json.loads(detail) for item, detail in catalog.query(sql)[1]}
+def _caption(run_id: str, row: RoundRow, item: str) -> Mapping[str, Any]:
+    """A caption with its mentions."""
+    sql = CAPTION.format(run=run_id, subject=row.subject, decoding=row.decoding, item=item)
+    return json.loads(catalog.query(sql)[1][0][0])  # type: ignore[no-any-return]
 
 
 def _pixels(run_id: str, item: str) -> PIL.Image.Image:
@@ -140,7 +146,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="latest", help="a run's id, or latest")
     run = find_run(parser.parse_args().run)
     rows = run_rows(run.run_id)
-    PICTURE.write_bytes(draw(run.run_id, rows))
+    PICTURE.write_bytes(draw(run, rows))
     PRINTED.parent.mkdir(exist_ok=True)
     PRINTED.write_text(json.dumps(printed(run, rows), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{PICTURE}\n{PRINTED}")
