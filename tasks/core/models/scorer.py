@@ -47,7 +47,8 @@ class Scorer:
         parts = []
         for start in range(0, len(images), batch_size):
             pixels = torch.stack([self.preprocess(image) for image in images[start : start + batch_size]])
-            parts.append(self.model.encode_image(pixels.to(self.device), normalize=True).float().cpu().numpy())
+            vectors = self.model.encode_image(_enough_rows(pixels).to(self.device), normalize=True)
+            parts.append(vectors[: len(pixels)].float().cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.float32)
 
     @torch.inference_mode()
@@ -56,7 +57,8 @@ class Scorer:
         parts = []
         for start in range(0, len(texts), batch_size):
             tokens = self.tokenizer(list(texts[start : start + batch_size]))
-            parts.append(self.model.encode_text(tokens.to(self.device), normalize=True).float().cpu().numpy())
+            vectors = self.model.encode_text(_enough_rows(tokens).to(self.device), normalize=True)
+            parts.append(vectors[: len(tokens)].float().cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, 1), dtype=np.float32)
 
     def is_cut(self, text: str) -> bool:
@@ -64,6 +66,12 @@ class Scorer:
         inner = getattr(self.tokenizer, "tokenizer", None)
         length = len(inner(text)["input_ids"]) if inner is not None else len(self.tokenizer.encode(text)) + 2
         return length > self.context_length
+
+
+def _enough_rows(batch: torch.Tensor) -> torch.Tensor:
+    """At least 8 rows, the last one repeated: a product with a single row takes another path, with other last bits."""
+    missing = 8 - len(batch)
+    return torch.cat([batch, batch[-1:].expand(missing, *batch.shape[1:])]) if missing > 0 else batch
 
 
 def cosines(images: np.ndarray, texts: np.ndarray, image_of_text: Sequence[int]) -> np.ndarray:
