@@ -33,7 +33,7 @@ def finetune(
     label: str = "",
 ) -> StageOutput:
     """Fine-tune on captions. Output: policy (a whole checkpoint, adapters merged). Facts: how far the weights moved."""
-    from tasks.core.sft import Example, steps_of
+    from tasks.core.sft import Example, Recipe, steps_of
     from tasks.core.sft import finetune as run_sft
 
     prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
@@ -47,6 +47,7 @@ def finetune(
     examples = [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in rows]
     loaded = fresh_policy(model, policy, runtime)
     work = resume_folder()
+    recipe = Recipe(**config.model_dump(), seed=seed)
     total = steps_of(len(examples), config.batch_size, config.epochs)
     with progress("finetune", total, unit="steps") as advance:
         seen = 0
@@ -58,20 +59,7 @@ def finetune(
             if 2 * done > total:
                 fault_point("finetune")
 
-        facts = run_sft(
-            loaded,
-            examples,
-            work=work,
-            train=config.train,
-            lr=config.lr,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            warmup_share=config.warmup_share,
-            lora_rank=config.lora_rank,
-            checkpoint_steps=config.checkpoint_steps,
-            seed=seed,
-            on_step=on_step,
-        )
+        facts = run_sft(loaded, examples, recipe, work=work, on_step=on_step)
     with checkpoints.scratch_folder() as folder:
         kept = _publish(loaded, examples, folder / "policy", model, runtime)
     return StageOutput(

@@ -48,19 +48,26 @@ def steps_of(examples: int, batch_size: int, epochs: float) -> int:
     return math.ceil(epochs * math.ceil(examples / batch_size))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How to train."""
+
+    train: str  # full (the vision tower stays frozen, as LLaVA trains) or lora
+    lr: float  # linear decay after the warm-up
+    epochs: float
+    batch_size: int
+    warmup_share: float  # of all steps
+    lora_rank: int  # alpha is twice that
+    checkpoint_steps: int  # steps between resume points
+    seed: int  # order of the examples and start of the adapters
+
+
 def finetune(
     policy: Policy,
     examples: Sequence[Example],
+    recipe: Recipe,
     *,
     work: Path,
-    train: str,
-    lr: float,
-    epochs: float,
-    batch_size: int,
-    warmup_share: float,
-    lora_rank: int,
-    checkpoint_steps: int,
-    seed: int,
     on_step: Callable[[int, float], None],
 ) -> dict[str, float]:
     """Train `policy.model` in place (adapters are merged into it); goes on from the last checkpoint under `work`.
@@ -68,15 +75,8 @@ def finetune(
     Args:
         policy: loaded model and processor.
         examples: at least one.
+        recipe: how.
         work: folder for resume points; the caller removes it.
-        train: `full` (the vision tower stays frozen, as LLaVA trains) or `lora`.
-        lr: learning rate; linear decay after the warm-up.
-        epochs: passes over the examples.
-        batch_size: examples a step.
-        warmup_share: share of all steps.
-        lora_rank: rank of the adapters, alpha is twice that.
-        checkpoint_steps: steps between resume points.
-        seed: order of the examples and start of the adapters.
         on_step: called with (steps done, loss).
 
     Returns:
@@ -86,63 +86,18 @@ def finetune(
         FinetuneError: if no token carries loss, or no weight changed.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from datasets import Dataset, Features, List, Value
-    from datasets import Image as ImageFeature
-    from transformers import PrinterCallback, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    before = {name: p.detach().clone() for name, p in policy.model.named_parameters() if _is_language(name)}
+    # On the host: beside a 7B model in training a GPU has no room for a second one.
+    before = {n: p.detach().to("cpu", copy=True) for n, p in policy.model.named_parameters() if _is_language(n)}
     checkpoint = _last_checkpoint(work)
-    if checkpoint is not None and train == "full":
+    if checkpoint is not None and recipe.train == "full":
         _restore(policy.model, checkpoint)
-    message = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
-    features = Features({"images": List(ImageFeature()), "prompt": message, "completion": message})
-    rows = Dataset.from_list([example_row(e) for e in examples], features=features)
     policy.model.train()
-    policy.model.requires_grad_(True)
     for name, parameter in policy.model.named_parameters():
         parameter.requires_grad_(_is_language(name))
-
-    class Report(TrainerCallback):
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
-                on_step(state.global_step, float(logs["loss"]))
-
-    trainer = SFTTrainer(
-        model=policy.model,
-        args=SFTConfig(
-            output_dir=str(work),
-            per_device_train_batch_size=batch_size,
-            num_train_epochs=epochs,
-            learning_rate=lr,
-            lr_scheduler_type="linear",
-            warmup_steps=round(warmup_share * steps_of(len(examples), batch_size, epochs)),
-            weight_decay=0.0,
-            seed=seed % 2**31,
-            data_seed=seed % 2**31,
-            logging_steps=1,
-            disable_tqdm=True,
-            report_to=[],
-            save_steps=checkpoint_steps,
-            save_total_limit=1,
-            completion_only_loss=True,
-            max_length=None,  # cutting an example would cut image tokens
-            activation_checkpointing=policy.device.type != "cpu",
-            bf16=policy.model.dtype == torch.bfloat16,
-            use_cpu=policy.device.type == "cpu",
-            dataloader_num_workers=0,
-            log_level="error",
-        ),
-        train_dataset=rows,
-        processing_class=policy.processor,
-        peft_config=_adapters(lora_rank) if train == "lora" else None,
-        callbacks=[Report()],
-    )
-    trainer.remove_callback(PrinterCallback)  # progress is the caller's
+    trainer = _trainer(policy, examples, recipe, work, on_step)
     _check_labels(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
-    merged = trainer.model.merge_and_unload() if train == "lora" else trainer.model
+    merged = trainer.model.merge_and_unload() if recipe.train == "lora" else trainer.model
     merged.eval().requires_grad_(False)
     change = _relative_change(before, dict(merged.named_parameters()))
     if not change > 0:
@@ -155,6 +110,61 @@ def finetune(
         "loss_last": losses[-1] if losses else float("nan"),
         "relative_change": change,
     }
+
+
+def _trainer(
+    policy: Policy, examples: Sequence[Example], recipe: Recipe, work: Path, on_step: Callable[[int, float], None]
+) -> Any:
+    """TRL's trainer over the examples; it shows nothing and reports to `on_step`."""
+    from transformers import PrinterCallback, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    class Report(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+            if logs and "loss" in logs:
+                on_step(state.global_step, float(logs["loss"]))
+
+    on_cpu = policy.device.type == "cpu"
+    trainer = SFTTrainer(
+        model=policy.model,
+        args=SFTConfig(
+            output_dir=str(work),
+            per_device_train_batch_size=recipe.batch_size,
+            num_train_epochs=recipe.epochs,
+            learning_rate=recipe.lr,
+            lr_scheduler_type="linear",
+            warmup_steps=round(recipe.warmup_share * steps_of(len(examples), recipe.batch_size, recipe.epochs)),
+            weight_decay=0.0,
+            seed=recipe.seed % 2**31,
+            data_seed=recipe.seed % 2**31,
+            logging_steps=1,
+            disable_tqdm=True,
+            report_to=[],
+            save_steps=recipe.checkpoint_steps,
+            save_total_limit=1,
+            completion_only_loss=True,
+            max_length=None,  # cutting an example would cut image tokens
+            activation_checkpointing=not on_cpu,
+            bf16=policy.model.dtype == torch.bfloat16,
+            use_cpu=on_cpu,
+            log_level="error",
+        ),
+        train_dataset=_dataset(examples),
+        processing_class=policy.processor,
+        peft_config=_adapters(recipe.lora_rank) if recipe.train == "lora" else None,
+        callbacks=[Report()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _dataset(examples: Sequence[Example]) -> Any:
+    from datasets import Dataset, Features, List, Value
+    from datasets import Image as ImageFeature
+
+    message = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
+    features = Features({"images": List(ImageFeature()), "prompt": message, "completion": message})
+    return Dataset.from_list([example_row(one) for one in examples], features=features)
 
 
 def _is_language(name: str) -> bool:
@@ -204,6 +214,6 @@ def _is_json(path: Path) -> bool:
 
 def _relative_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> float:
     """Norm of the difference over the norm of what was, over all tensors that may learn."""
-    moved = sum(float((after[name].float() - old.float()).square().sum()) for name, old in before.items())
+    moved = sum(float((after[name].cpu().float() - old.float()).square().sum()) for name, old in before.items())
     norm = sum(float(old.float().square().sum()) for old in before.values())
     return (moved / norm) ** 0.5

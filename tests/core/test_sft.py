@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tasks.core import sft
-from tasks.core.sft import Example, FinetuneError, finetune, steps_of
+from tasks.core.sft import Example, FinetuneError, Recipe, finetune, steps_of
 
 ANSWERS = [
     "There is a dog. There is a cat.",
@@ -27,10 +27,10 @@ def examples(pictures, prompts) -> list[Example]:
 
 def tune(policy, examples, work: Path, **options) -> dict[str, float]:
     plain = dict(
-        train="full", lr=1e-3, epochs=2.0, batch_size=2, warmup_share=0.1, lora_rank=4, checkpoint_steps=100, seed=3,
-        on_step=lambda done, loss: None,
+        train="full", lr=1e-3, epochs=2.0, batch_size=2, warmup_share=0.1, lora_rank=4, checkpoint_steps=100, seed=3
     )  # fmt: skip
-    return finetune(policy, examples, work=work, **{**plain, **options})
+    on_step = options.pop("on_step", lambda done, loss: None)
+    return finetune(policy, examples, Recipe(**{**plain, **options}), work=work, on_step=on_step)
 
 
 def weights(policy) -> dict[str, torch.Tensor]:
