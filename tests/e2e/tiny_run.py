@@ -40,7 +40,9 @@ SMALL = (
 
 
 def tiny(*overrides: str, rounds: int = 1) -> Profile:
-    return load_profile("demo", [*SMALL, *overrides], rounds=rounds)
+    other_data = any(one.startswith("data.train.kind=") for one in overrides)
+    small = [one for one in SMALL if not (other_data and one.startswith("data.train."))]
+    return load_profile("demo", [*small, *overrides], rounds=rounds)
 
 
 def calls(run_id: str) -> list[StageRun]:
