@@ -26,7 +26,7 @@ def pretrain_demo(
     seed: int = 0,
     tower_steps: int = 600,
     policy_steps: int = 1800,
-    scorer_steps: int = 1000,
+    scorer_steps: int = 1500,
     scenes: int = 1000,
 ) -> dict[str, Any]:
     """Train tower, policy and scorer into `out`, measure them on `scenes` new scenes, return the figures.
