@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Sample, SearchStep
 from tasks.caching import WHOLE, Shard, check_nothing_lost, stage
 from tasks.configs import PolicyConfig, RuntimeConfig, SearchConfig
-from tasks.core.rewards import shape_scores
 from tasks.loading import load_images
 from tasks.progress import progress
 from tasks.searcher import Guides, Searcher
@@ -77,12 +74,15 @@ def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Captio
 
 
 def _trace(sample: Sample, strategy: str, found: Found, tau: float | None) -> list[SearchStep]:
-    """Rows of `search_trace`; `shaped` is the margin rule in its default form."""
+    """Rows of `search_trace`; `shaped` is the margin rule in its default form.
+
+    Written out here: a change of the reward formulas then searches nothing anew but what its margin guides.
+    """
     rows = []
     for row in found.trace:
         shaped = None
         if row.score is not None and tau is not None:
-            shaped = float(shape_scores(np.array([row.score]), shaping="margin", tau=tau, alpha=1.0)[0])
+            shaped = row.score if row.score >= tau else row.score - tau
         rows.append(
             SearchStep(
                 sample_id=sample.sample_id,
