@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from demo_models import DEMO, PROMPTS
+from hypothesis import settings
 from PIL import Image
+
+# The same examples in every run, and no time limit: other work on the machine is no failure.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

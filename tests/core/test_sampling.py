@@ -28,7 +28,8 @@ def test_the_order_of_a_listing_does_not_matter(names: list[str]) -> None:
 def test_every_prefix_holds_each_stratum_in_proportion(seed: int, size: int) -> None:
     found = Counter(STRATA[name] for name in stratified_order(STRATA, seed)[:size])
     for name, share in (("wide", 0.6), ("tall", 0.2), ("square", 0.2)):
-        assert abs(found[name] - share * size) <= 1
+        # A stratum may be one ahead or behind, and so may each of the two others.
+        assert abs(found[name] - share * size) <= (1 - share) + 2 * share
 
 
 def test_seeds_give_different_orders_of_the_same_images() -> None:
