@@ -2,9 +2,9 @@
 
     python -m benchmarks.overhead                 writes benchmarks/results/overhead.json
 
-Both runs start from an empty store and end with the same digests. A wall-clock ratio of two runs of minutes carries the machine's
-noise of several per cent, so the figure to quote is accounted inside each run: the time that no stage was at work. Prefect's share is
-what the flow adds to that over the plain calls. The server's start-up is given apart.
+Both runs start from an empty store and end with the same digests. A wall-clock ratio of two runs of minutes carries
+the machine's noise of several per cent, so the figure to quote is accounted inside each run: the time that no stage was
+at work. Prefect's share is what the flow adds to that over the plain calls. The server's start-up is given apart.
 """
 
 from __future__ import annotations

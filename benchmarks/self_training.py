@@ -64,7 +64,14 @@ def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
         profile.runtime.shards, greedy, profile.policy, base.policy, drawn["images"], drawn["samples"], seed=seed, **run
     )
     tuned = finetune(
-        profile.finetune, profile.policy, base.policy, drawn["images"], drawn["samples"], own["captions"], seed=seed, **run
+        profile.finetune,
+        profile.policy,
+        base.policy,
+        drawn["images"],
+        drawn["samples"],
+        own["captions"],
+        seed=seed,
+        **run,
     )
     measured["control", "greedy"] = measure(profile, ground, "control", tuned["policy"]).scores
     measured["round-1", "greedy"] = first.candidate.scores
@@ -149,7 +156,13 @@ def main() -> None:
     text = table(rows, options.scenes, options.seeds)
     print(text)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"scenes": options.scenes, "seeds": options.seeds, "overrides": options.overrides, "summary": rows, "runs": runs}
+    kept = {
+        "scenes": options.scenes,
+        "seeds": options.seeds,
+        "overrides": options.overrides,
+        "summary": rows,
+        "runs": runs,
+    }
     options.out.write_text(json.dumps(kept, indent=1) + "\n")
     options.out.with_suffix(".md").write_text(text)
 

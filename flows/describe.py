@@ -9,6 +9,7 @@ from typing import Any
 from flows.profiles import Profile, locate
 from storage.checkpoints import import_checkpoint
 from tasks.caption import caption_images, latest_trained
+from tasks.loading import import_scorer
 from tasks.quarantine import StageInputError
 
 CHAMPION = "champion"
@@ -36,7 +37,7 @@ def describe(
     else:
         policy = import_checkpoint("policy", locate(checkpoint or profile.policy.checkpoint))
     search = profile.search.model_copy(update={"strategy": strategy})
-    scorer = None if strategy == "greedy" else import_checkpoint("scorer", locate(profile.scorer.checkpoint))
+    scorer = None if strategy == "greedy" else import_scorer(locate(profile.scorer.checkpoint))
     return caption_images(
         paths,
         model=profile.policy,

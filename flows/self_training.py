@@ -18,6 +18,7 @@ from storage.checkpoints import import_checkpoint
 from tasks.caching import StageInputError, in_round, run_recording
 from tasks.evaluate import compare, health
 from tasks.label import score
+from tasks.loading import import_scorer
 from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
@@ -91,7 +92,7 @@ def prepare(profile: Profile) -> tuple[Ground, Model]:
     bench = sample(profile.sample, bench_source, draw, label="benchmark", **run)
     truth = annotate(bench_source, bench["images"], label="benchmark", **run)
     base = import_checkpoint("policy", locate(profile.policy.checkpoint))
-    scorer = import_checkpoint("scorer", locate(profile.scorer.checkpoint))
+    scorer = import_scorer(locate(profile.scorer.checkpoint))
     ground = Ground(open_source(profile.data.train), scorer, bench, truth, base)
     model = measure(profile, ground, "base", base)
     check_health(profile, ground, model)

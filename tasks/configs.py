@@ -104,7 +104,9 @@ class SampleConfig(StageConfig):
     """Which images, under which prompts."""
 
     model_config = ConfigDict(title="Sample")
-    images: int = Field(300, ge=2, description="training images a round; no image is drawn twice before all were")
+    images: int = Field(
+        300, ge=2, description="training images a round, or all; none twice before all were drawn"
+    )
     val_share: float = Field(
         0.15, gt=0, lt=0.5, title="Validation share", description="share held out of value training, to judge it"
     )
@@ -190,7 +192,9 @@ class ValueConfig(StageConfig):
         0.95, ge=0, lt=1, description="Polyak decay of the target network; 0: no target network"
     )
     lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
-    min_spearman: float = Field(0.05, ge=-1, le=1, description="held-out rank correlation with the return; surely less: fail")
+    min_spearman: float = Field(
+        0.05, ge=-1, le=1, description="held-out rank correlation with the return; surely less: fail"
+    )
     min_spread: float = Field(1e-4, ge=0, description="held-out standard deviation of V; less: the values collapsed")
     checkpoint_steps: int = Field(500, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage import checkpoints, lake
@@ -11,6 +12,8 @@ from storage.artifacts import ArtifactRef
 from storage.images import decode
 from storage.schema import Image
 from tasks.configs import PolicyConfig, RuntimeConfig
+
+KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one that open_clip knows
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -54,6 +57,31 @@ def _kept_policy(policy: ArtifactRef, dtype: str, device: str, trust_remote_code
     )
 
 
+def import_scorer(checkpoint: str) -> ArtifactRef:
+    """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, or one that open_clip knows as `NAME/PRETRAINED`.
+
+    A known one is kept as its name; open_clip finds the weights when they are first needed.
+
+    Raises:
+        CheckpointNotFound: no such folder and no such repository.
+        ValueError: none of the three forms.
+    """
+    if Path(checkpoint).is_dir():
+        return checkpoints.import_checkpoint("scorer", checkpoint)
+    if checkpoint.startswith("hf-hub:"):
+        return checkpoints.import_checkpoint("scorer", checkpoint.removeprefix("hf-hub:"))
+    name, slash, pretrained = checkpoint.partition("/")
+    if not (name and slash and pretrained) or "/" in pretrained:
+        raise ValueError(
+            f"scorer.checkpoint {checkpoint!r}: no such folder, and neither hf-hub:ORG/NAME nor NAME/PRETRAINED "
+            "(for example ViT-L-14-336-quickgelu/openai)"
+        )
+    with checkpoints.scratch_folder() as folder:
+        (folder / "scorer").mkdir()
+        (folder / "scorer" / KNOWN).write_text(checkpoint)
+        return checkpoints.publish_folder("scorer", folder / "scorer")
+
+
 def load_scorer(scorer: ArtifactRef, runtime: RuntimeConfig) -> Scorer:
     """The scorer, loaded once a process."""
     return _kept_scorer(scorer, device_of(runtime))
@@ -63,7 +91,9 @@ def load_scorer(scorer: ArtifactRef, runtime: RuntimeConfig) -> Scorer:
 def _kept_scorer(scorer: ArtifactRef, device: str) -> Scorer:
     from tasks.core.models.scorer import load_scorer as load
 
-    return load(checkpoints.folder(scorer), digest=scorer.digest, device=device)
+    folder = checkpoints.folder(scorer)
+    known = folder / KNOWN
+    return load(known.read_text() if known.is_file() else folder, digest=scorer.digest, device=device)
 
 
 def load_value(model: PolicyConfig, value: ArtifactRef, backbone: ArtifactRef, runtime: RuntimeConfig) -> ValueModel:
