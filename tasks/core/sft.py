@@ -83,7 +83,7 @@ def finetune(
         `steps`, `loss_first`, `loss_last`, `relative_change` of the weights that learn.
 
     Raises:
-        FinetuneError: if no token carries loss, or no weight changed.
+        FinetuneError: if no token carries loss, no weight changed, or weights are no longer numbers.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # On the host: beside a 7B model in training a GPU has no room for a second one.
@@ -100,6 +100,8 @@ def finetune(
     merged = trainer.model.merge_and_unload() if recipe.train == "lora" else trainer.model
     merged.eval().requires_grad_(False)
     change = _relative_change(before, dict(merged.named_parameters()))
+    if not math.isfinite(change):
+        raise FinetuneError(f"fine-tuning diverged: weights are no longer numbers; lower finetune.lr ({recipe.lr:g})")
     if not change > 0:
         raise FinetuneError("fine-tuning left every weight as it was; check finetune.lr and finetune.train")
     # The trainer's history is kept in its checkpoints, so a resumed training tells the same.

@@ -185,6 +185,11 @@ def test_weights_that_stay_as_they_are_are_refused(fresh_policy, examples, tmp_p
         tune(fresh_policy, examples, tmp_path, lr=0.0, epochs=1.0)
 
 
+def test_training_that_diverges_is_refused_and_names_the_setting(fresh_policy, examples, tmp_path) -> None:
+    with pytest.raises(FinetuneError, match=r"diverged: .* lower finetune\.lr \(1e\+38\)"):
+        tune(fresh_policy, examples, tmp_path, lr=1e38, epochs=1.0)
+
+
 @pytest.mark.parametrize("learned", ["nothing", "everything"])
 def test_a_template_that_marks_no_answer_or_everything_is_refused(learned: str, fresh_policy) -> None:
     ids = torch.ones(2, 5, dtype=torch.long)
