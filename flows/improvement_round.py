@@ -9,10 +9,11 @@ from storage.artifacts import ArtifactRef, StageOutput
 from tasks.configs import SearchConfig
 from tasks.evaluate import compare, evaluate
 from tasks.finetune import finetune
-from tasks.label import label, score
+from tasks.label import label
 from tasks.promote import promote
 from tasks.rollout import rollout
 from tasks.sample import Draw, OpenSource, sample
+from tasks.score import score
 from tasks.search import search
 from tasks.train_value import train_value
 

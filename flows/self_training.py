@@ -17,12 +17,12 @@ from storage import runs
 from storage.checkpoints import import_checkpoint
 from tasks.caching import StageInputError, in_round, run_recording
 from tasks.evaluate import compare, health
-from tasks.label import score
 from tasks.loading import import_scorer
 from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
 from tasks.sample import Draw, annotate, open_source, sample, take
+from tasks.score import score
 
 log = logging.getLogger(__name__)
 

@@ -104,9 +104,7 @@ class SampleConfig(StageConfig):
     """Which images, under which prompts."""
 
     model_config = ConfigDict(title="Sample")
-    images: int = Field(
-        300, ge=2, description="training images a round, or all; none twice before all were drawn"
-    )
+    images: int = Field(300, ge=2, description="training images a round, or all; none twice before all were drawn")
     val_share: float = Field(
         0.15, gt=0, lt=0.5, title="Validation share", description="share held out of value training, to judge it"
     )

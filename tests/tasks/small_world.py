@@ -24,9 +24,10 @@ from tasks.configs import (
     SearchConfig,
     ValueConfig,
 )
-from tasks.label import label, score
+from tasks.label import label
 from tasks.rollout import rollout
 from tasks.sample import Draw, OpenSource, annotate, open_source, sample
+from tasks.score import score
 from tasks.train_value import train_value
 
 DEMO = Path(__file__).parents[2] / "deployments" / "demo"

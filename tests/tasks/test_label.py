@@ -15,7 +15,8 @@ from tasks.caching import Shard, StageInputError, TooManyQuarantined
 from tasks.configs import FixedTau, LabelConfig, OtsuTau, QuantileTau
 from tasks.core.text import split_sentences
 from tasks.gather import gather
-from tasks.label import label, score
+from tasks.label import label
+from tasks.score import score
 
 
 def scores_of(ref: ArtifactRef, **options: object) -> StageOutput:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import evaluate, finetune, label, promote, rollout, sample, search, train_value
+from tasks import evaluate, finetune, label, promote, rollout, sample, score, search, train_value
 from tasks.identity import code_of
 
 ROOT = Path(__file__).parents[2]
-MODULES = (sample, rollout, label, train_value, search, finetune, evaluate, promote)
+MODULES = (sample, rollout, score, label, train_value, search, finetune, evaluate, promote)
 
 
 @pytest.fixture(scope="module")
