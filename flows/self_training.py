@@ -18,6 +18,7 @@ from storage.checkpoints import import_checkpoint
 from tasks.caching import StageInputError, in_round, run_recording
 from tasks.evaluate import compare, health
 from tasks.loading import import_scorer
+from tasks.planning import current_plan
 from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
@@ -77,7 +78,8 @@ def improve(profile: Profile, run_id: str) -> RunSummary:
             champion, losses = done.candidate, 0
         else:
             losses += 1
-        show_round(run_id, number)
+        if current_plan() is None:
+            show_round(run_id, number)
         if losses >= profile.patience:
             message = f"stopped after round {number}: {done.decision.facts['reason']}"
             break
