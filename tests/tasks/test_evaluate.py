@@ -12,7 +12,7 @@ from storage import lake
 from storage.artifacts import StageOutput
 from storage.lake import AnnotationsForbidden
 from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Score
-from tasks import caching, finetune, label, promote, rollout, sample, search, train_value
+from tasks import caching, finetune, label, promote, rollout, sample, score, search, train_value
 from tasks.caching import StageInputError
 from tasks.configs import EvaluateConfig, HealthConfig
 from tasks.evaluate import compare, evaluate, health
@@ -150,7 +150,7 @@ def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
 def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None:
     stages = {
         name: one
-        for module in (sample, rollout, label, train_value, search, finetune, promote)
+        for module in (sample, rollout, score, label, train_value, search, finetune, promote)
         for name, one in vars(module).items()
         if isinstance(one, caching.Stage) and one.fn.__module__ == module.__name__
     }
