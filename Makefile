@@ -30,7 +30,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(OFFLINE) $(BIN)/python -m pytest -m '$(TESTS)'
+	$(OFFLINE) $(BIN)/python -m pytest -m '$(TESTS)' -n 2 --dist loadfile
 
 install: $(VENV)/.installed
 
