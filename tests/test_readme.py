@@ -204,7 +204,8 @@ def small(line: str, home: Path) -> str:
 
 
 def make_says(target: str) -> list[str]:
-    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, env=alone)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,10 +54,16 @@ def deployed(prefect_server: str, environment: dict[str, str]) -> dict[str, dict
 @pytest.fixture
 def worker(environment: dict[str, str]) -> Iterator[None]:
     """A process worker of the pool."""
-    process = subprocess.Popen([PREFECT, "worker", "start", "--pool", "visloop"], cwd=CHECKOUT, env=environment)
+    process = subprocess.Popen(
+        [PREFECT, "worker", "start", "--pool", "visloop"], cwd=CHECKOUT, env=environment, start_new_session=True
+    )
     yield
     process.terminate()
-    process.wait(30)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:  # it may wait for the server, and the test is over
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def test_the_file_names_what_there_is() -> None:
