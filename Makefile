@@ -15,6 +15,9 @@ TESTS = not gpu and not network
 # Tests reach nothing outside this machine.
 OFFLINE = HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 DO_NOT_TRACK=1
 
+# The install compiles nothing ahead, so compiled modules are kept at first use, whatever the environment says of that.
+KEEP = PYTHONDONTWRITEBYTECODE=
+
 help:
 	@echo 'make demo         install into $(VENV), run the whole loop on the demo, print its figures and the report'
 	@echo 'make test         install the development tools, too; check style, types, architecture; run the tests'
@@ -23,14 +26,14 @@ help:
 	@echo 'make clean        remove $(VENV) and caches; runs and results under ./artifacts stay'
 
 demo: $(VENV)/.installed
-	$(BIN)/visloop run demo
+	$(KEEP) $(BIN)/visloop run demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(OFFLINE) $(BIN)/python -m pytest -m '$(TESTS)' -n 2 --dist loadfile
+	$(KEEP) $(OFFLINE) $(BIN)/python -m pytest -m '$(TESTS)' -n 2 --dist loadfile
 
 install: $(VENV)/.installed
 

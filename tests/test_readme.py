@@ -214,7 +214,7 @@ def make_says(target: str) -> list[str]:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_readme_works(line: str, reader: Reader) -> None:
     if line == "make demo":
-        assert make_says("demo")[-1] == ".venv/bin/visloop run demo"
+        assert make_says("demo")[-1].endswith(".venv/bin/visloop run demo")
         reader.visloop(small("visloop run demo", reader.home))
     elif line == "make test":
         assert "-m pytest" in make_says("test")[-1]

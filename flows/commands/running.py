@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,7 +99,8 @@ def execute(profile: Profile) -> None:
     from flows.self_training import self_training
 
     try:
-        summary = self_training(profile)
+        with _no_heartbeat():
+            summary = self_training(profile)
     except Exception as error:
         from storage import runs
 
@@ -112,6 +114,13 @@ def execute(profile: Profile) -> None:
     print_rounds(run_rows(summary.run_id))
     report = _report_path(summary.run_id)
     console().print(f"run {summary.run_id}, report {report}" if report else f"run {summary.run_id}", soft_wrap=True)
+
+
+def _no_heartbeat() -> AbstractContextManager[object]:
+    """Nobody listens to a temporary server's heartbeats, and a flow waits up to a second for its last one."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    return nullcontext() if PREFECT_API_URL.value() else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
 
 
 def caption(
