@@ -33,7 +33,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(KEEP) $(OFFLINE) $(BIN)/python -m pytest -m '$(TESTS)' -n 2 --dist loadfile
+	$(KEEP) $(OFFLINE) $(BIN)/python -m pytest -m '$(TESTS)'
 
 install: $(VENV)/.installed
 

@@ -43,6 +43,7 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running server; yields its address. From a migrated template it is up in seconds, else in half a minute."""
     import prefect
     from prefect import settings
+    from prefect.events.worker import EventsWorker
     from prefect.testing import utilities
 
     folder = tmp_path_factory.mktemp("prefect")
@@ -59,6 +60,8 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     with pytest.MonkeyPatch.context() as patch, settings.temporary_settings(changed):
         patch.setattr(utilities, "mkdtemp", lambda: str(folder))
+        # Nobody reads the events; waiting for each of them on a busy server can take longer than all tests.
+        patch.setattr(EventsWorker, "drain_all", lambda *_, **__: None)
         with utilities.prefect_test_harness(server_startup_timeout=180):
             if not migrated:
                 _keep(database, template)
