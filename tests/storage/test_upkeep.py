@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -111,12 +110,10 @@ def test_half_written_things_are_never_seen(home: Path, monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(objects, "flush", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(objects, "flush", fail)
         made("x")
     assert not list((home / "objects").rglob("*.parquet"))
-    monkeypatch.undo()
-    os.environ["VISLOOP_HOME"] = str(home)
     assert collect_garbage().unfinished == 1
 
 
