@@ -33,7 +33,6 @@ class Ground(NamedTuple):
     scorer: ArtifactRef
     bench: StageOutput
     truth: StageOutput
-    base: ArtifactRef
 
 
 class Guide(NamedTuple):

@@ -95,7 +95,7 @@ def prepare(profile: Profile) -> tuple[Ground, Model]:
     truth = annotate(bench_source, bench["images"], label="benchmark", **run)
     base = import_checkpoint("policy", locate(profile.policy.checkpoint))
     scorer = import_scorer(locate(profile.scorer.checkpoint))
-    ground = Ground(open_source(profile.data.train), scorer, bench, truth, base)
+    ground = Ground(open_source(profile.data.train), scorer, bench, truth)
     model = measure(profile, ground, "base", base)
     check_health(profile, ground, model)
     return ground, model

@@ -6,7 +6,6 @@ The only stages that may read annotations.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -182,8 +181,3 @@ def _items(scores: ArtifactRef) -> tuple[tuple[str, str], dict[str, ChairItem]]:
 
 def _draws(n: int, config: EvaluateConfig) -> np.ndarray:
     return bootstrap_draws(n, config.bootstrap, seed_for("bootstrap", n))
-
-
-def metric_values(outputs: Sequence[StageOutput]) -> list[Metric]:
-    """The metric rows of several evaluations."""
-    return [row for output in outputs for row in lake.read_rows(Metric, output["metrics"])]
