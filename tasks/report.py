@@ -19,6 +19,7 @@ from storage import catalog, records, runs
 from tasks.core import figures, report_views
 from tasks.core.metrics import spearman
 from tasks.core.round_summary import BETTER, MEANING, METRICS, TITLES, RoundRow, markdown_table, round_rows
+from tasks.progress import duration
 
 __all__ = ["METRICS", "TITLES", "RoundRow", "round_summary_markdown", "run_rows", "stage_lines_of", "write_report"]
 
@@ -226,15 +227,5 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["seconds"] = _seconds
+    environment.filters["seconds"] = duration
     return environment
-
-
-def _seconds(value: float | None) -> str:
-    """A duration as people read it."""
-    if value is None:
-        return "—"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

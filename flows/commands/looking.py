@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.commands.errors import InputError, nearest, require_one_of
-from flows.commands.printing import console, duration, print_rounds, print_table
+from flows.commands.printing import console, print_rounds, print_table
+from tasks.progress import duration
 
 if TYPE_CHECKING:
     from storage.schema import Run

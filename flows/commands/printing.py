@@ -77,16 +77,6 @@ def plain(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as people read them."""
-    if seconds is None:
-        return "—"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def print_rounds(rows: Sequence[RoundRow]) -> None:
     """The table of rounds, with intervals, and what the gate decided."""
     from tasks.report import METRICS, TITLES
