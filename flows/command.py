@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import keeping, looking, running
+from flows.commands import captioning, keeping, looking, running
 from flows.commands.errors import DEBUG, Commands
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ for command in (
     looking.report,
     looking.tables,
     looking.query,
-    running.caption,
+    captioning.caption,
     running.make_demo_data,
     keeping.doctor,
     keeping.verify,

@@ -4,29 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from flows.profiles import Profile, locate
+from pydantic import ValidationError
+
+from flows.profile_errors import explain
+from flows.profiles import Profile, ProfileError, locate
 from storage.checkpoints import import_checkpoint
-from tasks.caption import caption_images, latest_trained
+from storage.images import SUFFIXES, scan_folder
+from tasks.caption import Described, caption_images, latest_trained, write_page
+from tasks.configs import SearchConfig, search_config
 from tasks.loading import import_scorer
 from tasks.quarantine import StageInputError
 
 CHAMPION = "champion"
+# Strategies that never ask the scorer; for all others it is looked for, and loaded if need be.
+UNSCORED = ("greedy", "sample", "beam", "diverse_beam", "contrastive", "stage_beam", "majority_vote")
 
 
 def describe(
-    paths: Sequence[Path], profile: Profile, strategy: str, checkpoint: str | None = None, prompt: str | None = None
-) -> list[dict[str, Any]]:
-    """Captions of image files: one dict each with path and text, or path and error.
+    paths: Sequence[Path],
+    profile: Profile,
+    strategy: str,
+    *,
+    checkpoint: str | None = None,
+    prompt: str | None = None,
+    page: Path | None = None,
+) -> list[Described]:
+    """Captions of image files, and of all images in folders.
 
     Args:
-        paths: image files.
+        paths: image files and folders; a folder is searched through all its levels.
         profile: whose models, search settings and prompt to use.
-        strategy: greedy, best_of_n, clip_prm or visvm; the last two are guided by the profile's latest finished run.
+        strategy: a name, or NAME:key=value,key=value; what it is guided by comes from the profile's latest finished run.
         checkpoint: a folder or hub id in place of the profile's policy; `champion` is the latest run's best model.
         prompt: what to ask; the first of the profile's pool if left out.
+        page: where to write how each caption was found, as HTML; nowhere if left out or if no image could be read.
+
+    Raises:
+        ProfileError: a strategy or a setting of it that there isn't.
+        StageInputError: a folder without images, or something that the strategy needs is not there.
     """
+    files = find_images(paths)
+    search = _search_config(profile, strategy)
     trained = latest_trained(profile.name)
     if checkpoint == CHAMPION:
         if trained is None:
@@ -36,16 +55,47 @@ def describe(
         policy = trained.champion or import_checkpoint("policy", locate(profile.policy.checkpoint))
     else:
         policy = import_checkpoint("policy", locate(checkpoint or profile.policy.checkpoint))
-    search = profile.search.model_copy(update={"strategy": strategy})
-    scorer = None if strategy == "greedy" else import_scorer(locate(profile.scorer.checkpoint))
-    return caption_images(
-        paths,
+    prompt = prompt or profile.sample.prompts[0]
+    found = caption_images(
+        files,
         model=profile.policy,
         policy=policy,
         search=search,
-        scorer=scorer,
+        scorer=None if search.strategy in UNSCORED else import_scorer(locate(profile.scorer.checkpoint)),
         trained=trained,
-        prompt=prompt or profile.sample.prompts[0],
+        prompt=prompt,
         seed=profile.seed,
         runtime=profile.runtime,
     )
+    if page is not None and any(one.found for one in found):
+        named = checkpoint or profile.policy.checkpoint
+        if trained is not None and checkpoint == CHAMPION:
+            named = f"champion of {trained.run_id}"
+        facts = {"strategy": strategy, "policy": named, "profile": profile.name, "seed": profile.seed, "prompt": prompt}
+        write_page(page, found, facts)
+    return found
+
+
+def _search_config(profile: Profile, strategy: str) -> SearchConfig:
+    try:
+        return search_config(profile.search, strategy)
+    except ValidationError as error:
+        raise ProfileError(explain(error, SearchConfig, f"--strategy {strategy}")) from None
+    except ValueError as error:
+        raise ProfileError(f"--strategy {error}") from None
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """The files as they are, and every image in the folders, sorted; none twice.
+
+    Raises:
+        StageInputError: a folder has no image.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        files = scan_folder(path) if path.is_dir() else [path]
+        if not files:
+            kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+            raise StageInputError(f"{path}: no images in this folder or below it; wanted files that end in {kinds}")
+        found |= dict.fromkeys(files)
+    return list(found)

@@ -14,7 +14,7 @@ from tasks.promote import promote
 from tasks.rollout import rollout
 from tasks.sample import Draw, OpenSource, sample
 from tasks.score import score
-from tasks.search import search
+from tasks.search import search, search_needs, strategy_code
 from tasks.train_value import train_value
 
 
@@ -40,6 +40,7 @@ class Guide(NamedTuple):
 
     rewards: StageOutput
     value: StageOutput | None
+    backbone: ArtifactRef  # the checkpoint that the value model stands on
 
 
 class Round(NamedTuple):
@@ -65,11 +66,11 @@ def improvement_round(profile: Profile, ground: Ground, champion: Model, number:
     rewards = label(profile.label, scored["scored"], **run)
 
     value = None
-    if profile.search.strategy == "visvm":
+    if "value" in search_needs(profile.search):
         value = train_value(
             profile.value, profile.policy, champion.policy, images, samples, rewards["rewards"], **seeded
         )
-    guide = Guide(rewards, value)
+    guide = Guide(rewards, value, champion.policy)
 
     found = search_captions(profile, ground, champion.policy, guide, profile.search, images, samples)
     tuned = finetune(profile.finetune, profile.policy, champion.policy, images, samples, found["captions"], **seeded)
@@ -99,7 +100,8 @@ def search_captions(
     label: str = "",
 ) -> StageOutput:
     """Captions of `samples` by the profile's search under a round's guide."""
-    value = guide.value["value"] if guide.value is not None and config.strategy == "visvm" else None
+    needs = search_needs(config)  # what it doesn't need must not be part of its key
+    value = guide.value if "value" in needs else None
     return search.over_shards(
         profile.runtime.shards,
         config,
@@ -108,10 +110,12 @@ def search_captions(
         images,
         samples,
         seed=profile.seed,
-        scorer=ground.scorer,
-        tau=cast(float, guide.rewards.facts["tau"]),
-        value=value,
-        backbone=policy if value is not None else None,
+        scorer=ground.scorer if "scorer" in needs else None,
+        tau=cast(float, guide.rewards.facts["tau"]) if needs & {"scorer", "margin", "weak"} else None,
+        value=value["value"] if value is not None else None,
+        backbone=guide.backbone if value is not None else None,
+        values=value["values"] if value is not None and "weak" in needs else None,
+        code=strategy_code(config.strategy),
         runtime=profile.runtime,
         label=label,
     )

@@ -157,7 +157,7 @@ class SearchStep(Row):
     primary_key = ("sample_id", "strategy", "step", "candidate")
 
     sample_id: Annotated[str, "see samples"]
-    strategy: Annotated[str, "greedy, best_of_n, clip_prm, visvm"]
+    strategy: Annotated[str, "its name, as visvm; docs/strategies.md"]
     step: Annotated[int, "0-based sentence index (whole answers: 0)"]
     candidate: Annotated[int, "0-based index in the step"]
     temperature: Annotated[float, "0 for greedy"]
@@ -167,7 +167,8 @@ class SearchStep(Row):
     value: Annotated[float | None, "value model's estimate; None: not asked"]
     chosen: Annotated[bool, "kept as the caption's next part"]
     ended: Annotated[bool, "the policy ended its answer after this candidate"]
-    stop: Annotated[str | None, "on the chosen or last row of a caption: why the search stopped"]
+    stop: Annotated[str | None, "on the last row of a caption: why the search stopped"]
+    phase: Annotated[str | None, "which part of the search, where it has several: answers, refine, SUMMARY ..."] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +181,10 @@ class Caption(Row):
     sample_id: Annotated[str, "see samples"]
     image_id: Annotated[str, "see images"]
     policy: Annotated[str, "digest of the policy's checkpoint"]
-    strategy: Annotated[str, "greedy, best_of_n, clip_prm, visvm"]
+    strategy: Annotated[str, "its name, as visvm; docs/strategies.md"]
     text: Annotated[str, "the answer"]
     steps: Annotated[int, "sentences chosen (whole answers: 1)"]
-    stop_reason: Annotated[str, "why it ended: end, reward, vote, repeat, max_sentences, length"]
+    stop_reason: Annotated[str, "why it ended, as the strategy says: end, length, reward, vote, value, repeat, refined ..."]
     candidates: Annotated[int, "candidates looked at"]
     decode_tokens: Annotated[int, "tokens sampled for this answer, all candidates"]
 

@@ -1,20 +1,35 @@
-"""Describe any images by any strategy: what `visloop caption` runs. Publishes nothing."""
+"""Describe any images by any strategy, and show how: what `visloop caption` runs. Publishes nothing."""
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from storage import checkpoints, images, records, runs
 from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Image, Run, Sample
+from storage.schema import Image, ImageFile, Run, Sample
 from tasks.configs import PolicyConfig, RuntimeConfig, SearchConfig
+from tasks.progress import Advance, progress
 from tasks.quarantine import StageInputError
 from tasks.searcher import Guides, Searcher
 
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from tasks.core.search.contract import Found
+
 log = logging.getLogger(__name__)
+
+TEMPLATE = "explain.html.jinja"
+PICTURE = 640  # pixels of a shown image's longer side
+OPEN_CARDS = 6  # with more images than this, the page's steps are folded
+FEW = 3  # images that need no progress
+NO_RUN = "what a run learns can't guide it: this profile has no finished run; `visloop run PROFILE` makes one"
 
 
 class Trained(NamedTuple):
@@ -25,6 +40,40 @@ class Trained(NamedTuple):
     value: ArtifactRef | None
     backbone: ArtifactRef | None
     tau: float | None
+    values: ArtifactRef | None  # the value model's estimates of held-out sentences
+
+
+@dataclass(frozen=True)
+class Described:
+    """One image with its caption, or with what is wrong with the file."""
+
+    path: Path
+    found: Found | None
+    error: str = ""
+
+    def as_dict(self, *, trace: bool = False) -> dict[str, Any]:
+        """For JSON: path, text, steps (sentences), stop_reason, and the trace if wanted; or path and error."""
+        if self.found is None:
+            return {"path": str(self.path), "error": self.error}
+        from tasks.core.explain import trace_dicts
+
+        found = self.found
+        told = {"path": str(self.path), "text": found.text, "steps": len(found.sentences)}
+        told |= {"stop_reason": found.stop_reason}
+        return told | ({"trace": trace_dicts(found.trace)} if trace else {})
+
+    def tree(self) -> list[tuple[str, list[tuple[bool, str]]]]:
+        """For a terminal: a step's title, and (chosen, line) of its candidates."""
+        from tasks.core.explain import explain_steps, tree
+
+        return tree(explain_steps(self.found.trace)) if self.found else []
+
+
+def strategies() -> tuple[str, ...]:
+    """Names of all strategies."""
+    from tasks.core.search import registry
+
+    return tuple(registry.names())
 
 
 def caption_images(
@@ -38,16 +87,16 @@ def caption_images(
     prompt: str,
     seed: int,
     runtime: RuntimeConfig,
-) -> list[dict[str, Any]]:
-    """One dict a path: path, text, steps, stop_reason; for a bad image: path, error.
+) -> list[Described]:
+    """Each image with its caption, in the order of `paths`; a file that can't be used comes with the reason.
 
     Args:
-        paths: image files.
+        paths: image files, none of them twice.
         model: how to load the policy.
         policy: the checkpoint that answers.
         search: strategy and its settings.
-        scorer: where the strategy scores sentences.
-        trained: a run's value model and margin, where the strategy is guided by them.
+        scorer: for strategies that score.
+        trained: a run's value model and margins, for strategies that are guided by them.
         prompt: what to ask.
         seed: of every draw.
         runtime: how fast.
@@ -55,32 +104,91 @@ def caption_images(
     Raises:
         StageInputError: the strategy needs something that is not there.
     """
-    read = [
-        images.read_image_file(path, image_id=str(path), source="command line", split="test", min_side=1)
-        for path in paths
-    ]
-    good = [row for row in read if isinstance(row, Image)]
-    guides = Guides(scorer)
-    if search.strategy in ("visvm", "clip_prm"):
-        if trained is None:
-            raise StageInputError(
-                f"strategy {search.strategy} is guided by what a run has learned, and there is no finished run of this "
-                "profile: visloop run it first, or use --strategy greedy or best_of_n"
-            )
-        guides = Guides(scorer, trained.tau, trained.value, trained.backbone)
-    searcher = Searcher(search, model, policy, guides, seed=seed, runtime=runtime)
-    samples = [Sample(row.image_id, row.image_id, prompt, "test") for row in good]
-    found: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(good), runtime.batch_size):
-        rows = slice(start, start + runtime.batch_size)
-        for row, one in zip(
-            good[rows], searcher.run([images.decode(g.image) for g in good[rows]], samples[rows]), strict=True
-        ):
-            found[row.image_id] = {"text": one.text, "steps": len(one.sentences), "stop_reason": one.stop_reason}
-    return [
-        {"path": str(path), **(found[row.image_id] if isinstance(row, Image) else {"error": row.detail})}
-        for path, row in zip(paths, read, strict=True)
-    ]
+    errors = _unusable(paths)
+    samples = [Sample(str(path), str(path), prompt, "test") for path in paths if path not in errors]
+    found: dict[str, Found] = {}
+    if samples:
+        guides = Guides(scorer)
+        if trained is not None:
+            guides = Guides(scorer, trained.tau, trained.value, trained.backbone, trained.values)
+        try:
+            searcher = Searcher(search, model, policy, guides, seed=seed, runtime=runtime)
+        except StageInputError as error:
+            if trained is None:
+                raise StageInputError(f"{error}\n  {NO_RUN}") from error
+            raise
+        with _watched(f"caption ({search.strategy})", len(samples)) as advance:
+            for index, one in searcher.run(samples, _picture):
+                found[samples[index].sample_id] = one
+                advance(1)
+    return [Described(path, found.get(str(path)), errors.get(path, "")) for path in paths]
+
+
+def _unusable(paths: Sequence[Path]) -> dict[Path, str]:
+    """What is wrong with the files that can't be used. No image is kept: there may be many."""
+    errors = {}
+    with _watched("read", len(paths)) as advance:
+        for path in paths:
+            row = images.read_image_file(path, image_id=str(path), source="command line", split="test", min_side=1)
+            if not isinstance(row, Image):
+                errors[path] = row.detail
+            advance(1)
+    return errors
+
+
+def _picture(sample: Sample) -> PIL.Image.Image:
+    return images.decode(ImageFile(bytes=None, path=sample.image_id))
+
+
+def _watched(name: str, total: int) -> AbstractContextManager[Advance]:
+    """Progress, where there is more than a moment's work."""
+    return progress(name, total, unit="images") if total > FEW else nullcontext(lambda n=1: None)
+
+
+def write_page(path: Path, described: Sequence[Described], facts: Mapping[str, Any]) -> None:
+    """Write one HTML page that shows how each caption was found; it needs no other file and no script.
+
+    Args:
+        path: the file; its folder is made.
+        described: the images; those that could not be read are listed.
+        facts: how it was done, by name: what stands in the page's head.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    cards = [_card(one.path, one.found) for one in described if one.found]
+    page = environment.get_template(TEMPLATE).render(
+        facts=facts,
+        cards=cards,
+        errors=[one for one in described if one.found is None],
+        unfolded=len(cards) <= OPEN_CARDS,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+def _card(path: Path, found: Found) -> dict[str, Any]:
+    """One image of the page."""
+    from tasks.core.explain import explain_steps
+    from tasks.core.report_views import data_uri
+
+    picture = images.decode(ImageFile(bytes=None, path=str(path)))
+    picture.thumbnail((PICTURE, PICTURE))
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=85)
+    return {
+        "path": str(path),
+        "name": path.name,
+        "picture": data_uri(data.getvalue(), "image/jpeg"),
+        "size": picture.size,
+        "text": found.text,
+        "stop": found.stop_reason,
+        "steps": explain_steps(found.trace),
+        "candidates": len(found.trace),
+        "tokens": sum(row.proposal.drawn for row in found.trace),
+    }
 
 
 def latest_trained(profile: str) -> Trained | None:
@@ -117,4 +225,5 @@ def _learned(run: Run) -> Trained:
         value["value"] if value is not None else None,
         backbone,
         float(tau) if isinstance(tau, (int, float)) else None,
+        value["values"] if value is not None else None,
     )

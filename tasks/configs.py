@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from tasks.core.search import registry
 
 NOT_SEMANTIC: dict[str, Any] = {"semantic": False}
 
@@ -176,20 +179,40 @@ class ValueConfig(StageConfig):
     """Temporal-difference training of V(image, sentence)."""
 
     model_config = ConfigDict(title="Value model")
-    train: Literal["full", "lora", "frozen"] = Field("lora", description="what of the backbone learns beside the head")
-    state: Literal["sentence", "prefix"] = Field("sentence", description="what V reads: the sentence, or all up to it")
+    reads: Literal["image_and_text", "policy_states"] = Field(
+        "image_and_text",
+        description="image_and_text: a network of its own reads the image and a user turn (VisVM); policy_states: a small head "
+        "on the policy's hidden state at the sentence's end, which costs a search next to nothing; its state is always "
+        "everything up to there, and lr 1e-3 with 5 epochs suits it",
+    )
+    train: Literal["full", "lora", "frozen"] = Field(
+        "lora", description="what of the backbone learns beside the head; without meaning for policy_states"
+    )
+    state: Literal["sentence", "prefix"] = Field(
+        "sentence", description="what V reads: the sentence, or all up to it; without meaning for policy_states"
+    )
     gamma: float = Field(0.9, ge=0, lt=1, title="Discount (gamma)", description="discount a sentence")
     terminal: Literal["mean_to_go", "zero_terminal", "bootstrap_forever"] = Field(
         "mean_to_go", description="what follows the last sentence; bootstrap_forever is the released behaviour"
     )
-    layer: int = Field(-1, le=-1, description="hidden layer the head reads, from the end")
+    layer: int = Field(
+        -1,
+        le=-1,
+        description="hidden layer the head reads, from the end; -1: the last, after the final norm, as the language head does",
+    )
     lr: float = Field(1e-4, gt=0, le=1, title="Learning rate", description="learning rate")
     epochs: int = Field(1, ge=1, le=1000, description="passes over the transitions")
     batch_size: int = Field(32, ge=2, description="transitions a step")
     target_decay: float = Field(
         0.95, ge=0, lt=1, description="Polyak decay of the target network; 0: no target network"
     )
-    lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
+    lora_rank: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        title="LoRA rank",
+        description="rank of the adapters where train is lora; without meaning for policy_states",
+    )
     min_spearman: float = Field(
         0.05, ge=-1, le=1, description="held-out rank correlation with the return; surely less: fail"
     )
@@ -197,24 +220,74 @@ class ValueConfig(StageConfig):
     checkpoint_steps: int = Field(500, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
 
 
+def _strategy_names(schema: dict[str, Any]) -> None:
+    schema["enum"] = registry.names()
+
+
 class SearchConfig(StageConfig):
     """How better captions are found."""
 
     model_config = ConfigDict(title="Search")
-    strategy: Literal["visvm", "clip_prm", "best_of_n", "greedy"] = Field("visvm", description="what guides the choice")
+    strategy: str = Field(
+        "visvm", description="how captions are searched for; docs/strategies.md", json_schema_extra=_strategy_names
+    )
     candidates: int = Field(6, ge=1, le=256, description="candidates a step: one greedy, the others over temperatures")
     temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="dealt out evenly over the candidates"
     )
     top_p: float = Field(0.9, gt=0, le=1, title="Top p", description="nucleus mass kept")
-    stop: Literal["reward", "vote", "chosen"] = Field(
+    stop: Literal["reward", "vote", "chosen", "value"] = Field(
         "reward",
         description="reward: when no candidate reaches the margin; vote: when half of them end; "
-        "chosen: when the best one ends",
+        "chosen: when the best one ends; value: when the best one is worth less than stopping (0)",
+    )
+    redundancy: float = Field(
+        0.0, ge=0, le=100, description="taken off what guides the choice, times the share that a candidate repeats"
+    )
+    by: Literal["score", "value", "judge"] | None = Field(
+        None, description="who judges in best_of_n and vimar; none: the strategy's own way"
+    )
+    weak_quantile: float = Field(
+        0.3, ge=0, le=1, description="vimar replaces sentences whose value is under this quantile of held-out ones"
     )
     max_sentences: int = Field(20, ge=1, le=1000, description="hard limit of a caption")
     max_sentence_tokens: int = Field(128, ge=4, le=4096, description="token limit of one candidate sentence")
     max_new_tokens: int = Field(1024, ge=1, le=32768, description="token limit of whole answers (greedy, best_of_n)")
+    published: bool = Field(False, description="do as the released code does, defects included; docs/strategies.md")
+    options: dict[str, bool | int | float | str] = Field({}, description="the strategy's own; docs/strategies.md")
+
+    @field_validator("strategy")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in registry.names():
+            registry.find(name)  # says which there are
+        return name
+
+
+def search_config(base: SearchConfig, spec: str) -> SearchConfig:
+    """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `base`, but for those named.
+
+    A key that is no setting of the search is one of the strategy's own options.
+
+    Raises:
+        ValueError: for what is no such text, or a value out of its bounds.
+    """
+    name, _, rest = spec.partition(":")
+    settings: dict[str, Any] = {"strategy": name}
+    options = {} if name != base.strategy else dict(base.options)
+    for part in filter(None, rest.split(",")):
+        key, equals, text = part.partition("=")
+        if not equals:
+            raise ValueError(f"{spec!r}: {part!r} is no key=value; write for example best_of_n:by=value,candidates=4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{spec!r}: {text!r} is no value ({error})") from error
+        if key in SearchConfig.model_fields:
+            settings[key] = value
+        else:
+            options[key] = value
+    return SearchConfig.model_validate({**base.model_dump(), "options": options, **settings})
 
 
 class FinetuneConfig(StageConfig):
@@ -281,6 +354,12 @@ class RuntimeConfig(StageConfig):
         json_schema_extra=NOT_SEMANTIC,
     )
     batch_size: int = Field(16, ge=1, le=65536, description="images in flight", json_schema_extra=NOT_SEMANTIC)
+    token_budget: int = Field(
+        0,
+        ge=0,
+        description="tokens of key-value cache that are decoded over at once; 0: until memory runs out, then half of it",
+        json_schema_extra=NOT_SEMANTIC,
+    )
     shards: int = Field(
         1,
         ge=1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -10,17 +11,19 @@ from typing import TYPE_CHECKING
 from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef
 from storage.images import decode
-from storage.schema import Image
+from storage.schema import Image, Sample
 from tasks.configs import PolicyConfig, RuntimeConfig
 
 KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one that open_clip knows
+PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
 
 if TYPE_CHECKING:
     import PIL.Image
 
+    from tasks.core.engine.guides import Scores
     from tasks.core.models.policy import Policy
     from tasks.core.models.scorer import Scorer
-    from tasks.core.models.value import ValueModel
+    from tasks.core.models.value import StateValue, ValueModel
 
 
 def device_of(runtime: RuntimeConfig) -> str:
@@ -58,33 +61,51 @@ def _kept_policy(policy: ArtifactRef, dtype: str, device: str, trust_remote_code
 
 
 def import_scorer(checkpoint: str) -> ArtifactRef:
-    """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, or one that open_clip knows as `NAME/PRETRAINED`.
+    """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, one that open_clip knows as `NAME/PRETRAINED`, `plugin:NAME`.
 
-    A known one is kept as its name; open_clip finds the weights when they are first needed.
+    A known one is kept as its name; open_clip finds the weights when they are first needed. A plug-in is kept as its name
+    and a digest of its code.
 
     Raises:
         CheckpointNotFound: no such folder and no such repository.
-        ValueError: none of the three forms.
+        ValueError: none of the four forms.
     """
     if Path(checkpoint).is_dir():
         return checkpoints.import_checkpoint("scorer", checkpoint)
     if checkpoint.startswith("hf-hub:"):
         return checkpoints.import_checkpoint("scorer", checkpoint.removeprefix("hf-hub:"))
+    if checkpoint.startswith("plugin:"):
+        from tasks.core.models.plugin_scorer import code_of, find_reward
+
+        name = checkpoint.removeprefix("plugin:")
+        return _named_scorer(PLUGIN, f"{name}\n{code_of(find_reward(name))}")
     name, slash, pretrained = checkpoint.partition("/")
     if not (name and slash and pretrained) or "/" in pretrained:
         raise ValueError(
             f"scorer.checkpoint {checkpoint!r}: no such folder, and neither hf-hub:ORG/NAME nor NAME/PRETRAINED "
-            "(for example ViT-L-14-336-quickgelu/openai)"
+            "(for example ViT-L-14-336-quickgelu/openai) nor plugin:NAME"
         )
+    return _named_scorer(KNOWN, checkpoint)
+
+
+def _named_scorer(file: str, text: str) -> ArtifactRef:
     with checkpoints.scratch_folder() as folder:
         (folder / "scorer").mkdir()
-        (folder / "scorer" / KNOWN).write_text(checkpoint)
+        (folder / "scorer" / file).write_text(text)
         return checkpoints.publish_folder("scorer", folder / "scorer")
 
 
-def load_scorer(scorer: ArtifactRef, runtime: RuntimeConfig) -> Scorer:
-    """The scorer, loaded once a process."""
-    return _kept_scorer(scorer, device_of(runtime))
+def load_scores(scorer: ArtifactRef, runtime: RuntimeConfig, counters: Counter[str]) -> Scores:
+    """What scores sentences: the scorer's cosine, or an installed reward. Models are loaded once a process."""
+    plugin = checkpoints.folder(scorer) / PLUGIN
+    if plugin.is_file():
+        from tasks.core.models.plugin_scorer import PluginScores, find_reward
+
+        name = plugin.read_text().split()[0]
+        return PluginScores(find_reward(name), name, counters)
+    from tasks.core.engine.guides import Cosines
+
+    return Cosines(_kept_scorer(scorer, device_of(runtime)), counters)
 
 
 @lru_cache(maxsize=1)
@@ -114,6 +135,33 @@ def _kept_value(
         device=device,
         trust_remote_code=trust_remote_code,
     )
+
+
+def load_state_value(value: ArtifactRef, runtime: RuntimeConfig) -> StateValue:
+    """The value model that is a head on the policy's own hidden states."""
+    from tasks.core.models.value import load_state_value as load
+
+    return load(checkpoints.folder(value), device_of(runtime))
+
+
+class Pictures:
+    """Decoded images of samples that are asked for in their order, read from the store some at a time."""
+
+    def __init__(self, images: ArtifactRef, samples: Sequence[Sample], ahead: int) -> None:
+        """`ahead`: how many samples' images are read at once."""
+        self.images, self.samples, self.ahead = images, samples, max(1, ahead)
+        self._read: dict[str, PIL.Image.Image] = {}
+        self._next = 0
+
+    def __call__(self, sample: Sample) -> PIL.Image.Image:
+        """The sample's image."""
+        while sample.image_id not in self._read:
+            part = self.samples[self._next : self._next + self.ahead]
+            if not part:
+                raise KeyError(f"image {sample.image_id} was asked for out of order")
+            self._next += self.ahead
+            self._read = load_images(self.images, [one.image_id for one in part])
+        return self._read[sample.image_id]
 
 
 def load_images(images: ArtifactRef, image_ids: Sequence[str]) -> dict[str, PIL.Image.Image]:

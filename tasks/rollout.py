@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Rollout, Sample
 from tasks.caching import WHOLE, Shard, check_nothing_lost, stage
 from tasks.configs import PolicyConfig, RolloutConfig, RuntimeConfig
-from tasks.loading import load_images, load_policy
+from tasks.core.search.contract import ANSWER, Ask, Found, TraceRow, say
+from tasks.loading import Pictures, load_policy
 from tasks.progress import progress
 
 
@@ -37,36 +39,53 @@ def rollout(
     label: str = "",
 ) -> StageOutput:
     """Answers of the policy. Output: rollouts, one row a sample and decode."""
-    from tasks.core.engine.decoder import Decoder, Draw
+    from tasks.core.engine.desk import Desk, Job
+    from tasks.core.engine.fallback import open_decoder
 
     todo = shard.slice(lake.read_rows(Sample, samples))
     decodes = decode_names(config)
-    decoder = Decoder(load_policy(model, policy, runtime))
-    rows: list[Rollout] = []
+    decoder = open_decoder(load_policy(model, policy, runtime), cells=runtime.token_budget or None)
+    desk = Desk(decoder, in_flight=runtime.batch_size, top_p=config.top_p)
+    pictures = Pictures(images, todo, runtime.batch_size)
+    jobs = (
+        Job(
+            index,
+            image=lambda one=one: pictures(one),  # type: ignore[misc]
+            prompt=one.prompt,
+            search=_answers([temperature for _, temperature in decodes], config.max_new_tokens),
+            seed=("rollout", seed, one.sample_id),
+            draws=[(name,) for name, _ in decodes],
+        )
+        for index, one in enumerate(todo)
+    )
+    answers: dict[int, list[TraceRow]] = {}
     with progress("rollout", len(todo) * len(decodes), unit="answers") as advance:
-        for start in range(0, len(todo), runtime.batch_size):
-            batch = todo[start : start + runtime.batch_size]
-            pictures = load_images(images, [one.image_id for one in batch])
-            live = decoder.prefill([pictures[one.image_id] for one in batch], [one.prompt for one in batch])
-            forked = decoder.fork(live, [row for row in range(len(batch)) for _ in decodes])
-            asked = [(one, name, temperature) for one in batch for name, temperature in decodes]
-            draws = [Draw(t, config.top_p, ("rollout", seed, one.sample_id, name)) for one, name, t in asked]
-            said, _ = decoder.extend(forked, draws, max_new_tokens=config.max_new_tokens, sentence=False)
-            for (one, name, temperature), answer in zip(asked, said, strict=True):
-                rows.append(
-                    Rollout(
-                        rollout_id=f"{one.sample_id}-{name}",
-                        sample_id=one.sample_id,
-                        policy=policy.digest,
-                        decode=name,
-                        temperature=temperature,
-                        top_p=config.top_p,
-                        seed=seed,
-                        text=answer.text,
-                        n_tokens=answer.drawn,
-                        finish_reason="stop" if answer.ended else "length",
-                    )
-                )
-            advance(len(asked))
+        for index, found in desk.run(jobs):
+            answers[index] = found.trace
+            advance(len(decodes))
+    rows = [
+        Rollout(
+            rollout_id=f"{one.sample_id}-{name}",
+            sample_id=one.sample_id,
+            policy=policy.digest,
+            decode=name,
+            temperature=temperature,
+            top_p=config.top_p,
+            seed=seed,
+            text=answer.proposal.text,
+            n_tokens=answer.proposal.drawn,
+            finish_reason="stop" if answer.proposal.ended else "length",
+        )
+        for index, one in enumerate(todo)
+        for (name, temperature), answer in zip(decodes, answers[index], strict=True)
+    ]
     check_nothing_lost("rollout", len(todo) * len(decodes), len(rows), 0, 0.0, unit="answers")
     return StageOutput(refs={"rollouts": lake.publish(Rollout, rows)}, counters=dict(decoder.counters))
+
+
+def _answers(temperatures: Sequence[float], max_new_tokens: int) -> Ask[Found]:
+    """Not a search: whole answers at all temperatures."""
+    found = Found()
+    answers = yield from say(None, temperatures, max_tokens=max_new_tokens, until=ANSWER, keep=False)
+    found.note(0, answers, {}, None)
+    return found.stop("end")

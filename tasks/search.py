@@ -12,9 +12,10 @@ from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Sample, SearchStep
 from tasks.caching import WHOLE, Shard, check_nothing_lost, stage
 from tasks.configs import PolicyConfig, RuntimeConfig, SearchConfig
-from tasks.loading import load_images
+from tasks.core.search import registry
+from tasks.loading import Pictures
 from tasks.progress import progress
-from tasks.searcher import Guides, Searcher
+from tasks.searcher import Guides, Searcher, settings_of
 
 if TYPE_CHECKING:
     from tasks.core.search.contract import Found
@@ -33,30 +34,41 @@ def search(
     tau: float | None = None,
     value: ArtifactRef | None = None,
     backbone: ArtifactRef | None = None,
+    values: ArtifactRef | None = None,
+    code: str = "",
     runtime: RuntimeConfig,
     shard: Shard = WHOLE,
     label: str = "",
 ) -> StageOutput:
-    """Captions of the samples by one strategy. Outputs: captions, search_trace."""
+    """Captions of the samples by one strategy. Outputs: captions, search_trace.
+
+    `code`: digest of an installed strategy's code (`strategy_code`), so that another text of it searches anew.
+    """
     todo = shard.slice(lake.read_rows(Sample, samples))
-    guides = Guides(scorer, tau, value, backbone)
+    guides = Guides(scorer, tau, value, backbone, values)
     searcher = Searcher(config, model, policy, guides, seed=seed, runtime=runtime)
-    captions: list[Caption] = []
-    trace: list[SearchStep] = []
+    found: dict[int, Found] = {}
     with progress(f"search {config.strategy}", len(todo), unit="captions") as advance:
-        for start in range(0, len(todo), runtime.batch_size):
-            batch = todo[start : start + runtime.batch_size]
-            pictures = load_images(images, [one.image_id for one in batch])
-            found = searcher.run([pictures[one.image_id] for one in batch], batch)
-            for one, result in zip(batch, found, strict=True):
-                captions.append(_caption(one, policy.digest, config.strategy, result))
-                trace += _trace(one, config.strategy, result, tau)
-            advance(len(batch))
+        for index, one in searcher.run(todo, Pictures(images, todo, runtime.batch_size)):
+            found[index] = one
+            advance(1)
+    captions = [_caption(one, policy.digest, config.strategy, found[i]) for i, one in enumerate(todo) if i in found]
+    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, config.strategy, found[i], tau)]
     check_nothing_lost("search", len(todo), len(captions), 0, 0.0, unit="samples")
     return StageOutput(
         refs={"captions": lake.publish(Caption, captions), "search_trace": lake.publish(SearchStep, trace)},
         counters=dict(searcher.counters),
     )
+
+
+def strategy_code(name: str) -> str:
+    """Digest of an installed strategy's code; empty for a built-in one, whose code is this stage's."""
+    return registry.code_of(name)
+
+
+def search_needs(config: SearchConfig) -> frozenset[str]:
+    """What a search by these settings needs: scorer, margin, value, weak."""
+    return registry.find(config.strategy).needs(settings_of(config, Guides()))
 
 
 def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Caption:
@@ -97,6 +109,7 @@ def _trace(sample: Sample, strategy: str, found: Found, tau: float | None) -> li
                 chosen=row.chosen,
                 ended=row.proposal.ended,
                 stop=row.stop,
+                phase=row.phase,
             )
         )
     return rows

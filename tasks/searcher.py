@@ -3,32 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef
-from storage.schema import Sample
+from storage.schema import Sample, Value
 from tasks.configs import PolicyConfig, RuntimeConfig, SearchConfig
-from tasks.loading import load_policy, load_scorer, load_value
+from tasks.core.search.contract import Settings, Task
+from tasks.core.search.registry import find
+from tasks.core.search.temperatures import spread_temperatures
+from tasks.loading import load_policy, load_scores, load_state_value, load_value
 from tasks.quarantine import StageInputError
 
 if TYPE_CHECKING:
     import PIL.Image
 
-    from tasks.core.engine.decoder import Decoder
-    from tasks.core.models.scorer import Scorer
-    from tasks.core.models.value import ValueModel
-    from tasks.core.search.contract import Answer, Found
+    from tasks.core.engine.guides import Scores, Values
+    from tasks.core.models.policy import Policy
+    from tasks.core.search.contract import Found
+
+_MISSING = {
+    "scorer": "scores texts: it needs a scorer",
+    "margin": "needs the rewards' margin tau: run label first, or use stop: vote",
+    "value": "is guided by a value model: train one, or use clip_prm",
+    "weak": "needs to know what is weak: the held-out values of a value model, or with by=score the rewards' margin tau",
+}
 
 
 class Guides(NamedTuple):
-    """What may guide a search: the scorer with the rewards' margin, and a value model on its backbone."""
+    """What may guide a search: the scorer with the rewards' margin, and a value model with its held-out values."""
 
     scorer: ArtifactRef | None = None
     tau: float | None = None
     value: ArtifactRef | None = None
-    backbone: ArtifactRef | None = None
+    backbone: ArtifactRef | None = None  # the checkpoint that the value model stands on
+    values: ArtifactRef | None = None
 
 
 class Searcher:
@@ -45,94 +57,102 @@ class Searcher:
         runtime: RuntimeConfig,
     ) -> None:
         """Load what the strategy needs, and say what is missing."""
-        from tasks.core.engine.decoder import Decoder
+        from tasks.core.engine.desk import Desk
+        from tasks.core.engine.fallback import open_decoder
 
-        strategy, (scorer, tau, value, backbone) = config.strategy, guides
-        if strategy != "greedy" and scorer is None:
-            raise StageInputError(f"search.strategy {strategy} scores sentences: it needs a scorer")
-        if strategy == "visvm" and (value is None or backbone is None):
-            raise StageInputError("search.strategy visvm is guided by a value model: train one, or use clip_prm")
-        if strategy in ("visvm", "clip_prm") and config.stop == "reward" and tau is None:
-            raise StageInputError(
-                "search.stop reward needs the rewards' margin tau: run label first, or use stop: vote"
-            )
-        self.config, self.seed, self.margin = config, seed, tau if tau is not None else float("-inf")
-        self.decoder: Decoder = Decoder(load_policy(model, policy, runtime))
-        self.scorer: Scorer | None = load_scorer(scorer, runtime) if scorer and strategy != "greedy" else None
-        self.value: ValueModel | None = None
-        if strategy == "visvm" and value is not None and backbone is not None:
-            self.value = load_value(model, value, backbone, runtime)
+        self.strategy, self.seed = find(config.strategy), seed
+        self.settings = settings_of(config, guides)
+        try:
+            needs = self.strategy.needs(self.settings)
+            next(self.strategy.search(Task("", self.settings)))  # its own options are read as it begins
+        except ValueError as error:
+            raise StageInputError(f"search.strategy {config.strategy}: {error}") from error
+        has = {
+            "scorer": guides.scorer is not None,
+            "margin": guides.tau is not None,
+            "value": guides.value is not None and guides.backbone is not None,
+            "weak": self.settings.weak_below > float("-inf"),
+        }
+        for need in sorted(needs):
+            if not has.get(need):
+                raise StageInputError(f"search.strategy {config.strategy} {_MISSING.get(need, f'needs {need}')}")
         self._work: Counter[str] = Counter()
+        scores: Scores | None = None
+        if "scorer" in needs and guides.scorer is not None:
+            scores = load_scores(guides.scorer, runtime, self._work)
+        loaded = load_policy(model, policy, runtime)
+        self.decoder = open_decoder(
+            loaded,
+            cells=runtime.token_budget or None,
+            states_of=_layer(guides.value) if "value" in needs else None,
+        )
+        values = self._values(guides, model, loaded, runtime) if "value" in needs else None
+        self.desk = Desk(self.decoder, in_flight=runtime.batch_size, top_p=config.top_p, scores=scores, values=values)
+
+    def _values(self, guides: Guides, model: PolicyConfig, policy: Policy, runtime: RuntimeConfig) -> Values:
+        """Whichever kind of value model it is."""
+        from tasks.core.engine.guides import StateValues, turn_values
+
+        assert guides.value is not None
+        assert guides.backbone is not None
+        if _layer(guides.value) is None:
+            return turn_values(load_value(model, guides.value, guides.backbone, runtime), self._work)
+        if guides.backbone.digest != policy.digest:
+            raise StageInputError(
+                f"the value model reads the hidden states of policy {guides.backbone.digest[:12]}, and captions are searched "
+                f"with {policy.digest[:12]}: train it on this one, or use value.reads=image_and_text"
+            )
+        return StateValues(load_state_value(guides.value, runtime), self.decoder)
 
     @property
     def counters(self) -> Counter[str]:
         """Work done so far."""
-        return self.decoder.counters + self._work
+        return self.decoder.counters + self.desk.counters + self._work
 
-    def run(self, pictures: Sequence[PIL.Image.Image], samples: Sequence[Sample]) -> list[Found]:
-        """One caption a sample, in order."""
-        from tasks.core.engine.proposer import Proposer, spread_temperatures
-        from tasks.core.search.answers import best_of_n, greedy
-        from tasks.core.search.guided import guided_search
+    def run(
+        self, samples: Sequence[Sample], picture: Callable[[Sample], PIL.Image.Image]
+    ) -> Iterator[tuple[int, Found]]:
+        """(index of a sample, its caption), each as soon as it is there; images are asked for when they are needed."""
+        from tasks.core.engine.desk import Job
 
-        config, slots = self.config, range(len(samples))
-        alone = config.strategy == "greedy"
-        proposer = Proposer(
-            self.decoder,
-            pictures,
-            [one.prompt for one in samples],
-            [("search", self.seed, one.sample_id) for one in samples],
-            temperatures=spread_temperatures(1 if alone else config.candidates, config.temperatures),
-            top_p=config.top_p,
-        )
-        if config.strategy in ("greedy", "best_of_n"):
-            answer: Answer = partial(proposer.answers, max_new_tokens=config.max_new_tokens)
-            found = greedy(answer, slots=slots) if alone else best_of_n(answer, self._scores(pictures), slots=slots)
-        else:
-            found = guided_search(
-                partial(proposer.sentences, max_new_tokens=config.max_sentence_tokens),
-                self._scores(pictures),
-                self._values(pictures) if self.value is not None else None,
-                slots=slots,
-                stop=config.stop,
-                margin=self.margin,
-                max_sentences=config.max_sentences,
+        return self.desk.run(
+            Job(
+                index,
+                image=lambda one=one: picture(one),  # type: ignore[misc]
+                prompt=one.prompt,
+                search=self.strategy.search(Task(one.prompt, self.settings)),
+                seed=("search", self.seed, one.sample_id),
             )
-        return [found[slot] for slot in slots]
+            for index, one in enumerate(samples)
+        )
 
-    def _scores(self, pictures: Sequence[PIL.Image.Image]) -> Callable[[Sequence[tuple[int, str]]], list[float | None]]:
-        """The scorer as a search's callable; each image is embedded once."""
-        from tasks.core.models.scorer import cosines
 
-        scorer = self.scorer
-        assert scorer is not None
-        vectors = scorer.embed_images(pictures)
-        self._work["images_embedded"] += len(pictures)
+def settings_of(config: SearchConfig, guides: Guides) -> Settings:
+    """What the strategy is told: the profile's settings, and margins as this run has measured them."""
+    weak = guides.tau
+    if config.by != "score" and guides.values is not None:
+        held_out = [row.value for row in lake.read_rows(Value, guides.values)]
+        weak = float(np.quantile(held_out, config.weak_quantile)) if held_out else None
+    return Settings(
+        temperatures=spread_temperatures(config.candidates, config.temperatures),
+        stop=config.stop,
+        margin=float("-inf") if guides.tau is None else guides.tau,
+        weak_below=float("-inf") if weak is None else weak,
+        redundancy=config.redundancy,
+        by=config.by,
+        max_sentences=config.max_sentences,
+        max_sentence_tokens=config.max_sentence_tokens,
+        max_new_tokens=config.max_new_tokens,
+        published=config.published,
+        options=config.options,
+    )
 
-        def score(sentences: Sequence[tuple[int, str]]) -> list[float | None]:
-            texts = list(dict.fromkeys(text for _, text in sentences))
-            self._work["texts_embedded"] += len(texts)
-            at = {text: i for i, text in enumerate(texts)}
-            embedded = scorer.embed_texts(texts)[[at[text] for _, text in sentences]]
-            return [float(value) for value in cosines(vectors, embedded, [slot for slot, _ in sentences])]
 
-        return score
+def _layer(value: ArtifactRef | None) -> int | None:
+    """The layer of the policy's states that a value model reads; None: it reads image and text itself."""
+    from tasks.core.models.value import read_spec
 
-    def _values(self, pictures: Sequence[PIL.Image.Image]) -> Callable[[Sequence[tuple[int, str, str]]], list[float]]:
-        """The value model as a search's callable, all candidates in one batch."""
-        import torch
-
-        model = self.value
-        assert model is not None
-
-        def value(sentences: Sequence[tuple[int, str, str]]) -> list[float]:
-            texts = [
-                f"{prefix} {text}".strip() if model.spec.state == "prefix" else text for _, prefix, text in sentences
-            ]
-            before = model.tokens
-            with torch.inference_mode():
-                values = model([pictures[slot] for slot, _, _ in sentences], texts).tolist()
-            self._work["value_tokens"] += model.tokens - before
-            return [float(one) for one in values]
-
-        return value
+    if value is None:
+        return None
+    spec = read_spec(checkpoints.folder(value))
+    return spec.layer if spec.reads == "policy_states" else None

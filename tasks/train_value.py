@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Reward, Sample, Value
+from storage.schema import Reward, Rollout, Sample, Value
 from tasks.caching import StageInputError, fault_point, resume_folder, stage
 from tasks.configs import PolicyConfig, RuntimeConfig, ValueConfig
 from tasks.core.metrics import spearman
-from tasks.loading import fresh_policy, load_images
+from tasks.loading import load_images
 from tasks.progress import progress
+from tasks.value_learner import Answer, Learner, image_and_text, policy_states
 
 if TYPE_CHECKING:
     from tasks.core.td import Transition
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 
 class ValueCollapsed(StageInputError):
     """The value model learned nothing that can guide a search."""
-
-
-class _Answer(NamedTuple):
-    rollout_id: str
-    image: int  # index into the images
-    sentences: list[str]
-    rewards: list[float]
 
 
 @stage()
@@ -42,75 +36,97 @@ def train_value(
     samples: ArtifactRef,
     rewards: ArtifactRef,
     *,
+    rollouts: ArtifactRef | None = None,
     seed: int,
     runtime: RuntimeConfig,
     label: str = "",
 ) -> StageOutput:
     """Fit V on the training images and check it on the held-out ones.
 
-    Outputs: value (checkpoint), values (held-out table). Facts: spearman with the Monte-Carlo return, spread of V,
-    mean TD error. Raises ValueCollapsed when V can't rank.
+    `rollouts` are the answers that the rewards belong to; a V that reads the policy's states needs them, for the states
+    depend on every character of an answer. Outputs: value (checkpoint), values (held-out table). Facts: spearman with the
+    Monte-Carlo return, spread of V, mean TD error. Raises ValueCollapsed when V can't rank.
     """
-    from tasks.core.models.value import ValueModel, ValueSpec
     from tasks.core.td import transitions
     from tasks.core.value_fit import ValueFit, batches
 
-    sampled = lake.read_rows(Sample, samples)
-    ids = sorted({one.image_id for one in sampled})
-    pictures = load_images(images, ids)
-    train, held_out = _answers(sampled, ids, lake.read_rows(Reward, rewards))
-    spec = ValueSpec(backbone.digest, config.train, config.layer, config.state, config.lora_rank)
-    value = ValueModel(fresh_policy(model, backbone, runtime), spec)
+    learner = _learner(config, model, backbone, images, samples, rewards, rollouts, runtime)
     fit = ValueFit(
-        value=lambda pairs: value([pictures[ids[i]] for i, _ in pairs], [text for _, text in pairs]),
-        parameters=value.parameters(),
+        value=learner.value,
+        parameters=learner.model.parameters(),
         gamma=config.gamma,
         mode=config.terminal,
         lr=config.lr,
         target_decay=config.target_decay,
     )
-    data = transitions([(a.image, a.sentences, a.rewards) for a in train], state=config.state, mode=config.terminal)
+    train = [(one.image, one.sentences, one.rewards) for one in learner.answers if not one.held_out]
+    data = transitions(train, state=learner.state, mode=config.terminal)
     if not data:
         raise StageInputError("no transition to learn from: every answer has one sentence at most; see rollouts")
     plan = batches(len(data), config.batch_size, config.epochs, seed)
     losses = _fit(fit, data, plan, config.checkpoint_steps)
-    rows = _judge(fit, held_out, config, runtime.batch_size)
-    facts = _health(rows, config)
-    with checkpoints.scratch_folder() as folder:
-        value.save(folder / "value")
-        kept = checkpoints.publish_folder("value", folder / "value")
+    rows = _judge(fit, learner, config, runtime.batch_size)
     return StageOutput(
-        refs={"value": kept, "values": lake.publish(Value, rows)},
-        facts=facts,
+        refs={"value": _published(learner), "values": lake.publish(Value, rows)},
+        facts=_health(rows, config),
         counters={
             "transitions": len(data),
             "steps": len(plan),
-            "value_tokens": value.tokens,
+            "value_tokens": learner.value_tokens,
+            "states_tokens": learner.states_tokens,
             "loss_last": float(np.mean(losses[-20:])) if losses else 0.0,
         },
     )
 
 
-def _answers(
-    samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Reward]
-) -> tuple[list[_Answer], list[_Answer]]:
-    """(train, held out): answers with their sentences in order; answers with an unscored sentence are left out."""
+def _learner(
+    config: ValueConfig,
+    model: PolicyConfig,
+    backbone: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    rewards: ArtifactRef,
+    rollouts: ArtifactRef | None,
+    runtime: RuntimeConfig,
+) -> Learner:
+    """The value model of the kind that the profile names, with the answers it learns from and is judged on."""
+    sampled = lake.read_rows(Sample, samples)
+    ids = sorted({one.image_id for one in sampled})
+    loaded = load_images(images, ids)
+    pictures = [loaded[image_id] for image_id in ids]
+    answers = _answers(sampled, ids, lake.read_rows(Reward, rewards))
+    if all(one.held_out for one in answers):
+        raise StageInputError("no answer to learn from: every one has a sentence without a score; see rewards")
+    if config.reads == "image_and_text":
+        return image_and_text(config, model, backbone, answers, pictures, runtime)
+    if rollouts is None:
+        raise StageInputError("value.reads policy_states reads whole answers: give train_value the rollouts table too")
+    texts = {one.rollout_id: one.text for one in lake.read_rows(Rollout, rollouts)}
+    return policy_states(config, model, backbone, answers, texts, pictures, runtime)
+
+
+def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Reward]) -> list[Answer]:
+    """Answers with their sentences in order; answers with an unscored sentence are left out."""
     at = {image_id: index for index, image_id in enumerate(ids)}
+    sample_of = {one.sample_id: one for one in samples}
     by_rollout: dict[str, list[Reward]] = {}
     for row in rewards:
         by_rollout.setdefault(row.rollout_id, []).append(row)
-    sample_of: Mapping[str, Sample] = {one.sample_id: one for one in samples}
-    train: list[_Answer] = []
-    held_out: list[_Answer] = []
+    answers = []
     for rollout_id, rows in sorted(by_rollout.items()):
         rows.sort(key=lambda row: row.step)
         shaped = [row.shaped for row in rows if row.shaped is not None]
-        if len(shaped) != len(rows):
-            continue
-        one = sample_of[rows[0].sample_id]
-        answer = _Answer(rollout_id, at[one.image_id], [row.sentence for row in rows], shaped)
-        (held_out if one.split == "val" else train).append(answer)
-    return train, held_out
+        if len(shaped) == len(rows):
+            one = sample_of[rows[0].sample_id]
+            sentences = [row.sentence for row in rows]
+            answers.append(Answer(rollout_id, at[one.image_id], sentences, shaped, one.prompt, one.split == "val"))
+    return answers
+
+
+def _published(learner: Learner) -> ArtifactRef:
+    with checkpoints.scratch_folder() as folder:
+        learner.model.save(folder / "value")
+        return checkpoints.publish_folder("value", folder / "value")
 
 
 def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], every: int) -> list[float]:
@@ -149,14 +165,17 @@ def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
         one.unlink()
 
 
-def _judge(fit: ValueFit, answers: Sequence[_Answer], config: ValueConfig, batch_size: int) -> list[Value]:
+def _judge(fit: ValueFit, learner: Learner, config: ValueConfig, batch_size: int) -> list[Value]:
     """Value, TD target and Monte-Carlo return of every held-out sentence."""
     import torch
 
     from tasks.core.td import mc_returns, reward_share, td_target, transitions
 
+    answers = [one for one in learner.answers if one.held_out]
     # Every sentence is judged, the last one too, whatever the mode trained on.
-    states = transitions([(a.image, a.sentences, a.rewards) for a in answers], state=config.state, mode="zero_terminal")
+    states = transitions(
+        [(a.image, a.sentences, a.rewards) for a in answers], state=learner.state, mode="zero_terminal"
+    )
     pieces = []
     with torch.no_grad():
         for start in range(0, len(states), 4 * batch_size):

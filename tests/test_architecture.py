@@ -16,7 +16,7 @@ ROOMS = ("flows", "tasks", "storage")
 DRIVES_MODELS = ("models", "engine", "sft", "demo_world")  # of core: loads a model library when imported
 LONGER = {  # lines
     "storage/schema.py": 400,  # every row type
-    "tasks/configs.py": 320,  # every stage's configuration
+    "tasks/configs.py": 380,  # every stage's configuration
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 

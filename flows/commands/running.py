@@ -1,8 +1,7 @@
-"""Commands that run something: run, demo, plan, caption, make-demo-data."""
+"""Commands that run something: run, demo, plan, make-demo-data."""
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.errors import InputError, RunFailed, is_known, require_one_of
+from flows.commands.errors import RunFailed, is_known
 from flows.commands.printing import console, print_rounds, print_table
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ _QUIET = {
     # A temporary server prints tracebacks when it is stopped at the end of a run.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
-STRATEGIES = ("greedy", "best_of_n", "clip_prm", "visvm")
 
 
 def run(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = None) -> None:
@@ -121,42 +119,6 @@ def _no_heartbeat() -> AbstractContextManager[object]:
     from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     return nullcontext() if PREFECT_API_URL.value() else temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-
-
-def caption(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", exists=True, dir_okay=False)],
-    strategy: Annotated[str, typer.Option(help=f"How to decode: {', '.join(STRATEGIES)}.")] = "greedy",
-    profile: Annotated[str, typer.Option(help="Profile whose models and settings are used.")] = "demo",
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(help="In place of the profile's policy: a folder, a hub id, or champion (of its latest run)."),
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="What to ask; the profile's first prompt if left out.")] = None,
-    output: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-) -> None:
-    """Describe images.
-
-    With the profile's policy, the champion of its latest run, or any checkpoint; greedy, or by a search.
-
-    Examples:
-
-        visloop caption photo.jpg
-
-        visloop caption *.jpg --strategy visvm --checkpoint champion --format json
-    """
-    require_one_of("--strategy", strategy, STRATEGIES)
-    require_one_of("--format", output, ("text", "json"))
-    loaded = _load(profile, None, None)
-    from flows.describe import describe
-
-    found = describe(images, loaded, strategy, checkpoint, prompt)
-    if output == "json":
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False, default=str))
-    else:
-        for item in found:
-            typer.echo(item["error"] if "error" in item else f"{item['path']}: {item['text']}", err="error" in item)
-    if any("error" in item for item in found):
-        raise InputError(f"{sum('error' in item for item in found)} of {len(found)} images could not be read")
 
 
 def make_demo_data(

@@ -19,9 +19,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tasks"))
+from made_captions import FakeSearcher, draw, guided, revised
 from made_run import make_run
 
 from flows.command import app
+from flows.describe import find_images
 from storage.schema import ROW_TYPES
 
 COMMANDS = [command.name for command in app.registered_commands]
@@ -151,6 +153,7 @@ def test_a_wrong_profile_or_setting_ends_before_anything_runs() -> None:
     assert "did you mean search.candidates?" in refused("demo", "--set", "search.candidats=4")
     assert "rounds" in refused("plan", "demo", "--rounds", "0")
     assert "did you mean visvm?" in refused("caption", __file__, "--strategy", "vizvm")
+    assert "did you mean demo?" in refused("caption", __file__, "--profile", "dmo")
 
 
 def test_verify_and_gc_say_what_they_found(run_id: str) -> None:
@@ -179,3 +182,78 @@ def test_an_error_of_ours_is_short_and_debug_shows_where(run_id: str) -> None:
 def test_make_demo_data_writes_what_it_says(tmp_path: Path) -> None:
     output = visloop("make-demo-data", str(tmp_path / "scenes"), "--images", "20").output
     assert "train" in output and len(list((tmp_path / "scenes").rglob("*.png"))) == 20
+
+
+@pytest.fixture
+def pictures(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of three images on two levels, beside a text and a hidden image; searches find what is invented."""
+    monkeypatch.setattr("tasks.caption.Searcher", FakeSearcher)
+    monkeypatch.setattr(FakeSearcher, "made", [])
+    monkeypatch.chdir(tmp_path)
+    draw(tmp_path / "pictures", ["b.png", "deep/er/a.JPG", "c.webp", ".hidden.png"], size=(60, 40))
+    (tmp_path / "pictures" / "notes.txt").write_text("no image")
+    return tmp_path / "pictures"
+
+
+def test_a_folder_is_searched_through_all_levels_and_no_image_comes_twice(pictures: Path, tmp_path: Path) -> None:
+    inside = [pictures / name for name in ("b.png", "c.webp", "deep/er/a.JPG")]
+    assert find_images([pictures]) == inside
+    assert find_images([inside[1], pictures, inside[0]]) == [inside[1], inside[0], inside[2]]
+    (tmp_path / "empty").mkdir()
+    assert "no images in this folder" in refused("caption", str(tmp_path / "empty"))
+
+
+def test_caption_prints_a_line_an_image_and_names_what_it_could_not_read(pictures: Path) -> None:
+    (pictures / "d.png").write_bytes(b"no image")
+    result = visloop("caption", str(pictures))
+    assert result.stdout.splitlines()[0] == f"{pictures}/b.png: {guided().text}" and result.stdout.count("\n") == 4
+    assert result.exit_code == 2 and "d.png: no image format" in result.stderr
+    assert "1 of 4 images could not be read" in result.stderr
+    assert not Path("explain.html").exists()
+
+
+def test_caption_takes_settings_from_set_candidates_and_the_strategy(pictures: Path) -> None:
+    more = ["--set", "search.max_sentences=3", "--set", "seed=5", "--candidates", "9"]
+    assert visloop("caption", str(pictures / "b.png"), "--strategy", "vimar:by=score", *more).exit_code == 0
+    assert visloop("caption", str(pictures / "b.png"), "--strategy", "clip_prm:candidates=4", *more).exit_code == 0
+    (vimar, _, _, guides, seeded), (clip_prm, *_) = FakeSearcher.made
+    assert (vimar.strategy, vimar.by, vimar.candidates, vimar.max_sentences) == ("vimar", "score", 9, 3)
+    assert (clip_prm.strategy, clip_prm.candidates, clip_prm.max_sentences) == ("clip_prm", 4, 3)
+    assert guides.scorer is not None and seeded["seed"] == 5
+
+
+def test_a_wrong_setting_of_a_strategy_is_explained_before_a_model_is_loaded(pictures: Path) -> None:
+    image = str(pictures / "b.png")
+    assert "at least 1 and at most 256" in refused("caption", image, "--strategy", "vimar:candidates=none")
+    assert "key=value" in refused("caption", image, "--strategy", "vimar:candidates")
+    assert "add --explain" in refused("caption", image, "--output", "shown")
+    assert FakeSearcher.made == []
+
+
+def test_explain_prints_every_candidate_marks_the_chosen_ones_and_writes_a_page(pictures: Path) -> None:
+    result = visloop("caption", str(pictures), "--strategy", "visvm:candidates=3", "--explain")
+    lines = result.output.splitlines()
+    assert result.exit_code == 0
+    assert sum(line.startswith("  * T ") for line in lines) == 6 and "  step 2, refine" in lines
+    assert "  * T 0.000  value  0.604  score  0.312  A red car waits at a crossing" in result.output
+    assert "    stop: reward: no candidate's score reached the margin" in lines
+    assert lines[-1] == "how each caption was found: explain.html"
+    page = Path("explain.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 3 and "visvm:candidates=3" in page and "deployments/demo/policy" in page
+
+
+def test_json_has_the_trace_with_explain_and_nothing_else_on_standard_output(pictures: Path) -> None:
+    image = str(pictures / "b.png")
+    (plain,) = json.loads(visloop("caption", image, "--format", "json").stdout)
+    assert plain["text"] == guided().text and "trace" not in plain
+    result = visloop("caption", str(pictures), "--format", "json", "--explain", "-o", "shown")
+    traces = [one["trace"] for one in json.loads(result.stdout)]
+    assert [row["text"] for row in traces[2]] == [row.proposal.text for row in revised().trace]
+    assert "shown/explain.html" in result.stderr and Path("shown/explain.html").is_file()
+
+
+def test_a_terminal_gets_a_tree(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    output = visloop("caption", str(pictures / "b.png"), "--explain").output
+    assert "├── " in output and "└── " in output and "✓ T 0.000" in output

@@ -7,14 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from small_world import VALUE, labelled, samples, trained
+from small_world import MODEL, RUNTIME, VALUE, drawn, labelled, policy, rollouts, samples, trained
 
 from storage import checkpoints, lake
-from storage.artifacts import ArtifactRef
-from storage.schema import Reward, Value
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Reward, Rollout, Value
 from tasks import train_value as stage
 from tasks.caching import StageInputError
-from tasks.core.models.value import read_spec
+from tasks.core.models.value import load_state_value, read_spec
 from tasks.core.td import TERMINAL_MODES, mc_returns
 from tasks.train_value import ValueCollapsed
 
@@ -23,8 +23,21 @@ def rewards(change=lambda row: row) -> ArtifactRef:
     return lake.publish(Reward, [change(row) for row in lake.read_rows(Reward, labelled()["rewards"])])
 
 
-def test_every_held_out_sentence_is_judged_and_no_other() -> None:
-    output = trained()
+STATES = VALUE.model_copy(update={"reads": "policy_states", "epochs": 10})
+
+
+def of_states(config=STATES, runtime=RUNTIME, answers: ArtifactRef | None = None) -> StageOutput:
+    """A head on the policy's states."""
+    world = drawn()
+    return stage.train_value.fn(
+        config, MODEL, policy(), world["images"], world["samples"], rewards(), rollouts=answers or rollouts(), seed=0,
+        runtime=runtime,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("train", [trained, of_states])
+def test_every_held_out_sentence_is_judged_and_no_other(train) -> None:
+    output = train()
     held = {one.sample_id for one in samples() if one.split == "val"}
     expected = {(row.rollout_id, row.step) for row in lake.read_rows(Reward, rewards()) if row.sample_id in held}
     rows = lake.read_rows(Value, output["values"])
@@ -120,3 +133,74 @@ def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, mo
     resumed = trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
     assert resumed.digest == whole.digest
     assert resumed.counters["value_tokens"] < whole.counters["value_tokens"]
+
+
+# V on the policy's own states
+
+
+def test_a_head_on_the_policys_states_learns_to_rank() -> None:
+    output = of_states()
+    assert output.facts["spearman"] > 0.3
+    assert output.facts["held_out"] > 20
+
+
+def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
+    from tasks.core.models.states import sentence_states
+    from tasks.loading import load_images, load_policy
+
+    output = of_states()
+    head = load_state_value(checkpoints.folder(output["value"]), "cpu")
+    assert (head.spec.reads, head.spec.backbone, head.spec.state) == ("policy_states", policy().digest, "prefix")
+    rows = lake.read_rows(Value, output["values"])
+    (answer,) = [one for one in lake.read_rows(Rollout, rollouts()) if one.rollout_id == rows[0].rollout_id]
+    (sample,) = [one for one in samples() if one.sample_id == answer.sample_id]
+    (states,) = sentence_states(
+        load_policy(MODEL, policy(), RUNTIME),
+        [load_images(drawn()["images"], [sample.image_id])[sample.image_id]],
+        [sample.prompt],
+        [answer.text],
+        layer=-1,
+        batch_size=1,
+    )
+    mine = [row.value for row in rows if row.rollout_id == answer.rollout_id]
+    assert head(states).tolist() == pytest.approx(mine, abs=1e-4)
+
+
+def test_the_policy_reads_every_answer_once_and_the_head_nothing() -> None:
+    counters = of_states().counters
+    assert counters["value_tokens"] == 0
+    assert counters["states_tokens"] > sum(one.n_tokens for one in lake.read_rows(Rollout, rollouts()))
+    assert of_states(STATES.model_copy(update={"epochs": 1})).counters["states_tokens"] == counters["states_tokens"]
+    assert trained().counters["states_tokens"] == 0
+
+
+def test_what_has_no_meaning_for_states_changes_nothing() -> None:
+    other = STATES.model_copy(update={"train": "frozen", "state": "prefix", "lora_rank": 2})
+    assert of_states(other).digest == of_states().digest
+    batches = RUNTIME.model_copy(update={"batch_size": 5})
+    values, others = (lake.read_rows(Value, of_states(runtime=one)["values"]) for one in (RUNTIME, batches))
+    assert [row.value for row in values] == pytest.approx([row.value for row in others], abs=1e-3)
+
+
+def test_a_head_on_states_fits_on_from_the_last_step_file(tmp_path, monkeypatch) -> None:
+    whole = of_states()
+    monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
+
+    def die(name: str) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(stage, "fault_point", die)
+        of_states(STATES.model_copy(update={"checkpoint_steps": 3}))
+    assert len(list(tmp_path.glob("step-*.safetensors"))) == 1
+    assert of_states(STATES.model_copy(update={"checkpoint_steps": 3})).digest == whole.digest
+
+
+def test_states_can_not_be_read_without_the_answers() -> None:
+    with pytest.raises(StageInputError, match="give train_value the rollouts table too"):
+        trained(STATES)
+
+
+def test_without_a_scored_answer_there_is_nothing_to_learn_from() -> None:
+    with pytest.raises(StageInputError, match="no answer to learn from"):
+        trained(VALUE, rewards(lambda row: replace(row, shaped=None)))

@@ -1,239 +1,237 @@
-"""Batched decoding over a key-value cache: encode and prefill once, fork rows, go on from the row that was kept.
+"""Decoding over a key-value cache: prompts read once, rows from anywhere in one batch, each as if it were alone.
 
-A `Live` batch is a cache without its rows' last tokens, plus these tokens, still to be fed. Tokens that a row drew past its
-sentence's end are masked out of the cache, not recomputed, so the next step needs no prefill. Rows don't influence each other:
-each draws from its own seed, with explicit positions and masks. Work is counted.
+`start` prefills, `add` takes rows, `advance` decodes until some are over. Rows that are over leave the batch, rows that were
+added join it. A row draws from its own seed, at its own positions, behind its own mask, so neither its neighbours nor the
+order change what it says. The cells of the cache are bounded by a budget that halves when memory runs out. Work is counted.
 """
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from tasks.core.engine.draw import draw_tokens
+from tasks.core.engine.architecture import (
+    CannotFork,
+    Prompt,
+    continuation_inputs,
+    cross_layers,
+    read_prompts,
+)
+from tasks.core.engine.batch import Batch
+from tasks.core.engine.cache import gather
+from tasks.core.engine.places import Place
+from tasks.core.engine.rows import Row, Said, Tokens
 from tasks.core.models.policy import Policy
-from tasks.core.seeds import Part, uniforms
-from tasks.core.text import first_sentence_end
+from tasks.core.models.positions import as_position_ids
 
-_MAY_CLOSE = frozenset(".!?:;\n…。\uff01\uff1f")  # the last two are the full-width ! and ?
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Live:
-    """Rows that can go on: `rows` of them."""
-
-    cache: Any
-    mask: torch.Tensor  # [B, L] 1 where a cached position counts
-    position: torch.Tensor  # [B] position of the pending token
-    pending: torch.Tensor  # [B] the last token, not in the cache yet
-
-    @property
-    def rows(self) -> int:
-        """The batch size B."""
-        return len(self.pending)
-
-
-@dataclass(frozen=True)
-class Draw:
-    """How one row draws: temperature 0 is greedy, and then the seed is not used."""
-
-    temperature: float
-    top_p: float
-    seed: tuple[Part, ...]
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What one row said."""
-
-    tokens: tuple[int, ...]  # without an end token
-    text: str  # stripped
-    ended: bool  # the policy ended its answer here
-    drawn: int  # tokens drawn, those past the sentence's end and the end token included
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Decoder:
-    """Decodes with one policy and counts its work in `counters`."""
+    """Decodes with one policy; `counters` has the work done."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(
+        self, policy: Policy, *, cells: int | None = None, refill: float = 0.5, states_of: int | None = None
+    ) -> None:
         """Check that the policy's cache can be forked.
 
+        Args:
+            policy: what decodes.
+            cells: rows times columns of the cache at most; None: no bound until memory runs out.
+            refill: rows join, and those that are over leave, when this share of the batch or less is still decoded.
+            states_of: keep the hidden states of this layer where sentences end.
+
         Raises:
-            ValueError: for an architecture whose positions this decoder can't continue.
+            CannotFork: for a cache that is no list of keys and values.
         """
-        if "mrope_section" in str(policy.model.config.to_dict()):
-            raise ValueError(
-                f"{type(policy.model).__name__} has multi-axis rotary positions, which the decoder does not continue yet; "
-                "use a LLaVA, LLaVA-NeXT, LLaVA-OneVision or Idefics3 checkpoint"
-            )
-        self.policy = policy
+        check_forkable(policy)
+        self.policy, self.cells, self.refill, self.states_of = policy, cells, refill, states_of
+        self.names = Tokens(policy)
+        self.cross = cross_layers(policy.model)
         self.counters: Counter[str] = Counter()
-        self._closing: np.ndarray | None = None
+        self._waiting: deque[Row] = deque()
+        self._batch: Batch | None = None
+        self._tried = (0, 0)  # rows and cells of the last batch that was made
+
+    # Reading
 
     @torch.inference_mode()
-    def prefill(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Live:
-        """Encode images and prompts, one row each."""
-        inputs = self.policy.inputs(images, prompts)
-        mask = inputs["attention_mask"].long()
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        out = self.policy.model(**inputs, position_ids=positions, use_cache=True, logits_to_keep=1)
-        self.counters["vision_encodes"] += len(images)
-        self.counters["prefill_tokens"] += int(mask.sum())
-        self.counters["forwards"] += 1
-        # The last prompt token is fed again by the first step, at its own position: its first place is masked.
-        mask = mask.clone()
-        mask[:, -1] = 0
-        return Live(out.past_key_values, mask, positions[:, -1], inputs["input_ids"][:, -1])
+    def start(self, images: Sequence[Image.Image], prompts: Sequence[str], *, answer_next: bool = True) -> list[Prompt]:
+        """Encode images and prompts, one each, in one batch (in halves where memory runs out)."""
 
-    def fork(self, live: Live, rows: Sequence[int]) -> Live:
-        """A batch of the given rows, each as often as it is named; `live` stays as it is."""
-        index = torch.as_tensor(list(rows), dtype=torch.long, device=live.mask.device)
-        cache = copy.deepcopy(live.cache)
-        cache.batch_select_indices(index)
-        return Live(cache, live.mask[index], live.position[index], live.pending[index])
+        def read(part: Sequence[tuple[Image.Image, str]]) -> list[Prompt]:
+            inputs = self.policy.inputs([i for i, _ in part], [t for _, t in part], answer_next=answer_next)
+            read = read_prompts(self.policy, inputs)
+            self.counters["vision_encodes"] += len(part)
+            self.counters["prefill_tokens"] += int(inputs["attention_mask"].sum())
+            self.counters["forwards"] += 1
+            return read
+
+        return self._halving(list(zip(images, prompts, strict=True)), read)
 
     @torch.inference_mode()
-    def extend(
-        self, live: Live, draws: Sequence[Draw], *, max_new_tokens: int, sentence: bool
-    ) -> tuple[list[Continuation], Live]:
-        """Let every row say one sentence (`sentence`) or all it has to say; `live` is used up.
+    def read(
+        self, items: Sequence[tuple[Place, Sequence[int]]], *, layer: int | None = None, keep: bool = True
+    ) -> list[Place]:
+        """Read tokens on from places, all in one batch; the places after them.
 
-        Returns the continuations and, for sentences, the batch after them, each row cut at its sentence's end.
+        Args:
+            items: places, and at least one token each.
+            layer: whose hidden state at the last token is kept as the place's `state`.
+            keep: whether the places are gone on from; else only their states are meant (no tokens: that of the place itself).
         """
-        if len(draws) != live.rows:
-            raise ValueError(f"{len(draws)} draws for {live.rows} rows: want one each")
-        state = _Rows(self, live, draws, max_new_tokens, sentence)
-        state.run()
-        return state.finish()
+        if keep and any(not tokens for _, tokens in items):
+            raise ValueError("nothing to read: want at least one token for every place")
+        return self._halving(list(items), lambda part: self._read(part, layer, keep))
 
-    def text(self, tokens: Sequence[int]) -> str:
-        """Decoded text, special tokens left out."""
-        return str(self.policy.tokenizer.decode(list(tokens), skip_special_tokens=True))
-
-    def may_close(self, token: int) -> bool:
-        """Whether a token's text can end a sentence; looked up, since it is asked for every token."""
-        if self._closing is None:
-            size = max(len(self.policy.tokenizer), self.policy.model.get_input_embeddings().num_embeddings)
-            pieces = (self.policy.tokenizer.decode([i]) for i in range(size))
-            self._closing = np.fromiter((bool(_MAY_CLOSE & set(piece)) for piece in pieces), dtype=bool, count=size)
-        return bool(self._closing[token])
-
-
-class _Rows:
-    """The rows of one `extend` while they are decoded."""
-
-    def __init__(self, decoder: Decoder, live: Live, draws: Sequence[Draw], limit: int, sentence: bool) -> None:
-        self.decoder, self.live, self.limit, self.sentence = decoder, live, limit, sentence
-        self.start, self.first_pending = live.mask.shape[1], live.pending
-        device = live.mask.device
-        self.temperature = torch.tensor([d.temperature for d in draws], device=device)
-        self.top_p = torch.tensor([d.top_p for d in draws], device=device)
-        self.uniform = np.stack(
-            [uniforms(limit, *draw.seed) if draw.temperature else np.zeros(limit) for draw in draws]
-        )  # [B, limit]
-        self.tokens: list[list[int]] = [[] for _ in draws]
-        self.kept: dict[int, tuple[int, str, bool]] = {}  # row -> (tokens kept, text, ended)
-        self.closed = [False] * len(draws)
-        self.order = list(range(len(draws)))  # batch position -> row
-
-    def run(self) -> None:
-        """Decode until every row is done."""
-        live = self.live
-        for step in range(self.limit):
-            live, logits = self._forward(live)
-            uniform = torch.as_tensor(self.uniform[self.order, step], device=logits.device)
-            at = torch.as_tensor(self.order, device=logits.device)
-            drawn = draw_tokens(logits, self.temperature[at], self.top_p[at], uniform)
-            live = Live(live.cache, live.mask, live.position + 1, drawn)
-            for row, token in zip(self.order, drawn.tolist(), strict=True):
-                if row not in self.kept:
-                    self.decoder.counters["decode_tokens"] += 1
-                    self._take(row, token, last=step + 1 == self.limit)
-            if len(self.kept) == len(self.tokens):
-                break
-            live = self._drop_finished(live)
-        self.live = live
-
-    def _forward(self, live: Live) -> tuple[Live, torch.Tensor]:
-        """Feed the pending tokens; (the batch with them in its cache, logits [B, V] in float32)."""
-        mask = torch.cat([live.mask, torch.ones_like(live.mask[:, :1])], dim=1)
-        out = self.decoder.policy.model(
-            input_ids=live.pending[:, None],
-            attention_mask=mask,
-            position_ids=live.position[:, None],
-            past_key_values=live.cache,
+    def _read(self, items: Sequence[tuple[Place, Sequence[int]]], layer: int | None, keep: bool) -> list[Place]:
+        places = [place for place, _ in items]
+        # Rows are padded on the right, where causal attention never looks.
+        fed = [[*([] if place.pending is None else [place.pending]), *tokens] for place, tokens in items]
+        steps = max(map(len, fed))
+        buffer = gather(places, extra=steps, cross=self.cross)
+        device, start = buffer.tensor.device, buffer.used
+        columns = torch.arange(start + steps, device=device)[None]
+        first = torch.tensor([[start - place.length] for place in places], device=device)
+        behind = torch.tensor([[start + len(ids)] for ids in fed], device=device)
+        out = self.policy.model.model(
+            input_ids=torch.tensor([[*ids, *[0] * (steps - len(ids))] for ids in fed], device=device),
+            attention_mask=((columns >= first) & (columns < behind)).long(),
+            position_ids=as_position_ids(_positions(places, steps)),
+            past_key_values=buffer.cache,
             use_cache=True,
+            **continuation_inputs(places, steps),
+            **({"output_hidden_states": True} if layer is not None else {}),
         )
-        self.decoder.counters["forwards"] += 1
-        return Live(out.past_key_values, mask, live.position, live.pending), out.logits[:, -1].float()
+        self.counters["read_tokens"] += sum(map(len, fed))
+        self.counters["forwards"] += 1
+        read = []
+        for row, (place, tokens) in enumerate(items):
+            state = None if layer is None else out.hidden_states[layer][row, len(fed[row]) - 1].float().clone()
+            kv = buffer.tensor[:, row, :, start : start + len(fed[row]) - 1]
+            read.append(place.after(kv.clone(), tokens, state) if keep else place.unkept(state))
+        return read
 
-    def _take(self, row: int, token: int, *, last: bool) -> None:
-        """Append a token to a row and see whether the row is done."""
-        tokens = self.tokens[row]
-        if token in self.decoder.policy.end_ids:
-            text = self.decoder.text(tokens)
-            end = first_sentence_end(text) if self.sentence else None
-            # A row may end right after a second sentence began: that part is not this step's.
-            self._keep(row, end, text, ended=end is None)
-            tokens.append(token)
-            return
-        tokens.append(token)
-        if self.sentence and (self.closed[row] or last):
-            text = self.decoder.text(tokens)
-            end = first_sentence_end(text)
-            if end is not None or last:
-                self._keep(row, end, text, ended=False)
-        elif last:
-            self._keep(row, None, self.decoder.text(tokens), ended=False)
-        self.closed[row] = self.closed[row] or (self.sentence and self.decoder.may_close(token))
+    # Decoding
 
-    def _keep(self, row: int, end: int | None, text: str, *, ended: bool) -> None:
-        tokens = self.tokens[row]
-        count = len(tokens)
-        if end is not None:
-            text = text[:end]
-            # The fewest tokens whose text holds the sentence.
-            while count > 1 and len(self.decoder.text(tokens[: count - 1]).rstrip()) >= end:
-                count -= 1
-        self.kept[row] = (count, text.strip(), ended)
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take rows; they are decoded in the order they come, as the budget allows."""
+        self._waiting.extend(rows)
 
-    def _drop_finished(self, live: Live) -> Live:
-        """Shrink a batch of whole answers once a quarter of it is done (sentences need their rows to go on)."""
-        going = [at for at, row in enumerate(self.order) if row not in self.kept]
-        if self.sentence or len(going) > 0.75 * len(self.order):
-            return live
-        index = torch.as_tensor(going, device=live.mask.device)
-        live.cache.batch_select_indices(index)
-        self.order = [self.order[at] for at in going]
-        return Live(live.cache, live.mask[index], live.position[index], live.pending[index])
+    @property
+    def idle(self) -> bool:
+        """Nothing is being decoded and nothing waits."""
+        return not self._waiting and (self._batch is None or not self._batch.going)
 
-    def finish(self) -> tuple[list[Continuation], Live]:
-        """Continuations in row order and the batch cut at the sentences' ends."""
-        said = []
-        for row, tokens in enumerate(self.tokens):
-            count, text, ended = self.kept[row]
-            said.append(Continuation(tuple(tokens[:count]), text, ended, len(tokens)))
-        return said, self._cut(said) if self.sentence else self.live
+    @torch.inference_mode()
+    def advance(self) -> list[tuple[Row, Said]]:
+        """Decode until rows are over and the batch is down to its `refill` share; those rows with what they said."""
+        done: list[tuple[Row, Said]] = []
+        regroup = bool(self._waiting)
+        while not self.idle:
+            low = self._batch is None or len(self._batch.going) <= self.refill * self._batch.size
+            if done and low:
+                break
+            try:
+                if regroup or low or (self._batch is not None and self._batch.full):
+                    self._batch, regroup = self._regroup(), False
+                assert self._batch is not None
+                done += self._batch.step(self.policy.model, self.names, self.counters)
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                self._shrink(error)
+        return done
 
-    def _cut(self, said: Sequence[Continuation]) -> Live:
-        """Mask what was drawn past each row's end; the last kept token becomes the pending one."""
-        device = self.live.mask.device
-        kept = torch.tensor([len(one.tokens) for one in said], device=device)  # [B]
-        mask, steps = self.live.mask.clone(), self.live.mask.shape[1] - self.start
-        # New places hold: the pending token, then drawn tokens 0, 1, ...; token kept-1 is pending again.
-        place = torch.arange(steps, device=device)[None]
-        # A row that kept nothing feeds its old pending token again, so that place is masked too.
-        mask[:, self.start :] = (place < kept[:, None]).to(mask.dtype)
-        before = self.live.position - steps  # position of the old pending token
-        pending = torch.tensor(
-            [one.tokens[-1] if one.tokens else -1 for one in said], device=device, dtype=self.live.pending.dtype
-        )
-        pending = torch.where(kept > 0, pending, self.first_pending)
-        return Live(self.live.cache, mask, before + kept, pending)
+    def answer(self, rows: Sequence[Row]) -> list[Said]:
+        """Decode rows to their ends; what each said, in order."""
+        said: dict[int, Said] = {}
+        self.add([Row(r.place, r.draw, r.until, r.limit, r.keep, owner=i) for i, r in enumerate(rows)])
+        while len(said) < len(rows):
+            said |= {row.owner: one for row, one in self.advance()}
+        return [said[index] for index in range(len(rows))]
+
+    def _regroup(self) -> Batch:
+        """The rows that go on, and as many of those that wait as the budget has room for."""
+        going = self._batch.going if self._batch is not None else []
+        columns = [row.place.length + len(row.tokens) for row in going]
+        joining: list[Row] = []
+        while self._waiting:
+            longest = max([*columns, self._waiting[0].place.length])
+            if self.cells is not None and columns and (len(columns) + 1) * (longest + Batch.ROOM) > self.cells:
+                break
+            joining.append(self._waiting.popleft())
+            columns.append(joining[-1].place.length)
+        self._tried = (len(columns), len(columns) * (max(columns) + Batch.ROOM))
+        try:
+            return Batch.of(self._batch, joining, cross=self.cross, states_of=self.states_of)
+        except BaseException:
+            self._waiting.extendleft(reversed(joining))
+            raise
+
+    def _shrink(self, error: Exception) -> None:
+        """Halve the budget and decode the rows that were under way from their starts: their draws are their own."""
+        rows, cells = self._tried
+        if rows == 1:
+            raise error
+        self.cells = cells // 2
+        log.warning("out of memory with %d cells of key-value cache: going on with %d", cells, self.cells)
+        self.counters["out_of_memory"] += 1
+        if self._batch is not None:
+            self._waiting.extendleft(row.again() for row in reversed(self._batch.going))
+            self._batch = None
+        free_memory()
+
+    def _halving(self, items: list[Item], work: Callable[[Sequence[Item]], list[Result]]) -> list[Result]:
+        """`work(items)`, in two halves where memory runs out."""
+        try:
+            return work(items) if items else []
+        except (RuntimeError, MemoryError) as error:
+            if len(items) == 1 or not out_of_memory(error):
+                raise
+        self.counters["out_of_memory"] += 1
+        free_memory()
+        middle = len(items) // 2
+        return self._halving(items[:middle], work) + self._halving(items[middle:], work)
+
+
+def _positions(places: Sequence[Place], steps: int) -> torch.Tensor:
+    """[axes, B, steps] of what is pending, if anything is, and of the tokens after it."""
+    rows = []
+    for place in places:
+        axes = len(place.position)
+        text = torch.arange(place.following, place.following + steps, device=place.position.device).expand(axes, -1)
+        rows.append(text if place.pending is None else torch.cat([place.position[:, None], text[:, :-1]], dim=1))
+    return torch.stack(rows, dim=1)
+
+
+def check_forkable(policy: Policy) -> None:
+    """Raise CannotFork, with the reason, for a model whose cache is more than keys and values in a row."""
+    name = type(policy.model).__name__
+    if not hasattr(policy.model, "model"):
+        raise CannotFork(f"{name} has no inner model that gives hidden states")
+    kinds = {type(layer) for layer in DynamicCache(config=policy.model.config.get_text_config()).layers}
+    other = sorted(kind.__name__ for kind in kinds - {DynamicLayer})
+    if other:
+        raise CannotFork(f"{name} keeps {', '.join(other)} in its cache")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, on a GPU or on the CPU."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+
+
+def free_memory() -> None:
+    """Give cached blocks back to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,7 +1,9 @@
-"""The value model: a vision-language backbone, its last token's hidden state, one linear head.
+"""The value model, of one of two kinds: a network that reads image and text, or a head on the policy's own hidden states.
 
-V reads the image and a text in a user turn, as VisVM does (section 3.2), but pools the last token instead of flattening 2,560
-padded positions into one head, so it has no length and no shard count built in.
+`ValueModel` is a vision-language backbone with one linear head. It reads the image and a text in a user turn, as VisVM does
+(section 3.2), but pools the last token instead of flattening 2,560 padded positions into one head, so it has no length and no
+shard count built in. `StateValue` is the head alone: it reads the state in which the policy ended the sentence, so a search
+pays no second network and no second forward.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tasks.core.models.policy import Policy, load_policy
+from tasks.core.models.positions import as_position_ids, prompt_positions
 
 LINEAR_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -30,6 +33,7 @@ class ValueSpec:
     layer: int
     state: str  # sentence, prefix
     lora_rank: int = 16
+    reads: str = "image_and_text"  # or policy_states, of the checkpoint named `backbone`
 
 
 class ValueModel:
@@ -65,14 +69,18 @@ class ValueModel:
         """Values [B], float32."""
         inputs = self.policy.inputs(images, texts, answer_next=False)
         self.tokens += int(inputs["attention_mask"].sum())
-        positions = (inputs["attention_mask"].long().cumsum(dim=1) - 1).clamp(min=0)
+        positions = as_position_ids(prompt_positions(self.policy.model, inputs))
         all_layers = self.spec.layer != -1
         out = self.policy.model.model(
             **inputs, position_ids=positions, use_cache=False, output_hidden_states=all_layers
         )
         hidden = out.hidden_states[self.spec.layer] if all_layers else out.last_hidden_state
         # Left padding: the last position is every row's last token.
-        return self.head(hidden[:, -1].float())[:, 0]
+        return self.head_of(hidden[:, -1])
+
+    def head_of(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Values [B], float32, of hidden states [B, D] of the spec's layer at the user turns' last tokens."""
+        return self.head(hidden.float())[:, 0]
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Learned tensors by name, on the CPU."""
@@ -80,33 +88,106 @@ class ValueModel:
 
     def save(self, folder: Path) -> None:
         """Write `value.json` and `value.safetensors`; the frozen part of the backbone is named by digest, not copied."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self.tensors(), folder / "value.safetensors")
-        (folder / "value.json").write_text(json.dumps(asdict(self.spec), indent=1, sort_keys=True))
+        _save(folder, self.spec, self.tensors())
+
+
+class StateValue:
+    """V of the policy's hidden state at a sentence's end: standardised, one hidden layer, one number."""
+
+    WIDTH = 128
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor, spec: ValueSpec) -> None:
+        """Put a fresh head on states of this mean [D] and standard deviation [D], on their device.
+
+        A dimension that never varied in training is not scaled: there is no telling what one unit of it means.
+        """
+        self.spec = spec
+        self.mean, self.std = mean.float(), torch.where(std < 1e-6, 1.0, std.float())
+        inner, outer = torch.nn.Linear(len(mean), self.WIDTH), torch.nn.Linear(self.WIDTH, 1)
+        # Always the same start, and V = 0 there.
+        torch.nn.init.xavier_uniform_(inner.weight, generator=torch.Generator().manual_seed(0))
+        for fixed in (inner.bias, outer.weight, outer.bias):
+            torch.nn.init.zeros_(fixed)
+        self.net = torch.nn.Sequential(inner, torch.nn.GELU(), outer).to(mean.device)
+
+    @classmethod
+    def of(cls, states: torch.Tensor, spec: ValueSpec) -> StateValue:
+        """A fresh head for states like these, [N, D]."""
+        return cls(states.mean(dim=0), states.std(dim=0, correction=0), spec)
+
+    def parameters(self) -> dict[str, torch.nn.Parameter]:
+        """What learns: all of the head."""
+        return {f"head.{name}": p for name, p in self.net.named_parameters()}
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """Values [N], float32, of states [N, D]."""
+        return self.net((states.float() - self.mean) / self.std)[:, 0]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Learned tensors by name with the states' mean and standard deviation, on the CPU."""
+        all_of_it = {"mean": self.mean, "std": self.std, **self.parameters()}
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in all_of_it.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write `value.json` and `value.safetensors`; the policy is named by digest, not copied."""
+        _save(folder, self.spec, self.tensors())
+
+
+def _save(folder: Path, spec: ValueSpec, tensors: dict[str, torch.Tensor]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "value.safetensors")
+    (folder / "value.json").write_text(json.dumps(asdict(spec), indent=1, sort_keys=True))
 
 
 def read_spec(folder: Path) -> ValueSpec:
-    """The spec that `save` wrote; its `backbone` says which checkpoint to load first."""
+    """The spec that `save` wrote: which kind it is (`reads`), and which checkpoint it stands on (`backbone`)."""
     return ValueSpec(**json.loads((folder / "value.json").read_text()))
 
 
 def load_value(folder: Path, backbone: Path, **options: Any) -> ValueModel:
-    """Load what `save` wrote onto its backbone; options as for `load_policy`.
+    """Load a `ValueModel` that `save` wrote onto its backbone; options as for `load_policy`.
 
     Raises:
-        ValueError: if tensors are missing or left over.
+        ValueError: if it is of the other kind, or tensors are missing or left over.
     """
-    spec = read_spec(folder)
+    spec = _spec_of(folder, "image_and_text")
     model = ValueModel(load_policy(backbone, digest=spec.backbone, **options), spec)
-    saved, parameters = load_file(folder / "value.safetensors"), model.parameters()
+    _fill(folder, model.parameters(), load_file(folder / "value.safetensors"))
+    model.policy.model.requires_grad_(False)
+    return model
+
+
+def load_state_value(folder: Path, device: str | torch.device) -> StateValue:
+    """Load a `StateValue` that `save` wrote.
+
+    Raises:
+        ValueError: if it is of the other kind, or tensors are missing or left over.
+    """
+    spec = _spec_of(folder, "policy_states")
+    saved = {name: tensor.to(device) for name, tensor in load_file(folder / "value.safetensors").items()}
+    if not {"mean", "std"} <= saved.keys():
+        raise ValueError(f"{folder}: no mean and std of the states among its {len(saved)} tensors; train it anew")
+    head = StateValue(saved.pop("mean"), saved.pop("std"), spec)
+    _fill(folder, head.parameters(), saved)
+    head.net.requires_grad_(False)
+    return head
+
+
+def _spec_of(folder: Path, reads: str) -> ValueSpec:
+    spec = read_spec(folder)
+    if spec.reads != reads:
+        loader = {"image_and_text": "load_value", "policy_states": "load_state_value"}.get(spec.reads, "nothing here")
+        raise ValueError(f"{folder}: a value model that reads {spec.reads}, wanted {reads}; {loader} loads it")
+    return spec
+
+
+def _fill(folder: Path, parameters: dict[str, torch.nn.Parameter], saved: dict[str, torch.Tensor]) -> None:
     if saved.keys() != parameters.keys():
         odd = sorted(saved.keys() ^ parameters.keys())[:3]
         raise ValueError(f"{folder}: {len(saved)} tensors for {len(parameters)} parameters, first differences {odd}")
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])
-    model.policy.model.requires_grad_(False)
-    return model
 
 
 def _learns(name: str, train: str) -> bool:

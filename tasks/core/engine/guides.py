@@ -1,0 +1,185 @@
+"""Who judges candidates: the scorer, and the two kinds of value model. Each judges many jobs' candidates in one batch."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from tasks.core.engine.architecture import CannotFork
+from tasks.core.engine.decoder import Decoder
+from tasks.core.engine.fallback import GenerateDecoder
+from tasks.core.engine.places import Place
+from tasks.core.engine.prompts import Prompts
+from tasks.core.models.scorer import Scorer, cosines
+from tasks.core.models.value import StateValue, ValueModel
+from tasks.core.search.contract import Candidate
+
+log = logging.getLogger(__name__)
+
+_ANY = "A cat."  # an image is read with some text behind it, of which nothing is used
+Images = Mapping[Any, Image.Image]  # of the jobs that run
+
+
+class Scores(Protocol):
+    """Scores texts about images."""
+
+    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+        """One for each (job, text), in order; None: can't be scored."""
+
+    def forget(self, job: Hashable) -> None:
+        """The job is over."""
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the text is longer than what can be read."""
+
+
+class Values(Protocol):
+    """Values candidates."""
+
+    def value(self, images: Images, asked: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
+        """One for each (job, text so far, candidate), in order."""
+
+    def forget(self, job: Hashable) -> None:
+        """The job is over."""
+
+
+class Cosines:
+    """The scorer's cosine: each image embedded once, each text once for as long as it is remembered."""
+
+    def __init__(self, scorer: Scorer, counters: Counter[str], remembered: int = 16_384) -> None:
+        """`remembered`: texts whose vectors are kept."""
+        self.scorer, self.counters, self.remembered = scorer, counters, remembered
+        self._images: dict[Hashable, np.ndarray] = {}
+        self._texts: dict[str, np.ndarray] = {}
+
+    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+        """Cosines, as `Scores` says."""
+        jobs = [job for job in dict.fromkeys(job for job, _ in asked) if job not in self._images]
+        texts = [text for text in dict.fromkeys(text for _, text in asked) if text not in self._texts]
+        if jobs:
+            self._images |= dict(zip(jobs, self.scorer.embed_images([images[job] for job in jobs]), strict=True))
+        if texts:
+            self._texts |= dict(zip(texts, self.scorer.embed_texts(texts), strict=True))
+        self.counters["images_embedded"] += len(jobs)
+        self.counters["texts_embedded"] += len(texts)
+        pairs = np.stack([self._images[job] for job, _ in asked]), np.stack([self._texts[text] for _, text in asked])
+        for text in list(self._texts)[: max(0, len(self._texts) - self.remembered)]:
+            del self._texts[text]
+        return [float(one) for one in cosines(*pairs, range(len(asked)))]
+
+    def forget(self, job: Hashable) -> None:
+        """Drop the image's vector."""
+        self._images.pop(job, None)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the scorer's context is shorter than the text."""
+        return self.scorer.is_cut(text)
+
+
+class TurnValues:
+    """V of an image and a text in a user turn: the image is read once a job, then only the texts, all in one batch."""
+
+    def __init__(self, model: ValueModel, counters: Counter[str]) -> None:
+        """The backbone must be one whose cache can be forked; see `check_forkable`."""
+        self.model, self.counters = model, counters
+        self._decoder = Decoder(model.policy)
+        self._prompts = Prompts(model.policy, answer_next=False)
+        self._places: dict[Hashable, Place] = {}
+        self._known: dict[Hashable, dict[str, float]] = {}  # job -> text -> V: the same texts are proposed again
+
+    def value(self, images: Images, asked: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
+        """Values, as `Values` says."""
+        prefix = self.model.spec.state == "prefix"
+        texts = [(job, f"{before} {one.text}".strip() if prefix else one.text) for job, before, one in asked]
+        new = [(job, text) for job, text in dict.fromkeys(texts) if text not in self._known.get(job, {})]
+        if new:
+            self._read_images(images, list(dict.fromkeys(job for job, _ in new)))
+            items = []
+            for job, text in new:
+                tail = self._prompts.tail(text, _ANY)
+                assert tail is not None, "a chat template that depends on the text"
+                items.append((self._places[job], tail))
+            places = self._decoder.read(items, layer=self.model.spec.layer, keep=False)
+            with torch.inference_mode():
+                found = self.model.head_of(torch.stack([one.state for one in places if one.state is not None]))
+            for (job, text), one in zip(new, found.tolist(), strict=True):
+                self._known.setdefault(job, {})[text] = one
+            self.counters["value_tokens"] = (
+                self._decoder.counters["read_tokens"] + self._decoder.counters["prefill_tokens"]
+            )
+        return [self._known[job][text] for job, text in texts]
+
+    def _read_images(self, images: Images, jobs: Sequence[Hashable]) -> None:
+        new = [job for job in jobs if job not in self._places]
+        read = self._decoder.start([images[job] for job in new], [_ANY] * len(new), answer_next=False)
+        for job, prompt in zip(new, read, strict=True):
+            place = self._prompts.image_place(prompt, _ANY)
+            assert place is not None, "a chat template that puts the text before the image"
+            self._places[job] = place
+
+    def forget(self, job: Hashable) -> None:
+        """Drop what was read."""
+        self._places.pop(job, None)
+        self._known.pop(job, None)
+
+
+class WholeTurnValues:
+    """The same V by whole forwards, for a backbone whose cache can't be forked or whose template puts the text first."""
+
+    def __init__(self, model: ValueModel, counters: Counter[str]) -> None:
+        self.model, self.counters = model, counters
+
+    @torch.inference_mode()
+    def value(self, images: Images, asked: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
+        """Values, as `Values` says."""
+        prefix = self.model.spec.state == "prefix"
+        texts = [f"{before} {one.text}".strip() if prefix else one.text for _, before, one in asked]
+        before = self.model.tokens
+        values = self.model([images[job] for job, *_ in asked], texts).tolist()
+        self.counters["value_tokens"] += self.model.tokens - before
+        return [float(one) for one in values]
+
+    def forget(self, job: Hashable) -> None:
+        """Nothing is kept."""
+
+
+class StateValues:
+    """V of the policy's own hidden states, which the decoder kept while it drew the candidates: no second network."""
+
+    def __init__(self, head: StateValue, decoder: Decoder | GenerateDecoder) -> None:
+        """The decoder must keep the states of the head's layer."""
+        self.head, self.decoder = head, decoder
+
+    @torch.inference_mode()
+    def value(self, images: Images, asked: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
+        """Values, as `Values` says."""
+        spoken: list[Any] = [one.place for *_, one in asked]
+        # A sentence that reached its token limit was not read to its last token.
+        missing = [i for i, one in enumerate(spoken) if one.state is None]
+        again: Any = self.decoder.read
+        read = again([(spoken[i].place(), ()) for i in missing], layer=self.head.spec.layer, keep=False)
+        states = [one.state for one in spoken]
+        for index, place in zip(missing, read, strict=True):
+            states[index] = place.state
+        return [float(one) for one in self.head(torch.stack([one for one in states if one is not None]))]
+
+    def forget(self, job: Hashable) -> None:
+        """Nothing is kept."""
+
+
+def turn_values(model: ValueModel, counters: Counter[str]) -> TurnValues | WholeTurnValues:
+    """The faster of the two that the backbone allows."""
+    prompts = Prompts(model.policy, answer_next=False)
+    if prompts.tail("A dog.", _ANY) is None:
+        return WholeTurnValues(model, counters)
+    try:
+        return TurnValues(model, counters)
+    except CannotFork as why:
+        log.warning("%s: each candidate's value reads the image again", why)
+        return WholeTurnValues(model, counters)

@@ -1,0 +1,129 @@
+"""Answers by decoding methods from elsewhere, run through transformers' own `generate`, to compare searches with.
+
+None of them needs the network or remote code: beam search is transformers' own, diverse beam search (arXiv 1610.02424) and
+contrastive search (arXiv 2202.06417), which transformers has moved to the hub, are in `custom_generate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+
+from tasks.core.engine.custom_generate import contrastive_search, diverse_beam_search
+from tasks.core.models.policy import Policy
+
+DEFAULTS: Mapping[str, Mapping[str, float]] = {
+    "beam": {"num_beams": 4, "length_penalty": 1.0},
+    "diverse_beam": {"num_beams": 4, "groups": 2, "diversity_penalty": 0.5, "length_penalty": 1.0},
+    "contrastive": {"top_k": 4, "penalty_alpha": 0.6},
+}
+"""The methods with their options: counts, and length_penalty (the power of the length that a log-probability is divided by),
+diversity_penalty (nats) and penalty_alpha (in [0, 1])."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """One answer."""
+
+    text: str  # stripped
+    tokens: tuple[int, ...]  # without an end token
+    ended: bool  # the policy ended it; else it was cut at the limit
+    drawn: int  # tokens decoded for it: its rows (beams or candidates) times the steps of the batch it ran in
+
+
+class _Steps(LogitsProcessor):
+    """Changes nothing and counts a decoding's steps: each asks its processors once."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """The scores as they came."""
+        self.count += 1
+        return scores
+
+
+def answer_outside(
+    policy: Policy,
+    images: Sequence[Image.Image],
+    prompts: Sequence[str],
+    *,
+    method: str,
+    options: Mapping[str, float],
+    max_new_tokens: int,
+) -> list[Outside]:
+    """One answer for each image with its prompt.
+
+    Texts don't depend on the neighbours in the batch, `drawn` does: `generate` goes on until the batch's last answer is done.
+
+    Args:
+        policy: the model; its generation config applies, apart from sampling.
+        images: N of them.
+        prompts: one an image.
+        method: "beam", "diverse_beam" or "contrastive".
+        options: the method's own; those left out are as in `DEFAULTS`.
+        max_new_tokens: the longest answer.
+
+    Raises:
+        ValueError: for an unknown method or option, or a value that the method can't work with.
+    """
+    rows, told = _arguments(method, options)
+    inputs = policy.inputs(images, prompts)
+    steps = _Steps()
+    out = policy.model.generate(
+        **inputs,
+        **told,
+        do_sample=False,
+        early_stopping=False,
+        use_cache=True,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=sorted(policy.end_ids),
+        pad_token_id=policy.pad_id,
+        logits_processor=LogitsProcessorList([steps]),
+    )
+    answers = []
+    for tokens in out[:, inputs["input_ids"].shape[1] :].tolist():
+        end = next((at for at, token in enumerate(tokens) if token in policy.end_ids), len(tokens))
+        text = policy.tokenizer.decode(tokens[:end], skip_special_tokens=True).strip()
+        answers.append(Outside(text, tuple(tokens[:end]), end < len(tokens), rows * steps.count))
+    return answers
+
+
+def _arguments(method: str, options: Mapping[str, float]) -> tuple[int, dict[str, Any]]:
+    """Rows a prompt, and what `generate` is told."""
+    if method not in DEFAULTS:
+        raise ValueError(f"method {method!r} is unknown: want one of {', '.join(DEFAULTS)}")
+    known = DEFAULTS[method]
+    if unknown := sorted(set(options) - set(known)):
+        raise ValueError(f"{method} has no option {', '.join(unknown)}: it has {', '.join(known)}")
+    value = {**known, **options}
+    if method == "contrastive":
+        rows = _whole("top_k", value)
+        alpha = value["penalty_alpha"]
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"penalty_alpha is {alpha}: want 0 (greedy) to 1")
+        return rows, {"custom_generate": partial(contrastive_search, candidates=rows, alpha=alpha)}
+    rows, length_penalty = _whole("num_beams", value), value["length_penalty"]
+    if method == "beam":
+        return rows, {"num_beams": rows, "length_penalty": length_penalty}
+    groups, penalty = _whole("groups", value), value["diversity_penalty"]
+    if rows % groups:
+        raise ValueError(f"{rows} beams in {groups} groups: num_beams must be a multiple of groups")
+    if not penalty >= 0:
+        raise ValueError(f"diversity_penalty is {penalty}: want 0 or more")
+    search = partial(diverse_beam_search, beams=rows, groups=groups, penalty=penalty)
+    return rows, {"custom_generate": search, "length_penalty": length_penalty}
+
+
+def _whole(name: str, values: Mapping[str, float]) -> int:
+    """An option that counts something."""
+    number = values[name]
+    if number < 1 or number != int(number):
+        raise ValueError(f"{name} is {number}: want a whole number from 1")
+    return int(number)

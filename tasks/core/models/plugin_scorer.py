@@ -1,0 +1,83 @@
+"""Rewards that installed packages bring: `scorer.checkpoint: plugin:NAME`, an entry point of group `visloop.rewards`.
+
+A reward is a function `(image, sentences) -> scores`: one number a sentence, larger is better, None where it can't say.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from importlib.metadata import entry_points
+from inspect import getsourcefile
+from pathlib import Path
+from typing import TypeAlias
+
+from PIL import Image
+
+GROUP = "visloop.rewards"
+Reward: TypeAlias = Callable[[Image.Image, Sequence[str]], Sequence[float | None]]
+
+
+def find_reward(name: str) -> Reward:
+    """The installed reward of that name, imported now.
+
+    Raises:
+        ValueError: if no package brings it, or more than one does.
+    """
+    points = [point for point in entry_points(group=GROUP) if point.name == name]
+    if len(points) != 1:
+        known = ", ".join(sorted({point.name for point in entry_points(group=GROUP)})) or "none is installed"
+        raise ValueError(
+            f"{len(points)} installed packages bring a reward {name!r}, want one: an entry point of group {GROUP} "
+            f"(installed: {known}); see docs/strategies.md"
+        )
+    reward: Reward = points[0].load()
+    return reward
+
+
+def code_of(reward: Reward) -> str:
+    """A digest of the file that defines the reward: another text of it scores anew."""
+    path = getsourcefile(reward)
+    if path is None:
+        raise ValueError(f"{reward!r} has no source file; a reward is a Python function")
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+class PluginScores:
+    """An installed reward, asked once for each image and sentence of a job."""
+
+    def __init__(self, reward: Reward, name: str, counters: Counter[str]) -> None:
+        self.reward, self.name, self.counters = reward, name, counters
+        self._known: dict[Hashable, dict[str, float | None]] = {}
+
+    def score(
+        self, images: Mapping[Hashable, Image.Image], asked: Sequence[tuple[Hashable, str]]
+    ) -> list[float | None]:
+        """One score for each (job, text), in order.
+
+        Raises:
+            ValueError: if the reward gives another number of scores than it got sentences, or one that is not finite.
+        """
+        new: dict[Hashable, list[str]] = {}
+        for job, text in dict.fromkeys(asked):
+            if text not in self._known.setdefault(job, {}):
+                new.setdefault(job, []).append(text)
+        for job, texts in new.items():
+            scores = list(self.reward(images[job], texts))
+            if len(scores) != len(texts) or not all(one is None or math.isfinite(one) for one in scores):
+                raise ValueError(
+                    f"reward {self.name!r} gave {scores[:5]} for {len(texts)} sentences: want a finite number or None for each"
+                )
+            self._known[job] |= {t: None if s is None else float(s) for t, s in zip(texts, scores, strict=True)}
+            self.counters["texts_scored"] += len(texts)
+        return [self._known[job][text] for job, text in asked]
+
+    def forget(self, job: Hashable) -> None:
+        """Drop the job's scores."""
+        self._known.pop(job, None)
+
+    def is_cut(self, text: str) -> bool:
+        """A reward reads all of a sentence, as far as we know."""
+        return False
