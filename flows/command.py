@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import captioning, keeping, looking, running
+from flows.commands import captioning, comparing, keeping, looking, running
 from flows.commands.errors import DEBUG, Commands
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for command in (
     running.run,
     running.demo,
     running.plan,
+    comparing.compare,
     looking.runs,
     looking.show,
     looking.report,

@@ -11,18 +11,25 @@ from typing import Any, NamedTuple
 from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.improvement_round import Ground, Model, Round, improvement_round, measure, scores_of, search_captions
-from flows.profiles import Profile, load_profile, locate
+from flows.improvement_round import (
+    Ground,
+    Model,
+    Round,
+    improvement_round,
+    lay_ground,
+    measure,
+    scores_of,
+    search_captions,
+)
+from flows.profiles import Profile, load_profile
 from storage import runs
-from storage.checkpoints import import_checkpoint
 from tasks.caching import StageInputError, in_round, run_recording
 from tasks.evaluate import compare, health
-from tasks.loading import import_scorer
 from tasks.planning import current_plan
 from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
-from tasks.sample import Draw, annotate, open_source, sample, take
+from tasks.sample import take
 from tasks.score import score
 
 log = logging.getLogger(__name__)
@@ -87,15 +94,8 @@ def improve(profile: Profile, run_id: str) -> RunSummary:
 
 
 def prepare(profile: Profile) -> tuple[Ground, Model]:
-    """The sources, the scorer, the benchmark, and the base model on it; checks that the loop's ground is firm."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    bench_source = open_source(profile.data.benchmark)
-    draw = Draw(images=profile.evaluate.images, seed=profile.seed, benchmark=True)
-    bench = sample(profile.sample, bench_source, draw, label="benchmark", **run)
-    truth = annotate(bench_source, bench["images"], label="benchmark", **run)
-    base = import_checkpoint("policy", locate(profile.policy.checkpoint))
-    scorer = import_scorer(locate(profile.scorer.checkpoint))
-    ground = Ground(open_source(profile.data.train), scorer, bench, truth)
+    """What all rounds share, and the base model measured; checks that the loop's ground is firm."""
+    ground, base = lay_ground(profile)
     model = measure(profile, ground, "base", base)
     check_health(profile, ground, model)
     return ground, model

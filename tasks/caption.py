@@ -41,6 +41,7 @@ class Trained(NamedTuple):
     backbone: ArtifactRef | None
     tau: float | None
     values: ArtifactRef | None  # the value model's estimates of held-out sentences
+    answers: tuple[float, float] | None = None  # mean and deviation of its answers' scores
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def caption_images(
     if samples:
         guides = Guides(scorer)
         if trained is not None:
-            guides = Guides(scorer, trained.tau, trained.value, trained.backbone, trained.values)
+            guides = Guides(scorer, trained.tau, trained.value, trained.backbone, trained.values, trained.answers)
         try:
             searcher = Searcher(search, model, policy, guides, seed=seed, runtime=runtime)
         except StageInputError as error:
@@ -211,6 +212,7 @@ def _learned(run: Run) -> Trained:
     champion = outputs.get(("finetune", number))
     # A round's value model was trained on the champion before it.
     guided = max((r for stage, r in outputs if stage == "label"), default=0)
+    mean, std = (_fact(outputs.get(("label", guided)), name) for name in ("answer_mean", "answer_std"))
     label, value = outputs.get(("label", guided)), outputs.get(("train_value", guided))
     backbone = None
     if value is not None:
@@ -218,12 +220,17 @@ def _learned(run: Run) -> Trained:
 
         digest = read_spec(checkpoints.folder(value["value"])).backbone
         backbone = ArtifactRef(kind="policy", digest=digest)
-    tau = label.facts["tau"] if label is not None else None
     return Trained(
         run.run_id,
         champion["policy"] if champion is not None else None,
         value["value"] if value is not None else None,
         backbone,
-        float(tau) if isinstance(tau, (int, float)) else None,
+        _fact(label, "tau"),
         value["values"] if value is not None else None,
+        (mean, std) if mean is not None and std is not None else None,
     )
+
+
+def _fact(output: StageOutput | None, name: str) -> float | None:
+    fact = output.facts.get(name) if output is not None else None
+    return float(fact) if isinstance(fact, (int, float)) else None

@@ -217,6 +217,9 @@ class ValueConfig(StageConfig):
         0.05, ge=-1, le=1, description="held-out rank correlation with the return; surely less: fail"
     )
     min_spread: float = Field(1e-4, ge=0, description="held-out standard deviation of V; less: the values collapsed")
+    guided_rounds: int = Field(
+        0, ge=0, le=100, description="times V is trained anew, on the captions that a search with it found as well"
+    )
     checkpoint_steps: int = Field(500, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
 
 

@@ -5,6 +5,7 @@ The light half, and not sharded: it sees all scores, because the margin may be a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,5 +35,20 @@ def label(config: LabelConfig, rewards: ArtifactRef, *, runtime: RuntimeConfig, 
     done = [replace(row, shaped=float(next(shaped))) if row.score is not None else row for row in rows]
     return StageOutput(
         refs={"rewards": lake.publish(Reward, done)},
-        facts={"tau": tau, "below_tau": float((scores < tau).mean()), "mean_score": float(scores.mean())},
+        facts={
+            "tau": tau,
+            "below_tau": float((scores < tau).mean()),
+            "mean_score": float(scores.mean()),
+            **_answer_scores(rows),
+        },
     )
+
+
+def _answer_scores(rows: Sequence[Reward]) -> dict[str, float]:
+    """Mean and standard deviation of the answers' own mean scores: what SWIRES calibrates its cutoff on."""
+    answers: dict[str, list[float]] = {}
+    for row in rows:
+        if row.score is not None:
+            answers.setdefault(row.rollout_id, []).append(row.score)
+    means = np.array([np.mean(scores) for scores in answers.values()])
+    return {"answer_mean": float(means.mean()), "answer_std": float(means.std())}

@@ -61,7 +61,7 @@ def _kept_policy(policy: ArtifactRef, dtype: str, device: str, trust_remote_code
 
 
 def import_scorer(checkpoint: str) -> ArtifactRef:
-    """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, one that open_clip knows as `NAME/PRETRAINED`, `plugin:NAME`.
+    """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, `NAME/PRETRAINED` as open_clip names it, `plugin:NAME`.
 
     A known one is kept as its name; open_clip finds the weights when they are first needed. A plug-in is kept as its name
     and a digest of its code.

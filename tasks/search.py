@@ -5,6 +5,7 @@ One stage for all strategies, greedy included, so that a baseline differs from t
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from storage import lake
@@ -35,29 +36,38 @@ def search(
     value: ArtifactRef | None = None,
     backbone: ArtifactRef | None = None,
     values: ArtifactRef | None = None,
+    answer_mean: float | None = None,
+    answer_std: float | None = None,
     code: str = "",
+    name: str = "",
     runtime: RuntimeConfig,
     shard: Shard = WHOLE,
     label: str = "",
 ) -> StageOutput:
     """Captions of the samples by one strategy. Outputs: captions, search_trace.
 
-    `code`: digest of an installed strategy's code (`strategy_code`), so that another text of it searches anew.
+    `code`: digest of an installed strategy's code (`strategy_code`), so that another text of it searches anew. `name`: what
+    the rows call the strategy, where it is not the only one of its kind. Counter `search_seconds`: wall seconds of the search
+    itself, images read and guides asked; without loading models.
     """
+    name = name or config.strategy
     todo = shard.slice(lake.read_rows(Sample, samples))
-    guides = Guides(scorer, tau, value, backbone, values)
+    answers = None if answer_mean is None or answer_std is None else (answer_mean, answer_std)
+    guides = Guides(scorer, tau, value, backbone, values, answers)
     searcher = Searcher(config, model, policy, guides, seed=seed, runtime=runtime)
     found: dict[int, Found] = {}
-    with progress(f"search {config.strategy}", len(todo), unit="captions") as advance:
+    began = time.perf_counter()
+    with progress(f"search {name}", len(todo), unit="captions") as advance:
         for index, one in searcher.run(todo, Pictures(images, todo, runtime.batch_size)):
             found[index] = one
             advance(1)
-    captions = [_caption(one, policy.digest, config.strategy, found[i]) for i, one in enumerate(todo) if i in found]
-    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, config.strategy, found[i], tau)]
+    seconds = round(time.perf_counter() - began, 3)
+    captions = [_caption(one, policy.digest, name, found[i]) for i, one in enumerate(todo) if i in found]
+    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, name, found[i], tau)]
     check_nothing_lost("search", len(todo), len(captions), 0, 0.0, unit="samples")
     return StageOutput(
         refs={"captions": lake.publish(Caption, captions), "search_trace": lake.publish(SearchStep, trace)},
-        counters=dict(searcher.counters),
+        counters={**searcher.counters, "search_seconds": seconds},
     )
 
 

@@ -30,6 +30,7 @@ _MISSING = {
     "margin": "needs the rewards' margin tau: run label first, or use stop: vote",
     "value": "is guided by a value model: train one, or use clip_prm",
     "weak": "needs to know what is weak: the held-out values of a value model, or with by=score the rewards' margin tau",
+    "answers": "needs to know how answers score: run label first, or give its options reward_mean and reward_std",
 }
 
 
@@ -41,6 +42,7 @@ class Guides(NamedTuple):
     value: ArtifactRef | None = None
     backbone: ArtifactRef | None = None  # the checkpoint that the value model stands on
     values: ArtifactRef | None = None
+    answers: tuple[float, float] | None = None  # mean and deviation of the rollouts' mean scores
 
 
 class Searcher:
@@ -64,7 +66,7 @@ class Searcher:
         self.settings = settings_of(config, guides)
         try:
             needs = self.strategy.needs(self.settings)
-            next(self.strategy.search(Task("", self.settings)))  # its own options are read as it begins
+            next(self.strategy.search(Task("", self.settings)), None)  # its own options are read as it begins
         except ValueError as error:
             raise StageInputError(f"search.strategy {config.strategy}: {error}") from error
         has = {
@@ -72,6 +74,7 @@ class Searcher:
             "margin": guides.tau is not None,
             "value": guides.value is not None and guides.backbone is not None,
             "weak": self.settings.weak_below > float("-inf"),
+            "answers": guides.answers is not None,
         }
         for need in sorted(needs):
             if not has.get(need):
@@ -133,6 +136,9 @@ def settings_of(config: SearchConfig, guides: Guides) -> Settings:
     if config.by != "score" and guides.values is not None:
         held_out = [row.value for row in lake.read_rows(Value, guides.values)]
         weak = float(np.quantile(held_out, config.weak_quantile)) if held_out else None
+    options = dict(config.options)
+    if guides.answers is not None:
+        options |= dict(zip(("reward_mean", "reward_std"), guides.answers, strict=True))
     return Settings(
         temperatures=spread_temperatures(config.candidates, config.temperatures),
         stop=config.stop,
@@ -144,7 +150,7 @@ def settings_of(config: SearchConfig, guides: Guides) -> Settings:
         max_sentence_tokens=config.max_sentence_tokens,
         max_new_tokens=config.max_new_tokens,
         published=config.published,
-        options=config.options,
+        options=options,
     )
 
 

@@ -34,9 +34,9 @@ def train_value(
     backbone: ArtifactRef,
     images: ArtifactRef,
     samples: ArtifactRef,
-    rewards: ArtifactRef,
+    rewards: ArtifactRef | list[ArtifactRef],
     *,
-    rollouts: ArtifactRef | None = None,
+    rollouts: ArtifactRef | list[ArtifactRef] | None = None,
     seed: int,
     runtime: RuntimeConfig,
     label: str = "",
@@ -44,8 +44,10 @@ def train_value(
     """Fit V on the training images and check it on the held-out ones.
 
     `rollouts` are the answers that the rewards belong to; a V that reads the policy's states needs them, for the states
-    depend on every character of an answer. Outputs: value (checkpoint), values (held-out table). Facts: spearman with the
-    Monte-Carlo return, spread of V, mean TD error. Raises ValueCollapsed when V can't rank.
+    depend on every character of an answer. Several tables of either are read as one.
+
+    Outputs: value (checkpoint), values (held-out table). Facts: spearman with the Monte-Carlo return, spread of V,
+    mean TD error. Raises ValueCollapsed when V can't rank.
     """
     from tasks.core.td import transitions
     from tasks.core.value_fit import ValueFit, batches
@@ -85,8 +87,8 @@ def _learner(
     backbone: ArtifactRef,
     images: ArtifactRef,
     samples: ArtifactRef,
-    rewards: ArtifactRef,
-    rollouts: ArtifactRef | None,
+    rewards: ArtifactRef | list[ArtifactRef],
+    rollouts: ArtifactRef | list[ArtifactRef] | None,
     runtime: RuntimeConfig,
 ) -> Learner:
     """The value model of the kind that the profile names, with the answers it learns from and is judged on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,7 +44,7 @@ def run(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = None
 
         visloop run folder --set data.train.root=~/pictures --rounds 1
     """
-    execute(_load(profile, overrides, rounds))
+    execute(load(profile, overrides, rounds))
 
 
 def demo(overrides: Overrides = None, rounds: Rounds = None) -> None:
@@ -57,7 +58,7 @@ def demo(overrides: Overrides = None, rounds: Rounds = None) -> None:
 
         visloop demo --set search.candidates=4
     """
-    execute(_load("demo", overrides, rounds))
+    execute(load("demo", overrides, rounds))
 
 
 def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = None) -> None:
@@ -71,7 +72,7 @@ def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = Non
 
         visloop plan demo --set search.candidates=4
     """
-    loaded = _load(profile, overrides, rounds)
+    loaded = load(profile, overrides, rounds)
     from flows import self_training
     from tasks.caching import planning
 
@@ -92,13 +93,27 @@ def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = Non
 
 def execute(profile: Profile) -> None:
     """Run a profile and print how it went; shared by `visloop run` and `prefect run`."""
+
+    def start() -> str:
+        from flows.self_training import self_training
+
+        return self_training(profile).run_id
+
+    run_id = start_flow(start)
+    from tasks.report import run_rows
+
+    print_rounds(run_rows(run_id))
+    report = _report_path(run_id)
+    console().print(f"run {run_id}, report {report}" if report else f"run {run_id}", soft_wrap=True)
+
+
+def start_flow(start: Callable[[], str]) -> str:
+    """The id of the run that `start`, which imports a flow and calls it, gives; its errors say what ran."""
     for name, value in _QUIET.items():  # before Prefect is first imported
         os.environ.setdefault(name, value)
-    from flows.self_training import self_training
-
     try:
         with _no_heartbeat():
-            summary = self_training(profile)
+            return start()
     except Exception as error:
         from storage import runs
 
@@ -107,11 +122,6 @@ def execute(profile: Profile) -> None:
         if is_known(error):
             raise RunFailed(f"{error}{hint}") from error
         raise
-    from tasks.report import run_rows
-
-    print_rounds(run_rows(summary.run_id))
-    report = _report_path(summary.run_id)
-    console().print(f"run {summary.run_id}, report {report}" if report else f"run {summary.run_id}", soft_wrap=True)
 
 
 def _no_heartbeat() -> AbstractContextManager[object]:
@@ -140,7 +150,7 @@ def make_demo_data(
     typer.echo(f"{folder}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
 
 
-def _load(name: str, overrides: list[str] | None, rounds: int | None) -> Profile:
+def load(name: str, overrides: list[str] | None, rounds: int | None = None) -> Profile:
     """The profile, checked."""
     from flows.profiles import load_profile
 

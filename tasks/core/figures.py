@@ -81,7 +81,7 @@ def rounds_figure(panels: Sequence[Panel], kind: Format = "svg") -> bytes:
         handles, names = figure.axes[0].get_legend_handles_labels()
         if len(names) > 1:
             figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-        return _encode(figure, kind)
+        return encode(figure, kind)
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
@@ -121,7 +121,7 @@ def value_figure(values: Numbers, returns: Numbers, spearman: float, kind: Forma
         axes.set_xlabel("discounted return that followed (Monte Carlo)")
         axes.set_ylabel("value predicted")
         axes.set_title(f"Spearman {spearman:.2f}, n = {len(predicted)}")
-        return _encode(figure, kind)
+        return encode(figure, kind)
 
 
 def reward_figure(scores: Numbers, tau: float | None, kind: Format = "svg") -> bytes:
@@ -143,10 +143,10 @@ def reward_figure(scores: Numbers, tau: float | None, kind: Format = "svg") -> b
         axes.set_title(title)
         axes.set_xlabel("similarity of image and sentence (cosine)")
         axes.set_ylabel("sentences")
-        return _encode(figure, kind)
+        return encode(figure, kind)
 
 
-def _encode(figure: Figure, kind: Format) -> bytes:
+def encode(figure: Figure, kind: Format) -> bytes:
     """The figure's bytes; an SVG comes without its XML head, with the page's colours."""
     buffer = io.BytesIO()
     if kind == "png":

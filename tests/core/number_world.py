@@ -6,7 +6,7 @@ A sentence is "Say N."; what is proposed depends on slot, depth, the sentence be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace, dataclass, field
 from typing import Any
 
 from tasks.core.search.contract import (
@@ -142,9 +142,12 @@ def by(table: dict[str, Any]) -> Callable[[str], Any]:
 
 
 def run(strategy: Strategy, world: World, *, width: int = 3, **settings: Any) -> Found:
-    """Run a strategy on a world with `width` temperatures."""
+    """Run a strategy on a world with `width` temperatures; one that wants to know how answers score is told."""
     temperatures = settings.pop("temperatures", tuple(i / 10 for i in range(width)))
-    return run_alone(strategy.search(Task("What is there?", Settings(temperatures, **settings))), world)
+    told = Settings(temperatures, **settings)
+    if "answers" in strategy.needs(told) and "options" not in settings:
+        told = replace(told, options={"reward_mean": 0.5, "reward_std": 0.0})
+    return run_alone(strategy.search(Task("What is there?", told)), world)
 
 
 def record(found: Found) -> dict[str, Any]:

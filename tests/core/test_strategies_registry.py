@@ -62,7 +62,7 @@ GOLDEN_RUNS = {
     "vimar": lambda: slots("vimar", 3, weak_below=-0.5, options={"append": 2}),
     "vimar_published": lambda: slots("vimar", 2, published=True, options={"threshold": -0.5}, max_sentences=4),
     "stage_beam": lambda: staged("stage_beam", options={"width": 3}),
-    "swires": lambda: staged("swires", margin=0.5),
+    "swires": lambda: staged("swires", options={"reward_mean": 0.5, "reward_std": 0.0}),
     "beam": lambda: slots("beam", 1),
     "diverse_beam": lambda: slots("diverse_beam", 1),
     "contrastive": lambda: slots("contrastive", 1),
@@ -124,7 +124,7 @@ def test_every_search_ends(name: str, published: bool) -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_strategy_says_what_it_needs_in_known_words(name: str) -> None:
-    assert BUILT_IN[name].needs(Settings((0.0,))) <= {"scorer", "margin", "value", "weak"}
+    assert BUILT_IN[name].needs(Settings((0.0,))) <= {"scorer", "margin", "value", "weak", "answers"}
 
 
 @pytest.mark.parametrize("published", [False, True])

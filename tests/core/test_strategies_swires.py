@@ -41,9 +41,9 @@ def rounds(*rewards: tuple[int, ...], captions: tuple[int, ...] = (1, 2, 3, 4)) 
     return say
 
 
-def retrace(world: World, **settings: Any) -> Found:
+def retrace(world: World, *, cutoff: float = 10.0, options: Any = None, **settings: Any) -> Found:
     world.score = worth
-    return run(swires, world, **{"margin": 10.0, **settings})
+    return run(swires, world, options={"reward_mean": cutoff, "reward_std": 0.0} | (options or {}), **settings)
 
 
 def drawn(world: World, stage: str) -> list[Say]:
@@ -70,7 +70,7 @@ def test_it_retraces_until_the_second_best_exceeds_the_cutoff(rewards: Any, aske
 @given(st.lists(st.tuples(*[st.integers(0, 20)] * 4), min_size=5, max_size=5), st.integers(1, 5), st.integers(0, 20))
 def test_it_never_takes_more_rounds_than_allowed_nor_than_needed(rewards: Any, most: int, cutoff: int) -> None:
     world = World(rounds(*rewards))
-    found = retrace(world, margin=cutoff, options={"rounds": most})
+    found = retrace(world, cutoff=cutoff, options={"rounds": most})
     good = [sum(reward > cutoff for one in rewards[: n + 1] for reward in one) >= 2 for n in range(most)]
     needed = good.index(True) + 1 if True in good else most
     assert len(drawn(world, "CAPTION")) == needed
@@ -90,21 +90,23 @@ def test_the_best_captions_are_reasoned_from_and_the_best_reasonings_concluded()
     assert found.trace[0].score is None and all(row.score is not None for row in found.trace[1:])
 
 
-def test_the_cutoff_comes_from_a_warm_up_batch_or_is_the_margin() -> None:
+def test_the_cutoff_comes_from_a_warm_up_batch() -> None:
     options = {"reward_mean": 10.0, "reward_std": 2.0}  # 10.5066
-    assert retrace(World(rounds((11, 11, 1, 1))), options=options, margin=99.0).stop_reason == "cutoff"
+    assert retrace(World(rounds((11, 11, 1, 1))), options=options).stop_reason == "cutoff"
     assert retrace(World(rounds(*[(10, 11, 1, 1)] + [(1, 1, 1, 1)] * 2)), options=options).stop_reason == "rounds"
-    assert swires.needs(Settings((0.0,))) == {"scorer", "margin"}
+    assert swires.needs(Settings((0.0,))) == {"scorer", "answers"}
+    with pytest.raises(ValueError, match="no cutoff"):
+        run(swires, World(rounds()), options={})
     assert (
         swires.needs(Settings((0.0,), options=options)) == swires.needs(Settings((0.0,), published=True)) == {"scorer"}
     )
     with pytest.raises(ValueError, match="one of reward_mean and reward_std"):
-        retrace(World(rounds()), options={"reward_mean": 1.0})
+        run(swires, World(rounds()), options={"reward_mean": 1.0})
 
 
 def test_released_five_rounds_a_fixed_cutoff_and_three_conclusions() -> None:
     low = World(rounds(*[(-1, -1, -1, -1)] * 5))
-    assert retrace(low, published=True, margin=-9.0).stop_reason == "rounds"
+    assert retrace(low, published=True, cutoff=-9.0).stop_reason == "rounds"
     assert (len(drawn(low, "CAPTION")), len(drawn(low, "CONCLUSION"))) == (5, 3)
     assert retrace(World(rounds((0, 0, -1, -1))), published=True).stop_reason == "cutoff"
 
@@ -112,7 +114,7 @@ def test_released_five_rounds_a_fixed_cutoff_and_three_conclusions() -> None:
 def test_without_tags_whole_answers_are_retraced() -> None:
     answers = said("Worth 1.", "Worth 2.", ended=True), said("Worth 9.", "Worth 4.", ended=True)
     world = World(script(said("Worth 3.", ended=True), *answers))
-    found = retrace(world, margin=3.0, options={"captions": 2})
+    found = retrace(world, cutoff=3.0, options={"captions": 2})
     assert (found.text, found.stop_reason, len(world.of(Say))) == ("Worth 9.", "cutoff", 3)
     assert [request.until for request in world.of(Say)[1:]] == ["answer", "answer"]
     assert [row.proposal.text for row in found.trace if row.chosen] == ["Worth 9."]

@@ -164,11 +164,12 @@ class Decoder:
         """The rows that go on, and as many of those that wait as the budget has room for."""
         going = self._batch.going if self._batch is not None else []
         columns = [row.place.length + len(row.tokens) for row in going]
+        # Rows have grown: the last ones begin again later, where there is no room for all.
+        while len(going) > 1 and not self._fits(columns):
+            self._waiting.appendleft(going.pop().again())
+            columns.pop()
         joining: list[Row] = []
-        while self._waiting:
-            longest = max([*columns, self._waiting[0].place.length])
-            if self.cells is not None and columns and (len(columns) + 1) * (longest + Batch.ROOM) > self.cells:
-                break
+        while self._waiting and (not columns or self._fits([*columns, self._waiting[0].place.length])):
             joining.append(self._waiting.popleft())
             columns.append(joining[-1].place.length)
         self._tried = (len(columns), len(columns) * (max(columns) + Batch.ROOM))
@@ -177,6 +178,10 @@ class Decoder:
         except BaseException:
             self._waiting.extendleft(reversed(joining))
             raise
+
+    def _fits(self, columns: Sequence[int]) -> bool:
+        """Whether the budget allows rows of so many columns."""
+        return self.cells is None or len(columns) * (max(columns) + Batch.ROOM) <= self.cells
 
     def _shrink(self, error: Exception) -> None:
         """Halve the budget and decode the rows that were under way from their starts: their draws are their own."""

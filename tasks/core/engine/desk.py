@@ -156,30 +156,27 @@ class Desk:
             ])  # fmt: skip
 
     def _reply(self, asked: list[tuple[_Running, Reply]]) -> None:
-        places: list[Any] = [None] * len(asked)
-        again, items = [], []
-        for index, (running, request) in enumerate(asked):
-            tail = self._prompts.tail(request.question, running.job.prompt)
-            place = self._prompts.image_place(running.prompt, running.job.prompt) if self._forks and tail else None
-            if place is None or tail is None:
-                again.append(index)
-            else:
-                items.append((index, (place, tail)))
-        for (index, _), place in zip(items, self._read([item for _, item in items]), strict=True):
-            places[index] = place
-        started = self._start([asked[i][0].image for i in again], [asked[i][1].question for i in again])
-        for index, prompt in zip(again, started, strict=True):
-            places[index] = prompt.place
-        for (running, request), place in zip(asked, places, strict=True):
+        items = [self._after_image(running, request.question) for running, request in asked]
+        anew = [one for one, item in zip(asked, items, strict=True) if item is None]
+        read = iter(self._read([item for item in items if item is not None]))
+        started = iter(self._start([r.image for r, _ in anew], [request.question for _, request in anew]))
+        for (running, request), item in zip(asked, items, strict=True):
+            place = next(started).place if item is None else next(read)
             self._decode(running, request, [
                 Row(place, Draw(0.0, 1.0, ()), ANSWER, request.max_tokens, keep=False, owner=(running, 0))
             ])  # fmt: skip
 
-    @property
-    def _forks(self) -> bool:
-        return isinstance(self.decoder, Decoder)
+    def _after_image(self, running: _Running, text: str) -> tuple[Any, Sequence[int]] | None:
+        """Where a search's image ends, and what to read there for another text; None if it must be read anew."""
+        if not isinstance(self.decoder, Decoder):
+            return None
+        place = self._prompts.image_place(running.prompt, running.job.prompt)
+        tail = self._prompts.tail(text, running.job.prompt)
+        return None if place is None or tail is None else (place, tail)
 
     def _decode(self, running: _Running, request: Say | Reply, rows: Sequence[Row]) -> None:
+        if not rows:
+            raise ValueError("a search asked for continuations at no temperature: want at least one")
         running.request, running.heard, running.rows = request, {}, len(rows)
         running.asked += isinstance(request, Say)
         self.decoder.add(rows)
@@ -192,12 +189,11 @@ class Desk:
         request, heard = running.request, [running.heard[i] for i in range(running.rows)]
         if isinstance(request, Reply):
             self._go_on(running, heard[0].text)
-            return
-        assert request is not None
-        self._go_on(running, [
-            Candidate(one.text, temperature, one.ended, one.drawn, one.spoken)
-            for temperature, one in zip(request.temperatures, heard, strict=True)
-        ])  # fmt: skip
+        elif request is not None:
+            self._go_on(running, [
+                Candidate(one.text, temperature, one.ended, one.drawn, one.spoken)
+                for temperature, one in zip(request.temperatures, heard, strict=True)
+            ])  # fmt: skip
 
     # What is answered at once
 

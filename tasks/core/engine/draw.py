@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+FEW = 1024  # tokens that a nucleus mostly lies in
+
 
 def draw_tokens(
     logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor, uniform: torch.Tensor
@@ -26,12 +28,30 @@ def draw_tokens(
     sampled = temperature > 0
     if sampled.any():
         scaled = logits[sampled].double() / temperature[sampled].double()[:, None]
-        # A stable order makes ties deterministic.
-        probabilities, order = torch.sort(torch.softmax(scaled, dim=-1), dim=-1, descending=True, stable=True)
+        mass = top_p[sampled].double()[:, None]
+        probabilities, order = _likeliest(torch.softmax(scaled, dim=-1), logits[sampled], mass)
         reached = probabilities.cumsum(dim=-1)
-        outside = reached - probabilities >= top_p[sampled].double()[:, None]
+        outside = reached - probabilities >= mass
         reached = probabilities.masked_fill(outside, 0.0).cumsum(dim=-1)
         target = uniform[sampled].double()[:, None] * reached[:, -1:]
-        index = torch.searchsorted(reached, target, right=True).clamp(max=logits.shape[1] - 1)
+        index = torch.searchsorted(reached, target, right=True).clamp(max=order.shape[1] - 1)
         tokens[sampled] = order.gather(1, index)[:, 0]
     return tokens
+
+
+def _likeliest(
+    probabilities: torch.Tensor, logits: torch.Tensor, mass: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities [B, N] in falling order and their tokens, equal ones by token; at least all that `mass` [B, 1] needs.
+
+    A whole vocabulary takes long to sort, so the few with the largest logits are tried first. Beside the last of them others
+    may have its probability, but those above it are all there.
+    """
+    if logits.shape[1] > 2 * FEW:
+        few = torch.topk(logits, FEW, dim=-1, sorted=False).indices.sort(dim=-1).values
+        some, order = torch.sort(probabilities.gather(1, few), dim=-1, descending=True, stable=True)
+        above = torch.where(some > some[:, -1:], some, 0.0).sum(dim=-1, keepdim=True)
+        if (above > mass + 1e-9).all():  # the order of a sum changes its last bits
+            return some, few.gather(1, order)
+    # A stable order makes ties deterministic.
+    return torch.sort(probabilities, dim=-1, descending=True, stable=True)

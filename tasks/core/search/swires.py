@@ -37,7 +37,7 @@ def search(task: Task) -> Ask[Found]:
     `temperature` (0.6) as everything; the best conclusion wins. Chosen in the trace: the winner's stages. max_new_tokens is
     the limit of each stage. A policy that opens no summary gives whole answers in place of captions, and the best one wins.
 
-    The cutoff is reward_mean + 0.2533 reward_std (options, measured on a warm-up batch), else the rewards' margin;
+    The cutoff is reward_mean + 0.2533 reward_std (options; the run measures them on its own rollouts, the warm-up batch);
     `published`: -0.243 (that of the paper's reward model), 5 rounds, 3 conclusions. Stops: `cutoff` if it was exceeded, else
     `rounds`; where the policy got no further than an earlier stage `unfinished`; without a summary as that one ended.
     """
@@ -134,15 +134,15 @@ def _options(settings: Settings) -> dict[str, Any]:
 def _cutoff(settings: Settings, own: dict[str, Any]) -> float:
     if settings.published:
         return PUBLISHED_CUTOFF
-    if own["reward_mean"] is not None:
-        return own["reward_mean"] + Z * own["reward_std"]
-    return settings.margin
+    if own["reward_mean"] is None:
+        raise ValueError("no cutoff: want options reward_mean and reward_std, or label a run's rollouts first")
+    return float(own["reward_mean"] + Z * own["reward_std"])
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The scorer; the margin too where nothing else says what the cutoff is."""
+    """The scorer; how it scores this run's answers too, where nothing else says what the cutoff is."""
     given = settings.published or "reward_mean" in settings.options
-    return frozenset({"scorer"} if given else {"scorer", "margin"})
+    return frozenset({"scorer"} if given else {"scorer", "answers"})
 
 
 swires = Strategy(search, needs)

@@ -1,0 +1,104 @@
+"""Strategies compared: all of them over the same images and prompts, at several widths. Order only: every line is a stage.
+
+visloop compare demo --strategies best_of_n,visvm,vimar
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import flow, get_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import ValidationError
+
+from flows.improvement_round import Ground, Guide, lay_ground, learn_guide, scores_of, search_guides
+from flows.profile_errors import explain
+from flows.profiles import Profile, ProfileError
+from storage import runs
+from storage.artifacts import ArtifactRef, StageOutput
+from tasks.caching import run_recording
+from tasks.comparison import Contender, contenders, write_comparison
+from tasks.configs import SearchConfig
+from tasks.evaluate import compare
+from tasks.search import search, search_needs
+
+# The other built-in ones are for short answers (majority_vote) or for a policy that writes tagged stages.
+STRATEGIES = ("greedy", "sample", "best_of_n", "clip_prm", "visvm", "vimar", "beam", "diverse_beam", "contrastive")
+BUDGETS = (1, 2, 4, 8, 16)
+
+
+@flow(
+    name="comparison",
+    flow_run_name="{profile.name}-seed-{profile.seed}",
+    # One search at a time: seconds are measured.
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+)
+def comparison(
+    profile: Profile, strategies: Sequence[str] = STRATEGIES, budgets: Sequence[int] = (), tokens: float | None = None
+) -> str:
+    """Search the benchmark's images with every strategy at every width; returns the run's id.
+
+    Args:
+        profile: models, images, and the settings that a spec doesn't name.
+        strategies: NAME, or NAME:key=value,key=value.
+        budgets: widths, that is candidates; 1 to 16 and the profile's own if left out.
+        tokens: decoded tokens a caption to compare at; those of the profile's own search with visvm if left out.
+    """
+    entered = enter(profile, strategies, budgets)
+    # Not under the profile's name: its latest run has a champion, and this has none.
+    run_id = runs.start_run(f"{profile.name} compare", profile.model_dump_json())
+    get_run_logger().info("run %s", run_id)
+    try:
+        with run_recording(run_id):
+            search_all(profile, entered)
+    except BaseException as error:
+        runs.finish_run(run_id, "failed", message=f"{type(error).__name__}: {error}")
+        raise
+    runs.finish_run(run_id, "completed", message=f"{len(entered)} searches compared")
+    write_comparison(run_id, tokens)
+    return run_id
+
+
+def enter(profile: Profile, strategies: Sequence[str] = STRATEGIES, budgets: Sequence[int] = ()) -> list[Contender]:
+    """What is to be searched.
+
+    Raises:
+        ProfileError: a strategy or a setting of it that there isn't.
+    """
+    try:
+        return contenders(profile.search, strategies, budgets or (*BUDGETS, profile.search.candidates))
+    except ValidationError as error:
+        raise ProfileError(explain(error, SearchConfig, "--strategies")) from None
+    except ValueError as error:
+        raise ProfileError(f"--strategies {error}") from None
+
+
+def search_all(profile: Profile, entered: Sequence[Contender]) -> dict[str, StageOutput]:
+    """Captions of the benchmark's images by every search, measured, each paired with greedy; by the search's name."""
+    ground, base = lay_ground(profile)
+    guide, needs = None, frozenset[str]().union(*(search_needs(one.config) for one in entered))
+    if needs & {"margin", "value", "weak"}:
+        _, guide = learn_guide(profile, ground, base, 1, needs)
+    found = {one.name: searched(profile, ground, base, guide, one) for one in entered}
+    scores = {name: scores_of(profile, ground, captions, "base", name) for name, captions in found.items()}
+    for name, one in scores.items():
+        if name != "greedy":
+            label = f"base {name} - greedy"
+            compare(profile.evaluate, one["scores"], scores["greedy"]["scores"], label=label, runtime=profile.runtime)
+    return found
+
+
+def searched(profile: Profile, ground: Ground, base: ArtifactRef, guide: Guide | None, one: Contender) -> StageOutput:
+    """The benchmark's captions by one search, in one piece: one clock, and its counters as they were."""
+    return search(
+        one.config,
+        profile.policy,
+        base,
+        ground.bench["images"],
+        ground.bench["samples"],
+        seed=profile.seed,
+        name=one.name,
+        runtime=profile.runtime,
+        label=one.name,
+        **search_guides(ground, guide, one.config),
+    )

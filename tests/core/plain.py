@@ -1,0 +1,25 @@
+"""What a policy says of an image, a prompt and tokens after it in one plain forward, without any cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from tasks.core.models.policy import Policy
+
+
+@torch.inference_mode()
+def plain(policy: Policy, image: Image.Image, prompt: str, tokens: Sequence[int], layer: int = -1) -> tuple[Any, Any]:
+    """(logits [V], hidden state [D] of a layer) at the last token; positions are the model's own."""
+    inputs = policy.inputs([image], [prompt])
+    width, said = inputs["input_ids"].shape[1], torch.tensor([list(tokens)], dtype=torch.long)
+    for name, given in inputs.items():
+        if name == "input_ids":
+            inputs[name] = torch.cat([given, said], dim=1)
+        elif given.shape[:2] == (1, width):  # masks and token types: for what is said as for the prompt's last token
+            inputs[name] = torch.cat([given, given[:, -1:].expand(-1, len(tokens), *given.shape[2:])], dim=1)
+    out = policy.model(**inputs, use_cache=False, output_hidden_states=True)
+    return out.logits[0, -1], out.hidden_states[layer][0, -1]
