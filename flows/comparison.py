@@ -9,22 +9,16 @@ from collections.abc import Sequence
 
 from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import ValidationError
 
+from flows.contenders import enter
 from flows.improvement_round import Ground, Guide, lay_ground, learn_guide, scores_of, search_guides
-from flows.profile_errors import explain
-from flows.profiles import Profile, ProfileError
+from flows.profiles import Profile
 from storage import runs
 from storage.artifacts import ArtifactRef, StageOutput
 from tasks.caching import run_recording
-from tasks.comparison import Contender, contenders, write_comparison
-from tasks.configs import SearchConfig
+from tasks.comparison import Contender, write_comparison
 from tasks.evaluate import compare
 from tasks.search import search, search_needs
-
-# The other built-in ones are for short answers (majority_vote) or for a policy that writes tagged stages.
-STRATEGIES = ("greedy", "sample", "best_of_n", "clip_prm", "visvm", "vimar", "beam", "diverse_beam", "contrastive")
-BUDGETS = (1, 2, 4, 8, 16)
 
 
 @flow(
@@ -34,13 +28,13 @@ BUDGETS = (1, 2, 4, 8, 16)
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )
 def comparison(
-    profile: Profile, strategies: Sequence[str] = STRATEGIES, budgets: Sequence[int] = (), tokens: float | None = None
+    profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = (), tokens: float | None = None
 ) -> str:
     """Search the benchmark's images with every strategy at every width; returns the run's id.
 
     Args:
         profile: models, images, and the settings that a spec doesn't name.
-        strategies: NAME, or NAME:key=value,key=value.
+        strategies: NAME, or NAME:key=value,key=value; all that suit captions if left out.
         budgets: widths, that is candidates; 1 to 16 and the profile's own if left out.
         tokens: decoded tokens a caption to compare at; those of the profile's own search with visvm if left out.
     """
@@ -57,20 +51,6 @@ def comparison(
     runs.finish_run(run_id, "completed", message=f"{len(entered)} searches compared")
     write_comparison(run_id, tokens)
     return run_id
-
-
-def enter(profile: Profile, strategies: Sequence[str] = STRATEGIES, budgets: Sequence[int] = ()) -> list[Contender]:
-    """What is to be searched.
-
-    Raises:
-        ProfileError: a strategy or a setting of it that there isn't.
-    """
-    try:
-        return contenders(profile.search, strategies, budgets or (*BUDGETS, profile.search.candidates))
-    except ValidationError as error:
-        raise ProfileError(explain(error, SearchConfig, "--strategies")) from None
-    except ValueError as error:
-        raise ProfileError(f"--strategies {error}") from None
 
 
 def search_all(profile: Profile, entered: Sequence[Contender]) -> dict[str, StageOutput]:

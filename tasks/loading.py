@@ -20,9 +20,9 @@ PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a dige
 if TYPE_CHECKING:
     import PIL.Image
 
-    from tasks.core.engine.guides import Scores
     from tasks.core.models.policy import Policy
     from tasks.core.models.scorer import Scorer
+    from tasks.core.models.sentence_scores import Scores
     from tasks.core.models.value import StateValue, ValueModel
 
 
@@ -103,7 +103,7 @@ def load_scores(scorer: ArtifactRef, runtime: RuntimeConfig, counters: Counter[s
 
         name = plugin.read_text().split()[0]
         return PluginScores(find_reward(name), name, counters)
-    from tasks.core.engine.guides import Cosines
+    from tasks.core.models.sentence_scores import Cosines
 
     return Cosines(_kept_scorer(scorer, device_of(runtime)), counters)
 

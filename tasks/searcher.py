@@ -21,8 +21,9 @@ from tasks.quarantine import StageInputError
 if TYPE_CHECKING:
     import PIL.Image
 
-    from tasks.core.engine.guides import Scores, Values
+    from tasks.core.engine.guides import Values
     from tasks.core.models.policy import Policy
+    from tasks.core.models.sentence_scores import Scores
     from tasks.core.search.contract import Found
 
 _MISSING = {

@@ -41,8 +41,8 @@ def compare(
 ) -> None:
     """Compare strategies at equal measured work.
 
-    Searches the same images with each of them at several numbers of candidates. Prints what each reaches within the same decoded
-    tokens; a page has the plots against tokens and seconds. What was searched before is not searched again.
+    Searches the same images with each of them at several numbers of candidates. Prints what each reaches within the same
+    decoded tokens; a page has the plots against tokens and seconds. What was searched before is not searched again.
 
     Examples:
 
@@ -54,11 +54,14 @@ def compare(
     loaded = load(profile, [*(overrides or ()), *more])
     widths = _widths(budgets)
     specs = split_specs(strategies or ())
+    from flows.contenders import enter
+
+    enter(loaded, specs, widths)  # a wrong one is told before anything starts
 
     def start() -> str:
-        from flows.comparison import STRATEGIES, comparison
+        from flows.comparison import comparison
 
-        return comparison(loaded, specs or STRATEGIES, widths, tokens)
+        return comparison(loaded, specs, widths, tokens)
 
     run_id = start_flow(start)
     from storage.runs import run_folder

@@ -6,7 +6,7 @@ A sentence is "Say N."; what is proposed depends on slot, depth, the sentence be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tasks.core.search.contract import (

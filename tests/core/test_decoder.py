@@ -1,46 +1,41 @@
-"""The decoder against `generate`, against prefilling again, and against itself with other batches."""
+"""The decoder against prefilling again, and against itself with other batches, other orders and less memory."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
+from plain import plain
 
-from tasks.core.engine import decoder as decoder_module
-from tasks.core.engine.decoder import Continuation, Decoder, Draw, Live
-from tasks.core.engine.proposer import Proposer, spread_temperatures
+from tasks.core.engine import batch
+from tasks.core.engine.batch import Batch
+from tasks.core.engine.decoder import Decoder
+from tasks.core.engine.places import Place
+from tasks.core.engine.rows import Draw, Row, Said, sentences_of
+from tasks.core.search.contract import ANSWER, SENTENCE, Candidate
 from tasks.core.text import split_sentences
 
 GREEDY = Draw(0.0, 1.0, ())
 LIMIT = 90
 
 
-def answers(decoder: Decoder, pictures, prompts, draws, limit: int = LIMIT) -> list[Continuation]:
-    said, _ = decoder.extend(decoder.prefill(pictures, prompts), draws, max_new_tokens=limit, sentence=False)
-    return said
+def places(decoder: Decoder, pictures, prompts) -> list[Place]:
+    return [one.place for one in decoder.start(pictures, prompts)]
 
 
-def next_logits(decoder: Decoder, live: Live) -> torch.Tensor:
-    """[B, V]: what the model says after everything in `live`, which is used up."""
-    mask = torch.cat([live.mask, torch.ones_like(live.mask[:, :1])], dim=1)
-    with torch.inference_mode():
-        out = decoder.policy.model(
-            input_ids=live.pending[:, None],
-            attention_mask=mask,
-            position_ids=live.position[:, None],
-            past_key_values=live.cache,
-        )
-    return out.logits[:, -1]
+def answers(decoder: Decoder, pictures, prompts, draws, limit: int = LIMIT, until: str = ANSWER) -> list[tuple]:
+    starts = places(decoder, pictures, prompts)
+    return bare(decoder.answer([Row(one, draw, until, limit) for one, draw in zip(starts, draws, strict=True)]))
 
 
-def prefilled_logits(decoder: Decoder, picture, prompt: str, tokens: list[int]) -> torch.Tensor:
-    """[V]: the same from a plain forward over image, prompt and tokens, without any cache."""
-    inputs = decoder.policy.inputs([picture], [prompt])
-    ids = torch.cat([inputs["input_ids"], torch.tensor([tokens], dtype=torch.long)], dim=1)
-    with torch.inference_mode():
-        out = decoder.policy.model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=inputs["pixel_values"], use_cache=False
-        )
-    return out.logits[0, -1]
+def bare(said: list[Said]) -> list[tuple]:
+    """What was said, without the tensors."""
+    return [(one.tokens, one.text, one.ended, one.drawn) for one in said]
+
+
+def draws_of(count: int, temperature: float = 0.9) -> list[Draw]:
+    return [Draw(temperature, 0.9, ("test", i)) for i in range(count)]
 
 
 def test_greedy_is_what_generate_gives_token_for_token(policy, pictures, prompts) -> None:
@@ -51,23 +46,23 @@ def test_greedy_is_what_generate_gives_token_for_token(policy, pictures, prompts
     expected = []
     for row in out[:, inputs["input_ids"].shape[1] :].tolist():
         end = next((at for at, token in enumerate(row) if token in policy.end_ids), len(row))
-        expected.append(tuple(row[:end]))
-    said = answers(Decoder(policy), pictures, prompts, [GREEDY] * len(pictures))
-    assert [one.tokens for one in said] == expected
-    assert [one.drawn for one in said] == [len(tokens) + one.ended for tokens, one in zip(expected, said, strict=True)]
-    assert len({len(tokens) for tokens in expected}) > 2
+        expected.append((tuple(row[:end]), end + 1))
+    said = answers(Decoder(policy), pictures, prompts, [GREEDY] * 16)
+    assert [(tokens, drawn) for tokens, _, _, drawn in said] == expected
+    assert all(ended for _, _, ended, _ in said)
+    assert len({drawn for _, drawn in expected}) > 2
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_a_batch_of_16_says_what_16_batches_of_one_say(policy, pictures, prompts, temperature: float) -> None:
-    draws = [Draw(temperature, 0.9, ("test", i)) for i in range(16)]
+    draws = draws_of(16, temperature)
     together = answers(Decoder(policy), pictures, prompts, draws)
     alone = [answers(Decoder(policy), [pictures[i]], [prompts[i]], [draws[i]])[0] for i in range(16)]
     assert together == alone
 
 
 def test_other_seeds_say_something_else_and_the_same_seed_the_same(policy, pictures, prompts) -> None:
-    def draw(seed: int) -> list[Continuation]:
+    def draw(seed: int) -> list[tuple]:
         return answers(Decoder(policy), pictures, prompts, [Draw(1.0, 1.0, (seed, i)) for i in range(16)])
 
     assert draw(0) == draw(0)
@@ -76,223 +71,188 @@ def test_other_seeds_say_something_else_and_the_same_seed_the_same(policy, pictu
 
 def test_forks_of_a_prompt_say_what_the_prompt_alone_says(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
-    live = decoder.prefill(pictures[:3], prompts[:3])
-    forked = decoder.fork(live, [2, 0, 0, 1])
-    assert forked.rows == 4
+    starts = places(decoder, pictures[:3], prompts[:3])
+    before = [one.kv.clone() for one in starts]
     draws = [GREEDY, GREEDY, Draw(0.9, 0.9, ("a",)), GREEDY]
-    said, _ = decoder.extend(forked, draws, max_new_tokens=LIMIT, sentence=False)
-    alone = [answers(decoder, [pictures[i]], [prompts[i]], [d])[0] for i, d in zip([2, 0, 0, 1], draws, strict=True)]
-    assert said == alone
-    assert torch.equal(live.mask, decoder.prefill(pictures[:3], prompts[:3]).mask), "the fork changed its source"
+    which = [2, 0, 0, 1]
+    said = decoder.answer([Row(starts[i], draw, ANSWER, LIMIT) for i, draw in zip(which, draws, strict=True)])
+    alone = [answers(decoder, [pictures[i]], [prompts[i]], [d])[0] for i, d in zip(which, draws, strict=True)]
+    assert bare(said) == alone
+    assert all(torch.equal(one.kv, kv) for one, kv in zip(starts, before, strict=True)), "a fork changed its source"
 
 
 def test_sentence_by_sentence_from_the_cache_is_the_whole_answer(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
     whole = answers(decoder, pictures, prompts, [GREEDY] * 16)
-    prefills = decoder.counters["prefill_tokens"]
-    live = decoder.prefill(pictures, prompts)
-    prefills = decoder.counters["prefill_tokens"] - prefills
+    at = dict(enumerate(places(decoder, pictures, prompts)))
+    prefilled = decoder.counters["prefill_tokens"]
     tokens: list[list[int]] = [[] for _ in range(16)]
     texts: list[list[str]] = [[] for _ in range(16)]
-    rows = list(range(16))
-    while rows:
-        said, live = decoder.extend(live, [GREEDY] * len(rows), max_new_tokens=40, sentence=True)
-        going = []
-        for at, (row, one) in enumerate(zip(rows, said, strict=True)):
+    while at:
+        said = decoder.answer([Row(place, GREEDY, SENTENCE, 40) for place in at.values()])
+        for row, one in zip(list(at), said, strict=True):
             tokens[row] += one.tokens
             texts[row].append(one.text)
             assert len(split_sentences(one.text)) == 1
-            if not one.ended:
-                going.append(at)
-        rows = [rows[at] for at in going]
-        live = decoder.fork(live, going) if going else live
-    assert [tuple(one) for one in tokens] == [one.tokens for one in whole]
-    assert [[s.text for s in split_sentences(one.text)] for one in whole] == texts
-    assert decoder.counters["prefill_tokens"] == 2 * prefills, "a step prefilled again"
+            at[row] = one.spoken.place()
+            if one.ended:
+                del at[row]
+    assert [tuple(one) for one in tokens] == [one for one, *_ in whole]
+    assert [[s.text for s in split_sentences(text)] for _, text, *_ in whole] == texts
+    assert decoder.counters["prefill_tokens"] == prefilled, "a step prefilled again"
+    assert decoder.counters["vision_encodes"] == 32, "an image was encoded more than once a start"
 
 
-def test_logits_after_cut_sentences_are_those_of_a_fresh_prefill(policy, pictures, prompts) -> None:
-    decoder = Decoder(policy)
-    live = decoder.prefill(pictures[:4], prompts[:4])
-    kept: list[list[int]] = [[] for _ in range(4)]
+def test_logits_and_states_after_cut_sentences_are_those_of_a_fresh_prefill(
+    policy, pictures, prompts, monkeypatch
+) -> None:
+    decoder = Decoder(policy, states_of=-1)
+    at, kept = places(decoder, pictures[:4], prompts[:4]), [()] * 4
     for step in range(3):
-        forked = decoder.fork(live, [row for row in range(4) for _ in range(3)])
-        draws = [Draw(0.0 if i % 3 == 0 else 1.3, 1.0, ("cut", step, i)) for i in range(12)]
-        said, live = decoder.extend(forked, draws, max_new_tokens=30, sentence=True)
+        said = decoder.answer([
+            Row(at[i // 3], Draw(0.0 if i % 3 == 0 else 1.3, 1.0, ("cut", step, i)), SENTENCE, 30) for i in range(12)
+        ])  # fmt: skip
         assert any(one.drawn > len(one.tokens) for one in said), "nothing was cut"
-        chosen = [3 * row + (row + step) % 3 for row in range(4)]
-        for row, at in enumerate(chosen):
-            kept[row] += said[at].tokens
-        live = decoder.fork(live, chosen)
-    logits = next_logits(decoder, live)
-    for row in range(4):
-        expected = prefilled_logits(decoder, pictures[row], prompts[row], kept[row])
+        chosen = [said[3 * row + (row + step) % 3] for row in range(4)]
+        kept = [before + one.tokens for before, one in zip(kept, chosen, strict=True)]
+        at = [one.spoken.place() for one in chosen]
+    states = [place.state for place in decoder.read([(one, ()) for one in at], layer=-1, keep=False)]
+    logits = logits_of_a_step(monkeypatch, decoder, at)
+    for row, one in enumerate(chosen):
+        expected, state = plain(policy, pictures[row], prompts[row], kept[row])
         assert torch.allclose(logits[row], expected, atol=2e-4), (logits[row] - expected).abs().max()
+        assert torch.allclose(states[row], state, atol=1e-4)
+        assert one.spoken.state is None or torch.allclose(one.spoken.state, state, atol=1e-4)
+    assert any(one.spoken.state is not None for one in chosen), "no state was kept while a sentence was drawn"
+
+
+def logits_of_a_step(monkeypatch, decoder: Decoder, at: list[Place]) -> torch.Tensor:
+    """[B, V]: what the next step draws from, in order of the places."""
+    seen: list[torch.Tensor] = []
+    draw = batch.draw_tokens
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
+        decoder.answer([Row(place, GREEDY, ANSWER, 1) for place in at])
+    (logits,) = seen
+    return logits
 
 
 def test_a_sentence_is_cut_where_the_splitter_ends_it(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
-    live = decoder.prefill(pictures, prompts)
-    draws = [Draw(0.8, 1.0, ("sentence", i)) for i in range(16)]
-    said, _ = decoder.extend(live, draws, max_new_tokens=40, sentence=True)
+    starts = places(decoder, pictures, prompts)
+    said = decoder.answer([Row(s, Draw(0.8, 1.0, ("sentence", i)), SENTENCE, 40) for i, s in enumerate(starts)])
     for one in said:
         assert [s.text for s in split_sentences(one.text)] == [one.text]
-        assert decoder.text(one.tokens).strip() == one.text
+        assert decoder.names.text(one.tokens).strip() == one.text
         assert one.text.endswith(".") or one.drawn == 40
         # A token of look-ahead: it proves that the sentence is over, and is not kept.
         assert one.ended or one.drawn == 40 or one.drawn > len(one.tokens)
 
 
-class Scripted:
-    """Stands for the drawing of tokens: row i says `script[i]`, token by token."""
-
-    def __init__(self, scripts: list[list[int]]) -> None:
-        self.scripts, self.at = scripts, 0
-
-    def __call__(self, logits, temperature, top_p, uniform) -> torch.Tensor:
-        drawn = torch.tensor([script[min(self.at, len(script) - 1)] for script in self.scripts])
-        self.at += 1
-        return drawn
-
-
-def scripted(monkeypatch, policy, texts: list[str], limit: int, *, sentence: bool = True) -> list[Continuation]:
-    """What the decoder makes of rows that say `texts`; a "|" ends the answer."""
-    (end,) = policy.end_ids
-    scripts = []
-    for text in texts:
-        ids = policy.tokenizer(text.removesuffix("|"), add_special_tokens=False).input_ids
-        scripts.append([*ids, end] if text.endswith("|") else ids)
-    monkeypatch.setattr(decoder_module, "draw_tokens", Scripted(scripts))
-    decoder = Decoder(policy)
-    from PIL import Image
-
-    live = decoder.prefill([Image.new("RGB", (96, 96))] * len(texts), ["Go."] * len(texts))
-    said, _ = decoder.extend(live, [GREEDY] * len(texts), max_new_tokens=limit, sentence=sentence)
-    return said
-
-
-def test_ends_are_sentences_ends_not_full_stops(monkeypatch, policy) -> None:
-    texts = [
-        "There is a dog. There is a cat.|",
-        "It is 3.5 m wide. A dog.|",
-        "Mr. Smith has a dog. A cat.|",
-        "Is it a dog? Yes.|",
-        "There is a dog.|",
-        "|",
-    ]
-    said = scripted(monkeypatch, policy, texts, 60)
-    assert [one.text for one in said] == [
-        "There is a dog.", "It is 3.5 m wide.", "Mr. Smith has a dog.", "Is it a dog?", "There is a dog.", "",
-    ]  # fmt: skip
-    assert [one.ended for one in said] == [False, False, False, False, True, True]
-    assert said[-1].tokens == ()
-    for one in said:
-        assert policy.tokenizer.decode(list(one.tokens)).strip() == one.text, "surplus tokens were kept"
-
-
-def test_an_answer_that_ends_just_after_a_second_sentence_began_is_not_over(monkeypatch, policy) -> None:
-    (one,) = scripted(monkeypatch, policy, ["A dog. A|"], 60)
-    assert (one.text, one.ended) == ("A dog.", False)
-
-
-def test_at_the_limit_a_sentence_is_what_there_is(monkeypatch, policy) -> None:
-    long, whole = scripted(monkeypatch, policy, ["There is a dog and a cat and", "There is a dog. There is a"], 7)
-    assert (long.text, long.ended, long.drawn) == ("There is a dog and a cat", False, 7)
-    assert (whole.text, whole.ended) == ("There is a dog.", False)
-
-
-def test_at_the_limit_a_whole_answer_has_not_ended(monkeypatch, policy) -> None:
-    texts = [*["There is a dog. A cat"] * 4, "A dog.|"]
-    long, *_, short = scripted(monkeypatch, policy, texts, 5, sentence=False)
-    assert (long.text, long.ended, len(long.tokens)) == ("There is a dog.", False, 5)
-    assert (short.text, short.ended, short.drawn) == ("A dog.", True, 4)
-
-
-def test_an_empty_answer_can_be_gone_on_from(policy, pictures, prompts) -> None:
+def test_an_empty_answer_can_be_gone_on_from(policy, pictures, prompts, monkeypatch) -> None:
     """A row that kept nothing stands where it stood."""
     decoder = Decoder(policy)
-    live = decoder.prefill(pictures[:2], prompts[:2])
-    before = next_logits(decoder, decoder.fork(live, [0, 1]))
-    said, _ = decoder.extend(live, [GREEDY] * 2, max_new_tokens=20, sentence=True)
-    assert all(one.tokens for one in said)
-    rows = decoder_module._Rows(decoder, decoder.prefill(pictures[:2], prompts[:2]), [GREEDY] * 2, 3, True)
-    rows.run()
-    nothing = rows._cut([Continuation((), "", True, 3), rows_said := Continuation(tuple(rows.tokens[1]), "", False, 3)])
-    logits = next_logits(decoder, nothing)
-    assert torch.allclose(logits[0], before[0], atol=2e-4)
-    expected = prefilled_logits(decoder, pictures[1], prompts[1], list(rows_said.tokens))
-    assert torch.allclose(logits[1], expected, atol=2e-4)
+    (start,) = places(decoder, pictures[:1], prompts[:1])
+    (end,) = policy.end_ids
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "draw_tokens", lambda logits, *rest: torch.full((len(logits),), end))
+        (nothing,) = decoder.answer([Row(start, GREEDY, SENTENCE, 9)])
+    assert (nothing.tokens, nothing.text, nothing.ended, nothing.drawn) == ((), "", True, 1)
+    assert nothing.spoken.place() is start
+    rows = [Row(place, GREEDY, ANSWER, LIMIT) for place in (nothing.spoken.place(), start)]
+    first, second = bare(decoder.answer(rows))
+    assert first == second
 
 
-def test_as_many_draws_as_rows(policy, pictures, prompts) -> None:
+def test_from_any_sentence_of_a_whole_answer_it_goes_on_as_if_read_again(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy, states_of=-1)
+    starts = places(decoder, pictures[:4], prompts[:4])
+    said = decoder.answer([Row(s, Draw(0.7, 0.9, ("split", i)), ANSWER, LIMIT) for i, s in enumerate(starts)])
+    checked = 0
+    for i, one in enumerate(said):
+        sentences = sentences_of(Candidate(one.text, 0.7, one.ended, one.drawn, one.spoken), decoder.names.text)
+        assert [s.text for s in sentences] == [s.text for s in split_sentences(one.text)]
+        assert [s.ended for s in sentences] == [False] * (len(sentences) - 1) + [True]
+        for sentence in sentences:
+            spoken = sentence.place
+            again = decoder.read([(starts[i], spoken.tokens)], layer=-1)[0]
+            assert torch.allclose(spoken.place().path(), again.path(), atol=1e-4)
+            if spoken.state is not None:  # kept as the answer was drawn, at every token that may end a sentence
+                assert torch.allclose(spoken.state, again.state, atol=1e-4)
+                checked += 1
+            rows = [Row(place, Draw(0.9, 0.9, ("on", i)), SENTENCE, 20) for place in (spoken.place(), again)]
+            first, second = bare(decoder.answer(rows))
+            assert first == second
+    assert checked > 8
+    assert [a.text for a, b in pairwise(sentences)] != [b.text for a, b in pairwise(sentences)]
+
+
+# Rows come and go
+
+
+@pytest.mark.parametrize("refill", [0.0, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "order", [range(16), range(15, -1, -1), [*range(0, 16, 3), *range(1, 16, 3), *range(2, 16, 3)]]
+)
+def test_rows_that_leave_and_join_say_the_same(policy, pictures, prompts, refill: float, order) -> None:
+    expected = answers(Decoder(policy), pictures, prompts, draws_of(16))
+    decoder, draws = Decoder(policy, refill=refill), draws_of(16)
+    starts, waiting, found = places(decoder, pictures, prompts), list(order), {}
+    sizes = set()
+    while len(found) < 16:
+        # Two new rows whenever some are over, whatever is still being decoded.
+        decoder.add([Row(starts[i], draws[i], ANSWER, LIMIT, owner=i) for i in waiting[:2]])
+        waiting = waiting[2:]
+        found |= {row.owner: said for row, said in decoder.advance()}
+        sizes.add(len(decoder._batch.going))
+    assert bare([found[i] for i in range(16)]) == expected
+    assert decoder.idle
+    assert refill < 0.9 or len(sizes) > 1, "rows were never decoded beside others that had begun earlier"
+
+
+def test_kinds_of_rows_share_a_batch(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
-    with pytest.raises(ValueError, match="1 draws for 2 rows"):
-        decoder.extend(decoder.prefill(pictures[:2], prompts[:2]), [GREEDY], max_new_tokens=3, sentence=True)
+    starts = places(decoder, pictures[:6], prompts[:6])
+    kinds = [(SENTENCE, 40), (ANSWER, 90), ("dog", 50), (ANSWER, 3), (SENTENCE, 2), ("zebra", 10)]
+    rows = [
+        Row(start, Draw(0.5 * (i % 2), 0.9, ("k", i)), until, limit, keep=i % 3 > 0)
+        for i, (start, (until, limit)) in enumerate(zip(starts, kinds, strict=True))
+    ]
+    together = decoder.answer(rows)
+    assert bare(together) == [bare(decoder.answer([row]))[0] for row in rows]
+    assert [one.spoken is not None for one in together] == [row.keep for row in rows]
 
 
-def test_work_is_counted(policy, pictures, prompts) -> None:
+def test_work_is_counted_and_none_is_done_for_nothing(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
-    said = answers(decoder, pictures[:5], prompts[:5], [GREEDY] * 5)
-    assert decoder.counters["vision_encodes"] == 5
-    assert decoder.counters["prefill_tokens"] == int(policy.inputs(pictures[:5], prompts[:5])["attention_mask"].sum())
-    assert decoder.counters["decode_tokens"] == sum(one.drawn for one in said)
-    assert decoder.counters["forwards"] == 1 + max(one.drawn for one in said)
+    starts = places(decoder, pictures[:5], prompts[:5])
+    said = decoder.answer([Row(start, GREEDY, ANSWER, LIMIT) for start in starts])
+    counters = decoder.counters
+    assert counters["vision_encodes"] == 5
+    assert counters["prefill_tokens"] == int(policy.inputs(pictures[:5], prompts[:5])["attention_mask"].sum())
+    assert counters["decode_tokens"] == sum(one.drawn for one in said)
+    assert counters["forwards"] == 1 + max(one.drawn for one in said), "a forward after all were over"
+    before = dict(counters)
+    assert (decoder.idle, decoder.advance(), decoder.answer([]), decoder.start([], [])) == (True, [], [], [])
+    assert dict(counters) == before
 
 
-def test_positions_that_can_not_be_continued_are_refused(policy) -> None:
-    class Qwen:
-        config = type("Config", (), {"to_dict": lambda self: {"rope_scaling": {"mrope_section": [1, 2]}}})()
+def test_refilling_more_often_decodes_the_same_tokens_in_fewer_forwards(policy, pictures, prompts) -> None:
+    def work(refill: float) -> tuple[int, int]:
+        decoder = Decoder(policy, refill=refill, cells=8 * 120)
+        answers(decoder, pictures, prompts, draws_of(16))
+        return decoder.counters["decode_tokens"], decoder.counters["forwards"]
 
-    with pytest.raises(ValueError, match="Qwen has multi-axis rotary positions"):
-        Decoder(type(policy)(Qwen(), policy.processor, "x"))
-
-
-# The decoder as a search's callables
-
-
-def test_one_candidate_is_greedy_and_the_others_are_dealt_over_the_temperatures() -> None:
-    temperatures = (0.1, 0.3, 0.5, 0.7, 0.9)
-    assert spread_temperatures(1, temperatures) == [0.0]
-    assert spread_temperatures(6, temperatures) == [0.0, *temperatures]
-    assert spread_temperatures(8, temperatures) == [0.0, *temperatures, 0.1, 0.3]
-    for count in (2, 3, 4, 5):
-        some = spread_temperatures(count, temperatures)
-        assert len(some) == count
-        assert some[-1] == 0.9
-        assert len(set(some)) == count
+    assert work(0.9)[0] == work(0.0)[0]
+    assert work(0.9)[1] < work(0.0)[1]
 
 
-def propose(policy, pictures, prompts, slots, batch) -> dict[int, list[str]]:
-    """Three greedy-guided steps for `slots`, `batch` at a time: slot -> candidates of all steps."""
-    texts: dict[int, list[str]] = {}
-    for start in range(0, len(slots), batch):
-        part = slots[start : start + batch]
-        proposer = Proposer(
-            Decoder(policy), [pictures[s] for s in part], [prompts[s] for s in part], [("s", 0, s) for s in part],
-            temperatures=[0.0, 0.7, 1.1], top_p=0.9,
-        )  # fmt: skip
-        kept = dict.fromkeys(range(len(part)))
-        for step in range(3):
-            found = proposer.sentences(kept, max_new_tokens=30)
-            for slot, candidates in found.items():
-                texts.setdefault(part[slot], []).extend(one.text for one in candidates)
-            # Different slots finish at different steps and keep different candidates.
-            kept = {slot: c[(part[slot] + step) % 3] for slot, c in found.items() if (part[slot] + step) % 4}
-            if not kept:
-                break
-    return texts
-
-
-def test_proposals_do_not_depend_on_what_is_searched_beside_them(policy, pictures, prompts) -> None:
-    together = propose(policy, pictures, prompts, list(range(9)), 9)
-    assert propose(policy, pictures, prompts, list(range(9)), 1) == together
-    assert propose(policy, pictures, prompts, [6, 1, 3], 2) == {slot: together[slot] for slot in (6, 1, 3)}
-    assert {len(texts) for texts in together.values()} == {3, 6, 9}
-    assert any(len(set(texts)) > 3 for texts in together.values())
-
-
-def test_after_the_first_step_every_slot_needs_what_it_kept(policy, pictures, prompts) -> None:
-    proposer = Proposer(Decoder(policy), pictures[:1], prompts[:1], [("s",)], temperatures=[0.0], top_p=1.0)
-    proposer.sentences({0: None}, max_new_tokens=20)
-    with pytest.raises(ValueError, match="without a kept candidate"):
-        proposer.sentences({0: None}, max_new_tokens=20)
+def test_nothing_can_not_be_read(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy)
+    (start,) = places(decoder, pictures[:1], prompts[:1])
+    with pytest.raises(ValueError, match="at least one token for every place"):
+        decoder.read([(start, (5,)), (start, ())])
+    with pytest.raises(ValueError, match="keys and values of 3 tokens, want 2"):
+        start.after(start.kv[:, :, :3], (5, 6))
+    assert start.after(start.kv[:, :, :0], ()) is start
+    assert Batch.ROOM < LIMIT, "no answer outgrew its batch"

@@ -117,7 +117,7 @@ def test_where_nothing_can_be_scored_the_first_candidate_is_the_answer(name: str
 @pytest.mark.parametrize("name", SENTENCES)
 def test_every_search_ends(name: str, published: bool) -> None:
     world = World(endless, score=lambda text: -1.0, value=lambda text: -1.0)
-    found = run(BUILT_IN[name], world, published=published, weak_below=0.0, max_sentences=4, options={}, stop="chosen")
+    found = run(BUILT_IN[name], world, published=published, weak_below=0.0, max_sentences=4, stop="chosen")
     assert found.stop_reason and len(found.sentences) <= 5
     assert len(world.asked) < 40
 

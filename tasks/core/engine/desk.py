@@ -7,7 +7,7 @@ together; where one has finished, the next image is admitted.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,10 +17,11 @@ from PIL import Image
 from tasks.core.engine.architecture import Prompt
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import GenerateDecoder
-from tasks.core.engine.guides import Scores, Values
+from tasks.core.engine.guides import Values
 from tasks.core.engine.outside import answer_outside
 from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.rows import Draw, Row, Said, sentences_of
+from tasks.core.models.sentence_scores import Scores
 from tasks.core.search.contract import (
     ANSWER,
     Ask,
@@ -238,7 +239,7 @@ class Desk:
             self.counters["decode_tokens"] += answer.drawn
             self._go_on(running, Candidate(answer.text, 0.0, answer.ended, answer.drawn))
 
-    def _images(self) -> Mapping[Any, Image.Image]:
+    def _images(self) -> dict[Any, Image.Image]:
         return {index: running.image for index, running in self._running.items()}
 
 

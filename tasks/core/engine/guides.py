@@ -1,42 +1,26 @@
-"""Who judges candidates: the scorer, and the two kinds of value model. Each judges many jobs' candidates in one batch."""
+"""The two kinds of value model as judges of candidates, many jobs' candidates in one batch."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from PIL import Image
 
 from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import GenerateDecoder
 from tasks.core.engine.places import Place
 from tasks.core.engine.prompts import Prompts
-from tasks.core.models.scorer import Scorer, cosines
+from tasks.core.models.sentence_scores import Images
 from tasks.core.models.value import StateValue, ValueModel
 from tasks.core.search.contract import Candidate
 
 log = logging.getLogger(__name__)
 
 _ANY = "A cat."  # an image is read with some text behind it, of which nothing is used
-Images = Mapping[Any, Image.Image]  # of the jobs that run
-
-
-class Scores(Protocol):
-    """Scores texts about images."""
-
-    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
-        """One for each (job, text), in order; None: can't be scored."""
-
-    def forget(self, job: Hashable) -> None:
-        """The job is over."""
-
-    def is_cut(self, text: str) -> bool:
-        """Whether the text is longer than what can be read."""
 
 
 class Values(Protocol):
@@ -47,39 +31,6 @@ class Values(Protocol):
 
     def forget(self, job: Hashable) -> None:
         """The job is over."""
-
-
-class Cosines:
-    """The scorer's cosine: each image embedded once, each text once for as long as it is remembered."""
-
-    def __init__(self, scorer: Scorer, counters: Counter[str], remembered: int = 16_384) -> None:
-        """`remembered`: texts whose vectors are kept."""
-        self.scorer, self.counters, self.remembered = scorer, counters, remembered
-        self._images: dict[Hashable, np.ndarray] = {}
-        self._texts: dict[str, np.ndarray] = {}
-
-    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
-        """Cosines, as `Scores` says."""
-        jobs = [job for job in dict.fromkeys(job for job, _ in asked) if job not in self._images]
-        texts = [text for text in dict.fromkeys(text for _, text in asked) if text not in self._texts]
-        if jobs:
-            self._images |= dict(zip(jobs, self.scorer.embed_images([images[job] for job in jobs]), strict=True))
-        if texts:
-            self._texts |= dict(zip(texts, self.scorer.embed_texts(texts), strict=True))
-        self.counters["images_embedded"] += len(jobs)
-        self.counters["texts_embedded"] += len(texts)
-        pairs = np.stack([self._images[job] for job, _ in asked]), np.stack([self._texts[text] for _, text in asked])
-        for text in list(self._texts)[: max(0, len(self._texts) - self.remembered)]:
-            del self._texts[text]
-        return [float(one) for one in cosines(*pairs, range(len(asked)))]
-
-    def forget(self, job: Hashable) -> None:
-        """Drop the image's vector."""
-        self._images.pop(job, None)
-
-    def is_cut(self, text: str) -> bool:
-        """Whether the scorer's context is shorter than the text."""
-        return self.scorer.is_cut(text)
 
 
 class TurnValues:

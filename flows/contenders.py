@@ -1,0 +1,31 @@
+"""Who takes part in a comparison: strategies as the command line names them, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from flows.profile_errors import explain
+from flows.profiles import Profile, ProfileError
+from tasks.comparison import Contender, contenders
+from tasks.configs import SearchConfig
+
+# The other built-in ones are for short answers (majority_vote) or for a policy that writes tagged stages.
+STRATEGIES = ("greedy", "sample", "best_of_n", "clip_prm", "visvm", "vimar", "beam", "diverse_beam", "contrastive")
+BUDGETS = (1, 2, 4, 8, 16)
+
+
+def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = ()) -> list[Contender]:
+    """Every strategy (NAME, or NAME:key=value,key=value) at every width; what is left out is as the command's help says.
+
+    Raises:
+        ProfileError: a strategy or a setting of it that there isn't.
+    """
+    widths = budgets or (*BUDGETS, profile.search.candidates)
+    try:
+        return contenders(profile.search, strategies or STRATEGIES, widths)
+    except ValidationError as error:
+        raise ProfileError(explain(error, SearchConfig, "--strategies")) from None
+    except ValueError as error:
+        raise ProfileError(f"--strategies {error}") from None

@@ -1,0 +1,60 @@
+"""Scores of sentences about images, for many jobs at once: what the score stage and the searches share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from tasks.core.models.scorer import Scorer, cosines
+
+Images = Mapping[Any, Image.Image]  # by job
+
+
+class Scores(Protocol):
+    """Scores texts about images."""
+
+    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+        """One for each (job, text), in order; None: can't be scored."""
+
+    def forget(self, job: Hashable) -> None:
+        """The job is over."""
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the text is longer than what can be read."""
+
+
+class Cosines:
+    """The scorer's cosine: each image embedded once, each text once for as long as it is remembered."""
+
+    def __init__(self, scorer: Scorer, counters: Counter[str], remembered: int = 16_384) -> None:
+        """`remembered`: texts whose vectors are kept."""
+        self.scorer, self.counters, self.remembered = scorer, counters, remembered
+        self._images: dict[Hashable, np.ndarray] = {}
+        self._texts: dict[str, np.ndarray] = {}
+
+    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+        """Cosines, as `Scores` says."""
+        jobs = [job for job in dict.fromkeys(job for job, _ in asked) if job not in self._images]
+        texts = [text for text in dict.fromkeys(text for _, text in asked) if text not in self._texts]
+        if jobs:
+            self._images |= dict(zip(jobs, self.scorer.embed_images([images[job] for job in jobs]), strict=True))
+        if texts:
+            self._texts |= dict(zip(texts, self.scorer.embed_texts(texts), strict=True))
+        self.counters["images_embedded"] += len(jobs)
+        self.counters["texts_embedded"] += len(texts)
+        pairs = np.stack([self._images[job] for job, _ in asked]), np.stack([self._texts[text] for _, text in asked])
+        for text in list(self._texts)[: max(0, len(self._texts) - self.remembered)]:
+            del self._texts[text]
+        return [float(one) for one in cosines(*pairs, range(len(asked)))]
+
+    def forget(self, job: Hashable) -> None:
+        """Drop the image's vector."""
+        self._images.pop(job, None)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the scorer's context is shorter than the text."""
+        return self.scorer.is_cut(text)
