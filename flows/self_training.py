@@ -23,6 +23,7 @@ from flows.improvement_round import (
 )
 from flows.profiles import Profile, load_profile
 from storage import runs
+from storage.artifacts import StageOutput
 from tasks.caching import StageInputError, in_round, run_recording
 from tasks.evaluate import compare, health
 from tasks.planning import current_plan
@@ -101,8 +102,8 @@ def prepare(profile: Profile) -> tuple[Ground, Model]:
     return ground, model
 
 
-def check_health(profile: Profile, ground: Ground, base: Model) -> None:
-    """Roll out some of the benchmark's images and see whether the scorer can tell true from hallucinated."""
+def check_health(profile: Profile, ground: Ground, base: Model) -> StageOutput:
+    """Roll out some of the benchmark's images and see whether the scorer can tell; the verdict."""
     run: dict[str, Any] = {"runtime": profile.runtime, "label": "health"}
     images = ground.bench["images"]
     few = take(ground.bench["samples"], count=profile.health.images, seed=profile.seed, **run)["part"]
@@ -121,6 +122,7 @@ def check_health(profile: Profile, ground: Ground, base: Model) -> None:
         if profile.health.action == "stop":
             raise UnhealthyGround(f"{text}. Set health's bounds to what this model is, or health.action=warn to go on")
         log.warning(text)
+    return verdict
 
 
 def compare_with_base(profile: Profile, ground: Ground, base: Model, done: Round, number: int) -> None:

@@ -58,8 +58,8 @@ class Tokens:
 
 
 def marks_of(until: str) -> frozenset[str]:
-    """The characters one of which is in the last token of what `until` ends."""
-    return {SENTENCE: _MAY_CLOSE, ANSWER: frozenset[str]()}.get(until, frozenset(until[-1:]))
+    """The characters one of which is in the last token of a sentence, or of what `until` ends."""
+    return _MAY_CLOSE if until in (SENTENCE, ANSWER) else frozenset(until[-1:])
 
 
 def end_finder(until: str) -> Callable[[str], int | None]:
@@ -120,9 +120,11 @@ class Row:
             self.tokens.append(token)
             return True
         self.tokens.append(token)
-        self.closing = bool(self._marks) and names.may_close(token, self._marks)
+        # A whole answer's sentences are looked for when it is split.
+        self.closing = (self.keep or self.until != ANSWER) and names.may_close(token, self._marks)
         # A sentence is over when the next one has begun; any other text when it is there.
-        if last or self.closed or (self.closing and self.until != SENTENCE):
+        near = self.closed or (self.closing and self.until != SENTENCE)
+        if last or (near and self.until != ANSWER):
             text = names.text(self.tokens)
             end = self._end(text)
             if end is not None or last:
