@@ -12,12 +12,22 @@ from markupsafe import Markup
 
 from storage import catalog, runs
 from tasks.configs import SearchConfig, search_config
-from tasks.core import comparison_figures as figures
 from tasks.core.comparison import Point, at_equal_work, front, points, token_budget, widened
+from tasks.core.comparison_figures import budget_figure, work_figure
 from tasks.core.round_summary import METRICS, TITLES
 from tasks.progress import duration
 
-__all__ = ["METRICS", "TITLES", "Comparison", "Contender", "Point", "compared", "contenders", "write_comparison"]
+__all__ = [
+    "METRICS",
+    "PAGE",
+    "TITLES",
+    "Comparison",
+    "Contender",
+    "Point",
+    "compared",
+    "contenders",
+    "write_comparison",
+]
 
 TEMPLATE = "comparison.html.jinja"
 PAGE = "comparison.html"
@@ -95,10 +105,10 @@ def write_comparison(run_id: str, tokens: float | None = None) -> Path:
         work=WORK,
         elsewhere=sum(point.cached for point in found.points),
         plots={
-            work: _svg(figures.work_figure(found.points, work), f"CHAIRi and Recall against {work} a caption")
+            work: _svg(work_figure(found.points, work), f"CHAIRi and Recall against {work} a caption")
             for work in ("tokens", "seconds")
         },
-        curve=_svg(figures.budget_figure(found.points), "CHAIRi and Recall over the number of candidates"),
+        curve=_svg(budget_figure(found.points), "CHAIRi and Recall over the number of candidates"),
     )
     path = runs.run_folder(run_id) / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)

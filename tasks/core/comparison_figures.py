@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
@@ -94,12 +95,13 @@ def _two_panels(
             axes.xaxis.set_minor_locator(NullLocator())
             axes.tick_params(axis="x", colors=MUTED, labelcolor=MUTED)
             axes.axhline(axes.get_ylim()[0], color=GRID, linewidth=1.6)
-        figure.canvas.draw()
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
         figure.set_layout_engine("none")  # names are placed on what stands fast
         for axes, metric in zip(panels, METRICS, strict=True):
             dots = [(where(point), point.cells[metric].value) for point in found]
             ends = {spec: (where(line[-1]), line[-1].cells[metric].value) for spec, line in lines.items()}
-            _name_lines(axes, ends, dots, looks)
+            _name_lines(axes, canvas.get_renderer(), ends, dots, looks)
         return encode(figure, kind)
 
 
@@ -143,10 +145,13 @@ def _round_numbers(low: float, high: float) -> list[float]:
 
 
 def _name_lines(
-    axes: Axes, ends: dict[str, tuple[float, float]], dots: Sequence[tuple[float, float]], looks: dict[str, _Look]
+    axes: Axes,
+    renderer: Any,
+    ends: dict[str, tuple[float, float]],
+    dots: Sequence[tuple[float, float]],
+    looks: dict[str, _Look],
 ) -> None:
     """Write each name beside its line's last point, at the nearest place where it covers nothing."""
-    renderer = axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     marks = [axes.transData.transform(dot) for dot in dots]
     taken = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in marks]
     frame = axes.get_window_extent(renderer).expanded(1.06, 1.0)

@@ -47,7 +47,7 @@ def test_greedy_is_what_generate_gives_token_for_token(policy, pictures, prompts
     said = answers(Decoder(policy), pictures, prompts, [GREEDY] * 16)
     assert [(tokens, drawn) for tokens, _, _, drawn in said] == expected
     assert all(ended for _, _, ended, _ in said)
-    assert len({drawn for _, drawn in expected}) > 2
+    assert len(set(expected)) > 2
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
@@ -70,8 +70,7 @@ def test_forks_of_a_prompt_say_what_the_prompt_alone_says(policy, pictures, prom
     decoder = Decoder(policy)
     starts = places(decoder, pictures[:3], prompts[:3])
     before = [one.kv.clone() for one in starts]
-    draws = [GREEDY, GREEDY, Draw(0.9, 0.9, ("a",)), GREEDY]
-    which = [2, 0, 0, 1]
+    which, draws = [2, 0, 0, 1], [GREEDY, GREEDY, Draw(0.9, 0.9, ("a",)), GREEDY]
     said = decoder.answer([Row(starts[i], draw, ANSWER, LIMIT) for i, draw in zip(which, draws, strict=True)])
     alone = [answers(decoder, [pictures[i]], [prompts[i]], [d])[0] for i, d in zip(which, draws, strict=True)]
     assert bare(said) == alone
@@ -186,7 +185,7 @@ def test_from_any_sentence_of_a_whole_answer_it_goes_on_as_if_read_again(policy,
 # Rows come and go
 
 
-@pytest.mark.parametrize("refill", [0.0, 0.25, 0.5, 0.9])
+@pytest.mark.parametrize("refill", [0.25, 0.5, 0.9])
 @pytest.mark.parametrize(
     "order", [range(16), range(15, -1, -1), [*range(0, 16, 3), *range(1, 16, 3), *range(2, 16, 3)]]
 )
@@ -235,11 +234,16 @@ def test_work_is_counted_and_none_is_done_for_nothing(policy, pictures, prompts)
 
 def test_refilling_more_often_takes_fewer_forwards(policy, pictures, prompts) -> None:
     def forwards(refill: float) -> int:
-        decoder = Decoder(policy, refill=refill, cells=8 * 120)
-        answers(decoder, pictures, prompts, draws_of(16))
+        decoder, waiting, going = Decoder(policy, refill=refill), draws_of(16), 0
+        starts = places(decoder, pictures, prompts)
+        while waiting or not decoder.idle:
+            while waiting and going < 6:
+                decoder.add([Row(starts[len(waiting) - 1], waiting.pop(), ANSWER, LIMIT)])
+                going += 1
+            going -= len(decoder.advance())
         return decoder.counters["forwards"]
 
-    assert forwards(0.9) < forwards(0.0)
+    assert forwards(0.9) < forwards(0.5) < forwards(0.0)
 
 
 def test_nothing_can_not_be_read(policy, pictures, prompts) -> None:
