@@ -59,7 +59,7 @@ def llava_case(images: int, candidates: int = 6, states: bool = False) -> Case:
 
 
 def llava_224() -> Policy:
-    """A LLaVA of 12 M random weights, the same each time, for images of 224 pixels; it never ends a sentence.
+    """A LLaVA of 7 M random weights, the same each time, for images of 224 pixels; it never ends a sentence.
 
     Component 0 of the text's hidden states is constant, so that column 0 of the output is a bias against all that could
     end a sentence or an answer. Tokenizer and chat template are the demo's.
@@ -70,7 +70,7 @@ def llava_224() -> Policy:
         vision_config=CLIPVisionConfig(
             hidden_size=256,
             intermediate_size=1024,
-            num_hidden_layers=6,
+            num_hidden_layers=2,
             num_attention_heads=4,
             image_size=SIDE,
             patch_size=PATCH,
@@ -79,7 +79,7 @@ def llava_224() -> Policy:
             vocab_size=len(tok),
             hidden_size=256,
             intermediate_size=1024,
-            num_hidden_layers=7,
+            num_hidden_layers=5,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=4096,
@@ -120,5 +120,3 @@ def _spec(reads: str = "image_and_text") -> ValueSpec:
 
 def _pictures(count: int) -> list[Image.Image]:
     return [draw_scene(scene) for scene in sample_scenes("search speed", count)]
-
-

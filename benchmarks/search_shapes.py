@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -137,15 +138,18 @@ def measured(shape: str, case: Case, search: Callable[[Task], Ask[Found]] = visv
     with counted(policies) as work:
         cpu, wall = time.process_time(), time.perf_counter()
         desk = shaped(shape, case)
-        found = dict(
-            desk.run(
-                Job(index, lambda one=image: one, case.prompt, search(Task(case.prompt, case.settings)), ("speed", index))
-                for index, image in enumerate(case.images)
-            )
-        )
+        jobs = [
+            Job(index, partial(_same, image), case.prompt, search(Task(case.prompt, case.settings)), ("speed", index))
+            for index, image in enumerate(case.images)
+        ]
+        found = dict(desk.run(jobs))
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     work["drawn_tokens"] = sum(row.proposal.drawn for one in found.values() for row in one.trace)
     return Ran([found[index].text for index in range(len(case.images))], dict(sorted(work.items())), cpu, wall)
+
+
+def _same(image: Image.Image) -> Image.Image:
+    return image
 
 
 @contextmanager

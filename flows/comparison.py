@@ -5,9 +5,10 @@ visloop compare demo --strategies best_of_n,visvm,vimar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.contenders import enter
@@ -19,6 +20,8 @@ from tasks.caching import run_recording
 from tasks.comparison import Contender, write_comparison
 from tasks.evaluate import compare
 from tasks.search import search, search_needs
+
+log = logging.getLogger(__name__)
 
 
 @flow(
@@ -38,10 +41,14 @@ def comparison(
         budgets: widths, that is candidates; 1 to 16 and the profile's own if left out.
         tokens: decoded tokens a caption to compare at; those of the profile's own search with visvm if left out.
     """
-    entered = enter(profile, strategies, budgets)
+    return recorded(profile, enter(profile, strategies, budgets), tokens)
+
+
+def recorded(profile: Profile, entered: Sequence[Contender], tokens: float | None = None) -> str:
+    """All searches as one run, with its page; the run's id."""
     # Not under the profile's name: its latest run has a champion, and this has none.
     run_id = runs.start_run(f"{profile.name} compare", profile.model_dump_json())
-    get_run_logger().info("run %s", run_id)
+    log.info("run %s", run_id)
     try:
         with run_recording(run_id):
             search_all(profile, entered)
@@ -57,7 +64,7 @@ def search_all(profile: Profile, entered: Sequence[Contender]) -> dict[str, Stag
     """Captions of the benchmark's images by every search, measured, each paired with greedy; by the search's name."""
     ground, base = lay_ground(profile)
     guide, needs = None, frozenset[str]().union(*(search_needs(one.config) for one in entered))
-    if needs & {"margin", "value", "weak"}:
+    if needs:
         _, guide = learn_guide(profile, ground, base, 1, needs)
     found = {one.name: searched(profile, ground, base, guide, one) for one in entered}
     scores = {name: scores_of(profile, ground, captions, "base", name) for name, captions in found.items()}

@@ -26,7 +26,7 @@ Images = Annotated[int | None, typer.Option(min=2, help="Benchmark images; short
 Tokens = Annotated[
     float | None,
     typer.Option(
-        min=1, help="Decoded tokens a caption to compare at; those of visvm as the profile has it if left out."
+        min=1, help="Decoded tokens a caption to compare at; those of visvm, at the profile's candidates, if left out."
     ),
 ]
 

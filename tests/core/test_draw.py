@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.engine import draw
 from tasks.core.engine.draw import draw_tokens
 
 
@@ -71,3 +72,69 @@ def test_ties_go_to_the_lower_token() -> None:
 def test_draws_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"want \[2\] each"):
         draw_tokens(torch.zeros(2, 3), torch.zeros(2), torch.ones(2), torch.zeros(2, 1))
+
+
+# A vocabulary that is too large to sort
+
+
+def fully_sorted(monkeypatch: pytest.MonkeyPatch, *arguments: torch.Tensor) -> torch.Tensor:
+    with monkeypatch.context() as patch:
+        patch.setattr(draw, "FEW", arguments[0].shape[1])
+        return draw_tokens(*arguments)
+
+
+@pytest.fixture
+def sorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many columns were sorted, each time that rows were drawn."""
+    widths: list[int] = []
+    likeliest = draw._likeliest
+
+    def seen(*arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found = likeliest(*arguments)
+        widths.append(found[0].shape[1])
+        return found
+
+    monkeypatch.setattr(draw, "_likeliest", seen)
+    return widths
+
+
+@pytest.mark.parametrize("few", [1, 3, 16])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 4.0, 400.0])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_few_likeliest_tokens_give_what_all_of_them_give(
+    monkeypatch, sorts, few: int, scale: float, ties: bool
+) -> None:
+    monkeypatch.setattr(draw, "FEW", few)
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        logits = scale * torch.randn(6, 60, generator=generator)
+        if ties:
+            logits = (2 * logits / max(scale, 1.0)).round()
+        arguments = (
+            logits,
+            torch.tensor([0.0, 0.3, 0.7, 1.0, 1.5, 0.7]),
+            torch.tensor([0.9, 0.5, 0.05, 0.9, 0.7, 1.0 if seed % 3 == 0 else 0.95]),
+            torch.rand(6, generator=generator, dtype=torch.float64),
+        )
+        assert torch.equal(draw_tokens(*arguments), fully_sorted(monkeypatch, *arguments))
+    assert 60 in sorts, "never sorted all"
+
+
+@pytest.mark.parametrize(
+    ("few", "scale", "top_p", "width"), [(16, 9.0, 0.9, 16), (16, 0.1, 0.9, 60), (16, 9.0, 1.0, 60)]
+)
+def test_all_are_sorted_only_where_a_nucleus_may_be_larger(monkeypatch, sorts, few, scale, top_p, width) -> None:
+    monkeypatch.setattr(draw, "FEW", few)
+    drawn(scale * torch.randn(8, 60, generator=torch.Generator().manual_seed(0)), 1.0, top_p, torch.full((8,), 0.5))
+    assert sorts == [width]
+
+
+def test_a_tie_at_the_last_of_the_few_is_not_decided_by_chance(monkeypatch, sorts) -> None:
+    """Tokens 20 to 59 are equally likely, the nucleus takes the first of them: so all must be sorted."""
+    monkeypatch.setattr(draw, "FEW", 16)
+    logits = torch.zeros(1, 60)
+    logits[0, :20] = -9.0
+    logits[0, 10] = 4.0
+    tokens = drawn(logits.expand(400, 60), 1.0, 0.62, torch.linspace(0, 0.999, 400))
+    assert set(tokens.tolist()) == {10, 20, 21, 22, 23, 24}
+    assert sorts == [60]

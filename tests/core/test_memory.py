@@ -67,7 +67,7 @@ def batches(monkeypatch) -> list[Batch]:
     return made
 
 
-@pytest.mark.parametrize("cells", [4000, 900])
+@pytest.mark.parametrize("cells", [2000, 900])
 def test_a_batch_never_has_more_cells_than_the_budget(policy, pictures, prompts, expected, batches, cells: int) -> None:
     decoder = Decoder(policy, cells=cells)
     assert bare(decoder.answer(rows_of(decoder, pictures, prompts))) == expected
@@ -88,10 +88,12 @@ def test_a_row_that_is_over_budget_by_itself_is_decoded_by_itself(policy, pictur
 def test_rows_that_outgrow_the_budget_begin_again_and_say_the_same(
     policy, pictures, prompts, expected, batches
 ) -> None:
-    decoder = Decoder(policy, cells=960, refill=0.9)
-    assert bare(decoder.answer(rows_of(decoder, pictures, prompts))) == expected
-    assert decoder.counters["decode_tokens"] > sum(drawn for *_, drawn in expected), "no row had to begin again"
-    assert max(batch.cells for batch in batches) <= 960
+    decoder = Decoder(policy, cells=800, refill=0.9)
+    whole = [i for i in range(ROWS) if i % 4]
+    rows = rows_of(decoder, pictures, prompts)
+    assert bare(decoder.answer([rows[i] for i in whole])) == [expected[i] for i in whole]
+    assert decoder.counters["decode_tokens"] > sum(expected[i][-1] for i in whole), "no row had to begin again"
+    assert max(batch.cells for batch in batches) <= 800
 
 
 @pytest.mark.parametrize(

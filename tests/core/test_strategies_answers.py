@@ -145,7 +145,7 @@ def test_the_vote_limits_the_length_of_its_answers() -> None:
     ("strategy", "method", "options"),
     [
         (beam, "beam", {"num_beams": 3}),
-        (diverse_beam, "diverse_beam", {"num_beams": 3, "num_beam_groups": 3, "diversity_penalty": 0.5}),
+        (diverse_beam, "diverse_beam", {"num_beams": 3, "groups": 3, "diversity_penalty": 0.5}),
         (contrastive, "contrastive", {"top_k": 4, "penalty_alpha": 0.6}),
     ],
 )

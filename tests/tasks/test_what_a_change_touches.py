@@ -55,6 +55,8 @@ def touched(root: Path, file: str, old: str, new: str) -> set[str]:
         ("core/value_fit.py", "clip_grad_norm_(self.parameters.values(), 1.0)", "clip_grad_norm_([], 2.0)", {"train_value"}),
         ("core/search/guided.py", "eligible = grounded or eligible", "eligible = grounded", {"search"}),
         ("core/engine/draw.py", "stable=True", "stable=False", {"rollout", "search"}),
+        ("core/engine/places.py", "length=self.length + expected", "length=self.length", {"rollout", "search"}),
+        ("core/search/majority_vote.py", "own_options(", "dict(", {"search"}),
         ("core/sft.py", "weight_decay=0.0", "weight_decay=0.1", {"finetune"}),
         ("core/benchmarks/chair.py", "mention.object not in truth", "mention.object in truth", {"evaluate"}),
         ("core/sampling.py", "jitter = ", "jitter = 1 + ", {"sample"}),

@@ -80,8 +80,7 @@ class Desk:
             raise ValueError(f"in_flight is {in_flight}: want at least one image at once")
         self.decoder, self.in_flight, self.top_p = decoder, in_flight, top_p
         self.scores, self.values = scores, values
-        self._start: Any = decoder.start  # the decoders' places differ, and only they look into them
-        self._read: Any = decoder.read
+        self._reader: Any = decoder  # the decoders' places differ, and only they look into them
         self.counters: Counter[str] = Counter()
         self._prompts = Prompts(decoder.policy, answer_next=True)
         self._running: dict[int, _Running] = {}
@@ -108,7 +107,7 @@ class Desk:
 
     def _admit(self, jobs: Sequence[Job]) -> None:
         images = [job.image() for job in jobs]
-        prompts = self._start(images, [job.prompt for job in jobs]) if jobs else []
+        prompts = self._reader.start(images, [job.prompt for job in jobs]) if jobs else []
         for job, image, prompt in zip(jobs, images, prompts, strict=True):
             self._running[job.index] = running = _Running(job, image, prompt)
             self._go_on(running, None)
@@ -144,8 +143,6 @@ class Desk:
                 raise TypeError(f"a search asked for a {kind.__name__}: want one of the contract's requests")
             serve[kind](asked)
 
-    # What decodes
-
     def _say(self, asked: list[tuple[_Running, Say]]) -> None:
         for running, request in asked:
             names = running.job.draws or [(running.asked, i) for i in range(len(request.temperatures))]
@@ -159,8 +156,8 @@ class Desk:
     def _reply(self, asked: list[tuple[_Running, Reply]]) -> None:
         items = [self._after_image(running, request.question) for running, request in asked]
         anew = [one for one, item in zip(asked, items, strict=True) if item is None]
-        read = iter(self._read([item for item in items if item is not None]))
-        started = iter(self._start([r.image for r, _ in anew], [request.question for _, request in anew]))
+        read = iter(self._reader.read([item for item in items if item is not None]))
+        started = iter(self._reader.start([r.image for r, _ in anew], [request.question for _, request in anew]))
         for (running, request), item in zip(asked, items, strict=True):
             place = next(started).place if item is None else next(read)
             self._decode(running, request, [
@@ -196,15 +193,13 @@ class Desk:
                 for temperature, one in zip(request.temperatures, heard, strict=True)
             ])  # fmt: skip
 
-    # What is answered at once
-
     def _write(self, asked: list[tuple[_Running, Write]]) -> None:
         items = []
         for running, request in asked:
             before = " " if request.after is not None and request.after.text else ""
             ids = self.decoder.policy.tokenizer(before + request.text, add_special_tokens=False).input_ids
             items.append((_place(running, request.after), ids))
-        for (running, request), place in zip(asked, self._read(items), strict=True):
+        for (running, request), place in zip(asked, self._reader.read(items), strict=True):
             self._go_on(running, Candidate(request.text, 0.0, ended=False, drawn=0, place=place))
 
     def _split(self, asked: list[tuple[_Running, Split]]) -> None:

@@ -39,32 +39,39 @@ class TurnValues:
     def __init__(self, model: ValueModel, counters: Counter[str]) -> None:
         """The backbone must be one whose cache can be forked; see `check_forkable`."""
         self.model, self.counters = model, counters
-        self._decoder = Decoder(model.policy)
+        self._decoder, self._whole = Decoder(model.policy), WholeTurnValues(model, counters)
         self._prompts = Prompts(model.policy, answer_next=False)
         self._places: dict[Hashable, Place] = {}
         self._known: dict[Hashable, dict[str, float]] = {}  # job -> text -> V: the same texts are proposed again
 
     def value(self, images: Images, asked: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
         """Values, as `Values` says."""
-        prefix = self.model.spec.state == "prefix"
-        texts = [(job, f"{before} {one.text}".strip() if prefix else one.text) for job, before, one in asked]
+        texts = _texts(self.model, asked)
         new = [(job, text) for job, text in dict.fromkeys(texts) if text not in self._known.get(job, {})]
-        if new:
-            self._read_images(images, list(dict.fromkeys(job for job, _ in new)))
-            items = []
-            for job, text in new:
-                tail = self._prompts.tail(text, _ANY)
-                assert tail is not None, "a chat template that depends on the text"
-                items.append((self._places[job], tail))
-            places = self._decoder.read(items, layer=self.model.spec.layer, keep=False)
-            with torch.inference_mode():
-                found = self.model.head_of(torch.stack([one.state for one in places if one.state is not None]))
-            for (job, text), one in zip(new, found.tolist(), strict=True):
-                self._known.setdefault(job, {})[text] = one
-            self.counters["value_tokens"] = (
-                self._decoder.counters["read_tokens"] + self._decoder.counters["prefill_tokens"]
-            )
+        tails = {one: tail for one in new if (tail := self._prompts.tail(one[1], _ANY)) is not None}
+        # Without a text the turn may end with the image, and nothing can be read behind it.
+        bare = [one for one in new if one not in tails]
+        found = dict(zip(bare, self._whole.of_texts(images, bare), strict=True)) | self._behind_images(images, tails)
+        for (job, text), one in found.items():
+            self._known.setdefault(job, {})[text] = one
         return [self._known[job][text] for job, text in texts]
+
+    @torch.inference_mode()
+    def _behind_images(
+        self, images: Images, tails: dict[tuple[Hashable, str], tuple[int, ...]]
+    ) -> dict[tuple[Hashable, str], float]:
+        if not tails:
+            return {}
+        before = self._tokens()
+        self._read_images(images, list(dict.fromkeys(job for job, _ in tails)))
+        items = [(self._places[job], tail) for (job, _), tail in tails.items()]
+        places = self._decoder.read(items, layer=self.model.spec.layer, keep=False)
+        values = self.model.head_of(torch.stack([one.state for one in places if one.state is not None]))
+        self.counters["value_tokens"] += self._tokens() - before
+        return dict(zip(tails, values.tolist(), strict=True))
+
+    def _tokens(self) -> int:
+        return self._decoder.counters["read_tokens"] + self._decoder.counters["prefill_tokens"]
 
     def _read_images(self, images: Images, jobs: Sequence[Hashable]) -> None:
         new = [job for job in jobs if job not in self._places]
@@ -86,18 +93,28 @@ class WholeTurnValues:
     def __init__(self, model: ValueModel, counters: Counter[str]) -> None:
         self.model, self.counters = model, counters
 
-    @torch.inference_mode()
     def value(self, images: Images, asked: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
         """Values, as `Values` says."""
-        prefix = self.model.spec.state == "prefix"
-        texts = [f"{before} {one.text}".strip() if prefix else one.text for _, before, one in asked]
+        return self.of_texts(images, _texts(self.model, asked))
+
+    @torch.inference_mode()
+    def of_texts(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float]:
+        """V of (job, text) pairs, in order."""
+        if not asked:
+            return []
         before = self.model.tokens
-        values = self.model([images[job] for job, *_ in asked], texts).tolist()
+        values = self.model([images[job] for job, _ in asked], [text for _, text in asked]).tolist()
         self.counters["value_tokens"] += self.model.tokens - before
         return [float(one) for one in values]
 
     def forget(self, job: Hashable) -> None:
         """Nothing is kept."""
+
+
+def _texts(model: ValueModel, asked: Sequence[tuple[Hashable, str, Candidate]]) -> list[tuple[Hashable, str]]:
+    """(job, what V reads of it)."""
+    prefix = model.spec.state == "prefix"
+    return [(job, f"{before} {one.text}".strip() if prefix else one.text) for job, before, one in asked]
 
 
 class StateValues:

@@ -17,7 +17,7 @@ def diverse_beam(task: Task) -> Ask[Found]:
     """Diverse beam search (arXiv 1610.02424), a group a beam, diversity_penalty 0.5; options go to `generate`."""
     width = len(task.settings.temperatures)
     return _generated(
-        task.settings, "diverse_beam", {"num_beams": width, "num_beam_groups": width, "diversity_penalty": 0.5}
+        task.settings, "diverse_beam", {"num_beams": width, "groups": width, "diversity_penalty": 0.5}
     )
 
 
