@@ -27,10 +27,16 @@ SPECS = (
     "visvm:stop=value", "visvm:published=true", "vimar", "vimar:by=score", "vimar:published=true", "stage_beam", "swires",
     "beam", "diverse_beam", "contrastive",
 )  # fmt: skip
-# A second value model, a head on the policy's own states, in place of a network that reads image and text.
-STATES = ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5")
-STATES_SPECS = ("visvm", "vimar")
-STATES_NAME = "{} (V of the policy's states)"
+TEXT = ("value.reads=image_and_text", "value.train=full", "value.lr=3e-4", "value.epochs=2")
+# Other value models in their place: a head on the policy's own states; and V without a future, which is CLIP-PRM's reward.
+OTHERS = (
+    (
+        "{} (V of the policy's states)",
+        ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5"),
+        ("visvm", "visvm:stop=vote", "visvm:stop=value", "vimar"),
+    ),
+    ("{} (γ = 0)", (*TEXT, "value.gamma=0"), ("visvm", "visvm:stop=vote")),
+)
 CURVE = ("best_of_n", "clip_prm", "visvm", "vimar")
 WIDTHS = (1, 2, 4, 8, 16)
 EXPECTED = (
@@ -82,12 +88,13 @@ def search_specs(overrides: Sequence[str], specs: Sequence[str], widths: Sequenc
 
 
 def run_seed(seed: int, scenes: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """Every strategy at six candidates, with both value models."""
+    """Every strategy at six candidates, and those that V guides with other value models."""
     began = time.perf_counter()
     set_ = [f"seed={seed}", f"evaluate.images={scenes}", *overrides]
-    rows = search_specs(set_, SPECS, [CANDIDATES])
-    for row in search_specs([*set_, *STATES], STATES_SPECS, [CANDIDATES])[1:]:  # the first is greedy
-        rows.append({**row, "name": STATES_NAME.format(row["name"])})
+    rows = search_specs([*set_, *TEXT], SPECS, [CANDIDATES])
+    for name, value, specs in OTHERS:
+        for row in search_specs([*set_, *value], specs, [CANDIDATES])[1:]:  # the first is greedy
+            rows.append({**row, "name": name.format(row["name"])})
     return {"seed": seed, "rows": rows, "took": round(time.perf_counter() - began, 1)}
 
 
@@ -164,29 +171,34 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "strategies.json")
     options = parser.parse_args()
     os.environ.setdefault("VISLOOP_HOME", "artifacts")
-    runs = []
-    for seed in options.seeds:
-        runs.append(run_seed(seed, options.scenes, options.overrides))
-        print(f"seed {seed}: {runs[-1]['took']} s", flush=True)
     set_ = [f"seed={options.seeds[0]}", f"evaluate.images={options.curve_scenes}", *options.overrides]
-    curve = search_specs(set_, CURVE, WIDTHS)
-    rows = summary(runs)
-    seeded = ", ".join(map(str, options.seeds))
+    kept: dict[str, Any] = {"scenes": options.scenes, "seeds": [], "curve_scenes": options.curve_scenes,
+                            "overrides": options.overrides, "runs": []}  # fmt: skip
+    kept["curve"] = search_specs(set_, CURVE, WIDTHS)
+    for seed in options.seeds:
+        kept["runs"].append(run_seed(seed, options.scenes, options.overrides))
+        kept["seeds"].append(seed)
+        kept["summary"] = summary(kept["runs"])
+        print(f"seed {seed}: {kept['runs'][-1]['took']} s", flush=True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(kept, indent=1) + "\n")
+        options.out.with_suffix(".md").write_text(page(kept))
+    print(page(kept))
+
+
+def page(kept: dict[str, Any]) -> str:
+    """The Markdown of all results."""
+    seeded = ", ".join(map(str, kept["seeds"]))
     head = (
-        f"Means over seeds {seeded} (in brackets: lowest and highest seed), {options.scenes} held-out scenes each, "
+        f"Means over seeds {seeded} (in brackets: lowest and highest seed), {kept['scenes']} held-out scenes each, "
         f"{CANDIDATES} candidates. Tokens: decoded a caption, of all candidates. ms: a caption, models loaded."
     )
     second = (
-        f"Over the number of candidates (seed {options.seeds[0]}, {options.curve_scenes} scenes): "
+        f"Over the number of candidates (seed {kept['seeds'][0]}, {kept['curve_scenes']} scenes): "
         "CHAIRi % / Recall % / tokens a caption."
     )
-    text = "\n".join([head + "\n", table(rows), second + "\n", curve_table(curve), reasons(rows, runs)])
-    print(text)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"scenes": options.scenes, "seeds": options.seeds, "curve_scenes": options.curve_scenes,
-            "overrides": options.overrides, "summary": rows, "curve": curve, "runs": runs}  # fmt: skip
-    options.out.write_text(json.dumps(kept, indent=1) + "\n")
-    options.out.with_suffix(".md").write_text(text)
+    rows = kept["summary"]
+    return "\n".join([head + "\n", table(rows), second + "\n", curve_table(kept["curve"]), reasons(rows, kept["runs"])])
 
 
 if __name__ == "__main__":
