@@ -35,7 +35,7 @@ OTHERS = (
         ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5"),
         ("visvm", "visvm:stop=vote", "visvm:stop=value", "vimar"),
     ),
-    ("{} (γ = 0)", (*TEXT, "value.gamma=0"), ("visvm", "visvm:stop=vote")),
+    ("{} (gamma 0)", (*TEXT, "value.gamma=0"), ("visvm", "visvm:stop=vote")),
 )
 CURVE = ("best_of_n", "clip_prm", "visvm", "vimar")
 WIDTHS = (1, 2, 4, 8, 16)
