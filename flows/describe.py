@@ -13,8 +13,8 @@ from storage.checkpoints import import_checkpoint
 from storage.images import SUFFIXES, scan_folder
 from tasks.caption import Described, caption_images, latest_trained, write_page
 from tasks.configs import SearchConfig, search_config
-from tasks.loading import import_scorer
 from tasks.quarantine import StageInputError
+from tasks.scorers import import_scorer
 
 CHAMPION = "champion"
 # Strategies that never ask the scorer; for all others it is looked for, and loaded if need be.

@@ -12,11 +12,11 @@ from tasks.evaluate import compare, evaluate
 from tasks.finetune import finetune
 from tasks.guided_rollouts import guided_rollouts
 from tasks.label import label
-from tasks.loading import import_scorer
 from tasks.promote import promote
 from tasks.rollout import rollout
 from tasks.sample import Draw, OpenSource, annotate, open_source, sample
 from tasks.score import score
+from tasks.scorers import import_scorer
 from tasks.search import search, search_needs, strategy_code
 from tasks.train_value import train_value
 

@@ -15,8 +15,9 @@ from storage.schema import Quarantined, Reward, Rollout, Sample
 from tasks.caching import WHOLE, Shard, check_nothing_lost, stage
 from tasks.configs import RuntimeConfig
 from tasks.core.text import Sentence, split_sentences
-from tasks.loading import load_images, load_scores
+from tasks.loading import load_images
 from tasks.progress import progress
+from tasks.scorers import load_scores
 
 _ANSWERS = 512  # scored together
 

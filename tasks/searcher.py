@@ -15,8 +15,9 @@ from tasks.configs import PolicyConfig, RuntimeConfig, SearchConfig
 from tasks.core.search.contract import Settings, Task
 from tasks.core.search.registry import find
 from tasks.core.search.temperatures import spread_temperatures
-from tasks.loading import load_policy, load_scores, load_state_value, load_value
+from tasks.loading import load_policy, load_state_value, load_value
 from tasks.quarantine import StageInputError
+from tasks.scorers import load_scores
 
 if TYPE_CHECKING:
     import PIL.Image

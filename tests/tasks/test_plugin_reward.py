@@ -13,8 +13,8 @@ from small_world import MODEL, RUNTIME, SEARCH, drawn, policy, rollouts
 
 from storage import lake
 from storage.schema import Caption, Quarantined, Reward, Rollout, SearchStep
-from tasks.loading import import_scorer, load_scores
 from tasks.score import score
+from tasks.scorers import import_scorer, load_scores
 from tasks.search import search
 
 SOURCE = """

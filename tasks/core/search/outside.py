@@ -16,9 +16,7 @@ def beam(task: Task) -> Ask[Found]:
 def diverse_beam(task: Task) -> Ask[Found]:
     """Diverse beam search (arXiv 1610.02424), a group a beam, diversity_penalty 0.5; options go to `generate`."""
     width = len(task.settings.temperatures)
-    return _generated(
-        task.settings, "diverse_beam", {"num_beams": width, "groups": width, "diversity_penalty": 0.5}
-    )
+    return _generated(task.settings, "diverse_beam", {"num_beams": width, "groups": width, "diversity_penalty": 0.5})
 
 
 @strategy()

@@ -8,7 +8,7 @@ import pytest
 
 from storage import checkpoints
 from tasks.configs import RuntimeConfig
-from tasks.loading import import_scorer, load_scores
+from tasks.scorers import import_scorer, load_scores
 
 pytestmark = pytest.mark.usefixtures("home")
 FOLDER = "deployments/demo/scorer"
