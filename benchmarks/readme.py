@@ -1,6 +1,7 @@
 """Fills the README's marked blocks from benchmarks/results: `python -m benchmarks.readme`.
 
     <!-- results:begin --> ... <!-- results:end -->      self_training.json and overhead.json, where they are
+    <!-- search:begin --> ... <!-- search:end -->        strategies.json and search_speed.json
     <!-- demo-run:begin --> ... <!-- demo-run:end -->    demo-run.json: what a run printed, and how long it took
 
 So no figure in the README is typed by hand; a test compares the two.
@@ -55,6 +56,44 @@ def orchestration(found: Mapping[str, Any]) -> str:
     )
 
 
+# of benchmarks/strategies.py, and what to call them here
+STRATEGIES = {
+    "greedy": "greedy",
+    "best_of_n": "best of n",
+    "clip_prm": "CLIP-PRM",
+    "visvm": "VisVM",
+    "vimar:by=score": "ViMaR, guided by the score",
+    "vimar": "ViMaR, guided by V",
+    "visvm:stop=vote": "VisVM that stops by vote",
+    "clip_prm:stop=vote": "CLIP-PRM that stops by vote",
+    "beam": "beam search",
+}
+
+
+def search_block(results: Path) -> str:
+    """The strategies' figures, and how fast the engine is."""
+    parts = []
+    quality, speed = results / "strategies.json", results / "search_speed.json"
+    if quality.is_file():
+        kept = json.loads(quality.read_text(encoding="utf-8"))
+        rows = {row["name"]: row for row in kept["summary"]}
+        lines = ["| | CHAIRi % | Recall % | tokens | ms |", "|---|---|---|---|---|"]
+        for name, title in STRATEGIES.items():
+            if name in rows:
+                means = [rows[name][key]["mean"] for key in ("chair_i", "recall", "tokens", "seconds")]
+                cells = f"{100 * means[0]:.1f} | {100 * means[1]:.1f} | {means[2]:.0f} | {1000 * means[3]:.0f}"
+                lines.append(f"| {title} | {cells} |")
+        parts.append("\n".join(lines))
+        parts.append(
+            f"The base model on {kept['scenes']} held-out scenes, six candidates, means over seeds "
+            f"{', '.join(map(str, kept['seeds']))}; tokens decoded and milliseconds a caption on one thread. All strategies, with "
+            "their spread and what their traces say: [benchmarks/results/strategies.md](benchmarks/results/strategies.md)."
+        )
+    if speed.is_file():
+        parts.append(engine_speed(json.loads(speed.read_text(encoding="utf-8"))))
+    return "\n\n".join(parts) or NOTHING
+
+
 def demo_block(results: Path) -> str:
     """What a run printed at its end."""
     path = results / "demo-run.json"
@@ -70,7 +109,11 @@ def filled(text: str, results: Path) -> str:
     Raises:
         ValueError: if a block's marks are missing.
     """
-    for name, block in (("results", results_block(results)), ("demo-run", demo_block(results))):
+    for name, block in (
+        ("results", results_block(results)),
+        ("search", search_block(results)),
+        ("demo-run", demo_block(results)),
+    ):
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
         text, count = re.subn(f"{begin}.*?{end}", lambda _, b=begin, t=block, e=end: f"{b}\n{t}\n{e}", text, flags=re.S)
         if count != 1:

@@ -9,7 +9,7 @@ stand beside them. All shapes must say the same captions. Two cases:
                  headline, for the demo's nine image tokens hide what is saved by reading an image once.
     demo         the shipped policy
 
-Every llava-224 caption is the same amount of work, so shapes that work on one image at a time search fewer of them.
+All llava-224 captions draw the same number of tokens, so shapes that work on one image at a time search fewer of them.
 Then ViMaR against VisVM on the demo with a trained value model. What the figures are not: a 7B model on a GPU.
 """
 

@@ -4,7 +4,7 @@ Lines run as they stand, but for this, so that all of it takes a minute on two c
 
 - `make demo` and `make test` are read, not executed (this test is part of `make test`): they must be targets, and the
   loop that `make demo` ends with is run.
-- `visloop run` and `plan` of a shipped profile get SMALL numbers in front of their own settings. The 7B run, which needs
+- `visloop run`, `plan` and `compare` of a shipped profile get SMALL numbers in front of their own settings. The 7B run, which needs
   a GPU and COCO, is planned: on the demo's models and a demo data set in COCO's layout.
 - `prefect server start` and `prefect worker start` stay up, must say that they are ready, and are ended at the end. The
   server's address has another port.
@@ -197,7 +197,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 def small(line: str, home: Path) -> str:
     """A run or plan with SMALL numbers in front of its own settings; what needs a GPU is planned."""
-    verb, profile, rest = re.fullmatch(r"visloop (run|plan) (\S+)(.*)", line).groups()
+    verb, profile, rest = re.fullmatch(r"visloop (run|plan|compare) (\S+)(.*)", line).groups()
     verb = "plan" if profile == "llava-7b-coco" else verb
     settings = " ".join(f"--set {shlex.quote(one)}" for one in SMALL_OF[profile])
     return f"visloop {verb} {profile} {settings}{rest}".replace("/data/coco", str(home / "coco"))
@@ -221,7 +221,7 @@ def test_a_command_of_the_readme_works(line: str, reader: Reader) -> None:
     elif line == ". .venv/bin/activate":
         makefile = (ROOT / "Makefile").read_text()
         assert "VENV = .venv\n" in makefile and "-m venv --clear $(VENV)" in makefile
-    elif line.startswith(("visloop run ", "visloop plan ")):
+    elif line.startswith(("visloop run ", "visloop plan ", "visloop compare ")):
         reader.visloop(small(line, reader.home))
     elif line.startswith("visloop"):
         reader.visloop(line)
