@@ -184,7 +184,9 @@ class Caption(Row):
     strategy: Annotated[str, "its name, as visvm; docs/strategies.md"]
     text: Annotated[str, "the answer"]
     steps: Annotated[int, "sentences chosen (whole answers: 1)"]
-    stop_reason: Annotated[str, "why it ended, as the strategy says: end, length, reward, vote, value, repeat, refined ..."]
+    stop_reason: Annotated[
+        str, "why it ended, as the strategy says: end, length, reward, vote, value, repeat, refined ..."
+    ]
     candidates: Annotated[int, "candidates looked at"]
     decode_tokens: Annotated[int, "tokens sampled for this answer, all candidates"]
 

@@ -79,7 +79,7 @@ def test_draws_of_another_shape_are_refused() -> None:
 
 def fully_sorted(monkeypatch: pytest.MonkeyPatch, *arguments: torch.Tensor) -> torch.Tensor:
     with monkeypatch.context() as patch:
-        patch.setattr(draw, "FEW", arguments[0].shape[1])
+        patch.setattr(draw, "FEWS", (arguments[0].shape[1],))
         return draw_tokens(*arguments)
 
 
@@ -104,7 +104,7 @@ def sorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_few_likeliest_tokens_give_what_all_of_them_give(
     monkeypatch, sorts, few: int, scale: float, ties: bool
 ) -> None:
-    monkeypatch.setattr(draw, "FEW", few)
+    monkeypatch.setattr(draw, "FEWS", (few,))
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
         logits = scale * torch.randn(6, 60, generator=generator)
@@ -124,14 +124,14 @@ def test_the_few_likeliest_tokens_give_what_all_of_them_give(
     ("few", "scale", "top_p", "width"), [(16, 9.0, 0.9, 16), (16, 0.1, 0.9, 60), (16, 9.0, 1.0, 60)]
 )
 def test_all_are_sorted_only_where_a_nucleus_may_be_larger(monkeypatch, sorts, few, scale, top_p, width) -> None:
-    monkeypatch.setattr(draw, "FEW", few)
+    monkeypatch.setattr(draw, "FEWS", (few,))
     drawn(scale * torch.randn(8, 60, generator=torch.Generator().manual_seed(0)), 1.0, top_p, torch.full((8,), 0.5))
     assert sorts == [width]
 
 
 def test_a_tie_at_the_last_of_the_few_is_not_decided_by_chance(monkeypatch, sorts) -> None:
     """Tokens 20 to 59 are equally likely, the nucleus takes the first of them: so all must be sorted."""
-    monkeypatch.setattr(draw, "FEW", 16)
+    monkeypatch.setattr(draw, "FEWS", (16,))
     logits = torch.zeros(1, 60)
     logits[0, :20] = -9.0
     logits[0, 10] = 4.0

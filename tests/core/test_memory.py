@@ -59,8 +59,8 @@ def batches(monkeypatch) -> list[Batch]:
     made: list[Batch] = []
 
     class Seen(Batch):
-        def __init__(self, *args: Any) -> None:
-            super().__init__(*args)
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
             made.append(self)
 
     monkeypatch.setattr(decoder_module, "Batch", Seen)
@@ -135,10 +135,10 @@ def test_a_batch_that_can_not_even_be_made_is_made_smaller(policy, pictures, pro
 
     gather = batch.gather
 
-    def small(places: Any, **options: Any) -> Any:
-        if len(places) > 7:
+    def small(prefixes: Any, *args: Any, **options: Any) -> Any:
+        if len(prefixes) > 7:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return gather(places, **options)
+        return gather(prefixes, *args, **options)
 
     decoder = Decoder(policy)
     rows = rows_of(decoder, pictures, prompts)

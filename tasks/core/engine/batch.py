@@ -3,61 +3,73 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from tasks.core.engine.architecture import continuation_inputs
-from tasks.core.engine.cache import Buffer, gather
+from tasks.core.engine.cache import Buffer, fixed_of, gather
 from tasks.core.engine.draw import draw_tokens
+from tasks.core.engine.packing import Packing
 from tasks.core.engine.places import Spoken
 from tasks.core.engine.rows import Row, Said, Tokens
 from tasks.core.models.positions import as_position_ids
 
 
 class Batch:
-    """B rows in one buffer, right-aligned; a row that is over stays until the next batch is made."""
+    """G chunks of Q rows in one buffer, right-aligned; a row that is over stays until the next batch is made."""
 
-    ROOM = 32  # columns a batch has for new tokens
-
-    def __init__(self, rows: list[Row], buffer: Buffer, states_of: int | None) -> None:
-        """Rows with what they have said so far, behind a buffer that holds all but their last tokens."""
-        self.rows, self.buffer, self.states_of = rows, buffer, states_of
-        device = buffer.tensor.device
-        self.going = list(rows)
-        widths = torch.tensor([row.place.length + len(row.tokens) for row in rows], device=device)
-        columns = torch.arange(buffer.room, device=device)[None]
-        # Columns behind `used` are masked in by being used: the mask is cut there.
-        self.mask = (columns >= buffer.used - widths[:, None]).long()  # [B, room]
+    def __init__(self, packing: Packing, before: Batch | None, *, cross: frozenset[int], states_of: int | None) -> None:
+        """Put together what was read and said: rows of `before` bring theirs, others come from their places."""
+        self.packing, self.states_of = packing, states_of
+        chunks, width = packing.chunks, packing.width
+        self.going = [row for chunk in chunks for row in chunk.rows]
+        self.size = len(self.going)  # rows, those that are over included
+        self._at = {id(row): (g, j) for g, chunk in enumerate(chunks) for j, row in enumerate(chunk.rows)}
+        places = [chunk.place for chunk in chunks]
+        ends = [packing.columns - chunk.said * width for chunk in chunks]
+        prefixes = [before.prefix(chunk.rows[0]) if before and chunk.said else chunk.place.path() for chunk in chunks]
+        tensor = gather(prefixes, ends, columns=packing.columns, extra=packing.extra)
+        for g, chunk in enumerate(chunks):
+            for j, row in enumerate(chunk.rows):
+                if before is not None and chunk.said:
+                    tensor[:, g, :, ends[g] + j : packing.columns : width] = before.own(row)
+        self.buffer = Buffer(tensor, packing.columns, fixed_of(places), cross)
+        self.mask = self._masked(ends)
+        device = tensor.device
+        pending = [[row.tokens[-1] if row.tokens else row.place.pending for row in chunk.rows] for chunk in chunks]
         self.pending = torch.tensor(
-            [row.tokens[-1] if row.tokens else row.place.pending for row in rows], device=device
-        )
-        fed = torch.tensor([len(row.tokens) for row in rows], device=device)
-        self.following = torch.tensor([row.place.following for row in rows], device=device) + fed  # [B]
-        first = torch.stack([row.place.position for row in rows], dim=1)  # [axes, B]
-        self.position = torch.where(fed[None] == 0, first, (self.following - 1)[None].expand_as(first))
-        self.temperature = torch.tensor([row.draw.temperature for row in rows], device=device)
-        self.top_p = torch.tensor([row.draw.top_p for row in rows], device=device)
-        self.extra = continuation_inputs([row.place for row in rows], 1)
+            [[*ids, *[ids[0]] * (width - len(ids))] for ids in pending], device=device
+        )  # [G, Q]
+        said = torch.tensor([chunk.said for chunk in chunks], device=device)
+        self.following = torch.tensor([place.following for place in places], device=device) + said  # [G]
+        first = torch.stack([place.position for place in places], dim=1)  # [axes, G]
+        self.position = torch.where(said[None] == 0, first, (self.following - 1)[None].expand_as(first))
+        self.extra = continuation_inputs(places, width)
+        self._index()
 
-    @classmethod
-    def of(cls, before: Batch | None, joining: Sequence[Row], *, cross: frozenset[int], states_of: int | None) -> Batch:
-        """The rows of `before` that go on, and those that join."""
-        going = before.going if before is not None else []
-        rows = [*going, *joining]
-        extra = max(1, min(cls.ROOM, max(row.limit - len(row.tokens) for row in rows)))
-        old = None
-        if before is not None and going:
-            at = {id(row): index for index, row in enumerate(before.rows)}
-            longest = max(row.place.length + len(row.tokens) for row in going)
-            old = (before.buffer, [at[id(row)] for row in going], longest)
-        return cls(rows, gather([row.place for row in joining], extra=extra, cross=cross, going=old), states_of)
+    def _masked(self, ends: list[int]) -> torch.Tensor:
+        """[G, 1, Q, columns]: 0 where a query looks, the least number elsewhere; columns to come are cut off by the caller."""
+        tensor, width = self.buffer.tensor, self.packing.width
+        columns = torch.arange(self.buffer.room, device=tensor.device)[None, None]
+        end = torch.tensor(ends, device=tensor.device)[:, None, None]
+        length = torch.tensor([chunk.place.length for chunk in self.packing.chunks], device=tensor.device)[
+            :, None, None
+        ]
+        query = torch.arange(width, device=tensor.device)[None, :, None]
+        own = (columns >= end) & ((columns - end) % width == query)
+        seen = own | ((columns >= end - length) & (columns < end))
+        least = torch.finfo(tensor.dtype).min
+        return torch.zeros(seen.shape, dtype=tensor.dtype, device=tensor.device).masked_fill(~seen, least)[:, None]
 
-    @property
-    def size(self) -> int:
-        """Rows, those that are over included."""
-        return len(self.rows)
+    def _index(self) -> None:
+        """What is looked up for the rows that go on, made anew when one is over."""
+        device = self.buffer.tensor.device
+        at = [self._at[id(row)] for row in self.going]
+        self._chunk = torch.tensor([g for g, _ in at], device=device)
+        self._query = torch.tensor([j for _, j in at], device=device)
+        self._temperature = torch.tensor([row.draw.temperature for row in self.going], device=device)
+        self._top_p = torch.tensor([row.draw.top_p for row in self.going], device=device)
 
     @property
     def full(self) -> bool:
@@ -66,16 +78,30 @@ class Batch:
 
     @property
     def cells(self) -> int:
-        """Rows times columns."""
-        return self.size * self.buffer.room
+        """Chunks times columns."""
+        return self.packing.cells
+
+    def prefix(self, row: Row) -> torch.Tensor:
+        """Keys and values up to a row's place, [2S, H, length, D]."""
+        chunk, _ = self._at[id(row)]
+        end = self.buffer.used - len(row.tokens) * self.packing.width
+        return self.buffer.tensor[:, chunk, :, end - row.place.length : end]
+
+    def own(self, row: Row) -> torch.Tensor:
+        """Those since then, [2S, H, tokens said, D]: of what was pending at the place and all that was said but the last."""
+        chunk, query = self._at[id(row)]
+        width = self.packing.width
+        start = self.buffer.used - len(row.tokens) * width + query
+        return self.buffer.tensor[:, chunk, :, start : self.buffer.used : width]
 
     def step(self, model: Any, names: Tokens, counters: Counter[str]) -> list[tuple[Row, Said]]:
         """Feed the pending tokens and draw the next ones; the rows that are over now, with what they said."""
+        width = self.packing.width
         wanted = {"output_hidden_states": True} if self.states_of is not None else {}
         out = model(
-            input_ids=self.pending[:, None],
-            attention_mask=self.mask[:, : self.buffer.used + 1],
-            position_ids=as_position_ids(self.position[:, :, None]),
+            input_ids=self.pending,
+            attention_mask=self.mask[..., : self.buffer.used + width],
+            position_ids=as_position_ids(self.position[:, :, None].expand(-1, -1, width)),
             past_key_values=self.buffer.cache,
             use_cache=True,
             **self.extra,
@@ -84,29 +110,29 @@ class Batch:
         counters["forwards"] += 1
         counters["decode_tokens"] += len(self.going)
         if self.states_of is not None:
-            self._keep_states(out.hidden_states[self.states_of][:, -1])
-        uniform = torch.tensor([0.0 if row.kept else row.uniform() for row in self.rows], dtype=torch.float64)
-        logits = out.logits[:, -1].float()
-        self.pending = draw_tokens(logits, self.temperature, self.top_p, uniform.to(logits.device))
+            self._keep_states(out.hidden_states[self.states_of])
+        uniform = torch.tensor([row.uniform() for row in self.going], dtype=torch.float64)
+        logits = out.logits[self._chunk, self._query].float()
+        drawn = draw_tokens(logits, self._temperature, self._top_p, uniform.to(logits.device))
+        self.pending[self._chunk, self._query] = drawn
         self.position = self.following[None].expand_as(self.position)
         self.following = self.following + 1
-        over = []
-        for index, (row, token) in enumerate(zip(self.rows, self.pending.tolist(), strict=True)):
-            if row.kept is None and row.take(token, names):
-                over.append((row, row.said(self._spoken(index, row) if row.keep else None)))
-        if over:
-            self.going = [row for row in self.going if row.kept is None]
-        return over
+        over = [row for row, token in zip(self.going, drawn.tolist(), strict=True) if row.take(token, names)]
+        if not over:
+            return []
+        said = [(row, row.said(self._spoken(row) if row.keep else None)) for row in over]
+        self.going = [row for row in self.going if row.kept is None]
+        self._index()
+        return said
 
     def _keep_states(self, hidden: torch.Tensor) -> None:
-        """The hidden states [B, D] at tokens that may end a sentence."""
-        for index, row in enumerate(self.rows):
-            if row.keep and row.closing and row.kept is None:
-                row.states[len(row.tokens)] = hidden[index].float().clone()
+        """The hidden states [G, Q, D] at tokens that may end a sentence."""
+        for row in self.going:
+            if row.keep and row.closing:
+                row.states[len(row.tokens)] = hidden[self._at[id(row)]].float().clone()
 
-    def _spoken(self, index: int, row: Row) -> Spoken:
-        """What a row that is over leaves: its kept tokens' keys and values, the first of them its place's pending token's."""
+    def _spoken(self, row: Row) -> Spoken:
+        """What a row that is over leaves to be gone on from."""
         assert row.kept is not None
-        count, start = row.kept[0], self.buffer.used - len(row.tokens)
-        kv = self.buffer.tensor[:, index, :, start : start + count].clone()
-        return Spoken(row.place, tuple(row.tokens[:count]), kv, row.states)
+        count = row.kept[0]
+        return Spoken(row.place, tuple(row.tokens[:count]), self.own(row)[:, :, :count].clone(), row.states)

@@ -69,44 +69,17 @@ class Buffer:
         return self.tensor.shape[3]
 
 
-def gather(
-    places: Sequence[Place],
-    *,
-    extra: int,
-    cross: frozenset[int],
-    going: tuple[Buffer, Sequence[int], int] | None = None,
-) -> Buffer:
-    """A buffer of rows that go on (buffer, their rows, the longest's columns), then of new rows at `places`.
-
-    Rows at one place follow one another, so that its keys and values are put together once. `extra`: columns to be written.
-    """
-    groups: list[tuple[Place, int]] = []
-    for place in places:
-        if groups and groups[-1][0] is place:
-            groups[-1] = (place, groups[-1][1] + 1)
-        else:
-            groups.append((place, 1))
-    old = len(going[1]) if going else 0
-    columns = max([place.length for place, _ in groups] + ([going[2]] if going else []))
-    like = going[0].tensor[:, 0] if going else places[0].kv  # [2S, H, *, D]
-    layers, heads, _, width = like.shape
+def gather(prefixes: Sequence[torch.Tensor], ends: Sequence[int], *, columns: int, extra: int) -> torch.Tensor:
+    """Room for B rows, [2S, B, H, columns + extra, D], the prefix [2S, H, n, D] of row b written up to column `ends[b]`."""
+    layers, heads, _, width = prefixes[0].shape
     # Zeros, not empty: a masked column's weight is 0, and 0 times not-a-number is not 0.
-    tensor = like.new_zeros(layers, old + len(places), heads, columns + extra, width)
-    if going:
-        buffer, rows, longest = going
-        index = torch.as_tensor(list(rows), device=tensor.device)
-        kept = buffer.tensor[:, :, :, buffer.used - longest : buffer.used]
-        tensor[:, :old, :, columns - longest : columns] = kept[:, index]
-    at = old
-    for place, count in groups:
-        tensor[:, at : at + count, :, columns - place.length : columns] = place.path()[:, None]
-        at += count
-    return Buffer(tensor, columns, _fixed(places, going), cross)
+    tensor = prefixes[0].new_zeros(layers, len(prefixes), heads, columns + extra, width)
+    for row, (prefix, end) in enumerate(zip(prefixes, ends, strict=True)):
+        tensor[:, row, :, end - prefix.shape[2] : end] = prefix
+    return tensor
 
 
-def _fixed(places: Sequence[Place], going: tuple[Buffer, Sequence[int], int] | None) -> torch.Tensor | None:
-    """[2C, B, H, T, D] of the same rows; None where the model has no cross-attention."""
-    parts = [place.root.fixed[:, None] for place in places if place.root.fixed is not None]
-    if going and going[0].fixed is not None:
-        parts.insert(0, going[0].fixed[:, list(going[1])])
-    return torch.cat(parts, dim=1) if parts else None
+def fixed_of(places: Sequence[Place]) -> torch.Tensor | None:
+    """[2C, B, H, T, D] of what cross-attention layers look at; None where the model has none."""
+    parts = [place.root.fixed for place in places if place.root.fixed is not None]
+    return torch.stack(parts, dim=1) if parts else None

@@ -8,6 +8,7 @@ order change what it says. The cells of the cache are bounded by a budget that h
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -24,8 +25,10 @@ from tasks.core.engine.architecture import (
     read_prompts,
 )
 from tasks.core.engine.batch import Batch
-from tasks.core.engine.cache import gather
+from tasks.core.engine.cache import Buffer, fixed_of, gather
+from tasks.core.engine.packing import pack
 from tasks.core.engine.places import Place
+from tasks.core.engine.reading import Reading
 from tasks.core.engine.rows import Row, Said, Tokens
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids
@@ -94,30 +97,26 @@ class Decoder:
         return self._halving(list(items), lambda part: self._read(part, layer, keep))
 
     def _read(self, items: Sequence[tuple[Place, Sequence[int]]], layer: int | None, keep: bool) -> list[Place]:
-        places = [place for place, _ in items]
-        # Rows are padded on the right, where causal attention never looks.
-        fed = [[*([] if place.pending is None else [place.pending]), *tokens] for place, tokens in items]
-        steps = max(map(len, fed))
-        buffer = gather(places, extra=steps, cross=self.cross)
-        device, start = buffer.tensor.device, buffer.used
-        columns = torch.arange(start + steps, device=device)[None]
-        first = torch.tensor([[start - place.length] for place in places], device=device)
-        behind = torch.tensor([[start + len(ids)] for ids in fed], device=device)
+        reading = Reading.of(items)
+        places = reading.places
+        columns = max(place.length for place in places)
+        tensor = gather([p.path() for p in places], [columns] * len(places), columns=columns, extra=reading.steps)
+        buffer = Buffer(tensor, columns, fixed_of(places), self.cross)
         out = self.policy.model.model(
-            input_ids=torch.tensor([[*ids, *[0] * (steps - len(ids))] for ids in fed], device=device),
-            attention_mask=((columns >= first) & (columns < behind)).long(),
-            position_ids=as_position_ids(_positions(places, steps)),
+            input_ids=reading.ids,
+            attention_mask=reading.mask(columns, tensor.dtype),
+            position_ids=as_position_ids(reading.positions),
             past_key_values=buffer.cache,
             use_cache=True,
-            **continuation_inputs(places, steps),
+            **continuation_inputs(places, reading.steps),
             **({"output_hidden_states": True} if layer is not None else {}),
         )
-        self.counters["read_tokens"] += sum(map(len, fed))
+        self.counters["read_tokens"] += reading.tokens
         self.counters["forwards"] += 1
         read = []
-        for row, (place, tokens) in enumerate(items):
-            state = None if layer is None else out.hidden_states[layer][row, len(fed[row]) - 1].float().clone()
-            kv = buffer.tensor[:, row, :, start : start + len(fed[row]) - 1]
+        for (place, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
+            state = None if layer is None else out.hidden_states[layer][row, end - 1].float().clone()
+            kv = tensor[:, row, :, columns + start : columns + end - 1]
             read.append(place.after(kv.clone(), tokens, state) if keep else place.unkept(state))
         return read
 
@@ -163,25 +162,26 @@ class Decoder:
     def _regroup(self) -> Batch:
         """The rows that go on, and as many of those that wait as the budget has room for."""
         going = self._batch.going if self._batch is not None else []
-        columns = [row.place.length + len(row.tokens) for row in going]
         # Rows have grown: the last ones begin again later, where there is no room for all.
-        while len(going) > 1 and not self._fits(columns):
+        while len(going) > 1 and not self._fits(going):
             self._waiting.appendleft(going.pop().again())
-            columns.pop()
-        joining: list[Row] = []
-        while self._waiting and (not columns or self._fits([*columns, self._waiting[0].place.length])):
-            joining.append(self._waiting.popleft())
-            columns.append(joining[-1].place.length)
-        self._tried = (len(columns), len(columns) * (max(columns) + Batch.ROOM))
-        try:
-            return Batch.of(self._batch, joining, cross=self.cross, states_of=self.states_of)
-        except BaseException:
-            self._waiting.extendleft(reversed(joining))
-            raise
+        waiting = list(self._waiting)
+        some = 0 if going else 1
+        joining = waiting[: max(some, bisect_right(range(len(waiting)), 0, key=self._over(going, waiting)))]
+        packing = pack([*going, *joining])
+        self._tried = (len(going) + len(joining), packing.cells)
+        batch = Batch(packing, self._batch, cross=self.cross, states_of=self.states_of)
+        for _ in joining:
+            self._waiting.popleft()
+        return batch
 
-    def _fits(self, columns: Sequence[int]) -> bool:
-        """Whether the budget allows rows of so many columns."""
-        return self.cells is None or len(columns) * (max(columns) + Batch.ROOM) <= self.cells
+    def _over(self, going: list[Row], waiting: list[Row]) -> Callable[[int], int]:
+        """For bisection: whether the row that waits at an index is one too many."""
+        return lambda index: int(not self._fits([*going, *waiting[: index + 1]]))
+
+    def _fits(self, rows: list[Row]) -> bool:
+        """Whether the budget allows these rows."""
+        return self.cells is None or pack(rows).cells <= self.cells
 
     def _shrink(self, error: Exception) -> None:
         """Halve the budget and decode the rows that were under way from their starts: their draws are their own."""
@@ -207,16 +207,6 @@ class Decoder:
         free_memory()
         middle = len(items) // 2
         return self._halving(items[:middle], work) + self._halving(items[middle:], work)
-
-
-def _positions(places: Sequence[Place], steps: int) -> torch.Tensor:
-    """[axes, B, steps] of what is pending, if anything is, and of the tokens after it."""
-    rows = []
-    for place in places:
-        axes = len(place.position)
-        text = torch.arange(place.following, place.following + steps, device=place.position.device).expand(axes, -1)
-        rows.append(text if place.pending is None else torch.cat([place.position[:, None], text[:, :-1]], dim=1))
-    return torch.stack(rows, dim=1)
 
 
 def check_forkable(policy: Policy) -> None:

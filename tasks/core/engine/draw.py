@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-FEW = 1024  # tokens that a nucleus mostly lies in
+FEWS = (64, 1024)  # tokens that a nucleus mostly lies in
 
 
 def draw_tokens(
@@ -47,11 +47,12 @@ def _likeliest(
     A whole vocabulary takes long to sort, so the few with the largest logits are tried first. Beside the last of them others
     may have its probability, but those above it are all there.
     """
-    if logits.shape[1] > 2 * FEW:
-        few = torch.topk(logits, FEW, dim=-1, sorted=False).indices.sort(dim=-1).values
-        some, order = torch.sort(probabilities.gather(1, few), dim=-1, descending=True, stable=True)
-        above = torch.where(some > some[:, -1:], some, 0.0).sum(dim=-1, keepdim=True)
-        if (above > mass + 1e-9).all():  # the order of a sum changes its last bits
-            return some, few.gather(1, order)
+    for few in FEWS:
+        if logits.shape[1] > 2 * few:
+            kept = torch.topk(logits, few, dim=-1, sorted=False).indices.sort(dim=-1).values
+            some, order = torch.sort(probabilities.gather(1, kept), dim=-1, descending=True, stable=True)
+            above = torch.where(some > some[:, -1:], some, 0.0).sum(dim=-1, keepdim=True)
+            if (above > mass + 1e-9).all():  # the order of a sum changes its last bits
+                return some, kept.gather(1, order)
     # A stable order makes ties deterministic.
     return torch.sort(probabilities, dim=-1, descending=True, stable=True)
