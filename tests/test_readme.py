@@ -4,8 +4,8 @@ Lines run as they stand, but for this, so that all of it takes a minute on two c
 
 - `make demo` and `make test` are read, not executed (this test is part of `make test`): they must be targets, and the
   loop that `make demo` ends with is run.
-- `visloop run`, `plan` and `compare` of a shipped profile get SMALL numbers in front of their own settings. The 7B run, which needs
-  a GPU and COCO, is planned: on the demo's models and a demo data set in COCO's layout.
+- `visloop run`, `plan` and `compare` of a shipped profile get SMALL numbers in front of their own settings. The 7B run,
+  which needs a GPU and COCO, is planned: on the demo's models and a demo data set in COCO's layout.
 - `prefect server start` and `prefect worker start` stay up, must say that they are ready, and are ended at the end. The
   server's address has another port.
 

@@ -214,6 +214,9 @@ def check_forkable(policy: Policy) -> None:
     name = type(policy.model).__name__
     if not hasattr(policy.model, "model"):
         raise CannotFork(f"{name} has no inner model that gives hidden states")
+    attention = getattr(policy.model.config, "_attn_implementation", "sdpa")
+    if attention not in ("sdpa", "eager"):
+        raise CannotFork(f"{name} runs with {attention}, which takes no mask of ours (load it with sdpa)")
     kinds = {type(layer) for layer in DynamicCache(config=policy.model.config.get_text_config()).layers}
     other = sorted(kind.__name__ for kind in kinds - {DynamicLayer})
     if other:
