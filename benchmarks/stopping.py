@@ -83,7 +83,7 @@ def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
     from tasks.search import search_needs
 
     began = time.perf_counter()
-    rows, ranks, auc = [], {}, float("nan")
+    rows, ranks, took, auc = [], {}, {}, float("nan")
     for kind, (overrides, specs) in GRID.items():
         always = [f"seed={seed}", f"evaluate.images={scenes}", "health.action=warn"]
         profile = load_profile("demo", always + overrides)
@@ -92,9 +92,10 @@ def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
             auc = check_health(profile, ground, base).facts["scorer_auc"]
         searches = {spec: search_config(profile.search, spec) for spec in specs}
         needs = frozenset().union(*(search_needs(config) for config in searches.values()))
+        learning = time.perf_counter()
         _, guide = learn_guide(profile, ground, base.policy, 1, needs)
-        if guide.value is not None:
-            ranks[kind] = guide.value.facts["spearman"]
+        if guide.value is not None:  # the answers and their scores are there from the first kind on
+            ranks[kind], took[kind] = guide.value.facts["spearman"], round(time.perf_counter() - learning, 1)
         for spec, config in searches.items():
             found = search_captions(
                 profile, ground, base.policy, guide, config, ground.bench["images"], ground.bench["samples"]
@@ -107,6 +108,7 @@ def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
         "noise": noise,
         "scorer_auc": auc,
         "spearman": ranks,
+        "learning_seconds": took,
         "rows": rows,
         "seconds": round(time.perf_counter() - began, 1),
     }
@@ -127,8 +129,13 @@ def table(runs: list[dict[str, Any]], scenes: int) -> str:
                 for name in METRICS
             ]
             parts.append(f"| {row['value']} | `{row['search']}` | " + " | ".join(cells) + " |")
-        ranks = [f"{kind} {statistics.mean(run['spearman'][kind] for run in same):.2f}" for kind in same[0]["spearman"]]
-        parts.append("\nRank correlation of V with the held-out Monte-Carlo return: " + "; ".join(ranks) + ".\n")
+        parts.append(
+            "\n| V | rank correlation with the held-out Monte-Carlo return | seconds to learn |\n|---|---|---|"
+        )
+        for kind in same[0]["spearman"]:
+            rank, took = (statistics.mean(run[name][kind] for run in same) for name in ("spearman", "learning_seconds"))
+            parts.append(f"| {kind} | {rank:.2f} | {took:.0f} |")
+        parts.append("")
     seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs}))
     parts.append(f"Means over seeds {seeds}, {scenes} held-out scenes each, 6 candidates a step.")
     return "\n".join(parts) + "\n"
