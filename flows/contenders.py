@@ -10,6 +10,8 @@ from flows.profile_errors import explain
 from flows.profiles import Profile, ProfileError
 from tasks.comparison import Contender, contenders
 from tasks.configs import SearchConfig
+from tasks.quarantine import StageInputError
+from tasks.search import search_needs
 
 # The other built-in ones are for short answers (majority_vote) or for a policy that writes tagged stages.
 STRATEGIES = ("greedy", "sample", "best_of_n", "clip_prm", "visvm", "vimar", "beam", "diverse_beam", "contrastive")
@@ -24,8 +26,11 @@ def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[in
     """
     widths = budgets or (*BUDGETS, profile.search.candidates)
     try:
-        return contenders(profile.search, strategies or STRATEGIES, widths)
+        entered = contenders(profile.search, strategies or STRATEGIES, widths)
+        for one in entered:
+            search_needs(one.config)  # checks its own options
+        return entered
     except ValidationError as error:
         raise ProfileError(explain(error, SearchConfig, "--strategies")) from None
-    except ValueError as error:
+    except (ValueError, StageInputError) as error:
         raise ProfileError(f"--strategies {error}") from None

@@ -16,7 +16,7 @@ from tasks.configs import PolicyConfig, RuntimeConfig, SearchConfig
 from tasks.core.search import registry
 from tasks.loading import Pictures
 from tasks.progress import progress
-from tasks.searcher import Guides, Searcher, settings_of
+from tasks.searcher import Guides, Searcher, needs_of
 
 if TYPE_CHECKING:
     from tasks.core.search.contract import Found
@@ -77,8 +77,8 @@ def strategy_code(name: str) -> str:
 
 
 def search_needs(config: SearchConfig) -> frozenset[str]:
-    """What a search by these settings needs: scorer, margin, value, weak."""
-    return registry.find(config.strategy).needs(settings_of(config, Guides()))
+    """What a search by these settings needs, before a run has measured anything."""
+    return needs_of(config, Guides())
 
 
 def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Caption:

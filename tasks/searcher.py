@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -66,11 +67,7 @@ class Searcher:
 
         self.strategy, self.seed = find(config.strategy), seed
         self.settings = settings_of(config, guides)
-        try:
-            needs = self.strategy.needs(self.settings)
-            next(self.strategy.search(Task("", self.settings)), None)  # its own options are read as it begins
-        except ValueError as error:
-            raise StageInputError(f"search.strategy {config.strategy}: {error}") from error
+        needs = needs_of(config, guides)
         has = {
             "scorer": guides.scorer is not None,
             "margin": guides.tau is not None,
@@ -132,16 +129,30 @@ class Searcher:
         )
 
 
+def needs_of(config: SearchConfig, guides: Guides) -> frozenset[str]:
+    """What a search needs beyond a policy: scorer, margin, value, weak, answers. Its own options are checked, too.
+
+    Raises:
+        StageInputError: an option that the strategy doesn't know, or a value that it can't use.
+    """
+    strategy = find(config.strategy)
+    try:
+        needs = strategy.needs(settings_of(config, guides))
+        # Options are read as a search begins; what a run will have measured by then is stood in for.
+        measured = guides._replace(tau=guides.tau or 0.0, answers=guides.answers or (0.0, 1.0))
+        next(strategy.search(Task("", settings_of(config, measured))), None)
+    except ValueError as error:
+        raise StageInputError(f"search.strategy {config.strategy}: {error}") from error
+    return needs
+
+
 def settings_of(config: SearchConfig, guides: Guides) -> Settings:
     """What the strategy is told: the profile's settings, and margins as this run has measured them."""
     weak = guides.tau
     if config.by != "score" and guides.values is not None:
         held_out = [row.value for row in lake.read_rows(Value, guides.values)]
         weak = float(np.quantile(held_out, config.weak_quantile)) if held_out else None
-    options = dict(config.options)
-    if guides.answers is not None:
-        options |= dict(zip(("reward_mean", "reward_std"), guides.answers, strict=True))
-    return Settings(
+    settings = Settings(
         temperatures=spread_temperatures(config.candidates, config.temperatures),
         stop=config.stop,
         margin=float("-inf") if guides.tau is None else guides.tau,
@@ -152,8 +163,12 @@ def settings_of(config: SearchConfig, guides: Guides) -> Settings:
         max_sentence_tokens=config.max_sentence_tokens,
         max_new_tokens=config.max_new_tokens,
         published=config.published,
-        options=options,
+        options=config.options,
     )
+    if guides.answers is None or "answers" not in find(config.strategy).needs(settings):
+        return settings
+    measured = dict(zip(("reward_mean", "reward_std"), guides.answers, strict=True))
+    return replace(settings, options={**measured, **settings.options})
 
 
 def _layer(value: ArtifactRef | None) -> int | None:
