@@ -15,10 +15,9 @@ from tasks.caption import Described, caption_images, latest_trained, write_page
 from tasks.configs import SearchConfig, search_config
 from tasks.quarantine import StageInputError
 from tasks.scorers import import_scorer
+from tasks.search import search_needs
 
 CHAMPION = "champion"
-# Strategies that never ask the scorer; for all others it is looked for, and loaded if need be.
-UNSCORED = ("greedy", "sample", "beam", "diverse_beam", "contrastive", "stage_beam", "majority_vote")
 
 
 def describe(
@@ -61,7 +60,7 @@ def describe(
         model=profile.policy,
         policy=policy,
         search=search,
-        scorer=None if search.strategy in UNSCORED else import_scorer(locate(profile.scorer.checkpoint)),
+        scorer=import_scorer(locate(profile.scorer.checkpoint)) if "scorer" in search_needs(search) else None,
         trained=trained,
         prompt=prompt,
         seed=profile.seed,
