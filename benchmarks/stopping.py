@@ -1,6 +1,7 @@
 """When should a guided search stop, and what keeps it from repeating itself? The demo's scenes, CHAIR and Recall.
 
-    python -m benchmarks.stopping            writes benchmarks/results/stopping.json and .md
+    python -m benchmarks.stopping                    writes benchmarks/results/stopping.json and .md
+    python -m benchmarks.stopping --noise 0.3        adds a scorer with noise to them
 
 CLIP-PRM and VisVM under every stop rule; V that reads the sentence, all up to it, or the policy's hidden states; V retrained
 on guided captions; a penalty for repeating. The demo's scorer hardly errs, which no real one can say, so everything is done
@@ -144,8 +145,8 @@ def table(runs: list[dict[str, Any]], scenes: int) -> str:
 def main() -> None:
     """Run, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--scenes", type=int, default=150)
     parser.add_argument("--noise", type=float, default=0.0, help="deviation; results of other noises are kept")
     parser.add_argument("--out", type=Path, default=RESULTS / "stopping.json")
     options = parser.parse_args()
