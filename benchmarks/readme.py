@@ -90,8 +90,8 @@ def search_block(results: Path) -> str:
         parts.append("\n".join(lines))
         parts.append(
             f"The base model on {kept['scenes']} held-out scenes, six candidates, means over seeds "
-            f"{', '.join(map(str, kept['seeds']))}; tokens decoded and milliseconds a caption (the quickest seed's). All strategies, "
-            "their spread and what their traces say: [benchmarks/results/strategies.md](benchmarks/results/strategies.md)."
+            f"{', '.join(map(str, kept['seeds']))}; tokens decoded and milliseconds a caption (the quickest seed's). All "
+            "strategies, their spread and what their traces say: [benchmarks/results/strategies.md](benchmarks/results/strategies.md)."
         )
     if speed.is_file():
         parts.append(engine_speed(json.loads(speed.read_text(encoding="utf-8"))))

@@ -117,7 +117,7 @@ def load_policy(
             folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         )
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:  # some processors want a package of their own
         raise PolicyError(
             f"{folder}: not a vision-language checkpoint that transformers can load ({error}). "
             "Needed: a folder or hub id for AutoModelForImageTextToText with its processor"
