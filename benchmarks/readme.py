@@ -88,10 +88,11 @@ def search_block(results: Path) -> str:
                 cells = f"{100 * chair:.1f} | {100 * recall:.1f} | {tokens:.0f} | {quickest:.0f}"
                 lines.append(f"| {title} | {cells} |")
         parts.append("\n".join(lines))
+        seeds = ", ".join(map(str, kept["seeds"]))
         parts.append(
-            f"The base model on {kept['scenes']} held-out scenes, six candidates, means over seeds "
-            f"{', '.join(map(str, kept['seeds']))}; tokens decoded and milliseconds a caption (the quickest seed's). All "
-            "strategies, their spread and what their traces say: [benchmarks/results/strategies.md](benchmarks/results/strategies.md)."
+            f"The base model on {kept['scenes']} held-out scenes, six candidates, means over seeds {seeds}; tokens decoded "
+            "and milliseconds a caption (the quickest seed's). All strategies, their spread and what their traces say: "
+            "[benchmarks/results/strategies.md](benchmarks/results/strategies.md)."
         )
     if speed.is_file():
         parts.append(engine_speed(json.loads(speed.read_text(encoding="utf-8"))))
