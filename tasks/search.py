@@ -16,7 +16,7 @@ from tasks.configs import PolicyConfig, RuntimeConfig, SearchConfig
 from tasks.core.search import registry
 from tasks.loading import Pictures
 from tasks.progress import progress
-from tasks.searcher import Guides, Searcher, needs_of
+from tasks.searcher import Guides, Searcher, needs_of, settings_of
 
 if TYPE_CHECKING:
     from tasks.core.search.contract import Found
@@ -78,7 +78,7 @@ def strategy_code(name: str) -> str:
 
 def search_needs(config: SearchConfig) -> frozenset[str]:
     """What a search by these settings needs, before a run has measured anything."""
-    return needs_of(config, Guides())
+    return needs_of(config, settings_of(config, Guides()))
 
 
 def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Caption:

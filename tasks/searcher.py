@@ -67,7 +67,7 @@ class Searcher:
 
         self.strategy, self.seed = find(config.strategy), seed
         self.settings = settings_of(config, guides)
-        needs = needs_of(config, guides)
+        needs = needs_of(config, self.settings)
         has = {
             "scorer": guides.scorer is not None,
             "margin": guides.tau is not None,
@@ -129,7 +129,7 @@ class Searcher:
         )
 
 
-def needs_of(config: SearchConfig, guides: Guides) -> frozenset[str]:
+def needs_of(config: SearchConfig, settings: Settings) -> frozenset[str]:
     """What a search needs beyond a policy: scorer, margin, value, weak, answers. Its own options are checked, too.
 
     Raises:
@@ -137,10 +137,10 @@ def needs_of(config: SearchConfig, guides: Guides) -> frozenset[str]:
     """
     strategy = find(config.strategy)
     try:
-        needs = strategy.needs(settings_of(config, guides))
+        needs = strategy.needs(settings)
         # Options are read as a search begins; what a run will have measured by then is stood in for.
-        measured = guides._replace(tau=guides.tau or 0.0, answers=guides.answers or (0.0, 1.0))
-        next(strategy.search(Task("", settings_of(config, measured))), None)
+        measured = _with_answers(settings, (0.0, 1.0)) if "answers" in needs else settings
+        next(strategy.search(Task("", measured)), None)
     except ValueError as error:
         raise StageInputError(f"search.strategy {config.strategy}: {error}") from error
     return needs
@@ -167,7 +167,12 @@ def settings_of(config: SearchConfig, guides: Guides) -> Settings:
     )
     if guides.answers is None or "answers" not in find(config.strategy).needs(settings):
         return settings
-    measured = dict(zip(("reward_mean", "reward_std"), guides.answers, strict=True))
+    return _with_answers(settings, guides.answers)
+
+
+def _with_answers(settings: Settings, answers: tuple[float, float]) -> Settings:
+    """The mean and deviation of a run's answers as options, unless the options say otherwise."""
+    measured = dict(zip(("reward_mean", "reward_std"), answers, strict=True))
     return replace(settings, options={**measured, **settings.options})
 
 

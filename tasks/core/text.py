@@ -6,6 +6,8 @@ No character is lost: sentences and the white space between them make up the tex
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import sentencex
@@ -49,6 +51,15 @@ def first_sentence_end(text: str) -> int | None:
     """
     sentences = split_sentences(text)
     return sentences[0].end if len(sentences) > 1 else None
+
+
+def fewest_tokens(tokens: Sequence[int], end: int, text_of: Callable[[Sequence[int]], str]) -> int:
+    """How many tokens, at least 1, have a text (`text_of`) that reaches the offset `end`; all of them where none does."""
+
+    def reaches(count: int) -> bool:
+        return len(text_of(tokens[:count]).rstrip()) >= end
+
+    return bisect_left(range(1, len(tokens)), True, key=reaches) + 1
 
 
 def words(text: str) -> list[str]:

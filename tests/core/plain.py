@@ -1,4 +1,4 @@
-"""What a policy says of an image, a prompt and tokens after it in one plain forward, without any cache."""
+"""What a policy says in one plain forward, without any cache; and what rows say, decoded to their ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tasks.core.engine.decoder import Decoder
+from tasks.core.engine.fallback import GenerateDecoder
+from tasks.core.engine.rows import Row, Said
 from tasks.core.models.policy import Policy
 
 
@@ -23,3 +26,12 @@ def plain(policy: Policy, image: Image.Image, prompt: str, tokens: Sequence[int]
             inputs[name] = torch.cat([given, given[:, -1:].expand(-1, len(tokens), *given.shape[2:])], dim=1)
     out = policy.model(**inputs, use_cache=False, output_hidden_states=True)
     return out.logits[0, -1], out.hidden_states[layer][0, -1]
+
+
+def answer(decoder: Decoder | GenerateDecoder, rows: Sequence[Row]) -> list[Said]:
+    """What each row said, in order."""
+    said: dict[int, Said] = {}
+    decoder.add([Row(r.place, r.draw, r.until, r.limit, r.keep, owner=i) for i, r in enumerate(rows)])
+    while len(said) < len(rows):
+        said |= {row.owner: one for row, one in decoder.advance()}
+    return [said[index] for index in range(len(rows))]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from plain import plain
+from plain import answer, plain
 from tiny_models import ARCHITECTURES, tiny
 
 from tasks.core.engine import batch
@@ -53,8 +53,8 @@ def bare(said: list[Said]) -> list[tuple]:
 
 def two_steps(decoder: Decoder | GenerateDecoder) -> tuple[list[Said], list[Said]]:
     """Sentences of all images, then sentences after different ones of them."""
-    first = decoder.answer(sentences([one.place for one in decoder.start(IMAGES, PROMPTS)], 0))
-    return first, decoder.answer(sentences([first[3 * i + (i + 1) % 3].spoken.place() for i in range(4)], 1))
+    first = answer(decoder, sentences([one.place for one in decoder.start(IMAGES, PROMPTS)], 0))
+    return first, answer(decoder, sentences([first[3 * i + (i + 1) % 3].spoken.place() for i in range(4)], 1))
 
 
 def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
@@ -68,7 +68,7 @@ def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
     for row in out[:, inputs["input_ids"].shape[1] :].tolist():
         end = next((at for at, token in enumerate(row) if token in own.end_ids), len(row))
         expected.append(tuple(row[:end]))
-    said = decoder.answer([Row(one.place, GREEDY, ANSWER, LIMIT) for one in decoder.start(IMAGES, PROMPTS)])
+    said = answer(decoder, [Row(one.place, GREEDY, ANSWER, LIMIT) for one in decoder.start(IMAGES, PROMPTS)])
     assert [one.tokens for one in said] == expected
 
 
@@ -93,7 +93,7 @@ def next_logits(monkeypatch, decoder: Decoder, places: list[Place]) -> torch.Ten
     seen: list[torch.Tensor] = []
     draw = batch.draw_tokens
     monkeypatch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
-    decoder.answer([Row(place, GREEDY, ANSWER, 1) for place in places])
+    answer(decoder, [Row(place, GREEDY, ANSWER, 1) for place in places])
     (logits,) = seen
     return logits
 
@@ -101,7 +101,7 @@ def next_logits(monkeypatch, decoder: Decoder, places: list[Place]) -> torch.Ten
 def test_tokens_that_are_read_are_as_if_they_had_been_said(own) -> None:
     decoder = Decoder(own)
     starts = [one.place for one in decoder.start(IMAGES, PROMPTS)] * 3
-    said = decoder.answer([Row(one, Draw(1.0, 1.0, (i,)), ANSWER, 8 + i) for i, one in enumerate(starts)])
+    said = answer(decoder, [Row(one, Draw(1.0, 1.0, (i,)), ANSWER, 8 + i) for i, one in enumerate(starts)])
     some = [i for i, one in enumerate(said) if one.tokens]
     assert len({len(said[i].tokens) for i in some}) > 1
     read = decoder.read([(starts[i], said[i].tokens) for i in some], layer=-1)
@@ -128,20 +128,20 @@ def test_another_text_behind_the_image_s_place_is_a_fresh_prompt(own) -> None:
     for (i, j), place in zip(pairs, found, strict=True):
         assert torch.allclose(place.state, plain(own, IMAGES[i], PROMPTS[j], ())[1], atol=1e-4)
         assert place.pending == read[j].ids[-1]
-    said = decoder.answer([Row(place, GREEDY, ANSWER, 10) for place in found])
+    said = answer(decoder, [Row(place, GREEDY, ANSWER, 10) for place in found])
     assert (decoder.counters["vision_encodes"], decoder.counters["prefill_tokens"]) == before
     fresh = decoder.start([IMAGES[i] for i, _ in pairs], [PROMPTS[j] for _, j in pairs])
-    assert bare(said) == bare(decoder.answer([Row(one.place, GREEDY, ANSWER, 10) for one in fresh]))
+    assert bare(said) == bare(answer(decoder, [Row(one.place, GREEDY, ANSWER, 10) for one in fresh]))
 
 
 def test_a_batch_of_sampled_rows_says_what_each_says_alone(own) -> None:
     first, second = two_steps(Decoder(own))
     decoder = Decoder(own)
     starts = [decoder.start([image], [prompt])[0].place for image, prompt in zip(IMAGES, PROMPTS, strict=True)]
-    alone = [decoder.answer([row])[0] for row in sentences(starts, 0)]
+    alone = [answer(decoder, [row])[0] for row in sentences(starts, 0)]
     assert bare(alone) == bare(first)
     kept = [alone[3 * i + (i + 1) % 3].spoken.place() for i in range(4)]
-    assert bare([decoder.answer([row])[0] for row in sentences(kept, 1)]) == bare(second)
+    assert bare([answer(decoder, [row])[0] for row in sentences(kept, 1)]) == bare(second)
 
 
 def test_the_fallback_says_the_same_and_ends_in_the_same_states(own) -> None:

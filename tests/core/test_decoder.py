@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain import plain
+from plain import answer, plain
 
 from tasks.core.engine import batch
 from tasks.core.engine.decoder import Decoder
@@ -23,7 +23,7 @@ def places(decoder: Decoder, pictures, prompts) -> list[Place]:
 
 def answers(decoder: Decoder, pictures, prompts, draws, limit: int = LIMIT, until: str = ANSWER) -> list[tuple]:
     starts = places(decoder, pictures, prompts)
-    return bare(decoder.answer([Row(one, draw, until, limit) for one, draw in zip(starts, draws, strict=True)]))
+    return bare(answer(decoder, [Row(one, draw, until, limit) for one, draw in zip(starts, draws, strict=True)]))
 
 
 def bare(said: list[Said]) -> list[tuple]:
@@ -70,7 +70,7 @@ def test_forks_of_a_prompt_say_what_the_prompt_alone_says(policy, pictures, prom
     starts = places(decoder, pictures[:3], prompts[:3])
     before = [one.kv.clone() for one in starts]
     which, draws = [2, 0, 0, 1], [GREEDY, GREEDY, Draw(0.9, 0.9, ("a",)), GREEDY]
-    said = decoder.answer([Row(starts[i], draw, ANSWER, LIMIT) for i, draw in zip(which, draws, strict=True)])
+    said = answer(decoder, [Row(starts[i], draw, ANSWER, LIMIT) for i, draw in zip(which, draws, strict=True)])
     alone = [answers(decoder, [pictures[i]], [prompts[i]], [d])[0] for i, d in zip(which, draws, strict=True)]
     assert bare(said) == alone
     assert all(torch.equal(one.kv, kv) for one, kv in zip(starts, before, strict=True)), "a fork changed its source"
@@ -84,7 +84,7 @@ def test_sentence_by_sentence_from_the_cache_is_the_whole_answer(policy, picture
     tokens: list[list[int]] = [[] for _ in range(16)]
     texts: list[list[str]] = [[] for _ in range(16)]
     while at:
-        said = decoder.answer([Row(place, GREEDY, SENTENCE, 40) for place in at.values()])
+        said = answer(decoder, [Row(place, GREEDY, SENTENCE, 40) for place in at.values()])
         for row, one in zip(list(at), said, strict=True):
             tokens[row] += one.tokens
             texts[row].append(one.text)
@@ -103,7 +103,7 @@ def test_logits_and_states_after_cut_sentences_are_those_of_a_fresh_prefill(
     decoder = Decoder(policy, states_of=-1)
     at, kept = places(decoder, pictures[:4], prompts[:4]), [()] * 4
     for step in range(3):
-        said = decoder.answer([
+        said = answer(decoder, [
             Row(at[i // 3], Draw(0.0 if i % 3 == 0 else 1.3, 1.0, ("cut", step, i)), SENTENCE, 30) for i in range(12)
         ])  # fmt: skip
         assert any(one.drawn > len(one.tokens) for one in said), "nothing was cut"
@@ -126,7 +126,7 @@ def logits_of_a_step(monkeypatch, decoder: Decoder, at: list[Place]) -> torch.Te
     draw = batch.draw_tokens
     with monkeypatch.context() as patch:
         patch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
-        decoder.answer([Row(place, GREEDY, ANSWER, 1) for place in at])
+        answer(decoder, [Row(place, GREEDY, ANSWER, 1) for place in at])
     (logits,) = seen
     return logits
 
@@ -134,7 +134,7 @@ def logits_of_a_step(monkeypatch, decoder: Decoder, at: list[Place]) -> torch.Te
 def test_a_sentence_is_cut_where_the_splitter_ends_it(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
     starts = places(decoder, pictures, prompts)
-    said = decoder.answer([Row(s, Draw(0.8, 1.0, ("sentence", i)), SENTENCE, 40) for i, s in enumerate(starts)])
+    said = answer(decoder, [Row(s, Draw(0.8, 1.0, ("sentence", i)), SENTENCE, 40) for i, s in enumerate(starts)])
     for one in said:
         assert [s.text for s in split_sentences(one.text)] == [one.text]
         assert decoder.names.text(one.tokens).strip() == one.text
@@ -150,18 +150,18 @@ def test_an_empty_answer_can_be_gone_on_from(policy, pictures, prompts, monkeypa
     (end,) = policy.end_ids
     with monkeypatch.context() as patch:
         patch.setattr(batch, "draw_tokens", lambda logits, *rest: torch.full((len(logits),), end))
-        (nothing,) = decoder.answer([Row(start, GREEDY, SENTENCE, 9)])
+        (nothing,) = answer(decoder, [Row(start, GREEDY, SENTENCE, 9)])
     assert (nothing.tokens, nothing.text, nothing.ended, nothing.drawn) == ((), "", True, 1)
     assert nothing.spoken.place() is start
     rows = [Row(place, GREEDY, ANSWER, LIMIT) for place in (nothing.spoken.place(), start)]
-    first, second = bare(decoder.answer(rows))
+    first, second = bare(answer(decoder, rows))
     assert first == second
 
 
 def test_from_any_sentence_of_a_whole_answer_it_goes_on_as_if_read_again(policy, pictures, prompts) -> None:
     decoder = Decoder(policy, states_of=-1)
     starts = places(decoder, pictures[:4], prompts[:4])
-    said = decoder.answer([Row(s, Draw(0.7, 0.9, ("split", i)), ANSWER, LIMIT) for i, s in enumerate(starts)])
+    said = answer(decoder, [Row(s, Draw(0.7, 0.9, ("split", i)), ANSWER, LIMIT) for i, s in enumerate(starts)])
     checked = 0
     for i, one in enumerate(said):
         sentences = sentences_of(Candidate(one.text, 0.7, one.ended, one.drawn, one.spoken), decoder.names.text)
@@ -175,7 +175,7 @@ def test_from_any_sentence_of_a_whole_answer_it_goes_on_as_if_read_again(policy,
                 assert torch.allclose(spoken.state, again.state, atol=1e-4)
                 checked += 1
             rows = [Row(place, Draw(0.9, 0.9, ("on", i)), SENTENCE, 20) for place in (spoken.place(), again)]
-            first, second = bare(decoder.answer(rows))
+            first, second = bare(answer(decoder, rows))
             assert first == second
     assert checked > 8
 
@@ -211,22 +211,22 @@ def test_kinds_of_rows_share_a_batch(policy, pictures, prompts) -> None:
         Row(start, Draw(0.5 * (i % 2), 0.9, ("k", i)), until, limit, keep=i % 3 > 0)
         for i, (start, (until, limit)) in enumerate(zip(starts, kinds, strict=True))
     ]
-    together = decoder.answer(rows)
-    assert bare(together) == [bare(decoder.answer([row]))[0] for row in rows]
+    together = answer(decoder, rows)
+    assert bare(together) == [bare(answer(decoder, [row]))[0] for row in rows]
     assert [one.spoken is not None for one in together] == [row.keep for row in rows]
 
 
 def test_work_is_counted_and_none_is_done_for_nothing(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
     starts = places(decoder, pictures[:5], prompts[:5])
-    said = decoder.answer([Row(start, GREEDY, ANSWER, LIMIT) for start in starts])
+    said = answer(decoder, [Row(start, GREEDY, ANSWER, LIMIT) for start in starts])
     counters = decoder.counters
     assert counters["vision_encodes"] == 5
     assert counters["prefill_tokens"] == int(policy.inputs(pictures[:5], prompts[:5])["attention_mask"].sum())
     assert counters["decode_tokens"] == sum(one.drawn for one in said)
     assert counters["forwards"] == 1 + max(one.drawn for one in said), "a forward after all were over"
     before = dict(counters)
-    assert (decoder.idle, decoder.advance(), decoder.answer([]), decoder.start([], [])) == (True, [], [], [])
+    assert (decoder.idle, decoder.advance(), answer(decoder, []), decoder.start([], [])) == (True, [], [], [])
     assert dict(counters) == before
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from plain import answer
 from tiny_models import tiny
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
@@ -27,12 +28,12 @@ def kinds(decoder: Any, pictures, prompts) -> list[tuple]:
     """Rows of all kinds and limits, and what follows them."""
     starts = [one.place for one in decoder.start(pictures[:6], prompts[:6])]
     limits = [(SENTENCE, 40), (ANSWER, 60), ("dog", 50), (ANSWER, 3), (SENTENCE, 2), (SENTENCE, 40)]
-    said = decoder.answer([
+    said = answer(decoder, [
         Row(start, Draw(0.4 * (i % 3), 0.9, ("k", i)), until, limit)
         for i, (start, (until, limit)) in enumerate(zip(starts, limits, strict=True))
     ])  # fmt: skip
     read = decoder.read([(one.spoken.place(), (5 + i, 7)) for i, one in enumerate(said)])
-    more = decoder.answer([Row(place, Draw(0.7, 0.9, ("m", i)), SENTENCE, 20) for i, place in enumerate(read)])
+    more = answer(decoder, [Row(place, Draw(0.7, 0.9, ("m", i)), SENTENCE, 20) for i, place in enumerate(read)])
     return bare(said) + bare(more)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from demo_models import DEMO
 from PIL import Image
-from plain import plain
+from plain import answer, plain
 from tiny_models import tiny
 
 from tasks.core.engine import guides
@@ -146,7 +146,7 @@ def candidates_of(decoder: Any, images: dict[Any, Image.Image]) -> tuple[Asked, 
     asked, said = [], []
     for until, limit in ((SENTENCE, 30), (SENTENCE, 3), (ANSWER, 40)):
         rows = [Row(start, Draw(0.8, 0.9, ("v", until, i)), until, limit) for i, start in enumerate(starts)]
-        for i, one in enumerate(decoder.answer(rows)):
+        for i, one in enumerate(answer(decoder, rows)):
             whole = Candidate(one.text, 0.8, one.ended, one.drawn, one.spoken)
             for part in sentences_of(whole, decoder.names.text) if until == ANSWER else [whole]:
                 asked.append((i, "", part))

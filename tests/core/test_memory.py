@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from plain import answer
 
 from tasks.core.engine import decoder as decoder_module
 from tasks.core.engine.batch import Batch
@@ -34,7 +35,7 @@ def bare(said: list[Said]) -> list[tuple]:
 @pytest.fixture(scope="module")
 def expected(policy, pictures, prompts) -> list[tuple]:
     decoder = Decoder(policy)
-    return bare(decoder.answer(rows_of(decoder, pictures, prompts)))
+    return bare(answer(decoder, rows_of(decoder, pictures, prompts)))
 
 
 class Small:
@@ -70,7 +71,7 @@ def batches(monkeypatch) -> list[Batch]:
 @pytest.mark.parametrize("cells", [2000, 900])
 def test_a_batch_never_has_more_cells_than_the_budget(policy, pictures, prompts, expected, batches, cells: int) -> None:
     decoder = Decoder(policy, cells=cells)
-    assert bare(decoder.answer(rows_of(decoder, pictures, prompts))) == expected
+    assert bare(answer(decoder, rows_of(decoder, pictures, prompts))) == expected
     assert max(batch.cells for batch in batches) <= cells
     # Once more than enough waits the budget is used.
     assert max(batch.cells for batch in batches) > 0.7 * cells
@@ -81,7 +82,7 @@ def test_a_batch_never_has_more_cells_than_the_budget(policy, pictures, prompts,
 def test_a_row_that_is_over_budget_by_itself_is_decoded_by_itself(policy, pictures, prompts, expected, batches) -> None:
     decoder = Decoder(policy, cells=1)
     rows = rows_of(decoder, pictures, prompts)[:4]
-    assert bare(decoder.answer(rows)) == expected[:4]
+    assert bare(answer(decoder, rows)) == expected[:4]
     assert {batch.size for batch in batches} == {1}
 
 
@@ -91,7 +92,7 @@ def test_rows_that_outgrow_the_budget_begin_again_and_say_the_same(
     decoder = Decoder(policy, cells=800, refill=0.9)
     whole = [i for i in range(ROWS) if i % 4]
     rows = rows_of(decoder, pictures, prompts)
-    assert bare(decoder.answer([rows[i] for i in whole])) == [expected[i] for i in whole]
+    assert bare(answer(decoder, [rows[i] for i in whole])) == [expected[i] for i in whole]
     assert decoder.counters["decode_tokens"] > sum(expected[i][-1] for i in whole), "no row had to begin again"
     assert max(batch.cells for batch in batches) <= 800
 
@@ -106,7 +107,7 @@ def test_where_memory_runs_out_less_is_decoded_at_once(
     rows = rows_of(decoder, pictures, prompts)
     small = Small(monkeypatch, policy, rows=10, error=error)
     with caplog.at_level(logging.WARNING):
-        assert bare(decoder.answer(rows)) == expected
+        assert bare(answer(decoder, rows)) == expected
     assert decoder.counters["out_of_memory"] == small.refused > 0
     warnings = [record.getMessage() for record in caplog.records if "out of memory with" in record.getMessage()]
     assert len(warnings) == small.refused
@@ -143,7 +144,7 @@ def test_a_batch_that_can_not_even_be_made_is_made_smaller(policy, pictures, pro
     decoder = Decoder(policy)
     rows = rows_of(decoder, pictures, prompts)
     monkeypatch.setattr(batch, "gather", small)
-    assert bare(decoder.answer(rows)) == expected
+    assert bare(answer(decoder, rows)) == expected
     assert decoder.counters["out_of_memory"] > 1
 
 
@@ -166,7 +167,7 @@ def test_what_does_not_fit_by_itself_fails(policy, pictures, prompts, monkeypatc
     starts = [one.place for one in decoder.start(pictures[:3], prompts[:3])]
     Small(monkeypatch, policy, rows=0)
     for work in (
-        lambda: decoder.answer([Row(one, Draw(0.0, 1.0, ()), ANSWER, 9) for one in starts]),
+        lambda: answer(decoder, [Row(one, Draw(0.0, 1.0, ()), ANSWER, 9) for one in starts]),
         lambda: decoder.start(pictures[:3], prompts[:3]),
         lambda: decoder.read([(one, (5,)) for one in starts]),
     ):
@@ -179,7 +180,7 @@ def test_another_error_is_not_taken_for_one_of_memory(policy, pictures, prompts,
     starts = [one.place for one in decoder.start(pictures[:3], prompts[:3])]
     Small(monkeypatch, policy, rows=1, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        decoder.answer([Row(one, Draw(0.0, 1.0, ()), ANSWER, 9) for one in starts])
+        answer(decoder, [Row(one, Draw(0.0, 1.0, ()), ANSWER, 9) for one in starts])
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         decoder.start(pictures[:3], prompts[:3])
     assert decoder.counters["out_of_memory"] == 0

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tasks.core.engine.architecture import continuation_inputs
-from tasks.core.engine.cache import Buffer, fixed_of, gather
+from tasks.core.engine.cache import Buffer, attention_mask, fixed_of, gather
 from tasks.core.engine.draw import draw_tokens
 from tasks.core.engine.packing import Packing
 from tasks.core.engine.places import Spoken
@@ -58,9 +58,7 @@ class Batch:
         ]
         query = torch.arange(width, device=tensor.device)[None, :, None]
         own = (columns >= end) & ((columns - end) % width == query)
-        seen = own | ((columns >= end - length) & (columns < end))
-        least = torch.finfo(tensor.dtype).min
-        return torch.zeros(seen.shape, dtype=tensor.dtype, device=tensor.device).masked_fill(~seen, least)[:, None]
+        return attention_mask(own | ((columns >= end - length) & (columns < end)), tensor.dtype)
 
     def _index(self) -> None:
         """What is looked up for the rows that go on, made anew when one is over."""

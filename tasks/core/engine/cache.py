@@ -79,6 +79,12 @@ def gather(prefixes: Sequence[torch.Tensor], ends: Sequence[int], *, columns: in
     return tensor
 
 
+def attention_mask(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[B, 1, Q, columns] that a model adds to its attention: 0 where `seen` [B, Q, columns], the least number elsewhere."""
+    nothing = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return nothing.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+
+
 def fixed_of(places: Sequence[Place]) -> torch.Tensor | None:
     """[2C, B, H, T, D] of what cross-attention layers look at; None where the model has none."""
     parts = [place.root.fixed for place in places if place.root.fixed is not None]

@@ -8,7 +8,7 @@ order change what it says. The cells of the cache are bounded by a budget that h
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -151,14 +151,6 @@ class Decoder:
                 self._shrink(error)
         return done
 
-    def answer(self, rows: Sequence[Row]) -> list[Said]:
-        """Decode rows to their ends; what each said, in order."""
-        said: dict[int, Said] = {}
-        self.add([Row(r.place, r.draw, r.until, r.limit, r.keep, owner=i) for i, r in enumerate(rows)])
-        while len(said) < len(rows):
-            said |= {row.owner: one for row, one in self.advance()}
-        return [said[index] for index in range(len(rows))]
-
     def _regroup(self) -> Batch:
         """The rows that go on, and as many of those that wait as the budget has room for."""
         going = self._batch.going if self._batch is not None else []
@@ -166,18 +158,14 @@ class Decoder:
         while len(going) > 1 and not self._fits(going):
             self._waiting.appendleft(going.pop().again())
         waiting = list(self._waiting)
-        some = 0 if going else 1
-        joining = waiting[: max(some, bisect_right(range(len(waiting)), 0, key=self._over(going, waiting)))]
+        fit = bisect_left(range(len(waiting)), True, key=lambda i: not self._fits([*going, *waiting[: i + 1]]))
+        joining = waiting[: max(fit, 0 if going else 1)]
         packing = pack([*going, *joining])
         self._tried = (len(going) + len(joining), packing.cells)
         batch = Batch(packing, self._batch, cross=self.cross, states_of=self.states_of)
         for _ in joining:
             self._waiting.popleft()
         return batch
-
-    def _over(self, going: list[Row], waiting: list[Row]) -> Callable[[int], int]:
-        """For bisection: whether the row that waits at an index is one too many."""
-        return lambda index: int(not self._fits([*going, *waiting[: index + 1]]))
 
     def _fits(self, rows: list[Row]) -> bool:
         """Whether the budget allows these rows."""

@@ -75,8 +75,7 @@ class GenerateDecoder:
         return [replace(place, state=self._state(place, layer)) for place in places]
 
     def _state(self, place: Told, layer: int) -> torch.Tensor:
-        out = self.policy.model.model(**self._inputs([place]), output_hidden_states=True, use_cache=False)
-        return out.hidden_states[layer][0, -1].float()
+        return self.policy.hidden(self._inputs([place]), layer)[0, -1].float()
 
     def add(self, rows: Sequence[Row]) -> None:
         """Take rows."""
@@ -94,13 +93,6 @@ class GenerateDecoder:
         for limit in sorted({row.limit for row in rows}):
             done += self._generate([row for row in rows if row.limit == limit], limit)
         return done
-
-    def answer(self, rows: Sequence[Row]) -> list[Said]:
-        """Decode rows to their ends; what each said, in order."""
-        again = [replace(row, owner=index) for index, row in enumerate(rows)]
-        self.add(again)
-        said = {row.owner: one for row, one in self.advance()}
-        return [said[index] for index in range(len(rows))]
 
     @torch.inference_mode()
     def _generate(self, rows: Sequence[Row], limit: int) -> list[tuple[Row, Said]]:
@@ -120,30 +112,7 @@ class GenerateDecoder:
         return [(row, row.said(_told(row))) for row in rows]
 
     def _inputs(self, places: Sequence[Told]) -> dict[str, Any]:
-        """Prompts with the answers so far behind them, padded on the left once more."""
-        inputs = self.policy.inputs([place.image for place in places], [place.prompt for place in places])
-        longest = max(len(place.before) for place in places)
-        if not longest:
-            return inputs
-        width = inputs["input_ids"].shape[1]
-        fills = {
-            "input_ids": self.policy.pad_id,
-            "attention_mask": 0,
-            "mm_token_type_ids": 0,
-            "cross_attention_mask": 0,
-        }
-        for name in fills.keys() & inputs.keys():
-            before = inputs[name]  # [B, width, ...]
-            wider = before.new_full((len(places), width + longest, *before.shape[2:]), fills[name])
-            for row, place in enumerate(places):
-                end = width + longest - len(place.before)
-                wider[row, end - width : end] = before[row]
-                if name == "input_ids":
-                    wider[row, end:] = torch.tensor(place.before).to(wider)
-                else:  # what is said is text like the prompt's last token
-                    wider[row, end:] = before[row, -1]
-            inputs[name] = wider
-        return inputs
+        return self.policy.answered([p.image for p in places], [p.prompt for p in places], [p.before for p in places])
 
 
 class _Rows(LogitsProcessor):

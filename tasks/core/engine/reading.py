@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from tasks.core.engine.cache import attention_mask
 from tasks.core.engine.places import Place
 
 
@@ -71,5 +72,4 @@ class Reading:
         own = (self.text[:, :, None] == self.text[:, None, :]) & torch.ones(
             self.steps, self.steps, device=device
         ).tril().bool()
-        seen = torch.cat([place.expand(-1, self.steps, -1), own], dim=2)
-        return torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)[:, None]
+        return attention_mask(torch.cat([place.expand(-1, self.steps, -1), own], dim=2), dtype)

@@ -12,7 +12,7 @@ import torch
 from tasks.core.models.policy import Policy
 from tasks.core.search.contract import ANSWER, SENTENCE, Candidate
 from tasks.core.seeds import Part, uniforms
-from tasks.core.text import first_sentence_end, split_sentences
+from tasks.core.text import fewest_tokens, first_sentence_end, split_sentences
 
 _MAY_CLOSE = frozenset(".!?:;\n…。\uff01\uff1f")  # the last two are the full-width ! and ?
 
@@ -136,7 +136,7 @@ class Row:
         count = len(self.tokens)
         if end is not None:
             text = text[:end]
-            # The fewest tokens whose text holds what is kept.
+            # The fewest tokens whose text holds what is kept: all but one or two, so there is no need to search for them.
             while count > 1 and len(names.text(self.tokens[: count - 1]).rstrip()) >= end:
                 count -= 1
         self.kept = (count, text.strip(), ended)
@@ -156,20 +156,8 @@ def sentences_of(answer: Candidate, text_of: Callable[[Sequence[int]], str]) -> 
     sentences = split_sentences(text_of(spoken.tokens))
     found = []
     for index, sentence in enumerate(sentences):
-        count = _fewest(spoken.tokens, sentence.end, text_of)
+        count = fewest_tokens(spoken.tokens, sentence.end, text_of)
         last = index + 1 == len(sentences)
         ended = answer.ended and last
         found.append(Candidate(sentence.text, answer.temperature, ended, 0, spoken if last else spoken.upto(count)))
     return found
-
-
-def _fewest(tokens: Sequence[int], end: int, text_of: Callable[[Sequence[int]], str]) -> int:
-    """The fewest tokens whose text reaches `end`."""
-    low, high = 1, len(tokens)
-    while low < high:
-        middle = (low + high) // 2
-        if len(text_of(tokens[:middle]).rstrip()) >= end:
-            high = middle
-        else:
-            low = middle + 1
-    return low

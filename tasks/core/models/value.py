@@ -19,7 +19,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tasks.core.models.policy import Policy, load_policy
-from tasks.core.models.positions import as_position_ids, prompt_positions
 
 LINEAR_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -69,14 +68,8 @@ class ValueModel:
         """Values [B], float32."""
         inputs = self.policy.inputs(images, texts, answer_next=False)
         self.tokens += int(inputs["attention_mask"].sum())
-        positions = as_position_ids(prompt_positions(self.policy.model, inputs))
-        all_layers = self.spec.layer != -1
-        out = self.policy.model.model(
-            **inputs, position_ids=positions, use_cache=False, output_hidden_states=all_layers
-        )
-        hidden = out.hidden_states[self.spec.layer] if all_layers else out.last_hidden_state
         # Left padding: the last position is every row's last token.
-        return self.head_of(hidden[:, -1])
+        return self.head_of(self.policy.hidden(inputs, self.spec.layer)[:, -1])
 
     def head_of(self, hidden: torch.Tensor) -> torch.Tensor:
         """Values [B], float32, of hidden states [B, D] of the spec's layer at the user turns' last tokens."""
