@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tasks.core.benchmarks.chair import METRICS
+
 RESULTS = Path(__file__).parent / "results"
-METRICS = ("chair_s", "chair_i", "recall", "length")
 NAMES = {
     ("base", "greedy"): "base, greedy",
     ("base", "best_of_n"): "base + best of n",
@@ -33,12 +34,10 @@ NAMES = {
 
 def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
     """One whole run with baselines and control; metrics, paired differences with the base, decisions, seconds."""
+    from benchmarks.measured import changes_of, metrics_of
     from flows.improvement_round import improvement_round, measure, scores_of, search_captions
     from flows.profiles import load_profile
     from flows.self_training import prepare
-    from storage import lake
-    from storage.schema import Comparison, Metric
-    from tasks.evaluate import compare
     from tasks.finetune import finetune
     from tasks.sample import Draw, sample
     from tasks.search import search
@@ -76,17 +75,15 @@ def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
     measured["control", "greedy"] = measure(profile, ground, "control", tuned["policy"]).scores
     measured["round-1", "greedy"] = first.candidate.scores
     measured["round-2", "greedy"] = second.candidate.scores
-    rows = []
-    for key, scores in measured.items():
-        metrics = {m.metric: m for m in lake.read_rows(Metric, scores["metrics"])}
-        paired = compare(profile.evaluate, scores["scores"], base.scores["scores"], **run)
-        changes = {c.metric: c for c in lake.read_rows(Comparison, paired["comparisons"])}
-        rows.append({
-            "subject": key[0],
-            "decoding": key[1],
-            "metrics": {m: [metrics[m].value, metrics[m].ci_low, metrics[m].ci_high] for m in METRICS},
-            "against_base": {m: [changes[m].diff, changes[m].ci_low, changes[m].ci_high] for m in METRICS},
-        })  # fmt: skip
+    rows = [
+        {
+            "subject": subject,
+            "decoding": decoding,
+            "metrics": metrics_of(scores),
+            "against_base": changes_of(profile, scores, base.scores),
+        }
+        for (subject, decoding), scores in measured.items()
+    ]
     return {
         "seed": seed,
         "rows": rows,

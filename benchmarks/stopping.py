@@ -22,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from tasks.core.benchmarks.chair import METRICS
+
 RESULTS = Path(__file__).parent / "results"
-METRICS = ("chair_s", "chair_i", "recall", "length")
 STATES = ["value.reads=policy_states", "value.lr=1e-3", "value.epochs=5"]
 # what V is -> (profile overrides, searches)
 GRID: dict[str, tuple[list[str], list[str]]] = {
@@ -75,11 +76,10 @@ def _normal(name: bytes) -> float:
 
 def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
     """All of the grid on one seed: rows of metrics, the scorer's AUC, each V's rank correlation."""
+    from benchmarks.measured import metrics_of
     from flows.improvement_round import learn_guide, scores_of, search_captions
     from flows.profiles import load_profile
     from flows.self_training import check_health, prepare
-    from storage import lake
-    from storage.schema import Metric
     from tasks.configs import search_config
     from tasks.search import search_needs
 
@@ -102,8 +102,8 @@ def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
                 profile, ground, base.policy, guide, config, ground.bench["images"], ground.bench["samples"]
             )
             measured = scores_of(profile, ground, found, "base", spec)
-            metrics = {m.metric: m.value for m in lake.read_rows(Metric, measured["metrics"])}
-            rows.append({"value": kind, "search": spec, **{name: metrics[name] for name in METRICS}})
+            metrics = metrics_of(measured)
+            rows.append({"value": kind, "search": spec, **{name: one[0] for name, one in metrics.items()}})
     return {
         "seed": seed,
         "noise": noise,

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tasks.core.benchmarks.chair import METRICS
+
 RESULTS = Path(__file__).parent / "results"
-METRICS = ("chair_s", "chair_i", "recall", "length")
 CANDIDATES = 6
 SPECS = (
     "greedy", "sample", "best_of_n", "best_of_n:by=value", "best_of_n:by=judge", "clip_prm", "visvm", "visvm:stop=vote",
@@ -50,14 +51,12 @@ EXPECTED = (
 
 def search_specs(overrides: Sequence[str], specs: Sequence[str], widths: Sequence[int]) -> list[dict[str, Any]]:
     """Search the benchmark's scenes by every spec at every width; a row each, with metrics, work and trace."""
+    from benchmarks.measured import changes_of, metrics_of
     from benchmarks.strategy_traces import trace_summary
     from flows.comparison import searched
     from flows.contenders import enter
     from flows.improvement_round import lay_ground, learn_guide, scores_of
     from flows.profiles import load_profile
-    from storage import lake
-    from storage.schema import Comparison, Metric
-    from tasks.evaluate import compare
     from tasks.search import search_needs
 
     profile = load_profile("demo", overrides)
@@ -70,20 +69,18 @@ def search_specs(overrides: Sequence[str], specs: Sequence[str], widths: Sequenc
         found = searched(profile, ground, base, guide, one)
         scores = scores_of(profile, ground, found, "base", one.name)
         greedy = greedy or scores
-        metrics = {m.metric: m for m in lake.read_rows(Metric, scores["metrics"])}
-        paired = compare(profile.evaluate, scores["scores"], greedy["scores"], runtime=profile.runtime)
-        changes = {c.metric: c for c in lake.read_rows(Comparison, paired["comparisons"])}
+        metrics = metrics_of(scores)
         work = {name: count / profile.evaluate.images for name, count in found.counters.items()}
         rows.append({
             "name": one.name.removesuffix(f"@{CANDIDATES}") if len(widths) == 1 else one.name,
-            "metrics": {m: [metrics[m].value, metrics[m].ci_low, metrics[m].ci_high] for m in METRICS},
-            "against_greedy": {m: [changes[m].diff, changes[m].ci_low, changes[m].ci_high] for m in METRICS},
+            "metrics": metrics,
+            "against_greedy": changes_of(profile, scores, greedy),
             "tokens": work.pop("decode_tokens"),
             "seconds": work.pop("search_seconds"),
             "work": work,
             "trace": trace_summary(found, ground.truth),
         })  # fmt: skip
-        print(f"{one.name}: CHAIRi {100 * metrics['chair_i'].value:.1f} %", flush=True)
+        print(f"{one.name}: CHAIRi {100 * metrics['chair_i'][0]:.1f} %", flush=True)
     return rows
 
 

@@ -14,9 +14,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.contenders import enter
 from flows.improvement_round import Ground, Guide, lay_ground, learn_guide, scores_of, search_guides
 from flows.profiles import Profile
+from flows.recording import recorded_run
 from storage import runs
 from storage.artifacts import ArtifactRef, StageOutput
-from tasks.caching import run_recording
 from tasks.comparison import Contender, write_comparison
 from tasks.evaluate import compare
 from tasks.search import search, search_needs
@@ -47,14 +47,9 @@ def comparison(
 def recorded(profile: Profile, entered: Sequence[Contender], tokens: float | None = None) -> str:
     """All searches as one run, with its page; the run's id."""
     # Not under the profile's name: its latest run has a champion, and this has none.
-    run_id = runs.start_run(f"{profile.name} compare", profile.model_dump_json())
-    log.info("run %s", run_id)
-    try:
-        with run_recording(run_id):
-            search_all(profile, entered)
-    except BaseException as error:
-        runs.finish_run(run_id, "failed", message=f"{type(error).__name__}: {error}")
-        raise
+    with recorded_run(f"{profile.name} compare", profile) as run_id:
+        log.info("run %s", run_id)
+        search_all(profile, entered)
     runs.finish_run(run_id, "completed", message=f"{len(entered)} searches compared")
     write_comparison(run_id, tokens)
     return run_id

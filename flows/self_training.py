@@ -22,9 +22,10 @@ from flows.improvement_round import (
     search_captions,
 )
 from flows.profiles import Profile, load_profile
+from flows.recording import recorded_run
 from storage import runs
 from storage.artifacts import StageOutput
-from tasks.caching import StageInputError, in_round, run_recording
+from tasks.caching import StageInputError, in_round
 from tasks.evaluate import compare, health
 from tasks.planning import current_plan
 from tasks.progress import create_markdown
@@ -61,14 +62,9 @@ def self_training(profile: Profile = load_profile("demo")) -> RunSummary:  # noq
     Args:
         profile: everything a run depends on: models, images, and how each stage works.
     """
-    run_id = runs.start_run(profile.name, profile.model_dump_json())
-    get_run_logger().info("run %s", run_id)
-    try:
-        with run_recording(run_id):
-            summary = improve(profile, run_id)
-    except BaseException as error:
-        runs.finish_run(run_id, "failed", message=f"{type(error).__name__}: {error}")
-        raise
+    with recorded_run(profile.name, profile) as run_id:
+        get_run_logger().info("run %s", run_id)
+        summary = improve(profile, run_id)
     runs.finish_run(run_id, "completed", rounds=summary.rounds, champion=summary.champion, message=summary.message)
     write_report(run_id)
     return summary

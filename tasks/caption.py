@@ -154,20 +154,17 @@ def write_page(path: Path, described: Sequence[Described], facts: Mapping[str, A
         described: the images; those that could not be read are listed.
         facts: how it was done, by name: what stands in the page's head.
     """
-    import jinja2
+    from tasks.pages import render, write_whole
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     cards = [_card(one.path, one.found) for one in described if one.found]
-    page = environment.get_template(TEMPLATE).render(
+    page = render(
+        TEMPLATE,
         facts=facts,
         cards=cards,
         errors=[one for one in described if one.found is None],
         unfolded=len(cards) <= OPEN_CARDS,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, page)
 
 
 def _card(path: Path, found: Found) -> dict[str, Any]:

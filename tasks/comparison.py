@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
-from markupsafe import Markup
-
 from storage import catalog, runs
 from tasks.configs import SearchConfig, search_config
+from tasks.core.benchmarks.chair import METRICS
 from tasks.core.comparison import Point, at_equal_work, front, points, token_budget, widened
 from tasks.core.comparison_figures import budget_figure, work_figure
-from tasks.core.round_summary import METRICS, TITLES
-from tasks.progress import duration
+from tasks.core.round_summary import TITLES
+from tasks.pages import inline_svg, render, write_whole
 
 __all__ = [
     "METRICS",
@@ -91,12 +89,9 @@ def compared(run_id: str, tokens: float | None = None) -> Comparison:
 def write_comparison(run_id: str, tokens: float | None = None) -> Path:
     """Write a comparison's page into its run's folder; returns the page's path."""
     run, found = runs.load_run(run_id), compared(run_id, tokens)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["seconds"] = duration
     profile = json.loads(run.config)
-    page = environment.get_template(TEMPLATE).render(
+    page = render(
+        TEMPLATE,
         run=run,
         found=found,
         images=max((point.cells["chair_s"].n for point in found.points), default=0),
@@ -105,19 +100,9 @@ def write_comparison(run_id: str, tokens: float | None = None) -> Path:
         work=WORK,
         elsewhere=sum(point.cached for point in found.points),
         plots={
-            work: _svg(work_figure(found.points, work), f"CHAIRi and Recall against {work} a caption")
+            work: inline_svg(work_figure(found.points, work), f"CHAIRi and Recall against {work} a caption")
             for work in ("tokens", "seconds")
         },
-        curve=_svg(budget_figure(found.points), "CHAIRi and Recall over the number of candidates"),
+        curve=inline_svg(budget_figure(found.points), "CHAIRi and Recall over the number of candidates"),
     )
-    path = runs.run_folder(run_id) / PAGE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
-    return path
-
-
-def _svg(data: bytes, said: str) -> Markup:
-    """A figure of ours as markup, with what it shows for those who do not see it."""
-    return Markup(data.decode().replace("<svg", f'<svg role="img" aria-label="{said}"', 1))
+    return write_whole(runs.run_folder(run_id) / PAGE, page)

@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from storage import catalog, records, runs
 from tasks.core import figures, report_views
+from tasks.core.benchmarks.chair import METRICS
 from tasks.core.metrics import spearman
-from tasks.core.round_summary import BETTER, MEANING, METRICS, TITLES, RoundRow, markdown_table, round_rows
-from tasks.progress import duration
+from tasks.core.round_summary import BETTER, MEANING, TITLES, RoundRow, markdown_table, round_rows
+from tasks.pages import inline_svg, render, write_whole
 
 __all__ = ["METRICS", "TITLES", "RoundRow", "round_summary_markdown", "run_rows", "stage_lines_of", "write_report"]
 
@@ -46,13 +46,7 @@ QUARANTINE = """
 
 def write_report(run_id: str) -> Path:
     """Write the report of a run into its folder; returns the page's path."""
-    page = _environment().get_template(TEMPLATE).render(_content(_Tables(run_id)))
-    path = runs.run_folder(run_id) / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    unfinished.replace(path)
-    return path
+    return write_whole(runs.run_folder(run_id) / "report.html", render(TEMPLATE, **_content(_Tables(run_id))))
 
 
 def run_rows(run_id: str) -> list[RoundRow]:
@@ -120,7 +114,7 @@ def _content(tables: _Tables) -> dict[str, Any]:
         "rows": rows,
         "metrics": [(metric, TITLES[metric], BETTER[metric], MEANING[metric]) for metric in METRICS],
         "headline": report_views.headline(rows, run["champion"]),
-        "rounds_plot": _svg(figures.rounds_figure(_panels(rows)), "the table of rounds as plots") if rows else "",
+        "rounds_plot": inline_svg(figures.rounds_figure(_panels(rows)), "the table of rounds as plots") if rows else "",
         "rounds": rounds,
         "checks": checks,
         "grid": _grid(tables, rows),
@@ -151,8 +145,8 @@ def _round_plots(tables: _Tables, number: int, stages: Sequence[Record]) -> dict
         "unscored": len(rewards) - len(scores),
         "spearman": rank,
         "spread": float(predicted.std()) if len(values) else 0.0,
-        "rewards": _svg(figures.reward_figure(scores, tau), "histogram of scores") if scores else "",
-        "values": _svg(figures.value_figure(predicted, followed, rank), "values against returns")
+        "rewards": inline_svg(figures.reward_figure(scores, tau), "histogram of scores") if scores else "",
+        "values": inline_svg(figures.value_figure(predicted, followed, rank), "values against returns")
         if rank is not None
         else "",
     }
@@ -215,17 +209,3 @@ def _grid(tables: _Tables, rows: Sequence[RoundRow]) -> list[dict[str, Any]]:
             }
         )
     return cards
-
-
-def _svg(data: bytes, said: str) -> Markup:
-    """A figure of ours as markup, with what it shows for those who do not see it."""
-    return Markup(data.decode().replace("<svg", f'<svg role="img" aria-label="{escape(said)}"', 1))
-
-
-def _environment() -> jinja2.Environment:
-    """The template's surroundings; everything that is not marked safe is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["seconds"] = duration
-    return environment

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from tasks.core.benchmarks.chair import METRICS
 from tasks.core.marked_caption import marked_html
-from tasks.core.round_summary import BETTER, METRICS, TITLES, RoundRow
+from tasks.core.round_summary import BETTER, TITLES, RoundRow
 
 Record = Mapping[str, Any]
 THUMBNAIL = 320  # pixels of the longer side

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-METRICS = ("chair_s", "chair_i", "recall", "length")
+from tasks.core.benchmarks.chair import METRICS
+
 TITLES = {"chair_s": "CHAIRs %", "chair_i": "CHAIRi %", "recall": "Recall %", "length": "Length"}
 BETTER = {"chair_s": "lower", "chair_i": "lower", "recall": "higher", "length": ""}
 MEANING = {
