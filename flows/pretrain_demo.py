@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 from prefect import flow
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from tasks.pretrain import measure_models, pretrain_policy, pretrain_scorer, pretrain_tower
+from tasks.pretrain import (
+    measure_answers,
+    measure_models,
+    pretrain_answers,
+    pretrain_policy,
+    pretrain_scorer,
+    pretrain_tower,
+)
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
@@ -27,28 +34,34 @@ def pretrain_demo(
     tower_steps: int = 600,
     policy_steps: int = 1800,
     scorer_steps: int = 1500,
+    answer_steps: int = 1500,
     scenes: int = 1000,
 ) -> dict[str, Any]:
-    """Train tower, policy and scorer into `out`, measure them on `scenes` new scenes, return the figures.
+    """Train tower, policies and scorer into `out`, measure them on `scenes` new scenes, return the figures.
 
-    Policy and scorer train side by side, a process and a thread each.
+    Policy and scorer train side by side, a process and a thread each; the second policy starts when the first is done.
     """
     with tempfile.TemporaryDirectory() as scratch:
         tower = pretrain_tower(Path(scratch) / "tower", steps=tower_steps, seed=seed)
         policy = pretrain_policy.submit(tower, out / "policy", steps=policy_steps, seed=seed)
         scorer = pretrain_scorer.submit(tower, out / "scorer", steps=scorer_steps, seed=seed)
-        folders = policy.result(), scorer.result()
-    return measure_models(*folders, out / "measured.json", scenes=scenes, seed=seed)
+        answers = pretrain_answers.submit(policy, out / "policy-cot", steps=answer_steps, seed=seed)
+        first, second, judge = policy.result(), answers.result(), scorer.result()
+    file = out / "measured.json"
+    file.unlink(missing_ok=True)
+    measure_models(first, judge, file, scenes=scenes, seed=seed)
+    return measure_answers(second, judge, file, scenes=scenes, seed=seed)
 
 
 def main() -> None:
     """Run the flow from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("deployments/demo"), help="where policy/ and scorer/ go")
+    parser.add_argument("--out", type=Path, default=Path("deployments/demo"), help="where policy/, policy-cot/ and scorer/ go")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it runs")
     arguments = parser.parse_args()
-    quick = {"tower_steps": 20, "policy_steps": 20, "scorer_steps": 20, "scenes": 20} if arguments.quick else {}
+    steps = ("tower_steps", "policy_steps", "scorer_steps", "answer_steps", "scenes")
+    quick = dict.fromkeys(steps, 20) if arguments.quick else {}
     pretrain_demo(out=arguments.out.resolve(), seed=arguments.seed, **quick)
 
 

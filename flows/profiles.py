@@ -10,16 +10,16 @@ import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.profile_errors import explain
+from tasks.config_base import StageConfig
 from tasks.configs import (
     DataConfig,
     EvaluateConfig,
-    FinetuneConfig,
     FolderSource,
     HealthConfig,
     LabelConfig,
@@ -28,11 +28,11 @@ from tasks.configs import (
     RolloutConfig,
     RuntimeConfig,
     SampleConfig,
-    ScorerConfig,
     SearchConfig,
-    StageConfig,
-    ValueConfig,
 )
+from tasks.reward_configs import ScorerConfig
+from tasks.tuning_configs import DriftConfig, FinetuneConfig
+from tasks.value_configs import ValueConfig
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PROFILES = CHECKOUT / "deployments" / "profiles"
@@ -57,6 +57,11 @@ class Profile(StageConfig):
     rounds: int = Field(2, ge=1, le=100, title="Rounds", description="rounds of improvement at most")
     patience: int = Field(
         1, ge=1, le=100, title="Patience", description="stop after this many rounds in a row without a promotion"
+    )
+    task: Literal["captions", "answers"] = Field(
+        "captions",
+        title="Task",
+        description="captions: describe images (VisVM, ViMaR, FiSAO); answers: answer questions in four stages (LLaVA-CoT)",
     )
     policy: PolicyConfig = Field(title="Policy", description="the vision-language model to improve")
     scorer: ScorerConfig = Field(title="Scorer", description="the image-text model whose similarity is the reward")
@@ -84,6 +89,9 @@ class Profile(StageConfig):
     )
     health: HealthConfig = Field(
         HealthConfig(), title="Health gate", description="before the first round: is there anything to learn from?"
+    )
+    drift: DriftConfig = Field(
+        DriftConfig(), title="Drift", description="bounds on what a new model loses beside what it was trained for"
     )
     promote: PromoteConfig = Field(
         PromoteConfig(), title="Promotion gate", description="when a round's model replaces the champion"

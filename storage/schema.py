@@ -200,9 +200,11 @@ class Score(Row):
 
     subject: Annotated[str, "base, round-1, round-2 ..."]
     decoding: Annotated[str, "greedy or a search strategy"]
-    benchmark: Annotated[str, "chair"]
+    benchmark: Annotated[str, "chair or vqa"]
     item_id: Annotated[str, "sample_id"]
-    metric: Annotated[str, "hallucinated, mentioned, recalled, present, words: counts of one caption"]
+    metric: Annotated[
+        str, "chair: hallucinated, mentioned, recalled, present, words of one caption; vqa: right, staged"
+    ]
     value: Annotated[float, "the count"]
     detail: Annotated[str | None, "JSON: which words, at which offsets"]
 
@@ -216,8 +218,8 @@ class Metric(Row):
 
     subject: Annotated[str, "base, round-1, round-2 ..."]
     decoding: Annotated[str, "greedy or a search strategy; rollouts for health metrics"]
-    benchmark: Annotated[str, "chair or health"]
-    metric: Annotated[str, "chair_s, chair_i, recall (shares), length (words); scorer_auc (share)"]
+    benchmark: Annotated[str, "chair, vqa, drift or health"]
+    metric: Annotated[str, "chair_s, chair_i, recall (shares), length (words); accuracy (share); scorer_auc (share)"]
     value: Annotated[float, "the estimate"]
     stderr: Annotated[float, "bootstrap standard error; NaN below two items"]
     ci_low: Annotated[float, "lower end of the 95 % bootstrap interval"]
@@ -256,6 +258,112 @@ class Decision(Row):
     champion: Annotated[str, "what it was compared with"]
     promoted: Annotated[bool, "the candidate is the new champion"]
     reason: Annotated[str, "the intervals that decided, in words"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer(Row):
+    """The true answer of a question. Read by evaluation and by the verification gate only."""
+
+    table = "answers"
+    primary_key = ("sample_id",)
+
+    sample_id: Annotated[str, "see samples, whose prompt is the question"]
+    answer: Annotated[str, "a short answer"]
+    kind: Annotated[str, "of question: what, how_many, where; or file"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict(Row):
+    """What the verification gate said of one staged answer (LLaVA-CoT section 3.1)."""
+
+    table = "verdicts"
+    primary_key = ("sample_id", "attempt")
+
+    sample_id: Annotated[str, "see samples"]
+    attempt: Annotated[int, "0-based"]
+    text: Annotated[str, "the whole answer"]
+    conclusion: Annotated[str, "its last stage; empty if it has none"]
+    accepted: Annotated[bool, "it is learned"]
+    reason: Annotated[
+        str, "accepted, or why not: no_answer, not_tagged, incomplete, wrong, disagrees, no_majority, judge"
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preference(Row):
+    """Two answers to one prompt, the better one first."""
+
+    table = "preferences"
+    primary_key = ("sample_id",)
+
+    sample_id: Annotated[str, "see samples"]
+    image_id: Annotated[str, "see images"]
+    chosen: Annotated[str, "rollout_id of the best answer"]
+    rejected: Annotated[str, "rollout_id of the worst"]
+    chosen_text: Annotated[str, "the best answer"]
+    rejected_text: Annotated[str, "the worst answer"]
+    chosen_worth: Annotated[float, "mean value or reward of its sentences"]
+    rejected_worth: Annotated[float, "the same of the worst"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenScore(Row):
+    """One object word of a rollout with its reward (FiSAO)."""
+
+    table = "token_scores"
+    primary_key = ("rollout_id", "start")
+
+    rollout_id: Annotated[str, "see rollouts"]
+    start: Annotated[int, "offset of the word's first character in the rollout's text"]
+    end: Annotated[int, "offset after its last character"]
+    word: Annotated[str, "as it was said"]
+    object: Annotated[str, "COCO's name of it"]
+    score: Annotated[float, "cosine of image and word"]
+    reward: Annotated[float, "after the margins"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection(Row):
+    """An object that a detector found in an image."""
+
+    table = "detections"
+    primary_key = ("image_id", "object")
+
+    image_id: Annotated[str, "see images"]
+    object: Annotated[str, "COCO's name of it"]
+    confidence: Annotated[float, "larger: surer"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement(Row):
+    """How alike two rewards order the same sentences."""
+
+    table = "reward_agreement"
+    primary_key = ("reward_a", "reward_b", "scope")
+
+    reward_a: Annotated[str, "kind and name of a reward"]
+    reward_b: Annotated[str, "of another"]
+    scope: Annotated[str, "pooled: over all sentences; within_image: mean over images"]
+    spearman: Annotated[float, "rank correlation"]
+    n: Annotated[int, "sentences, or images"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding(Row):
+    """One figure of an experiment."""
+
+    table = "findings"
+    primary_key = ("experiment", "arm", "seed", "metric")
+
+    experiment: Annotated[str, "its name, as gamma-sweep"]
+    arm: Annotated[str, "what was done, as gamma=0.9"]
+    x: Annotated[float | None, "the swept number, if it is one"]
+    seed: Annotated[int, "the run's seed"]
+    metric: Annotated[str, "what was measured"]
+    value: Annotated[float, "the estimate"]
+    ci_low: Annotated[float | None, "lower end of its 95 % interval; None: it has none"]
+    ci_high: Annotated[float | None, "upper end"]
+    n: Annotated[int, "items behind it"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from tasks.config_base import NOT_SEMANTIC, StageConfig
 from tasks.core.search import registry
-
-NOT_SEMANTIC: dict[str, Any] = {"semantic": False}
 
 DETAIL_PROMPTS = (
     "Describe the following image.",
@@ -22,12 +21,6 @@ DETAIL_PROMPTS = (
     "What are the key elements in this picture?",
     "Can you describe the main features of this image for me?",
 )
-
-
-class StageConfig(BaseModel):
-    """Base of all: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class DemoSource(StageConfig):
@@ -91,16 +84,6 @@ class PolicyConfig(StageConfig):
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of weights and decoding")
     trust_remote_code: bool = Field(False, description="run code that the checkpoint brings; leave it off")
-
-
-class ScorerConfig(StageConfig):
-    """The image-text model whose cosine is the reward."""
-
-    model_config = ConfigDict(title="Scorer")
-    checkpoint: str = Field(
-        min_length=1,
-        description="an open_clip folder, hf-hub:ORG/NAME, or NAME/PRETRAINED as ViT-L-14-336-quickgelu/openai",
-    )
 
 
 class SampleConfig(StageConfig):
@@ -175,54 +158,6 @@ class LabelConfig(StageConfig):
     )
 
 
-class ValueConfig(StageConfig):
-    """Temporal-difference training of V(image, sentence)."""
-
-    model_config = ConfigDict(title="Value model")
-    reads: Literal["image_and_text", "policy_states"] = Field(
-        "image_and_text",
-        description="image_and_text: a network of its own reads the image and a user turn (VisVM); policy_states: a small head "
-        "on the policy's hidden state at the sentence's end, which costs a search next to nothing; its state is always "
-        "everything up to there, and lr 1e-3 with 5 epochs suits it",
-    )
-    train: Literal["full", "lora", "frozen"] = Field(
-        "lora", description="what of the backbone learns beside the head; without meaning for policy_states"
-    )
-    state: Literal["sentence", "prefix"] = Field(
-        "sentence", description="what V reads: the sentence, or all up to it; without meaning for policy_states"
-    )
-    gamma: float = Field(0.9, ge=0, lt=1, title="Discount (gamma)", description="discount a sentence")
-    terminal: Literal["mean_to_go", "zero_terminal", "bootstrap_forever"] = Field(
-        "mean_to_go", description="what follows the last sentence; bootstrap_forever is the released behaviour"
-    )
-    layer: int = Field(
-        -1,
-        le=-1,
-        description="hidden layer the head reads, from the end; -1: the last, after the final norm, as the language head does",
-    )
-    lr: float = Field(1e-4, gt=0, le=1, title="Learning rate", description="learning rate")
-    epochs: int = Field(1, ge=1, le=1000, description="passes over the transitions")
-    batch_size: int = Field(32, ge=2, description="transitions a step")
-    target_decay: float = Field(
-        0.95, ge=0, lt=1, description="Polyak decay of the target network; 0: no target network"
-    )
-    lora_rank: int = Field(
-        16,
-        ge=1,
-        le=1024,
-        title="LoRA rank",
-        description="rank of the adapters where train is lora; without meaning for policy_states",
-    )
-    min_spearman: float = Field(
-        0.05, ge=-1, le=1, description="held-out rank correlation with the return; surely less: fail"
-    )
-    min_spread: float = Field(1e-4, ge=0, description="held-out standard deviation of V; less: the values collapsed")
-    guided_rounds: int = Field(
-        0, ge=0, le=100, description="times V is trained anew, on the captions that a search with it found as well"
-    )
-    checkpoint_steps: int = Field(500, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
-
-
 def _strategy_names(schema: dict[str, Any]) -> None:
     schema["enum"] = registry.names()
 
@@ -293,19 +228,6 @@ def search_config(base: SearchConfig, spec: str) -> SearchConfig:
     return SearchConfig.model_validate({**base.model_dump(), "options": options, **settings})
 
 
-class FinetuneConfig(StageConfig):
-    """Supervised fine-tuning on the searched captions; loss on the answer only."""
-
-    model_config = ConfigDict(title="Fine-tuning")
-    train: Literal["full", "lora"] = Field("lora", description="all weights, or adapters that are merged afterwards")
-    lr: float = Field(1e-5, gt=0, le=1, title="Learning rate", description="learning rate (VisVM: 1e-6, full)")
-    epochs: float = Field(1.0, gt=0, le=1000, description="passes over the captions")
-    batch_size: int = Field(16, ge=1, description="captions a step")
-    warmup_share: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up; then linear decay")
-    lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
-    checkpoint_steps: int = Field(200, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
-
-
 class EvaluateConfig(StageConfig):
     """What is measured, and how sure we want to be."""
 
@@ -342,7 +264,9 @@ class PromoteConfig(StageConfig):
     """When a candidate becomes the champion: two-sided, on paired intervals."""
 
     model_config = ConfigDict(title="Promotion gate")
-    metric: Literal["chair_i", "chair_s"] = Field("chair_i", description="whose paired interval must lie below zero")
+    metric: Literal["chair_i", "chair_s", "accuracy"] = Field(
+        "chair_i", description="whose paired interval must lie on the better side of zero; accuracy for task: answers"
+    )
     recall_tolerance: float = Field(0.02, ge=0, le=1, description="recall may be this much lower, by its interval")
 
 

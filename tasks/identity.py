@@ -27,6 +27,7 @@ _AROUND = frozenset(
     for name in (
         "caching",
         "calls",
+        "config_base",
         "configs",
         "differences",
         "gather",
@@ -35,7 +36,11 @@ _AROUND = frozenset(
         "prefect_runs",
         "progress",
         "quarantine",
+        "question_configs",
+        "reward_configs",
         "shards",
+        "tuning_configs",
+        "value_configs",
     )
 )
 

@@ -1,4 +1,4 @@
-"""Trains the demo's two models from nothing and puts them where any checkpoint may lie.
+"""Trains the demo's models from nothing and puts them where any checkpoint may lie.
 
 What passes between the tasks is folders. A folder is complete or not there: it is written beside its place and renamed.
 """
@@ -20,11 +20,13 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from safetensors.torch import save_file
 
+from tasks.core.demo_world.answer_audit import answer_figures
 from tasks.core.demo_world.audit import captions_of, separation, snowball
 from tasks.core.demo_world.measure import hallucination
 from tasks.core.demo_world.policy_model import build_processor, build_tokenizer
 from tasks.core.demo_world.scenes import sample_scenes
 from tasks.core.demo_world.scorer_model import model_cfg, preprocess_cfg
+from tasks.core.demo_world.train_answers import build_answer_tokenizer, train_answers
 from tasks.core.demo_world.train_policy import train_policy
 from tasks.core.demo_world.train_scorer import train_scorer
 from tasks.core.demo_world.train_vision import PATCH, train_vision
@@ -65,6 +67,21 @@ def pretrain_policy(tower_folder: Path, folder: Path, *, steps: int, seed: int, 
 
 
 @task(cache_policy=NO_CACHE)
+def pretrain_answers(policy_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 80) -> Path:
+    """The second policy, which also answers questions, with its processor; it starts from the first one's weights."""
+    torch.set_num_threads(THREADS)
+    first: Any = AutoModelForImageTextToText.from_pretrained(policy_folder)
+    known, tokenizer = AutoProcessor.from_pretrained(policy_folder).tokenizer, build_answer_tokenizer()
+    training = train_answers(first, known, tokenizer, steps=steps, batch=batch, seed=seed)
+    for step, losses, model in training:  # noqa: B007
+        _log("answers", step, steps, ", ".join(f"{kind} loss {loss:.3f}" for kind, loss in losses.items()))
+    with _published(folder) as fresh:
+        model.save_pretrained(fresh)
+        build_processor(tokenizer, PATCH).save_pretrained(fresh)
+    return folder
+
+
+@task(cache_policy=NO_CACHE)
 def pretrain_scorer(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
     """The image-sentence scorer, as open_clip reads it from a `local-dir:`."""
     torch.set_num_threads(THREADS)
@@ -94,8 +111,25 @@ def measure_models(policy_folder: Path, scorer_folder: Path, file: Path, *, scen
         figures[f"policy t={temperature:g}"] = hallucination(rollouts[-1], present)._asdict()
     figures["snowball"] = snowball(world, rollouts)._asdict()
     figures["scorer on the policy's sentences"] = separation(world, rollouts, _Scorer(scorer_folder))._asdict()
-    file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return figures
+    return _noted(file, figures)
+
+
+@task(cache_policy=NO_CACHE)
+def measure_answers(policy_folder: Path, scorer_folder: Path, file: Path, *, scenes: int, seed: int) -> dict[str, Any]:
+    """Measure the saved second policy on the same new scenes; its figures stand under its folder's name in `file`."""
+    torch.set_num_threads(THREADS)
+    model: Any = AutoModelForImageTextToText.from_pretrained(policy_folder).eval()
+    processor: Any = AutoProcessor.from_pretrained(policy_folder)
+    world = list(sample_scenes(f"measure {seed}", scenes))
+    figures = answer_figures(model, processor, world, _Scorer(scorer_folder), seed=seed)
+    return _noted(file, {policy_folder.name: figures})
+
+
+def _noted(file: Path, figures: dict[str, Any]) -> dict[str, Any]:
+    """Put figures beside those that the file has; all of them are returned."""
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(known | figures, indent=2) + "\n", encoding="utf-8")
+    return known | figures
 
 
 class _Scorer:

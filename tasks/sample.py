@@ -17,7 +17,8 @@ from storage.artifacts import ArtifactRef, StageOutput, canonical_json, home
 from storage.images import read_image_file, scan_folder
 from storage.schema import Annotation, Box, Image, Quarantined, Sample
 from tasks.caching import StageInputError, check_nothing_lost, stage
-from tasks.configs import NOT_SEMANTIC, CocoSource, DemoSource, FolderSource, RuntimeConfig, SampleConfig
+from tasks.config_base import NOT_SEMANTIC
+from tasks.configs import CocoSource, DemoSource, FolderSource, RuntimeConfig, SampleConfig
 from tasks.core.sampling import draw_prompt, held_out, round_slice, stratified_order, stratum
 from tasks.core.seeds import digest_of, seed_for
 from tasks.demo_data import write_demo_dataset

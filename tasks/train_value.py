@@ -12,10 +12,11 @@ from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Reward, Rollout, Sample, Value
 from tasks.caching import StageInputError, fault_point, resume_folder, stage
-from tasks.configs import PolicyConfig, RuntimeConfig, ValueConfig
+from tasks.configs import PolicyConfig, RuntimeConfig
 from tasks.core.metrics import spearman
 from tasks.loading import load_images
 from tasks.progress import progress
+from tasks.value_configs import ValueConfig
 from tasks.value_learner import Answer, Learner, image_and_text, policy_states
 
 if TYPE_CHECKING:

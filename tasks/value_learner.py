@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from storage.artifacts import ArtifactRef
-from tasks.configs import PolicyConfig, RuntimeConfig, ValueConfig
+from tasks.configs import PolicyConfig, RuntimeConfig
 from tasks.loading import fresh_policy, load_policy
 from tasks.progress import progress
+from tasks.value_configs import ValueConfig
 
 if TYPE_CHECKING:
     import PIL.Image

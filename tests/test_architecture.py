@@ -13,10 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("flows", "tasks", "storage")
-DRIVES_MODELS = ("models", "engine", "sft", "demo_world")  # of core: loads a model library when imported
+DRIVES_MODELS = ("models", "engine", "tuning", "demo_world")  # of core: loads a model library when imported
 LONGER = {  # lines
-    "storage/schema.py": 400,  # every row type
-    "tasks/configs.py": 380,  # every stage's configuration
+    "storage/schema.py": 480,  # every row type
+    "tasks/configs.py": 300,  # most stages' configuration
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 

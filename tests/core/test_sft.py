@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.core import sft
-from tasks.core.sft import Example, FinetuneError, Recipe, finetune, steps_of
+from tasks.core.tuning import sft
+from tasks.core.tuning.sft import Example, finetune
+from tasks.core.tuning.weights import FinetuneError, Recipe, steps_of
 
 ANSWERS = [
     "There is a dog. There is a cat.",

@@ -14,7 +14,6 @@ from storage.checkpoints import import_checkpoint
 from storage.schema import Caption, Sample
 from tasks.configs import (
     DemoSource,
-    FinetuneConfig,
     LabelConfig,
     OtsuTau,
     PolicyConfig,
@@ -22,13 +21,14 @@ from tasks.configs import (
     RuntimeConfig,
     SampleConfig,
     SearchConfig,
-    ValueConfig,
 )
 from tasks.label import label
 from tasks.rollout import rollout
 from tasks.sample import Draw, OpenSource, annotate, open_source, sample
 from tasks.score import score
 from tasks.train_value import train_value
+from tasks.tuning_configs import FinetuneConfig
+from tasks.value_configs import ValueConfig
 
 DEMO = Path(__file__).parents[2] / "deployments" / "demo"
 RUNTIME = RuntimeConfig(device="cpu", threads=1, batch_size=16)

@@ -12,9 +12,9 @@ from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption
 from tasks.caching import StageInputError
-from tasks.configs import FinetuneConfig
 from tasks.core.models.policy import load_policy
 from tasks.finetune import finetune
+from tasks.tuning_configs import FinetuneConfig
 
 TEXTS = [
     "There is a dog. There is a cat.",

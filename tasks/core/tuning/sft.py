@@ -6,8 +6,6 @@ prompt as well. What the weights were and are is compared, since an adapter that
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,17 @@ import torch
 from PIL import Image
 
 from tasks.core.models.policy import Policy
-from tasks.core.models.value import LINEAR_LAYERS
+from tasks.core.tuning.weights import (
+    FinetuneError,
+    Recipe,
+    adapters,
+    last_checkpoint,
+    let_language_learn,
+    restore,
+    settle,
+    steps_of,
+    weights_before,
+)
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,6 @@ class Example:
     answer: str
 
 
-class FinetuneError(RuntimeError):
-    """Fine-tuning that did not do what it should."""
-
-
 def example_row(example: Example) -> dict[str, Any]:
     """A row in TRL's prompt/completion form with its image."""
     return {
@@ -41,25 +45,6 @@ def example_row(example: Example) -> dict[str, Any]:
         "prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": example.prompt}]}],
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": example.answer}]}],
     }
-
-
-def steps_of(examples: int, batch_size: int, epochs: float) -> int:
-    """Optimizer steps of a fine-tuning: the last batch of an epoch may be short."""
-    return math.ceil(epochs * math.ceil(examples / batch_size))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train."""
-
-    train: str  # full (the vision tower stays frozen, as LLaVA trains) or lora
-    lr: float  # linear decay after the warm-up
-    epochs: float
-    batch_size: int
-    warmup_share: float  # of all steps
-    lora_rank: int  # alpha is twice that
-    checkpoint_steps: int  # steps between resume points
-    seed: int  # order of the examples and start of the adapters
 
 
 def finetune(
@@ -86,24 +71,15 @@ def finetune(
         FinetuneError: if no token carries loss, no weight changed, or weights are no longer numbers.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # On the host: beside a 7B model in training a GPU has no room for a second one.
-    before = {n: p.detach().to("cpu", copy=True) for n, p in policy.model.named_parameters() if _is_language(n)}
-    checkpoint = _last_checkpoint(work)
+    before = weights_before(policy.model)
+    checkpoint = last_checkpoint(work)
     if checkpoint is not None and recipe.train == "full":
-        _restore(policy.model, checkpoint)
-    policy.model.train()
-    for name, parameter in policy.model.named_parameters():
-        parameter.requires_grad_(_is_language(name))
+        restore(policy.model, checkpoint)
+    let_language_learn(policy.model)
     trainer = _trainer(policy, examples, recipe, work, on_step)
     _check_labels(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
-    merged = trainer.model.merge_and_unload() if recipe.train == "lora" else trainer.model
-    merged.eval().requires_grad_(False)
-    change = _relative_change(before, dict(merged.named_parameters()))
-    if not math.isfinite(change):
-        raise FinetuneError(f"fine-tuning diverged: weights are no longer numbers; lower finetune.lr ({recipe.lr:g})")
-    if not change > 0:
-        raise FinetuneError("fine-tuning left every weight as it was; check finetune.lr and finetune.train")
+    change = settle(trainer.model, before, recipe)
     # The trainer's history is kept in its checkpoints, so a resumed training tells the same.
     losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
     return {
@@ -153,7 +129,7 @@ def _trainer(
         ),
         train_dataset=_dataset(examples),
         processing_class=policy.processor,
-        peft_config=_adapters(recipe.lora_rank) if recipe.train == "lora" else None,
+        peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
         callbacks=[Report()],
     )
     trainer.remove_callback(PrinterCallback)
@@ -169,16 +145,6 @@ def _dataset(examples: Sequence[Example]) -> Any:
     return Dataset.from_list([example_row(one) for one in examples], features=features)
 
 
-def _is_language(name: str) -> bool:
-    return "vision" not in name
-
-
-def _adapters(rank: int) -> Any:
-    from peft import LoraConfig
-
-    return LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=LINEAR_LAYERS)
-
-
 def _check_labels(trainer: Any) -> None:
     """The first batch has loss on some tokens and none on image or prompt tokens."""
     batch = next(iter(trainer.get_train_dataloader()))
@@ -188,34 +154,3 @@ def _check_labels(trainer: Any) -> None:
             f"tokens with loss in the first batch: {learned.tolist()} of {batch['attention_mask'].sum(dim=1).tolist()}; "
             "want the answer's, not none and not all: check the checkpoint's chat template"
         )
-
-
-def _last_checkpoint(work: Path) -> str | None:
-    """The newest checkpoint that is whole; the trainer writes its state last, so a kill while saving leaves none or half."""
-    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    return next((str(path) for path in found if _is_json(path / "trainer_state.json")), None)
-
-
-def _restore(model: Any, checkpoint: str) -> None:
-    """Load a checkpoint's weights, all of them.
-
-    The trainer would not: it compares saved names with those in memory, which differ for models whose layout changed since
-    (LLaVA among them), and skips what it does not find. Adapters it loads by their own names, rightly.
-    """
-    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict()
-    model.load_state_dict(saved, strict=True)
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        json.loads(path.read_text())
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _relative_change(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> float:
-    """Norm of the difference over the norm of what was, over all tensors that may learn."""
-    moved = sum(float((after[name].cpu().float() - old.float()).square().sum()) for name, old in before.items())
-    norm = sum(float(old.float().square().sum()) for old in before.values())
-    return (moved / norm) ** 0.5

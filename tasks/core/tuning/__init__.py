@@ -1,0 +1,1 @@
+"""Ways to train a policy: supervised, by preferences, by rewards."""
