@@ -30,6 +30,7 @@ from tasks.configs import (
     SampleConfig,
     SearchConfig,
 )
+from tasks.question_configs import QuestionConfig, StagedConfig
 from tasks.reward_configs import ScorerConfig
 from tasks.tuning_configs import DriftConfig, FinetuneConfig
 from tasks.value_configs import ValueConfig
@@ -69,6 +70,12 @@ class Profile(StageConfig):
         DataConfig(), title="Data", description="images to learn from, and annotated images to measure on"
     )
     sample: SampleConfig = Field(SampleConfig(), title="Sample", description="stage 1: which images, which prompts")
+    questions: QuestionConfig = Field(
+        QuestionConfig(), title="Questions", description="task answers: what is asked about the images"
+    )
+    staged: StagedConfig = Field(
+        StagedConfig(), title="Staged answers", description="task answers: who writes them, and which ones are learned"
+    )
     rollout: RolloutConfig = Field(
         RolloutConfig(), title="Rollouts", description="stage 2: how the policy answers, several times an image"
     )
@@ -122,13 +129,7 @@ def available_profiles() -> list[str]:
 def load_profile(name_or_path: str | Path, overrides: Sequence[str] = (), rounds: int | None = None) -> Profile:
     """Read a profile by name or path, lay `a.b=value` overrides over it, and check the whole."""
     path = _find(str(name_or_path))
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ProfileError(f"{path} holds a {type(tree).__name__}; a profile is a mapping, see profiles/demo.yaml")
-    tree.setdefault("name", path.stem)
+    tree = _read(path)
     # A `kind` first: it clears what another variant had set, whatever the order on the command line.
     for dotted, value in sorted(map(_parse, overrides), key=lambda item: not item[0].endswith(".kind")):
         _assign(tree, dotted.split("."), value)
@@ -169,6 +170,27 @@ def _find(name_or_path: str) -> Path:
         f"no profile named {name_or_path!r}{f'; did you mean {near[0]}?' if near else ''}\n"
         f"  shipped: {', '.join(available_profiles())}; a file of your own: give its path"
     )
+
+
+def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A profile's tree, laid over that of the profile that it extends."""
+    if path in below:
+        raise ProfileError(f"{' extends '.join(map(str, (*below, path)))}: a circle; take one `extends` out")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ProfileError(f"{path} holds a {type(tree).__name__}; a profile is a mapping, see profiles/demo.yaml")
+    tree.setdefault("name", path.stem)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    beside = path.parent / f"{parent}.yaml"
+    whole = _read(beside if beside.is_file() else _find(str(parent)), (*below, path))
+    for key, value in tree.items():
+        _assign(whole, [key], value)
+    return whole
 
 
 def _parse(override: str) -> tuple[str, Any]:

@@ -138,3 +138,26 @@ def test_the_run_form_explains_every_field() -> None:
     schema = Profile.model_json_schema()
     assert _undescribed(schema, "Profile") == []
     assert all(node.get("title") for node in schema["$defs"].values())
+
+
+def test_a_profile_that_extends_another_is_that_one_but_for_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: demo\nsearch: {candidates: 3}\nlabel: {tau: {kind: quantile, q: 0.2}}\n"
+    )
+    mine, demo = load_profile(tmp_path / "mine.yaml"), load_profile("demo")
+    changed = {"name": "mine", "search": mine.search, "label": mine.label}
+    assert mine == demo.model_copy(update=changed)
+    assert (mine.search.candidates, mine.search.stop, mine.label.tau) == (3, demo.search.stop, QuantileTau(q=0.2))
+
+
+def test_a_profile_may_extend_its_neighbour_which_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: demo\nrounds: 5\n")
+    (tmp_path / "b.yaml").write_text("extends: a\nseed: 7\n")
+    found = load_profile(tmp_path / "b.yaml")
+    assert (found.name, found.rounds, found.seed) == ("b", 5, 7)
+
+
+def test_profiles_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b\n")
+    (tmp_path / "b.yaml").write_text("extends: a\n")
+    assert "circle" in problem(str(tmp_path / "a.yaml"))
