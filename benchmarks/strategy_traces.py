@@ -15,7 +15,8 @@ import numpy as np
 from storage import lake
 from storage.artifacts import StageOutput
 from storage.schema import Annotation, Caption, SearchStep
-from tasks.core.benchmarks.chair import find_mentions, true_objects
+from tasks.core.benchmarks.chair import true_objects
+from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.metrics import grouped_auc
 from tasks.core.text import split_sentences
 

@@ -127,7 +127,7 @@ class Reward(Row):
     start: Annotated[int, "offset of its first character in the rollout's text"]
     end: Annotated[int, "offset after its last character"]
     is_last: Annotated[bool, "the rollout's last sentence: the terminal state"]
-    score: Annotated[float | None, "cosine of image and sentence in [-1, 1]; None: not scored, see reason"]
+    score: Annotated[float | None, "the reward: by default the cosine of image and sentence; None: not scored, see reason"]
     shaped: Annotated[float | None, "score after the margin rule (ViMaR 3.1); None where score is"]
     scorer: Annotated[str, "digest of the scorer's checkpoint"]
     truncated: Annotated[bool, "the scorer's context was shorter than the sentence"]
@@ -162,7 +162,7 @@ class SearchStep(Row):
     candidate: Annotated[int, "0-based index in the step"]
     temperature: Annotated[float, "0 for greedy"]
     text: Annotated[str, "the candidate; empty if it ended at once"]
-    score: Annotated[float | None, "scorer's cosine; None: not scored"]
+    score: Annotated[float | None, "the reward, as in rewards; None: not scored"]
     shaped: Annotated[float | None, "score after the margin rule; None: not scored"]
     value: Annotated[float | None, "value model's estimate; None: not asked"]
     chosen: Annotated[bool, "kept as the caption's next part"]
@@ -319,7 +319,7 @@ class TokenScore(Row):
     word: Annotated[str, "as it was said"]
     object: Annotated[str, "COCO's name of it"]
     score: Annotated[float, "cosine of image and word"]
-    reward: Annotated[float, "after the margins"]
+    reward: Annotated[float | None, "after the margins; None: scored, not yet rewarded"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,6 +346,22 @@ class Agreement(Row):
     scope: Annotated[str, "pooled: over all sentences; within_image: mean over images"]
     spearman: Annotated[float, "rank correlation"]
     n: Annotated[int, "sentences, or images"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SheetPair(Row):
+    """The key of one pair of a blinded sheet: whose caption stood on which side."""
+
+    table = "sheet_pairs"
+    primary_key = ("pair",)
+
+    pair: Annotated[int, "its number in the sheet, from 1"]
+    sample_id: Annotated[str, "see samples"]
+    image_id: Annotated[str, "see images"]
+    left: Annotated[str, "who wrote the left caption"]
+    right: Annotated[str, "who wrote the right one"]
+    left_text: Annotated[str, "the left caption"]
+    right_text: Annotated[str, "the right one"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Sample
@@ -9,8 +12,12 @@ from tasks.caching import StageInputError, fault_point, resume_folder, stage
 from tasks.configs import PolicyConfig, RuntimeConfig
 from tasks.loading import fresh_policy, load_images
 from tasks.progress import progress
+from tasks.replay import Replay, draw_replayed, replay_count
 from tasks.tuned import publish_tuned, recipe_of
 from tasks.tuning_configs import FinetuneConfig
+
+if TYPE_CHECKING:
+    from tasks.core.tuning.sft import Example
 
 
 @stage()
@@ -23,23 +30,36 @@ def finetune(
     captions: ArtifactRef,
     *,
     seed: int,
+    replay: Replay | None = None,
     runtime: RuntimeConfig,
     label: str = "",
 ) -> StageOutput:
-    """Fine-tune on captions. Output: policy (a whole checkpoint, adapters merged). Facts: how far the weights moved."""
-    from tasks.core.tuning.sft import Example
+    """Fine-tune on captions. Output: policy (a whole checkpoint, adapters merged). Facts: how far the weights moved.
+
+    `replay`: other material, of which so much is mixed in that it is `config.replay.share` of the examples; all of it if that
+    is not enough. Counters: examples (all), replayed (of them), replay_lacking (how many more were wanted), empty_captions.
+
+    Raises:
+        StageInputError: nothing to learn, or a share to replay without material.
+    """
     from tasks.core.tuning.sft import finetune as run_sft
     from tasks.core.tuning.weights import steps_of
 
-    prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
+    if config.replay.share and replay is None:
+        raise StageInputError(
+            f"finetune.replay.share is {config.replay.share:g}, but there is nothing to replay; pass replay, or set it to 0"
+        )
     searched = lake.read_rows(Caption, captions)
     rows = [row for row in searched if row.text]
     if not rows:
         raise StageInputError(
             "every searched caption is empty: nothing to learn; see the captions and search_trace tables"
         )
-    pictures = load_images(images, [row.image_id for row in rows])
-    examples = [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in rows]
+    wanted = replay_count(config.replay.share, len(rows))
+    replayed = draw_replayed(replay, wanted, seed) if replay else []
+    examples = _examples(images, samples, rows)
+    if replay and replayed:
+        examples += _examples(replay.images, replay.samples, replayed)  # the trainer shuffles
     loaded = fresh_policy(model, policy, runtime)
     work = resume_folder()
     recipe = recipe_of(config, seed)
@@ -59,5 +79,19 @@ def finetune(
     return StageOutput(
         refs={"policy": kept},
         facts=facts,
-        counters={"examples": len(examples), "empty_captions": len(searched) - len(rows)},
+        counters={
+            "examples": len(examples),
+            "replayed": len(replayed),
+            "replay_lacking": wanted - len(replayed),
+            "empty_captions": len(searched) - len(rows),
+        },
     )
+
+
+def _examples(images: ArtifactRef, samples: ArtifactRef, captions: Sequence[Caption]) -> list[Example]:
+    """Captions with their images and prompts."""
+    from tasks.core.tuning.sft import Example
+
+    prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
+    pictures = load_images(images, [row.image_id for row in captions])
+    return [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in captions]

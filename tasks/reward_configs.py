@@ -30,7 +30,12 @@ class ObjectsReward(StageConfig):
         description="a detector's table, Parquet or CSV: image_id, object (COCO's name) and confidence; empty: the objects are "
         "found by the scorer itself, zero-shot",
     )
-    threshold: float = Field(0.5, ge=-1, le=1, description="least confidence of an object that counts as there")
+    threshold: float = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="least confidence of an object that counts as there; zero-shot, 0.5: likelier than not",
+    )
     weight: Weight = 1.0
 
 

@@ -1,6 +1,7 @@
-"""The heavy half of stage 3: the scorer's cosine of every sentence of every rollout with its image.
+"""The heavy half of stage 3: what a scorer gives every sentence of every rollout, its cosine with the image or another reward.
 
-In a file of its own, so that another reward formula does not ask the scorer again.
+In a file of its own, so that another reward formula does not ask the scorer again. Of several rewards each is scored by itself,
+and `combine` adds them: another weight asks none of them again.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def score(
     shard: Shard = WHOLE,
     label: str = "",
 ) -> StageOutput:
-    """Cosine of every sentence with its image, each image embedded once. Outputs: scored (rewards to be shaped), quarantine."""
+    """Score of every sentence about its image, each image read once. Outputs: scored (rewards to be shaped), quarantine."""
     todo = shard.slice(lake.read_rows(Rollout, rollouts))
     image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
     counters: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Stage 4, train_value: V(image, sentence) by temporal difference, judged on images it never saw."""
+"""Stage 4, train_value: V(image, sentence) by temporal difference or Monte Carlo, judged on images it never saw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Reward, Rollout, Sample, Value
 from tasks.caching import StageInputError, fault_point, resume_folder, stage
 from tasks.configs import PolicyConfig, RuntimeConfig
-from tasks.core.metrics import spearman
+from tasks.core import value_health
 from tasks.loading import load_images
 from tasks.progress import progress
 from tasks.value_configs import ValueConfig
@@ -47,12 +47,18 @@ def train_value(
     `rollouts` are the answers that the rewards belong to; a V that reads the policy's states needs them, for the states
     depend on every character of an answer. Several tables of either are read as one.
 
-    Outputs: value (checkpoint), values (held-out table). Facts: spearman with the Monte-Carlo return, spread of V,
-    mean TD error. Raises ValueCollapsed when V can't rank.
+    `config.published` is the released update, whatever target, terminal and target_decay say; V is judged by
+    bootstrap_forever then. `ground_truth` is no matter of this stage: give it what `reference_answers` made.
+
+    Outputs: value (checkpoint), values (held-out table). Facts, all of held-out sentences: spearman with the Monte-Carlo
+    return, spread of V and its spread within an image, mean TD error; loss_first and loss_last of training. Raises
+    ValueCollapsed when V can't guide.
     """
     from tasks.core.td import transitions
-    from tasks.core.value_fit import ValueFit, batches
+    from tasks.core.value_fit import ValueFit
 
+    if config.published:
+        config = config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
     learner = _learner(config, model, backbone, images, samples, rewards, rollouts, runtime)
     fit = ValueFit(
         value=learner.value,
@@ -61,23 +67,26 @@ def train_value(
         mode=config.terminal,
         lr=config.lr,
         target_decay=config.target_decay,
+        method=config.target,
+        trace=config.trace,
+        published=config.published,
     )
     train = [(one.image, one.sentences, one.rewards) for one in learner.answers if not one.held_out]
     data = transitions(train, state=learner.state, mode=config.terminal)
     if not data:
         raise StageInputError("no transition to learn from: every answer has one sentence at most; see rollouts")
-    plan = batches(len(data), config.batch_size, config.epochs, seed)
+    plan = fit.plan(data, config.batch_size, config.epochs, seed)
     losses = _fit(fit, data, plan, config.checkpoint_steps)
     rows = _judge(fit, learner, config, runtime.batch_size)
+    facts = _health(rows, losses, learner.answers, config)
     return StageOutput(
-        refs={"value": _published(learner), "values": lake.publish(Value, rows)},
-        facts=_health(rows, config),
+        refs={"value": _kept(learner), "values": lake.publish(Value, rows)},
+        facts=facts,
         counters={
             "transitions": len(data),
             "steps": len(plan),
             "value_tokens": learner.value_tokens,
             "states_tokens": learner.states_tokens,
-            "loss_last": float(np.mean(losses[-20:])) if losses else 0.0,
         },
     )
 
@@ -126,36 +135,45 @@ def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Re
     return answers
 
 
-def _published(learner: Learner) -> ArtifactRef:
+def _kept(learner: Learner) -> ArtifactRef:
     with checkpoints.scratch_folder() as folder:
         learner.model.save(folder / "value")
         return checkpoints.publish_folder("value", folder / "value")
 
 
 def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], every: int) -> list[float]:
-    """Train with step checkpoints in the call's resume folder."""
+    """Train with step checkpoints in the call's resume folder. Returns the losses of all steps, those before a kill too."""
+    import torch
     from safetensors.torch import load_file, save_file
 
     from tasks.core.value_fit import FitState, run_fit
 
     folder = resume_folder()
     kept = sorted(folder.glob("step-*.safetensors"))
-    start = 0
+    losses: list[float] = []
     if kept:
-        start = int(kept[-1].stem.split("-")[1])
-        fit.restore(FitState(start, load_file(kept[-1])))
+        tensors = load_file(kept[-1])
+        losses = tensors.pop("losses").tolist()
+        fit.restore(FitState(len(losses), tensors))
+    start = len(losses)
 
     with progress("train_value", len(plan), unit="steps") as advance:
         advance(start)
 
         def after_step(done: int, loss: float) -> None:
             advance(1)
+            losses.append(loss)
             if done % every == 0 and done < len(plan):
-                _replace(folder, done, lambda path: save_file(fit.state(done).tensors, path))
+                tensors = fit.state(done).tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}
+                _replace(folder, done, lambda path: save_file(tensors, path))
             if 2 * done > len(plan):
                 fault_point("train_value")
 
-        return run_fit(fit, data, plan=plan, start=start, after_step=after_step)
+        try:
+            run_fit(fit, data, plan=plan, start=start, after_step=after_step)
+        except FloatingPointError as error:
+            raise ValueCollapsed(f"training broke off: {error}") from error
+    return losses
 
 
 def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
@@ -203,21 +221,26 @@ def _judge(fit: ValueFit, learner: Learner, config: ValueConfig, batch_size: int
     return rows
 
 
-def _health(rows: Sequence[Value], config: ValueConfig) -> dict[str, float]:
-    """Facts about V on held-out sentences; refuses a V that can't rank."""
-    value = np.array([row.value for row in rows])
-    returns = np.array([row.mc_return for row in rows])
-    spread = float(value.std()) if len(value) else 0.0
-    # Returns that differ by rounding only have no order to follow.
-    correlation = spearman(value, returns) if len(value) and np.ptp(returns) > 1e-9 else float("nan")
-    # A few hundred sentences leave the correlation uncertain by 1 / sqrt(n): refuse what is surely too low.
-    margin = 1.96 / max(1.0, len(rows) - 1) ** 0.5
-    if spread < config.min_spread or not correlation + margin >= config.min_spearman:
+def _health(
+    rows: Sequence[Value], losses: Sequence[float], answers: Sequence[Answer], config: ValueConfig
+) -> dict[str, float]:
+    """Facts about V on held-out sentences and about its training; refuses a V that can't guide."""
+    from tasks.core.td import mc_returns
+
+    image_of = {one.rollout_id: one.image for one in answers}
+    held = value_health.Held(
+        np.array([image_of[row.rollout_id] for row in rows]),
+        np.array([row.value for row in rows]),
+        np.array([row.td_target for row in rows]),
+        np.array([row.mc_return for row in rows]),
+    )
+    learned = [mc_returns(one.rewards, gamma=config.gamma, mode=config.terminal) for one in answers if not one.held_out]
+    returns = np.array([each for of_answer in learned for each in of_answer])
+    limits = value_health.Limits(config.min_spread, config.min_spearman)
+    wrong = value_health.complaint(held, losses, returns, limits)
+    if wrong:
         raise ValueCollapsed(
-            f"the value model can't guide: on {len(rows)} held-out sentences its spread is {spread:.2g} "
-            f"(at least {config.min_spread:g}) and its rank correlation with the Monte-Carlo return {correlation:.3f} "
-            f"(at least {config.min_spearman:g}). Raise sample.images or value.epochs, change value.lr "
-            f"({config.lr:g}), or search without it: --set search.strategy=clip_prm"
+            f"the value model can't guide: {wrong}; or search without it: --set search.strategy=clip_prm. "
+            f"(value.lr was {config.lr:g}.)"
         )
-    error = float(np.mean([abs(row.td_target - row.value) for row in rows]))
-    return {"spearman": correlation, "spread": spread, "td_error": error, "held_out": len(rows)}
+    return value_health.facts_of(held, losses)

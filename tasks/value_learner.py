@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from storage.artifacts import ArtifactRef
+from tasks.caching import StageInputError
 from tasks.configs import PolicyConfig, RuntimeConfig
 from tasks.loading import fresh_policy, load_policy
 from tasks.progress import progress
@@ -55,8 +57,12 @@ def image_and_text(
     """A network of its own, on the policy's weights."""
     from tasks.core.models.value import ValueModel, ValueSpec
 
-    spec = ValueSpec(backbone.digest, config.train, config.layer, config.state, config.lora_rank)
-    value = ValueModel(fresh_policy(model, backbone, runtime), spec)
+    spec = ValueSpec(
+        backbone.digest, config.train, config.layer, config.state, config.lora_rank, pooling=config.pooling
+    )
+    policy = fresh_policy(model, backbone, runtime)
+    with _setting():
+        value = ValueModel(policy, spec)
     return Learner(
         value,
         lambda pairs: value([pictures[image] for image, _ in pairs], [text for _, text in pairs]),
@@ -79,9 +85,11 @@ def policy_states(
     import torch
 
     from tasks.core.models.states import sentence_states
-    from tasks.core.models.value import StateValue, ValueSpec
+    from tasks.core.models.value import StateValue, ValueSpec, check_layer
 
     policy, read = load_policy(model, backbone, runtime), 0
+    with _setting():
+        check_layer(policy, config.layer)
     with progress("train_value: the policy's states", len(answers), unit="answers") as advance:
 
         def after_batch(done: int, tokens: int) -> None:
@@ -111,3 +119,12 @@ def policy_states(
     return Learner(
         head, lambda pairs: head(rows[[at[name] for _, name in pairs]]), named, state="sentence", states_tokens=read
     )
+
+
+@contextmanager
+def _setting() -> Iterator[None]:
+    """A setting that a model refuses is the profile's mistake: trying again is no use."""
+    try:
+        yield
+    except ValueError as error:
+        raise StageInputError(f"value.{error}") from error

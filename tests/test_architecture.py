@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("flows", "tasks", "storage")
 DRIVES_MODELS = ("models", "engine", "tuning", "demo_world")  # of core: loads a model library when imported
 LONGER = {  # lines
-    "storage/schema.py": 480,  # every row type
+    "storage/schema.py": 500,  # every row type
     "tasks/configs.py": 300,  # most stages' configuration
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]

@@ -2,11 +2,16 @@
 
 A score d is the cosine of a sentence and its image. ViMaR (arXiv 2506.15649) subtracts a margin; its equation, its text and its
 code disagree (docs/decisions), so every form has a name here. The default is the released code's.
+
+The paper's margin is a positive cosine, and what is below it falls by as much as the margin. Of a reward whose scores may be
+negative, a log-likelihood or a standardised sum, the margin may be, too, and the same formulas would lift what is below it.
+There `margin` and `zero_below` fall by the margin's size as well, so that a lower score never earns more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,10 +20,10 @@ Shape = Callable[[np.ndarray, float, float], np.ndarray]
 # name -> (score [N], tau, alpha) -> reward [N]
 SHAPES: dict[str, Shape] = {
     "none": lambda d, tau, alpha: d,
-    "margin": lambda d, tau, alpha: np.where(d >= tau, d, -alpha * (tau - d)),
+    "margin": lambda d, tau, alpha: np.where(d >= tau, d, -alpha * (tau - d) + min(0.0, 2 * tau)),
     # As printed in the paper: below the margin the "penalty" is positive.
     "published_equation": lambda d, tau, alpha: np.where(d >= tau, d, tau - d),
-    "zero_below": lambda d, tau, alpha: np.where(d >= tau, d, 0.0),
+    "zero_below": lambda d, tau, alpha: np.where(d >= tau, d, min(0.0, 2 * tau)),
     "floor": lambda d, tau, alpha: np.maximum(d, tau),
     # Like margin, without its jump of size tau at the threshold.
     "continuous": lambda d, tau, alpha: d - alpha * np.maximum(0.0, tau - d),
@@ -57,3 +62,50 @@ def otsu_tau(scores: Sequence[float] | np.ndarray) -> float:
     between[np.diff(values) == 0] = -1.0  # a threshold can't part equal scores
     cut = int(np.argmax(between))
     return float((values[cut] + values[cut + 1]) / 2)
+
+
+class Parted(NamedTuple):
+    """Two groups of numbers: where they part, and the mean of each."""
+
+    threshold: float
+    low: float
+    high: float
+
+
+def minimum_error(scores: Sequence[float] | np.ndarray, fewest: int = 10) -> Parted:
+    """The threshold at which two normal distributions fit best (Kittler and Illingworth 1986, Pattern Recognition 19).
+
+    Unlike Otsu's it allows for groups of very different sizes: of 80 kinds of objects an image holds three. Exact over the
+    sorted values, no histogram; the threshold lies half way between two neighbours.
+
+    Args:
+        scores: [N].
+        fewest: members of the smaller group at least.
+
+    Raises:
+        ValueError: no two such groups with spread.
+    """
+    values = np.sort(np.asarray(scores, dtype=np.float64))
+    n = len(values)
+    low_n = np.arange(1, n)
+    high_n = n - low_n
+    centred = values - (values.mean() if n else 0.0)  # squares of small differences of large numbers lose their digits
+    sums, squares = np.cumsum(centred)[:-1], np.cumsum(centred**2)[:-1]
+    low, high = sums / low_n, (centred.sum() - sums) / high_n
+    low_var = squares / low_n - low**2
+    high_var = ((centred**2).sum() - squares) / high_n - high**2
+    tiny = 1e-9 * float(centred.var()) if n else 0.0
+    fits = (low_n >= fewest) & (high_n >= fewest) & (low_var > tiny) & (high_var > tiny) & (np.diff(values) > 0)
+    if not fits.any():
+        raise ValueError(
+            f"{n} scores hold no two groups of at least {fewest} different ones: there is no threshold to find"
+        )
+    share = low_n / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = share * np.log(low_var / share**2) + (1 - share) * np.log(high_var / (1 - share) ** 2)
+    cut = int(np.argmin(np.where(fits, error, np.inf)))
+    return Parted(
+        threshold=float((values[cut] + values[cut + 1]) / 2),
+        low=float(values[: cut + 1].mean()),
+        high=float(values[cut + 1 :].mean()),
+    )

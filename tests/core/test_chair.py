@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.benchmarks.chair import METRICS, ChairItem, chair_item, chair_ratios, find_mentions, true_objects
+from tasks.core.benchmarks.chair import METRICS, ChairItem, chair_item, chair_ratios, true_objects
 from tasks.core.benchmarks.coco_words import PHRASES, SYNONYMS, singular
+from tasks.core.benchmarks.mentions import find_mentions
 
 
 def objects(text: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.rewards import SHAPES, otsu_tau, quantile_tau, shape_scores
+from tasks.core.rewards import SHAPES, minimum_error, otsu_tau, quantile_tau, shape_scores
 
 SCORES = np.array([0.30, 0.20, 0.15, -0.10])  # above, at, below, negative; tau 0.2, alpha 2
 BY_HAND = {
@@ -39,6 +39,23 @@ def test_the_published_equation_rewards_what_is_far_below_the_margin() -> None:
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.floats(-1, 1), st.floats(0, 5))
 def test_the_continuous_form_keeps_the_order_of_scores(scores: list[float], tau: float, alpha: float) -> None:
     shaped = shape_scores(np.sort(scores), shaping="continuous", tau=tau, alpha=alpha)
+    assert (np.diff(shaped) >= -1e-12).all()
+
+
+def test_below_a_negative_margin_a_reward_falls_by_the_margin_s_size() -> None:
+    scores = np.array([0.5, -1.0, -1.5])  # at tau -1: kept, kept, 0.5 below
+    assert shape_scores(scores, shaping="margin", tau=-1.0, alpha=1.0) == pytest.approx([0.5, -1.0, -2.5])
+    assert shape_scores(scores, shaping="zero_below", tau=-1.0, alpha=1.0) == pytest.approx([0.5, -1.0, -2.0])
+
+
+@given(
+    st.lists(st.floats(-3, 3), min_size=2, max_size=30),
+    st.floats(-3, 3),
+    st.floats(0, 5),
+    st.sampled_from(["none", "margin", "zero_below", "floor", "continuous"]),
+)
+def test_a_lower_score_never_earns_more(scores: list[float], tau: float, alpha: float, shaping: str) -> None:
+    shaped = shape_scores(np.sort(scores), shaping=shaping, tau=tau, alpha=alpha)
     assert (np.diff(shaped) >= -1e-12).all()
 
 
@@ -82,3 +99,29 @@ def test_the_quantile_interpolates_between_neighbours(q: float, tau: float) -> N
 def test_no_scores_have_no_margin() -> None:
     with pytest.raises(ValueError, match="at least one scored sentence"):
         quantile_tau([], 0.5)
+
+
+def test_the_least_error_is_between_groups_of_very_different_sizes_where_otsu_parts_the_larger() -> None:
+    rng = np.random.default_rng(0)
+    absent, there = rng.normal(-0.12, 0.12, 2000), rng.normal(0.45, 0.05, 60)
+    parted = minimum_error([*absent, *there])
+    assert np.mean(there > parted.threshold) > 0.95 and np.mean(absent > parted.threshold) < 0.005
+    assert (parted.low, parted.high) == (pytest.approx(-0.12, abs=0.01), pytest.approx(0.45, abs=0.02))
+    assert np.mean(absent > otsu_tau([*absent, *there])) > 0.2
+
+
+def test_the_least_error_is_that_of_brute_force() -> None:
+    values = np.sort(np.random.default_rng(2).normal([0.0] * 40 + [3.0] * 20))
+
+    def error(cut: float) -> float:
+        groups = values[values < cut], values[values >= cut]
+        return sum(len(one) / 60 * (np.log(one.std()) - np.log(len(one) / 60)) for one in groups)
+
+    cuts = ((values[1:] + values[:-1]) / 2)[9:50]
+    assert minimum_error(values + 1000).threshold - 1000 == pytest.approx(min(cuts, key=error))
+
+
+@pytest.mark.parametrize("scores", [[], [0.3] * 100, [0.1, 0.2] * 5, [0.1] * 50 + [0.2] * 50])
+def test_what_has_no_two_groups_has_no_least_error(scores: list[float]) -> None:
+    with pytest.raises(ValueError, match="no two groups of at least 10"):
+        minimum_error(scores)

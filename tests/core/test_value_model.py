@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 from demo_models import DEMO
 from safetensors.torch import load_file, save_file
+from tiny_models import ARCHITECTURES, tiny
 
+from tasks.core.engine.guides import TurnValues, WholeTurnValues, turn_values
 from tasks.core.models.policy import load_policy
 from tasks.core.models.value import StateValue, ValueModel, ValueSpec, load_state_value, load_value, read_spec
+from tasks.core.search.contract import Candidate
 from tasks.core.td import mc_returns, transitions
 from tasks.core.value_fit import ValueFit
 
 TEXTS = ["There is a dog.", "I can see a dining table and a cup here.", "There is a cat.", "A pizza."]
 
 
-def new_value(train: str = "full", layer: int = -1) -> ValueModel:
+def new_value(train: str = "full", layer: int = -1, pooling: str = "last") -> ValueModel:
     torch.set_num_threads(1)
-    spec = ValueSpec("demo", train=train, layer=layer, state="sentence", lora_rank=4)
+    spec = ValueSpec("demo", train=train, layer=layer, state="sentence", lora_rank=4, pooling=pooling)
     return ValueModel(load_policy(DEMO / "policy", digest="demo"), spec)
 
 
@@ -113,9 +117,9 @@ def test_the_spec_says_on_which_backbone_it_stands(tmp_path: Path) -> None:
 def test_a_spec_of_before_there_were_two_kinds_is_one_of_image_and_text(tmp_path: Path) -> None:
     new_value("frozen").save(tmp_path)
     spec = json.loads((tmp_path / "value.json").read_text())
-    del spec["reads"]
+    del spec["reads"], spec["pooling"]
     (tmp_path / "value.json").write_text(json.dumps(spec))
-    assert read_spec(tmp_path).reads == "image_and_text"
+    assert (read_spec(tmp_path).reads, read_spec(tmp_path).pooling) == ("image_and_text", "last")
     assert load_value(tmp_path, DEMO / "policy").spec.reads == "image_and_text"
 
 
@@ -125,6 +129,91 @@ def test_the_value_of_a_hidden_state_is_that_of_the_turn_it_came_from(pictures) 
         inputs = value.policy.inputs(pictures[:1], TEXTS[:1], answer_next=False)
         hidden = value.policy.model.model(**inputs).last_hidden_state[:, -1]
         assert torch.allclose(value.head_of(hidden), value(pictures[:1], TEXTS[:1]), atol=1e-5)
+
+
+# The mean over the text
+
+ASKED = [(i, "", Candidate(text, 0.0, ended=False, drawn=1)) for i in range(3) for text in (*TEXTS[:3], "")]
+
+
+def mean_value(name: str) -> ValueModel:
+    if name == "demo":
+        return new_value("frozen", pooling="mean")
+    return ValueModel(tiny(name), ValueSpec("x", "frozen", -1, "sentence", pooling="mean"))
+
+
+@pytest.mark.parametrize("name", ["demo", *ARCHITECTURES])
+def test_a_mean_is_over_the_tokens_behind_the_image(name: str, pictures) -> None:
+    value = mean_value(name)
+    policy, text = value.policy, "There is a dog on the left."
+    with torch.inference_mode():
+        inputs = policy.inputs(pictures[:1], [text], answer_next=False)
+        hidden = policy.hidden(inputs, -1)[0]
+        found = float(value(pictures[:1], [text]))
+        ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # In the demo's template and those of the tiny models nothing but the text stands behind the image.
+        spoken = len(policy.tokenizer.decode(inputs["input_ids"][0][-len(ids) :]).strip())
+        assert spoken >= len(text) - 2
+        behind = value._behind_image(text)
+        assert len(ids) <= behind <= len(ids) + 4
+        assert found == pytest.approx(float(value.head_of(hidden[-behind:].mean(dim=0)[None])), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["demo", "llava_next", "qwen2_vl", "idefics3", "mllama"])
+def test_means_do_not_depend_on_the_batch_and_a_search_gets_the_same(name: str, pictures) -> None:
+    value = mean_value(name)
+    guide = turn_values(value, Counter())
+    assert isinstance(guide, WholeTurnValues)
+    found = guide.value(dict(enumerate(pictures)), ASKED)
+    with torch.inference_mode():
+        alone = [float(value([pictures[i]], [one.text])) for i, _, one in ASKED]
+    assert found == pytest.approx(alone, abs=1e-5)
+    assert len({round(one, 6) for one in found}) == len(ASKED)
+
+
+def test_the_mean_counts_every_word_and_the_last_state_is_another(pictures) -> None:
+    with torch.inference_mode():
+        mean, last = (new_value("frozen", pooling=one)(pictures[:2], TEXTS[:2]) for one in ("mean", "last"))
+    assert not torch.allclose(mean, last, atol=1e-3)
+
+
+def test_a_template_that_puts_the_text_first_has_no_mean(monkeypatch) -> None:
+    monkeypatch.setattr(ValueModel, "_tokens_behind_image", lambda self, text: 0)
+    with pytest.raises(ValueError, match="puts no text behind the image: want last"):
+        new_value("frozen", pooling="mean")
+    new_value("frozen")
+
+
+def test_the_mean_of_an_empty_text_is_of_the_token_that_ends_the_turn(pictures) -> None:
+    mean, last = new_value("frozen", pooling="mean"), new_value("frozen")
+    assert mean._behind_image("") == 0
+    with torch.inference_mode():
+        found = mean(pictures[:2], ["", TEXTS[1]])
+        assert torch.allclose(found[:1], last(pictures[:1], [""]), atol=1e-5)
+
+
+def test_the_fast_guide_refuses_a_mean() -> None:
+    with pytest.raises(ValueError, match="of the last token only"):
+        TurnValues(mean_value("demo"), Counter())
+
+
+def test_a_saved_mean_is_one_when_it_is_loaded(tmp_path: Path, pictures) -> None:
+    value = new_value("frozen", pooling="mean")
+    step(value, pictures)
+    value.save(tmp_path)
+    again = load_value(tmp_path, DEMO / "policy")
+    assert again.spec.pooling == "mean"
+    assert torch.equal(again(pictures[:4], TEXTS), value(pictures[:4], TEXTS).detach())
+
+
+def test_what_the_backbone_or_the_head_does_not_have_is_refused() -> None:
+    layers = new_value("frozen").policy.model.config.get_text_config().num_hidden_layers
+    new_value("frozen", layer=-layers - 1)
+    for layer in (-layers - 2, 0):
+        with pytest.raises(ValueError, match=rf"layer is {layer}: the language model has {layers} layers, so want -1"):
+            new_value("frozen", layer=layer)
+    with pytest.raises(ValueError, match="pooling is 'max': want last or mean"):
+        new_value("frozen", pooling="max")
 
 
 # A head on the policy's states

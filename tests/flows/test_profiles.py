@@ -98,7 +98,7 @@ def test_what_is_needed_and_missing_is_said(tmp_path: Path) -> None:
 
 def test_an_unknown_profile_names_the_nearest() -> None:
     assert "did you mean demo?" in problem("dmo")
-    assert "shipped: demo, folder" in problem("zzz")
+    assert "shipped: demo, demo-" in problem("zzz")
     assert "no profile file at here/none.yaml" in problem("here/none.yaml")
 
 

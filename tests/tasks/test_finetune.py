@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_world import FINETUNE, MODEL, RUNTIME, captions_of, drawn, policy
+from small_world import FINETUNE, MODEL, RUNTIME, captions_of, drawn, policy, samples
 
 from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption
 from tasks.caching import StageInputError
 from tasks.core.models.policy import load_policy
+from tasks.core.tuning import sft
 from tasks.finetune import finetune
-from tasks.tuning_configs import FinetuneConfig
+from tasks.replay import Replay
+from tasks.tuning_configs import FinetuneConfig, ReplayConfig
 
 TEXTS = [
     "There is a dog. There is a cat.",
@@ -28,12 +30,28 @@ TEXTS = [
 ]
 
 
-def tuned(config: FinetuneConfig = FINETUNE, captions: ArtifactRef | None = None) -> StageOutput:
+def tuned(
+    config: FinetuneConfig = FINETUNE, captions: ArtifactRef | None = None, replay: Replay | None = None
+) -> StageOutput:
     world = drawn(benchmark=True)
     return finetune.fn(
         config, MODEL, policy(), world["images"], world["samples"], captions or captions_of(TEXTS), seed=0,
-        runtime=RUNTIME,
+        replay=replay, runtime=RUNTIME,
     )  # fmt: skip
+
+
+def others() -> Replay:
+    """Answers about the round's images, one of them empty."""
+    world = drawn()
+    rows = [
+        Caption(one.sample_id, one.image_id, "p", "greedy", f"Other {i}." if i else "", 1, "end", 1, 1)
+        for i, one in enumerate(samples())
+    ]
+    return Replay(world["images"], world["samples"], lake.publish(Caption, rows))
+
+
+def replaying(share: float) -> FinetuneConfig:
+    return FINETUNE.model_copy(update={"replay": ReplayConfig(share=share)})
 
 
 @pytest.mark.parametrize("train", ["full", "lora"])
@@ -83,3 +101,34 @@ def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_kept(monke
     monkeypatch.setattr("tasks.finetune.fresh_policy", lambda *_: load_policy(checkpoints.folder(policy()), digest=""))
     with pytest.raises(RuntimeError, match="does not reload to what was trained: logits differ by"):
         tuned()
+
+
+def test_a_share_of_what_is_learned_is_replayed_with_its_own_images_and_prompts(monkeypatch) -> None:
+    learned = []
+    monkeypatch.setattr(sft, "finetune", lambda policy, examples, *_, **__: learned.extend(examples) or {})
+    counters = tuned(replaying(0.25), replay=others()).counters
+    assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2}
+    texts = [one.answer for one in learned]
+    assert [text for text in texts if not text.startswith("Other")] == [text for text in TEXTS if text]
+    prompts = {f"Other {i}.": one.prompt for i, one in enumerate(samples())}
+    assert all(prompts[one.answer] == one.prompt for one in learned if one.answer in prompts)
+    assert len({text for text in texts if text in prompts}) == 2
+
+
+def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> None:
+    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    counters = tuned(replaying(0.9), replay=others()).counters
+    assert (counters["replayed"], counters["replay_lacking"]) == (15, 54 - 15)
+
+
+def test_a_share_without_material_is_an_error_and_of_material_without_a_share_nothing_is_learned(monkeypatch) -> None:
+    with pytest.raises(StageInputError, match=r"finetune.replay.share is 0.5, but there is nothing to replay"):
+        tuned(replaying(0.5))
+    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    assert tuned(replay=others()).counters["examples"] == 6
+
+
+def test_replayed_examples_are_trained_on() -> None:
+    replayed, plain = tuned(replaying(0.5), replay=others()), tuned()
+    assert replayed.facts["steps"] == 2 * plain.facts["steps"]
+    assert replayed["policy"] != plain["policy"]

@@ -17,6 +17,7 @@ from tasks.caching import StageInputError
 from tasks.core.models.value import load_state_value, read_spec
 from tasks.core.td import TERMINAL_MODES, mc_returns
 from tasks.train_value import ValueCollapsed
+from tasks.value_configs import ValueConfig
 
 
 def rewards(change=lambda row: row) -> ArtifactRef:
@@ -24,6 +25,9 @@ def rewards(change=lambda row: row) -> ArtifactRef:
 
 
 STATES = VALUE.model_copy(update={"reads": "policy_states", "epochs": 10})
+
+
+TARGETS = ("td0", "td_lambda", "mc")
 
 
 def of_states(config=STATES, runtime=RUNTIME, answers: ArtifactRef | None = None) -> StageOutput:
@@ -45,6 +49,8 @@ def test_every_held_out_sentence_is_judged_and_no_other(train) -> None:
     assert output.facts["held_out"] == len(rows) > 0
     assert output.counters["transitions"] == rewards().rows - len(rows)
     assert output.facts["spread"] == pytest.approx(np.std([row.value for row in rows]))
+    assert 0 < output.facts["within_image_spread"] <= output.facts["spread"] + 1e-9
+    assert output.facts["loss_first"] > 0 and output.facts["loss_last"] > 0
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -133,6 +139,94 @@ def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, mo
     resumed = trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
     assert resumed.digest == whole.digest
     assert resumed.counters["value_tokens"] < whole.counters["value_tokens"]
+
+
+# What V is regressed on
+
+
+@pytest.mark.parametrize("mode", TERMINAL_MODES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_learns_to_rank_in_every_terminal_mode_and_is_found_healthy(target: str, mode: str) -> None:
+    output = of_states(STATES.model_copy(update={"target": target, "terminal": mode, "lr": 1e-3, **HEALTH}))
+    assert output.facts["spearman"] > 0.15
+    assert output.facts["loss_last"] < output.facts["loss_first"]
+
+
+HEALTH = {name: ValueConfig.model_fields[name].default for name in ("min_spearman", "min_spread")}
+
+
+def test_targets_differ_and_so_do_traces_between_them() -> None:
+    found = {target: of_states(STATES.model_copy(update={"target": target})) for target in TARGETS}
+    assert len({one["value"].digest for one in found.values()}) == 3
+    other = of_states(STATES.model_copy(update={"target": "td_lambda", "trace": 0.2}))
+    assert other["value"] != found["td_lambda"]["value"]
+    for one in found.values():
+        assert one.counters["transitions"] == found["td0"].counters["transitions"]
+    ignored = of_states(STATES.model_copy(update={"target": "mc", "target_decay": 0.5, "trace": 0.1}))
+    assert ignored["value"] == found["mc"]["value"], "Monte Carlo has neither"
+
+
+def test_monte_carlo_reads_each_sentence_once_a_step() -> None:
+    """A bootstrap reads the next sentence as well."""
+    config = VALUE.model_copy(update={"train": "frozen", "epochs": 1})
+    tokens = {one: trained(config.model_copy(update={"target": one})).counters["value_tokens"] for one in TARGETS}
+    assert tokens["mc"] < 0.75 * tokens["td0"]
+    assert tokens["td_lambda"] == tokens["td0"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_killed_training_of_any_target_ends_with_the_same_facts(target: str, tmp_path, monkeypatch) -> None:
+    config = STATES.model_copy(update={"target": target, "checkpoint_steps": 3})
+    whole = of_states(config)
+    monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
+
+    def die(name: str) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(stage, "fault_point", die)
+        of_states(config)
+    assert list(tmp_path.glob("step-*.safetensors"))
+    resumed = of_states(config)
+    assert (resumed.digest, resumed.facts) == (whole.digest, whole.facts), "the first losses were lost"
+
+
+def test_as_published_other_settings_count_for_nothing_and_rewards_are_mixed_up() -> None:
+    config = STATES.model_copy(update={"published": True, "terminal": "bootstrap_forever"})
+    published = of_states(config)
+    other = config.model_copy(update={"target": "mc", "terminal": "mean_to_go", "target_decay": 0.3, "trace": 0.1})
+    assert of_states(other).digest == published.digest
+    plain = of_states(STATES.model_copy(update={"terminal": "bootstrap_forever", "target_decay": 0.0}))
+    assert published.counters["transitions"] == plain.counters["transitions"] < of_states().counters["transitions"]
+    assert published.facts["spearman"] < plain.facts["spearman"]
+
+
+def test_a_mean_over_the_text_is_another_value_and_the_model_says_so() -> None:
+    config = VALUE.model_copy(update={"pooling": "mean", "train": "frozen", "epochs": 1})
+    output = trained(config)
+    assert read_spec(checkpoints.folder(output["value"])).pooling == "mean"
+    assert output["values"] != trained(config.model_copy(update={"pooling": "last"}))["values"]
+    ignored = STATES.model_copy(update={"pooling": "mean"})
+    assert of_states(ignored).digest == of_states().digest
+
+
+@pytest.mark.parametrize("train", [trained, of_states])
+def test_a_layer_that_the_backbone_does_not_have_is_the_profiles_mistake(train) -> None:
+    config = (VALUE if train is trained else STATES).model_copy(update={"layer": -40})
+    with pytest.raises(StageInputError, match=r"value\.layer is -40: the language model has \d+ layers"):
+        train(config)
+
+
+def test_a_learning_rate_that_bursts_fails_and_says_what_to_change() -> None:
+    config = STATES.model_copy(update={"lr": 1.0, "terminal": "zero_terminal", "target_decay": 0.0})
+    with pytest.raises(ValueCollapsed, match=r"its loss grew from .*Lower value\.lr.*\(value\.lr was 1\.\)"):
+        of_states(config)
+
+
+def test_a_training_that_runs_away_fails_and_says_what_to_change() -> None:
+    huge = rewards(lambda row: replace(row, shaped=3e38))
+    with pytest.raises(ValueCollapsed, match=r"training broke off: step 0: the TD loss is inf; lower value\.lr"):
+        trained(VALUE.model_copy(update={"train": "frozen", "epochs": 1}), huge)
 
 
 # V on the policy's own states

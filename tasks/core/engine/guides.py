@@ -37,7 +37,9 @@ class TurnValues:
     """V of an image and a text in a user turn: the image is read once a job, then only the texts, all in one batch."""
 
     def __init__(self, model: ValueModel, counters: Counter[str]) -> None:
-        """The backbone must be one whose cache can be forked; see `check_forkable`."""
+        """The backbone must be one whose cache can be forked; see `check_forkable`. Raises ValueError for a V of the mean."""
+        if model.spec.pooling != "last":
+            raise ValueError(f"pooling is {model.spec.pooling}: values behind a read image are of the last token only")
         self.model, self.counters = model, counters
         self._decoder, self._whole = Decoder(model.policy), WholeTurnValues(model, counters)
         self._prompts = Prompts(model.policy, answer_next=False)
@@ -88,7 +90,9 @@ class TurnValues:
 
 
 class WholeTurnValues:
-    """The same V by whole forwards, for a backbone whose cache can't be forked or whose template puts the text first."""
+    """The same V by whole forwards: for a backbone whose cache can't be forked, a template that puts the text first, and a V of
+    the mean over a text's tokens, of which the decoder keeps the last one's state only.
+    """
 
     def __init__(self, model: ValueModel, counters: Counter[str]) -> None:
         self.model, self.counters = model, counters
@@ -142,7 +146,10 @@ class StateValues:
 
 
 def turn_values(model: ValueModel, counters: Counter[str]) -> TurnValues | WholeTurnValues:
-    """The faster of the two that the backbone allows."""
+    """The faster of the two that the backbone and the pooling allow."""
+    if model.spec.pooling != "last":
+        log.warning("value.pooling %s: each candidate's value reads the image again", model.spec.pooling)
+        return WholeTurnValues(model, counters)
     prompts = Prompts(model.policy, answer_next=False)
     if prompts.tail("A dog.", _ANY) is None:
         return WholeTurnValues(model, counters)

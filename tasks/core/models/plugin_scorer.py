@@ -16,6 +16,8 @@ from typing import TypeAlias
 
 from PIL import Image
 
+from tasks.core.models.remembered import Remembered
+
 GROUP = "visloop.rewards"
 Reward: TypeAlias = Callable[[Image.Image, Sequence[str]], Sequence[float | None]]
 
@@ -31,7 +33,7 @@ def find_reward(name: str) -> Reward:
         known = ", ".join(sorted({point.name for point in entry_points(group=GROUP)})) or "none is installed"
         raise ValueError(
             f"{len(points)} installed packages bring a reward {name!r}, want one: an entry point of group {GROUP} "
-            f"(installed: {known}); see docs/strategies.md"
+            f"(installed: {known}); see docs/rewards.md"
         )
     reward: Reward = points[0].load()
     return reward
@@ -49,8 +51,19 @@ class PluginScores:
     """An installed reward, asked once for each image and sentence of a job."""
 
     def __init__(self, reward: Reward, name: str, counters: Counter[str]) -> None:
-        self.reward, self.name, self.counters = reward, name, counters
-        self._known: dict[Hashable, dict[str, float | None]] = {}
+        self.reward, self.name = reward, name
+        self._scores = Remembered(self._rated, counters, "texts_scored")
+
+    def _rated(self, images: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> list[list[float | None]]:
+        return [self._of_one(image, some) for image, some in zip(images, texts, strict=True)]
+
+    def _of_one(self, image: Image.Image, texts: Sequence[str]) -> list[float | None]:
+        scores = list(self.reward(image, list(texts)))
+        if len(scores) != len(texts) or not all(one is None or math.isfinite(one) for one in scores):
+            raise ValueError(
+                f"reward {self.name!r} gave {scores[:5]} for {len(texts)} sentences: want a finite number or None for each"
+            )
+        return [None if one is None else float(one) for one in scores]
 
     def score(
         self, images: Mapping[Hashable, Image.Image], asked: Sequence[tuple[Hashable, str]]
@@ -60,23 +73,11 @@ class PluginScores:
         Raises:
             ValueError: if the reward gives another number of scores than it got sentences, or one that is not finite.
         """
-        new: dict[Hashable, list[str]] = {}
-        for job, text in dict.fromkeys(asked):
-            if text not in self._known.setdefault(job, {}):
-                new.setdefault(job, []).append(text)
-        for job, texts in new.items():
-            scores = list(self.reward(images[job], texts))
-            if len(scores) != len(texts) or not all(one is None or math.isfinite(one) for one in scores):
-                raise ValueError(
-                    f"reward {self.name!r} gave {scores[:5]} for {len(texts)} sentences: want a finite number or None for each"
-                )
-            self._known[job] |= {t: None if s is None else float(s) for t, s in zip(texts, scores, strict=True)}
-            self.counters["texts_scored"] += len(texts)
-        return [self._known[job][text] for job, text in asked]
+        return self._scores.score(images, asked)
 
     def forget(self, job: Hashable) -> None:
         """Drop the job's scores."""
-        self._known.pop(job, None)
+        self._scores.forget(job)
 
     def is_cut(self, text: str) -> bool:
         """A reward reads all of a sentence, as far as we know."""

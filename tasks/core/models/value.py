@@ -1,9 +1,9 @@
 """The value model, of one of two kinds: a network that reads image and text, or a head on the policy's own hidden states.
 
 `ValueModel` is a vision-language backbone with one linear head. It reads the image and a text in a user turn, as VisVM does
-(section 3.2), but pools the last token instead of flattening 2,560 padded positions into one head, so it has no length and no
-shard count built in. `StateValue` is the head alone: it reads the state in which the policy ended the sentence, so a search
-pays no second network and no second forward.
+(section 3.2), but pools the last token, or the mean of the text's, instead of flattening 2,560 padded positions into one head,
+so it has no length and no shard count built in. `StateValue` is the head alone: it reads the state in which the policy ended
+the sentence, so a search pays no second network and no second forward.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tasks.core.models.policy import Policy, load_policy
+from tasks.core.models.policy import Policy, load_policy, user_turn
 
+_IMAGE_IDS = ("image_token_id", "image_token_index")  # what configurations call the placeholder
+_BLANK = Image.new("RGB", (1, 1))
 LINEAR_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
@@ -33,14 +36,23 @@ class ValueSpec:
     state: str  # sentence, prefix
     lora_rank: int = 16
     reads: str = "image_and_text"  # or policy_states, of the checkpoint named `backbone`
+    pooling: str = "last"  # last, mean: of which tokens' states V is; policy_states: last
 
 
 class ValueModel:
     """V(image, text) with everything needed to train, save and reload it."""
 
     def __init__(self, policy: Policy, spec: ValueSpec) -> None:
-        """Put a fresh head on `policy`'s backbone, which this model owns from now on."""
+        """Put a fresh head on `policy`'s backbone, which this model owns from now on.
+
+        Raises:
+            ValueError: for a layer that the backbone doesn't have, another pooling than last and mean, or a mean over a text
+                that the chat template puts before the image, which has not seen it.
+        """
         self.policy, self.spec = policy, spec
+        check_layer(policy, spec.layer)
+        if spec.pooling not in ("last", "mean"):
+            raise ValueError(f"pooling is {spec.pooling!r}: want last or mean")
         hidden = policy.model.config.get_text_config().hidden_size
         self.head = torch.nn.Linear(hidden, 1)
         # Always the same start: xavier on a generator of its own, zero bias.
@@ -58,6 +70,10 @@ class ValueModel:
             parameter.requires_grad_(_learns(name, spec.train))
         # What the features are read from is never sampled, so the backbone stays in evaluation mode: no dropout.
         self.tokens = 0
+        # The same sentences come again every epoch, and a chat template is slow.
+        self._behind_image = lru_cache(maxsize=50_000)(self._tokens_behind_image)
+        if spec.pooling == "mean" and not self._behind_image("A cat."):
+            raise ValueError("pooling is 'mean', but the chat template puts no text behind the image: want last")
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """What learns: the head and, unless it is frozen, the backbone's part."""
@@ -68,12 +84,25 @@ class ValueModel:
         """Values [B], float32."""
         inputs = self.policy.inputs(images, texts, answer_next=False)
         self.tokens += int(inputs["attention_mask"].sum())
-        # Left padding: the last position is every row's last token.
-        return self.head_of(self.policy.hidden(inputs, self.spec.layer)[:, -1])
+        hidden = self.policy.hidden(inputs, self.spec.layer)
+        if self.spec.pooling == "last":
+            return self.head_of(hidden[:, -1])  # left padding: the last position is every row's last token
+        # An empty text may leave nothing behind the image, whose last token then ends the turn.
+        counts = [max(1, self._behind_image(text)) for text in texts]
+        means = [row[-count:].float().mean(dim=0) for row, count in zip(hidden, counts, strict=True)]
+        return self.head_of(torch.stack(means))
 
     def head_of(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Values [B], float32, of hidden states [B, D] of the spec's layer at the user turns' last tokens."""
+        """Values [B], float32, of hidden states [B, D] of the spec's layer, pooled over the user turns as the spec says."""
         return self.head(hidden.float())[:, 0]
+
+    def _tokens_behind_image(self, text: str) -> int:
+        """How many tokens the template has behind the image: the text's and what ends the turn."""
+        tokenizer, config = self.policy.tokenizer, self.policy.model.config
+        rendered = self.policy.processor.apply_chat_template([user_turn(_BLANK, text)], tokenize=False)
+        ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        image = next(one for one in (getattr(config, name, None) for name in _IMAGE_IDS) if isinstance(one, int))
+        return ids[::-1].index(image) if image in ids else 0
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Learned tensors by name, on the CPU."""
@@ -124,6 +153,15 @@ class StateValue:
     def save(self, folder: Path) -> None:
         """Write `value.json` and `value.safetensors`; the policy is named by digest, not copied."""
         _save(folder, self.spec, self.tensors())
+
+
+def check_layer(policy: Policy, layer: int) -> None:
+    """Raise ValueError for a layer, counted from the end, that the policy's language model doesn't have."""
+    layers = policy.model.config.get_text_config().num_hidden_layers
+    if not -layers - 1 <= layer <= -1:
+        raise ValueError(
+            f"layer is {layer}: the language model has {layers} layers, so want -1 (the last) to {-layers - 1} (its input)"
+        )
 
 
 def _save(folder: Path, spec: ValueSpec, tensors: dict[str, torch.Tensor]) -> None:

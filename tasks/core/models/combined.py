@@ -1,0 +1,63 @@
+"""Several rewards as one: their weighted sum, each less its mean over its deviation first, if so wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tasks.core.models.sentence_scores import Images, Scores
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a reward enters the sum: weight times (score - mean) / deviation; raw: mean 0 and deviation 1."""
+
+    weight: float
+    mean: float = 0.0
+    deviation: float = 1.0
+
+
+def weighted_sum(scores: Sequence[Sequence[float | None]], scales: Sequence[Scale]) -> list[float | None]:
+    """The sum over rewards [R] of each of N texts' scores [R][N]; None where a reward gave none.
+
+    Added in float64 and in the rewards' order, so that a search has the score stage's sums to the last bit.
+
+    Raises:
+        ValueError: rewards and scales, or the rewards' texts, differ in number.
+    """
+    if len(scores) != len(scales) or len({len(one) for one in scores}) > 1:
+        raise ValueError(
+            f"{len(scales)} scales for scores of lengths {[len(one) for one in scores]}: want as many, of one length"
+        )
+    total = np.zeros(len(scores[0]) if scores else 0)
+    for one, scale in zip(scores, scales, strict=True):
+        numbers = np.array([np.nan if score is None else score for score in one], dtype=np.float64)
+        total += scale.weight * ((numbers - scale.mean) / scale.deviation)
+    return [None if np.isnan(one) else float(one) for one in total]
+
+
+class Combined:
+    """`Scores` of several rewards, summed."""
+
+    def __init__(self, parts: Sequence[Scores], scales: Sequence[Scale]) -> None:
+        """As many scales as parts, in the same order."""
+        if len(parts) != len(scales) or not parts:
+            raise ValueError(f"{len(parts)} rewards and {len(scales)} scales: want as many, at least one")
+        self.parts, self.scales = parts, scales
+
+    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+        """Sums, as `Scores` says; None where one of the rewards gave none."""
+        return weighted_sum([part.score(images, asked) for part in self.parts], self.scales) if asked else []
+
+    def forget(self, job: Hashable) -> None:
+        """Tell every reward."""
+        for part in self.parts:
+            part.forget(job)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the text is too long for one of the rewards."""
+        return any(part.is_cut(text) for part in self.parts)
