@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands import captioning, comparing, keeping, looking, running
+from flows.commands import captioning, comparing, experimenting, keeping, looking, running
 from flows.commands.errors import DEBUG, Commands
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ for command in (
     running.demo,
     running.plan,
     comparing.compare,
+    experimenting.experiment,
     looking.runs,
     looking.show,
     looking.report,

@@ -12,7 +12,8 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.contenders import enter
-from flows.improvement_round import Ground, Guide, lay_ground, learn_guide, scores_of, search_guides
+from flows.guiding import Ground, Guide, lay_ground, learn_guide, search_guides
+from flows.improvement_round import scores_of
 from flows.profiles import Profile
 from flows.recording import recorded_run
 from storage import runs

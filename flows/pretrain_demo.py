@@ -34,7 +34,7 @@ def pretrain_demo(
     tower_steps: int = 600,
     policy_steps: int = 1800,
     scorer_steps: int = 1500,
-    answer_steps: int = 1500,
+    answer_steps: int = 1000,
     scenes: int = 1000,
 ) -> dict[str, Any]:
     """Train tower, policies and scorer into `out`, measure them on `scenes` new scenes, return the figures.
@@ -45,8 +45,9 @@ def pretrain_demo(
         tower = pretrain_tower(Path(scratch) / "tower", steps=tower_steps, seed=seed)
         policy = pretrain_policy.submit(tower, out / "policy", steps=policy_steps, seed=seed)
         scorer = pretrain_scorer.submit(tower, out / "scorer", steps=scorer_steps, seed=seed)
-        answers = pretrain_answers.submit(policy, out / "policy-cot", steps=answer_steps, seed=seed)
-        first, second, judge = policy.result(), answers.result(), scorer.result()
+        first = policy.result()
+        answers = pretrain_answers.submit(first, out / "policy-cot", steps=answer_steps, seed=seed)
+        second, judge = answers.result(), scorer.result()
     file = out / "measured.json"
     file.unlink(missing_ok=True)
     measure_models(first, judge, file, scenes=scenes, seed=seed)
@@ -56,7 +57,9 @@ def pretrain_demo(
 def main() -> None:
     """Run the flow from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("deployments/demo"), help="where policy/, policy-cot/ and scorer/ go")
+    parser.add_argument(
+        "--out", type=Path, default=Path("deployments/demo"), help="where policy/, policy-cot/ and scorer/ go"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it runs")
     arguments = parser.parse_args()

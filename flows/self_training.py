@@ -11,18 +11,13 @@ from typing import Any, NamedTuple
 from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.improvement_round import (
-    Ground,
-    Model,
-    Round,
-    improvement_round,
-    lay_ground,
-    measure,
-    scores_of,
-    search_captions,
-)
+from flows.answer_bench import AnswerGround
+from flows.answer_round import AnswerRound, answer_round, prepare_answers
+from flows.guiding import Ground, lay_ground, search_captions
+from flows.improvement_round import Model, Round, improvement_round, measure, scores_of
 from flows.profiles import Profile, load_profile
 from flows.recording import recorded_run
+from flows.rewarding import score_answers
 from storage import runs
 from storage.artifacts import StageOutput
 from tasks.caching import StageInputError, in_round
@@ -32,7 +27,6 @@ from tasks.progress import create_markdown
 from tasks.report import round_summary_markdown, write_report
 from tasks.rollout import rollout
 from tasks.sample import take
-from tasks.score import score
 
 log = logging.getLogger(__name__)
 
@@ -76,22 +70,38 @@ def improve(profile: Profile, run_id: str) -> RunSummary:
     champion, losses, message = base, 0, "all rounds done"
     for number in range(1, profile.rounds + 1):
         with in_round(number):
-            done = improvement_round(profile, ground, champion, number)
-            compare_with_base(profile, ground, base, done, number)
+            done = one_round(profile, ground, champion, base, number)
         if done.decision.facts["promoted"]:
             champion, losses = done.candidate, 0
         else:
             losses += 1
         if current_plan() is None:
             show_round(run_id, number)
+        beyond = done.drift.facts["beyond"] if isinstance(done, Round) else None
+        if isinstance(beyond, list) and beyond and profile.drift.action == "stop":
+            message = f"stopped after round {number}, for it drifted: {'; '.join(map(str, beyond))}"
+            break
         if losses >= profile.patience:
             message = f"stopped after round {number}: {done.decision.facts['reason']}"
             break
     return RunSummary(run_id, number, champion.name, message)
 
 
-def prepare(profile: Profile) -> tuple[Ground, Model]:
+def one_round(
+    profile: Profile, ground: Ground | AnswerGround, champion: Model, base: Model, number: int
+) -> Round | AnswerRound:
+    """A round of the profile's task."""
+    if isinstance(ground, AnswerGround):
+        return answer_round(profile, ground, champion, base, number)
+    done = improvement_round(profile, ground, champion, base, number)
+    compare_with_base(profile, ground, base, done, number)
+    return done
+
+
+def prepare(profile: Profile) -> tuple[Ground | AnswerGround, Model]:
     """What all rounds share, and the base model measured; checks that the loop's ground is firm."""
+    if profile.task == "answers":
+        return prepare_answers(profile)
     ground, base = lay_ground(profile)
     model = measure(profile, ground, "base", base)
     check_health(profile, ground, model)
@@ -107,9 +117,9 @@ def check_health(profile: Profile, ground: Ground, base: Model) -> StageOutput:
         profile.runtime.shards, profile.rollout, profile.policy, base.policy, images, few,
         seed=profile.seed, **run,
     )  # fmt: skip
-    scored = score.over_shards(profile.runtime.shards, ground.scorer, images, few, answers["rollouts"], **run)
+    scored = score_answers(profile, ground, images, few, answers["rollouts"], label="health").scored
     verdict = health(
-        profile.health, base.scores["metrics"], scored["scored"], few, ground.truth["annotations"],
+        profile.health, base.scores["metrics"], scored, few, ground.truth["annotations"],
         subject="base", **run,
     )  # fmt: skip
     problems = verdict.facts["problems"]
@@ -127,7 +137,8 @@ def compare_with_base(profile: Profile, ground: Ground, base: Model, done: Round
     if number > 1:
         paired = f"round-{number} - base"
         compare(profile.evaluate, done.candidate.scores["scores"], base.scores["scores"], label=paired, **run)
-    if number == 1 and "search" in profile.evaluate.decodings and profile.search.strategy != "greedy":
+    searches = profile.finetune.method == "sft" and profile.search.strategy != "greedy"
+    if number == 1 and "search" in profile.evaluate.decodings and searches:
         strategy = profile.search.strategy
         captions = search_captions(
             profile, ground, base.policy, done.guide, profile.search, ground.bench["images"], ground.bench["samples"],

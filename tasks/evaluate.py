@@ -6,6 +6,8 @@ The only stages that may read annotations.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,16 +16,16 @@ from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Sample, Score
 from tasks.caching import StageInputError, check_nothing_lost, stage
 from tasks.configs import EvaluateConfig, HealthConfig, RuntimeConfig
+from tasks.core.benchmarks.answers import AnswerItem, answer_ratios
 from tasks.core.benchmarks.chair import (
     COUNTS,
-    METRICS,
     ChairItem,
     chair_item,
     chair_ratios,
-    find_mentions,
     true_objects,
 )
-from tasks.core.metrics import bootstrap_draws, estimate, grouped_auc, paired_difference
+from tasks.core.benchmarks.mentions import find_mentions
+from tasks.core.metrics import Ratio, bootstrap_draws, estimate, grouped_auc, paired_difference
 from tasks.core.seeds import seed_for
 
 
@@ -66,21 +68,22 @@ def evaluate(
 def compare(
     config: EvaluateConfig, scores_a: ArtifactRef, scores_b: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
 ) -> StageOutput:
-    """Paired differences a - b on the same items. Output: comparisons."""
-    (subject_a, decoding_a), a = _items(scores_a)
-    (subject_b, decoding_b), b = _items(scores_b)
-    if a.keys() != b.keys():
+    """Paired differences a - b on the same items of one benchmark. Output: comparisons."""
+    a, b = _measured(scores_a), _measured(scores_b)
+    if a.benchmark != b.benchmark:
+        raise StageInputError(f"{a.subject} has scores of {a.benchmark}, {b.subject} of {b.benchmark}: want the same")
+    if a.items.keys() != b.items.keys():
         raise StageInputError(
-            f"{subject_a} has {len(a)} items, {subject_b} {len(b)}, {len(a.keys() & b.keys())} in common: "
-            "a paired comparison needs the same ones"
+            f"{a.subject} has {len(a.items)} items, {b.subject} {len(b.items)}, "
+            f"{len(a.items.keys() & b.items.keys())} in common: a paired comparison needs the same ones"
         )
-    ids = sorted(a)
-    ratios_a, ratios_b = chair_ratios([a[i] for i in ids]), chair_ratios([b[i] for i in ids])
+    ids = sorted(a.items)
+    ratios_a, ratios_b = a.ratios(ids), b.ratios(ids)
     draws = _draws(len(ids), config)
     rows = []
-    for name in METRICS:
+    for name in ratios_a:
         one = paired_difference(ratios_a[name], ratios_b[name], draws=draws, confidence=config.confidence)
-        rows.append(Comparison(subject_a, decoding_a, subject_b, decoding_b, "chair", name, *one))
+        rows.append(Comparison(a.subject, a.decoding, b.subject, b.decoding, a.benchmark, name, *one))
     return StageOutput(refs={"comparisons": lake.publish(Comparison, rows)})
 
 
@@ -169,14 +172,34 @@ def _truth(annotations: ArtifactRef) -> dict[str, set[str]]:
     return {row.image_id: true_objects(row.objects, row.captions) for row in rows}
 
 
-def _items(scores: ArtifactRef) -> tuple[tuple[str, str], dict[str, ChairItem]]:
-    """((subject, decoding), item id -> counts) of a scores table."""
-    counts: dict[str, dict[str, int]] = {}
-    owner = ("", "")
+class _Measured(NamedTuple):
+    """A scores table: whose, of which benchmark, and the rows of each item by metric."""
+
+    subject: str
+    decoding: str
+    benchmark: str
+    items: Mapping[str, Mapping[str, Score]]
+
+    def ratios(self, ids: list[str]) -> dict[str, Ratio]:
+        """The benchmark's metrics over these items, in this order."""
+        items = [self.items[one] for one in ids]
+        if self.benchmark == "chair":
+            return chair_ratios([ChairItem(**{name: int(one[name].value) for name in COUNTS}) for one in items])
+        return answer_ratios([_answer_item(one["right"], one["staged"]) for one in items])
+
+
+def _answer_item(right: Score, staged: Score) -> AnswerItem:
+    told = json.loads(right.detail or "{}")
+    return AnswerItem(bool(right.value), bool(staged.value), told["kind"], told["words"])
+
+
+def _measured(scores: ArtifactRef) -> _Measured:
+    items: dict[str, dict[str, Score]] = {}
+    owner = ("", "", "")
     for row in lake.read_rows(Score, scores):
-        owner = (row.subject, row.decoding)
-        counts.setdefault(row.item_id, {})[row.metric] = int(row.value)
-    return owner, {item_id: ChairItem(**by_name) for item_id, by_name in counts.items()}
+        owner = (row.subject, row.decoding, row.benchmark)
+        items.setdefault(row.item_id, {})[row.metric] = row
+    return _Measured(*owner, items)
 
 
 def _draws(n: int, config: EvaluateConfig) -> np.ndarray:

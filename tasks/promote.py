@@ -1,11 +1,16 @@
-"""The promotion gate: a candidate becomes the champion only if it is surely better, and surely not blinder."""
+"""The promotion gate: a candidate becomes the champion only if it is surely better, and surely not blinder.
+
+Captions: fewer hallucinations, and hardly less Recall. Answers: a larger share that is right.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Comparison, Decision
-from tasks.caching import stage
+from tasks.caching import StageInputError, stage
 from tasks.configs import PromoteConfig, RuntimeConfig
 
 
@@ -16,12 +21,29 @@ def promote(
     *,
     candidate: str,
     champion: str,
+    beyond: Sequence[str] = (),
     runtime: RuntimeConfig,
     label: str = "",
 ) -> StageOutput:
-    """Decide between candidate (a) and champion (b) on their paired differences. Output: decisions. Facts: promoted, reason."""
+    """Decide between candidate (a) and champion (b) on their paired differences. Output: decisions. Facts: promoted, reason.
+
+    `beyond`: bounds of drift that the candidate passed, in words; with any, it is kept out.
+
+    Raises:
+        StageInputError: the profile's metric is none of the benchmark's.
+    """
     rows = {row.metric: row for row in lake.read_rows(Comparison, comparisons)}
-    promoted, reason = decide(rows[config.metric], rows["recall"], config.recall_tolerance)
+    if config.metric not in rows:
+        raise StageInputError(
+            f"promote.metric is {config.metric}, but the benchmark measures {', '.join(sorted(rows))}: set accuracy for "
+            "task: answers, chair_i or chair_s for task: captions"
+        )
+    if config.metric == "accuracy":
+        promoted, reason = decide_accuracy(rows["accuracy"])
+    else:
+        promoted, reason = decide(rows[config.metric], rows["recall"], config.recall_tolerance)
+    if beyond:
+        promoted, reason = False, f"kept: it drifted, {'; '.join(beyond)} ({reason})"
     reason = f"{candidate} against {champion}: {reason}"
     decision = Decision(candidate, champion, promoted, reason)
     return StageOutput(
@@ -42,6 +64,13 @@ def decide(hallucination: Comparison, recall: Comparison, tolerance: float) -> t
     if not better:
         return False, f"kept: {first} does not lie below zero"
     return False, f"kept: {second} may be lower by more than {tolerance:.3f}, though {first} is below zero"
+
+
+def decide_accuracy(accuracy: Comparison) -> tuple[bool, str]:
+    """(promoted, why): accuracy's interval lies above zero. An answer left out is wrong, so nothing is gained by silence."""
+    if accuracy.ci_low > 0:
+        return True, f"promoted: accuracy {_interval(accuracy)} is above zero"
+    return False, f"kept: accuracy {_interval(accuracy)} does not lie above zero"
 
 
 def _interval(row: Comparison) -> str:

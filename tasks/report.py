@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,30 @@ from storage import catalog, records, runs
 from tasks.core import figures, report_views
 from tasks.core.benchmarks.chair import METRICS
 from tasks.core.metrics import spearman
-from tasks.core.round_summary import BETTER, MEANING, TITLES, RoundRow, markdown_table, round_rows
+from tasks.core.round_summary import (
+    BENCHMARKS,
+    BETTER,
+    MEANING,
+    NOTES,
+    TITLES,
+    RoundRow,
+    markdown_table,
+    metrics_of,
+    round_rows,
+)
 from tasks.pages import inline_svg, render, write_whole
 
-__all__ = ["METRICS", "TITLES", "RoundRow", "round_summary_markdown", "run_rows", "stage_lines_of", "write_report"]
+__all__ = [
+    "METRICS",
+    "NOTES",
+    "TITLES",
+    "RoundRow",
+    "metrics_of",
+    "round_summary_markdown",
+    "run_rows",
+    "stage_lines_of",
+    "write_report",
+]
 
 GRID_IMAGES = 12
 SHOWN_ROUNDS = 4  # plots of more rounds than this: the first and the last ones
@@ -42,6 +63,7 @@ QUARANTINE = """
     select stage, reason, count(distinct item_id) as items, min(item_id) as example, min_by(detail, item_id) as detail
     from quarantine where {mine} group by stage, reason order by stage, reason
 """
+VERDICTS = "select round, attempt, reason, count(*) as answers from verdicts where {mine} group by all"
 
 
 def write_report(run_id: str) -> Path:
@@ -61,11 +83,12 @@ def stage_lines_of(run_id: str) -> list[report_views.StageLine]:
 
 def round_summary_markdown(run_id: str, round_number: int) -> str:
     """The rounds so far as a Markdown table with a plot, for a Prefect artifact."""
-    rows = run_rows(run_id)
+    tables = _Tables(run_id)
+    rows = _rows(tables)
     plot = report_views.data_uri(figures.rounds_figure(_panels(rows), "png"), "image/png") if rows else ""
     verdicts = [f"- {row.reason}" for row in rows if row.decision]
     heading = f"# Round {round_number}" if round_number else "# Base"
-    note = "In brackets bootstrap intervals; CHAIR: lower is better, Recall: higher."
+    note = f"In brackets bootstrap intervals; {NOTES[tables.task]}"
     parts = [heading, markdown_table(rows), note, "\n".join(verdicts), f"![rounds]({plot})" if plot else ""]
     return "\n\n".join(part for part in parts if part)
 
@@ -88,17 +111,31 @@ class _Tables:
         """All rows of a table that belong to the run."""
         return self.query(f"select * from {table} where {{mine}}")
 
+    @cached_property
+    def profile(self) -> dict[str, Any]:
+        """The profile as the run resolved it."""
+        found = self.all("runs")
+        text = found[0]["config"] if found else runs.load_run(self.run_id).config
+        profile: dict[str, Any] = json.loads(text or "{}")
+        return profile
+
+    @property
+    def task(self) -> str:
+        """captions or answers."""
+        return str(self.profile.get("task", "captions"))
+
 
 def _rows(tables: _Tables) -> list[RoundRow]:
     """The table of rounds."""
-    return round_rows(tables.all("metrics"), tables.all("comparisons"), tables.all("decisions"))
+    benchmark = BENCHMARKS[tables.task]
+    return round_rows(tables.all("metrics"), tables.all("comparisons"), tables.all("decisions"), benchmark)
 
 
 def _content(tables: _Tables) -> dict[str, Any]:
     """Everything the template shows."""
     found = tables.all("runs")
     run = found[0] if found else vars(runs.load_run(tables.run_id))
-    profile = json.loads(run["config"] or "{}")
+    profile = tables.profile
     stages, rows = tables.all("stages"), _rows(tables)
     rounds = [_round_plots(tables, number, stages) for number in _trained_rounds(tables)]
     checks = report_views.health_checks(tables.all("metrics"), profile.get("health", {}))
@@ -112,12 +149,14 @@ def _content(tables: _Tables) -> dict[str, Any]:
         "profile": profile,
         "profile_text": json.dumps(profile, indent=2, ensure_ascii=False),
         "rows": rows,
-        "metrics": [(metric, TITLES[metric], BETTER[metric], MEANING[metric]) for metric in METRICS],
+        "task": tables.task,
+        "metrics": [(metric, TITLES[metric], BETTER[metric], MEANING[metric]) for metric in metrics_of(rows)],
         "headline": report_views.headline(rows, run["champion"]),
         "rounds_plot": inline_svg(figures.rounds_figure(_panels(rows)), "the table of rounds as plots") if rows else "",
         "rounds": rounds,
         "checks": checks,
         "grid": _grid(tables, rows),
+        "verdicts": report_views.verdict_lines(tables.query(VERDICTS)),
         "stages": report_views.stage_lines(stages),
         "quarantine": tables.query(QUARANTINE),
         "n_items": max((cell.n for row in rows for cell in row.cells.values()), default=0),
@@ -174,14 +213,14 @@ def _panels(rows: Sequence[RoundRow]) -> list[figures.Panel]:
     subjects = list(dict.fromkeys(row.subject for row in rows))
     decodings = list(dict.fromkeys(row.decoding for row in rows))
     panels = []
-    for metric in METRICS:
+    for metric in metrics_of(rows):
         lines = []
         for decoding in decodings:
             found = [row for row in rows if row.decoding == decoding and metric in row.cells]
             if found:
                 cells = [row.cells[metric] for row in found]
                 columns = ([c.value for c in cells], [c.low for c in cells], [c.high for c in cells])
-                name = "greedy" if decoding == "greedy" else f"search ({decoding})"
+                name = {"greedy": "greedy", "staged": "told to stage"}.get(decoding, f"search ({decoding})")
                 lines.append(figures.Line(name, [subjects.index(row.subject) for row in found], *columns))
         arrow = {"lower": " ↓", "higher": " ↑", "": ""}[BETTER[metric]]
         panels.append(figures.Panel(TITLES[metric] + arrow, [s.replace("-", " ") for s in subjects], lines))
@@ -189,23 +228,30 @@ def _panels(rows: Sequence[RoundRow]) -> list[figures.Panel]:
 
 
 def _grid(tables: _Tables, rows: Sequence[RoundRow]) -> list[dict[str, Any]]:
-    """A dozen benchmark images with every subject's caption. Taken by id, which is a digest: not picked by result."""
+    """A dozen benchmark items with what every subject said. Taken by id, which is a digest: not picked by result."""
+    answers = tables.task == "answers"
     where = "{mine} and benchmark = 'chair' and metric = 'mentioned'"
+    if answers:
+        where = "{mine} and benchmark = 'vqa' and metric = 'right'"
     found = tables.query(f"select distinct item_id from scores where {where} order by item_id limit {GRID_IMAGES}")
     ids = ", ".join("'" + row["item_id"].replace("'", "''") + "'" for row in found) or "null"
-    scores = tables.query(f"select subject, decoding, item_id, detail from scores where {where} and item_id in ({ids})")
+    scores = tables.query(
+        f"select subject, decoding, item_id, value, detail from scores where {where} and item_id in ({ids})"
+    )
     order, labels = [(row.subject, row.decoding) for row in rows], [row.label for row in rows]
+    views = report_views.answers_of if answers else report_views.captions_of
     cards = []
     for picture in tables.query(PICTURES.replace("{ids}", ids)):
         mine = [row for row in scores if row["item_id"] == picture["sample_id"]]
-        captions = report_views.captions_of(mine, order, labels)
+        said = views(mine, order, labels)
         cards.append(
             {
                 "picture": report_views.thumbnail(picture["data"]),
                 "prompt": picture["prompt"],
                 "image_id": picture["image_id"],
                 "objects": picture["objects"] or [],
-                "captions": [caption._replace(html=Markup(caption.html)) for caption in captions],
+                "answer": json.loads(mine[0]["detail"])["answer"] if answers else "",
+                "captions": [one._replace(html=Markup(one.html)) for one in said],
             }
         )
     return cards

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from tasks.config_base import NOT_SEMANTIC, StageConfig
 
@@ -78,7 +78,7 @@ class FinetuneConfig(StageConfig):
     train: Literal["full", "lora"] = Field("lora", description="all weights, or adapters that are merged afterwards")
     lr: float = Field(1e-5, gt=0, le=1, title="Learning rate", description="learning rate (VisVM: 1e-6, full)")
     epochs: float = Field(1.0, gt=0, le=1000, description="passes over the captions")
-    batch_size: int = Field(16, ge=1, description="captions a step")
+    batch_size: int = Field(16, ge=1, description="captions a step; for dpo pairs; for grpo answers, in whole groups")
     warmup_share: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up; then linear decay")
     lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
     checkpoint_steps: int = Field(200, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
@@ -88,6 +88,21 @@ class FinetuneConfig(StageConfig):
     dpo: DpoConfig = Field(DpoConfig(), title="DPO", description="of method dpo")
     grpo: GrpoConfig = Field(GrpoConfig(), title="GRPO", description="of method grpo")
     fisao: FisaoConfig = Field(FisaoConfig(), title="FiSAO", description="of method fisao")
+
+    @model_validator(mode="after")
+    def _has_whole_groups(self) -> FinetuneConfig:
+        if self.method == "grpo" and self.batch_size % self.grpo.generations:
+            raise ValueError(
+                f"batch_size is {self.batch_size} and grpo.generations {self.grpo.generations}: a step holds whole groups; "
+                f"set batch_size to a multiple of {self.grpo.generations}"
+            )
+        return self
+
+    def alone(self) -> FinetuneConfig:
+        """The same with the other methods' settings at their defaults: what is not read must not be part of a key."""
+        others = {"replay": ReplayConfig(), "dpo": DpoConfig(), "grpo": GrpoConfig(), "fisao": FisaoConfig()}
+        others.pop("replay" if self.method == "sft" else self.method)
+        return self.model_copy(update=others)
 
 
 class DriftConfig(StageConfig):

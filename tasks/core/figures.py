@@ -22,6 +22,7 @@ INK, MUTED, GRID = "#1c2024", "#6b7280", "#d9dce3"
 ACCENT, SECOND, WARM = "#5b5bd6", "#d97706", "#e5484d"
 # In a page these colours follow its theme; elsewhere the fall-back stands.
 THEMED = {INK: "currentColor", MUTED: f"var(--muted, {MUTED})", GRID: f"var(--line, {GRID})"}
+IN_A_LINE = 4  # panels
 MAX_POINTS = 1500  # more make the page heavy and the cloud no clearer
 
 STYLE: dict[Any, Any] = {
@@ -73,11 +74,16 @@ class Panel(NamedTuple):
 
 
 def rounds_figure(panels: Sequence[Panel], kind: Format = "svg") -> bytes:
-    """Small multiples, one a metric, with intervals."""
+    """Small multiples, one a metric, with intervals; more than four of them in two lines."""
+    lines = 1 if len(panels) <= IN_A_LINE else 2
+    columns = -(-len(panels) // lines)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.55 * len(panels), 2.7), layout="constrained")
-        for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        figure = Figure(figsize=(2.55 * columns, 2.7 * lines), layout="constrained")
+        places = list(np.ravel(figure.subplots(lines, columns)))
+        for axes, panel in zip(places, panels, strict=False):
             _draw_panel(axes, panel)
+        for axes in places[len(panels) :]:
+            axes.remove()
         handles, names = figure.axes[0].get_legend_handles_labels()
         if len(names) > 1:
             figure.legend(handles, names, loc="outside lower center", ncols=len(names))

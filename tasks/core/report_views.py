@@ -11,13 +11,15 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from tasks.core.benchmarks.chair import METRICS
 from tasks.core.marked_caption import marked_html
-from tasks.core.round_summary import BETTER, TITLES, RoundRow
+from tasks.core.round_summary import BETTER, TITLES, RoundRow, metrics_of
+from tasks.core.search.stages import STAGES
+from tasks.core.staged import stages_of
 
 Record = Mapping[str, Any]
 THUMBNAIL = 320  # pixels of the longer side
@@ -46,12 +48,12 @@ class StageLine(NamedTuple):
 
 
 class Cast(NamedTuple):
-    """One caption of one image: who wrote it, marked up, and its counts."""
+    """One caption or answer about one image: who wrote it, marked up, and how it was judged."""
 
     label: str
     html: str
-    hallucinated: int
-    mentioned: int
+    good: bool
+    verdict: str
 
 
 def stage_lines(stages: Iterable[Record]) -> list[StageLine]:
@@ -128,8 +130,50 @@ def captions_of(scores: Iterable[Record], order: Sequence[tuple[str, str]], labe
         if key in found:
             mentions = found[key]["mentions"]
             false = sum(bool(mention["hallucinated"]) for mention in mentions)
-            cast.append(Cast(label, marked_html(found[key]["caption"], mentions), false, len(mentions)))
+            verdict = f"{false} of {len(mentions)}"
+            cast.append(Cast(label, marked_html(found[key]["caption"], mentions), not false, verdict))
     return cast
+
+
+def answers_of(scores: Iterable[Record], order: Sequence[tuple[str, str]], labels: Sequence[str]) -> list[Cast]:
+    """One question's answers in the order of the table of rounds; `scores` are the rows of metric right."""
+    found = {(row["subject"], row["decoding"]): row for row in scores if row["detail"]}
+    cast = []
+    for key, label in zip(order, labels, strict=True):
+        if key in found:
+            right = bool(found[key]["value"])
+            told = json.loads(found[key]["detail"])
+            cast.append(Cast(label, staged_html(told["text"]), right, "right" if right else "wrong"))
+    return cast
+
+
+def staged_html(answer: str) -> str:
+    """An answer, escaped; the four stages of a whole one are named, and its conclusion stands out."""
+    contents = stages_of(answer)
+    if contents is None:
+        return escape(answer)
+    parts = [
+        f'<span class="stage">{stage.lower()}</span> {escape(content)}'
+        for stage, content in zip(STAGES[:-1], contents[:-1], strict=True)
+    ]
+    return " ".join([*parts, f'<span class="stage">{STAGES[-1].lower()}</span> <b>{escape(contents[-1])}</b>'])
+
+
+def verdict_lines(verdicts: Iterable[Record]) -> list[dict[str, Any]]:
+    """The gate's verdicts, a line a round and attempt: how many were looked at, how many accepted, and why not."""
+    groups: dict[tuple[int, int], Counter[str]] = {}
+    for row in verdicts:
+        groups.setdefault((row["round"], row["attempt"]), Counter())[row["reason"]] += row["answers"]
+    return [
+        {
+            "round": number,
+            "attempt": attempt + 1,
+            "answers": reasons.total(),
+            "accepted": reasons["accepted"],
+            "refused": [(reason, count) for reason, count in reasons.most_common() if reason != "accepted"],
+        }
+        for (number, attempt), reasons in sorted(groups.items())
+    ]
 
 
 def thumbnail(data: bytes | None) -> str:
@@ -159,7 +203,7 @@ def headline(rows: Sequence[RoundRow], champion: str) -> list[dict[str, str]]:
     if base is None or best is None:
         return []
     figures = []
-    for metric in METRICS:
+    for metric in metrics_of(rows):
         if metric not in base.cells or metric not in best.cells:
             continue
         before, after = base.cells[metric], best.cells[metric]
@@ -181,4 +225,4 @@ def _change(metric: str, before: float, after: float) -> str:
     """How far a metric moved: relative for rates of error, in its own unit for the others."""
     if metric.startswith("chair") and before:
         return f"{(after - before) / before:+.0%}"
-    return f"{after - before:+.1f}" + (" points" if metric == "recall" else "")
+    return f"{after - before:+.1f}" + (" points" if metric != "length" else "")

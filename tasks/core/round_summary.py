@@ -13,13 +13,43 @@ from typing import Any, NamedTuple
 
 from tasks.core.benchmarks.chair import METRICS
 
-TITLES = {"chair_s": "CHAIRs %", "chair_i": "CHAIRi %", "recall": "Recall %", "length": "Length"}
-BETTER = {"chair_s": "lower", "chair_i": "lower", "recall": "higher", "length": ""}
+TITLES = {
+    "chair_s": "CHAIRs %",
+    "chair_i": "CHAIRi %",
+    "recall": "Recall %",
+    "accuracy": "Accuracy %",
+    "accuracy_what": "Is there %",
+    "accuracy_how_many": "How many %",
+    "accuracy_where": "Where %",
+    "staged": "Staged %",
+    "length": "Length",
+}
+BETTER = {
+    "chair_s": "lower",
+    "chair_i": "lower",
+    "recall": "higher",
+    "accuracy": "higher",
+    "accuracy_what": "higher",
+    "accuracy_how_many": "higher",
+    "accuracy_where": "higher",
+    "staged": "",
+    "length": "",
+}
 MEANING = {
     "chair_s": "captions with at least one hallucinated object",
     "chair_i": "hallucinated mentions among all mentions of objects",
     "recall": "objects in the image that the caption mentions",
-    "length": "words a caption",
+    "accuracy": "questions whose answer is right; of a staged answer the conclusion counts",
+    "accuracy_what": "of the questions whether something is there",
+    "accuracy_how_many": "of the questions for a number",
+    "accuracy_where": "of the questions for a side",
+    "staged": "answers in four whole stages",
+    "length": "words a caption or answer",
+}
+BENCHMARKS = {"captions": "chair", "answers": "vqa"}  # a profile's task -> what its rounds are compared by
+NOTES = {
+    "captions": "CHAIR: lower is better, Recall: higher.",
+    "answers": "Accuracy: higher is better; of a staged answer only the conclusion counts.",
 }
 
 Record = Mapping[str, Any]
@@ -59,6 +89,8 @@ class RoundRow(NamedTuple):
     def label(self) -> str:
         """How people call it."""
         name = self.subject.replace("-", " ")
+        if self.decoding == "staged":
+            return f"{name}, told to answer in stages"
         return f"{name}, greedy" if self.decoding == "greedy" else f"{name} + search ({self.decoding})"
 
 
@@ -92,11 +124,18 @@ def round_rows(
     return lines
 
 
+def metrics_of(rows: Sequence[RoundRow]) -> list[str]:
+    """The metrics that a table of rounds has, in order; CHAIR's where it has none."""
+    found = {metric for row in rows for metric in row.cells}
+    return [metric for metric in TITLES if metric in found] or list(METRICS)
+
+
 def markdown_table(rows: Sequence[RoundRow]) -> str:
     """The table in Markdown, intervals in brackets; narrow, for it is read in Prefect's pages."""
-    lines = ["| | " + " | ".join(TITLES[metric] for metric in METRICS) + " |", "|---|" + "--:|" * len(METRICS)]
+    metrics = metrics_of(rows)
+    lines = ["| | " + " | ".join(TITLES[metric] for metric in metrics) + " |", "|---|" + "--:|" * len(metrics)]
     for row in rows:
-        cells = [row.cells.get(metric) for metric in METRICS]
+        cells = [row.cells.get(metric) for metric in metrics]
         shown = [f"{cell.text} [{cell.interval.replace(' to ', ', ')}]" if cell else "" for cell in cells]
         lines.append(f"| {row.label} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
@@ -108,10 +147,10 @@ def _cell(row: Record, column: str) -> Cell:
     return Cell(scale * row[column], scale * row["ci_low"], scale * row["ci_high"], row["n"])
 
 
-def _order(key: tuple[str, str]) -> tuple[int, bool, str]:
-    """Base first, rounds by number; greedy before search."""
+def _order(key: tuple[str, str]) -> tuple[int, int, str]:
+    """Base first, rounds by number; greedy before staged before search."""
     number = re.search(r"\d+", key[0])
-    return (int(number.group()) if number else 0, key[1] != "greedy", key[1])
+    return (int(number.group()) if number else 0, {"greedy": 0, "staged": 1}.get(key[1], 2), key[1])
 
 
 def _number(value: float) -> str:

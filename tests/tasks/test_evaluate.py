@@ -12,7 +12,24 @@ from storage import lake
 from storage.artifacts import StageOutput
 from storage.lake import AnnotationsForbidden
 from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Score
-from tasks import caching, finetune, label, promote, rollout, sample, score, search, train_value
+from tasks import (
+    caching,
+    combine,
+    finetune,
+    label,
+    prefer,
+    promote,
+    reference_answers,
+    rollout,
+    sample,
+    score,
+    search,
+    token_rewards,
+    train_value,
+    tune_dpo,
+    tune_fisao,
+    tune_grpo,
+)
 from tasks.caching import StageInputError
 from tasks.configs import EvaluateConfig, HealthConfig
 from tasks.evaluate import compare, evaluate, health
@@ -150,12 +167,15 @@ def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
 def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None:
     stages = {
         name: one
-        for module in (sample, rollout, score, label, train_value, search, finetune, promote)
+        for module in (
+            sample, rollout, score, combine, label, reference_answers, train_value, search, finetune, prefer, tune_dpo, tune_grpo,
+            token_rewards, tune_fisao, promote,
+        )  # fmt: skip
         for name, one in vars(module).items()
         if isinstance(one, caching.Stage) and one.fn.__module__ == module.__name__
     }
     allowed = {name for name, one in stages.items() if one.reads_annotations}
-    assert allowed == {"annotate"}
+    assert allowed == {"annotate", "reference_answers", "token_baselines"}
     assert stages.keys() >= {"sample", "rollout", "score", "label", "train_value", "search", "finetune", "promote"}
     for name in stages.keys() - allowed:
         takes = [

@@ -57,7 +57,7 @@ def touched(root: Path, file: str, old: str, new: str) -> set[str]:
         ("core/engine/draw.py", "stable=True", "stable=False", {"rollout", "search"}),
         ("core/engine/places.py", "length=self.length + expected", "length=self.length", {"rollout", "search"}),
         ("core/search/majority_vote.py", "own_options(", "dict(", {"search"}),
-        ("core/tuning/sft.py", "weight_decay=0.0", "weight_decay=0.1", {"finetune"}),
+        ("core/tuning/sft.py", "completion_only_loss=True", "completion_only_loss=False", {"finetune"}),
         ("core/benchmarks/chair.py", "mention.object not in truth", "mention.object in truth", {"evaluate"}),
         ("core/sampling.py", "jitter = ", "jitter = 1 + ", {"sample"}),
         ("promote.py", "hallucination.ci_high < 0", "hallucination.ci_high <= 0", {"promote"}),

@@ -6,27 +6,16 @@ prompt as well. What the weights were and are is compared, since an adapter that
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from tasks.core.models.policy import Policy
-from tasks.core.tuning.weights import (
-    FinetuneError,
-    Recipe,
-    adapters,
-    last_checkpoint,
-    let_language_learn,
-    restore,
-    settle,
-    steps_of,
-    weights_before,
-)
+from tasks.core.tuning.trl_trainer import arguments, asked, dataset, reporter, said, train
+from tasks.core.tuning.weights import FinetuneError, Recipe, adapters, steps_of
 
 
 @dataclass(frozen=True)
@@ -40,11 +29,7 @@ class Example:
 
 def example_row(example: Example) -> dict[str, Any]:
     """A row in TRL's prompt/completion form with its image."""
-    return {
-        "images": [example.image],
-        "prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": example.prompt}]}],
-        "completion": [{"role": "assistant", "content": [{"type": "text", "text": example.answer}]}],
-    }
+    return {"images": [example.image], "prompt": asked(example.prompt), "completion": said(example.answer)}
 
 
 def finetune(
@@ -70,79 +55,34 @@ def finetune(
     Raises:
         FinetuneError: if no token carries loss, no weight changed, or weights are no longer numbers.
     """
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    before = weights_before(policy.model)
-    checkpoint = last_checkpoint(work)
-    if checkpoint is not None and recipe.train == "full":
-        restore(policy.model, checkpoint)
-    let_language_learn(policy.model)
-    trainer = _trainer(policy, examples, recipe, work, on_step)
-    _check_labels(trainer)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    change = settle(trainer.model, before, recipe)
-    # The trainer's history is kept in its checkpoints, so a resumed training tells the same.
-    losses = [float(entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
-    return {
-        "steps": float(trainer.state.global_step),
-        "loss_first": losses[0] if losses else float("nan"),
-        "loss_last": losses[-1] if losses else float("nan"),
-        "relative_change": change,
-    }
+    _, facts = train(
+        policy,
+        recipe,
+        work,
+        build=lambda: _trainer(policy, examples, recipe, work, on_step),
+        check=_check_labels,
+    )
+    return facts
 
 
 def _trainer(
     policy: Policy, examples: Sequence[Example], recipe: Recipe, work: Path, on_step: Callable[[int, float], None]
 ) -> Any:
-    """TRL's trainer over the examples; it shows nothing and reports to `on_step`."""
-    from transformers import PrinterCallback, TrainerCallback
+    """TRL's trainer over the examples."""
     from trl import SFTConfig, SFTTrainer
 
-    class Report(TrainerCallback):
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-            if logs and "loss" in logs:
-                on_step(state.global_step, float(logs["loss"]))
-
-    on_cpu = policy.device.type == "cpu"
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=policy.model,
         args=SFTConfig(
-            output_dir=str(work),
-            per_device_train_batch_size=recipe.batch_size,
-            num_train_epochs=recipe.epochs,
-            learning_rate=recipe.lr,
-            lr_scheduler_type="linear",
-            warmup_steps=round(recipe.warmup_share * steps_of(len(examples), recipe.batch_size, recipe.epochs)),
-            weight_decay=0.0,
-            seed=recipe.seed % 2**31,
-            data_seed=recipe.seed % 2**31,
-            logging_steps=1,
-            disable_tqdm=True,
-            report_to=[],
-            save_steps=recipe.checkpoint_steps,
-            save_total_limit=1,
+            **arguments(policy, recipe, work, steps_of(len(examples), recipe.batch_size, recipe.epochs)),
             completion_only_loss=True,
             max_length=None,  # cutting an example would cut image tokens
-            activation_checkpointing=not on_cpu,
-            bf16=policy.model.dtype == torch.bfloat16,
-            use_cpu=on_cpu,
-            log_level="error",
         ),
-        train_dataset=_dataset(examples),
+        train_dataset=dataset([example_row(one) for one in examples], "prompt", "completion"),
         processing_class=policy.processor,
         peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
-        callbacks=[Report()],
+        callbacks=[reporter(on_step)],
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _dataset(examples: Sequence[Example]) -> Any:
-    from datasets import Dataset, Features, List, Value
-    from datasets import Image as ImageFeature
-
-    message = [{"role": Value("string"), "content": [{"type": Value("string"), "text": Value("string")}]}]
-    features = Features({"images": List(ImageFeature()), "prompt": message, "completion": message})
-    return Dataset.from_list([example_row(one) for one in examples], features=features)
 
 
 def _check_labels(trainer: Any) -> None:

@@ -1,0 +1,1 @@
+"""Experiments: one module for each question that the papers leave open; `visloop experiment NAME` runs it."""

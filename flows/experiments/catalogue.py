@@ -1,0 +1,50 @@
+"""Which experiments there are, with the question of each. Imports none of them: the list must come at once."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import TYPE_CHECKING
+
+from flows.profiles import ProfileError
+
+if TYPE_CHECKING:
+    from flows.experiments.contract import Experiment
+
+# In the order of the questions: does V know anything, what does search gain, what does it cost, what matters in it.
+QUESTIONS = {
+    "value-sanity": "Does V know true sentences from hallucinated ones, and what will follow?",
+    "search-compare": "Which search says least that is false, at the same measured work?",
+    "budget-curve": "What do more candidates buy, and where do they stop to pay?",
+    "cost": "What does each search take: time, tokens and memory, by images in flight?",
+    "cost-total": "After how many captions has a value model paid for its training?",
+    "tau-sweep": "How much hangs on the rewards' margin, its penalty and its form?",
+    "gamma-sweep": "Does the long view of V matter, or only the next sentence's reward?",
+    "td-vs-mc": "What should V be regressed on, and what follows a last sentence?",
+    "temperature": "One temperature or several for a search's candidates?",
+    "stage-ablation": "Which of ViMaR's two stages does the work?",
+    "granularity": "Search by token, sentence, stage or whole answer, at the same measured work?",
+    "judge": "Who judges best: the policy itself, the reward model or V?",
+    "self-train": "Does training on searched captions help, beyond training on one's own?",
+    "cross-model": "Does a value model trained on one policy guide another?",
+    "reward-swap": "How alike are the rewards, and what does each do to captions?",
+    "token-vs-sentence": "Rewards for object words or for sentences, and for which kinds of objects?",
+    "forgetting": "What does training on captions cost elsewhere, and does replay prevent it?",
+    "tags": "Do the tags of staged answers matter, and the order of the stages?",
+    "scale": "Does a fixed value model help larger policies as much as small ones?",
+    "human-eval": "Do people prefer the searched captions?",
+}
+
+
+def find(name: str) -> Experiment:
+    """An experiment by its name.
+
+    Raises:
+        ProfileError: there is none; says which there are.
+    """
+    if name not in QUESTIONS:
+        near = difflib.get_close_matches(name, QUESTIONS, 1, 0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ProfileError(f"no experiment named {name!r}{hint}\n  there are: {', '.join(QUESTIONS)}")
+    found: Experiment = importlib.import_module(f"flows.experiments.{name.replace('-', '_')}").EXPERIMENT
+    return found

@@ -1,0 +1,56 @@
+"""What an experiment is, and what --quick does to a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from flows.profiles import Profile
+from tasks.findings import Evidence, Findings, Plot
+
+Run = Callable[[Profile, bool], list[Evidence]]
+RunWith = Callable[[Profile, bool, Sequence[str]], list[Evidence]]
+
+# What --quick makes of a profile, where it is larger. Enough to see that all of it works; too little to believe a figure.
+QUICK = {
+    "sample": {"images": 40},
+    "evaluate": {"images": 24, "bootstrap": 200},
+    "value": {"epochs": 1},
+}
+
+
+class Experiment(NamedTuple):
+    """One question, how it is answered, and what is said of the figures.
+
+    `run(profile, quick)` goes through the arms' stages and returns what they measured, the reference first; with `quick` it may
+    leave arms out. It must be plannable: nothing it decides may depend on a figure that isn't known yet.
+    """
+
+    run: Run
+    answer: Callable[[Findings], str]  # a paragraph, from the figures alone
+    columns: tuple[str, ...]  # metrics of the table
+    plot: Plot
+    method: str  # what was done, in a sentence or two
+    run_with: RunWith | None = None  # `run`, given what --with names beside the profile; None: it takes nothing
+
+
+def quickened(profile: Profile) -> Profile:
+    """The profile with small numbers; a V that can't rank is no error, so little it learned from."""
+    smaller = {
+        section: {name: min(limit, getattr(getattr(profile, section), name)) for name, limit in limits.items()}
+        for section, limits in QUICK.items()
+    }
+    smaller["value"] |= {"min_spearman": -1.0, "min_spread": 0.0}
+    return varied(profile, rollout={"temperatures": profile.rollout.temperatures[-2:]}, **smaller)
+
+
+def varied(profile: Profile, **sections: Mapping[str, Any]) -> Profile:
+    """The profile with other settings: `varied(profile, value={"gamma": 0.5})`; checked."""
+    changed = {name: _varied(getattr(profile, name), settings) for name, settings in sections.items()}
+    return profile.model_copy(update=changed)
+
+
+def _varied(config: BaseModel, settings: Mapping[str, Any]) -> BaseModel:
+    return type(config).model_validate({**config.model_dump(), **settings})

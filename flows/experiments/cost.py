@@ -1,0 +1,75 @@
+"""What a search takes: milliseconds, tokens and peak memory of every method, by how many images are in flight."""
+
+from __future__ import annotations
+
+from flows.experiments.bench import Bench, config_of, lay_bench
+from flows.experiments.contract import Experiment
+from flows.guiding import search_guides
+from flows.profiles import Profile
+from storage.artifacts import ArtifactRef
+from tasks.findings import Evidence, Findings, Plot, line_of
+from tasks.sample import take
+from tasks.weigh import weigh
+
+METHODS = ("greedy", "best_of_n", "clip_prm", "visvm", "vimar")
+BATCHES = (1, 4, 16, 64)
+IMAGES = 64
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """Every method at every number of images in flight, on some of the benchmark's images."""
+    bench = lay_bench(profile, METHODS)
+    few = take(
+        bench.ground.bench["samples"], count=4 if quick else IMAGES, seed=profile.seed, runtime=profile.runtime,
+        label="cost",
+    )["part"]  # fmt: skip
+    methods, batches = (METHODS[::3], BATCHES[:2]) if quick else (METHODS, BATCHES)
+    return [weighed(bench, method, batch, few) for method in methods for batch in batches]
+
+
+def weighed(bench: Bench, method: str, batch: int, samples: ArtifactRef) -> Evidence:
+    """One method with so many images in flight."""
+    name, config = f"{method}@{batch}", config_of(bench, method)
+    found = weigh(
+        config, bench.profile.policy, bench.base, bench.ground.bench["images"], samples, batch_size=batch,
+        seed=bench.profile.seed, decoding=name, runtime=bench.profile.runtime, label=name,
+        **search_guides(bench.ground, bench.guide, config),
+    )  # fmt: skip
+    return Evidence(name, float(batch), (found["metrics"],))
+
+
+def answer(found: Findings) -> str:
+    """What batching gains, what each method takes beside greedy, and in which currency."""
+    pieces = []
+    for line in found.lines():
+        alone, most = found.line(line)[0], found.best("ms", found.line(line))
+        gain = found.value(alone, "ms") / found.value(most, "ms")
+        pieces.append(
+            f"{line} {found.said(alone, 'ms')} alone, {found.said(most, 'ms')} with {found.x[most]:g} in flight "
+            f"({gain:.1f} times as fast, {found.said(most, 'peak_mib')} at the peak)"
+        )
+    last = [found.line(line)[-1] for line in found.lines()]
+    greedy = next(one for one in last if line_of(one) == "greedy")
+    ratios = [
+        f"{line_of(one)} {found.value(one, 'tokens') / found.value(greedy, 'tokens'):.1f} times the tokens and "
+        f"{found.value(one, 'ms') / found.value(greedy, 'ms'):.1f} times the time"
+        for one in last
+        if one != greedy
+    ]
+    return (
+        f"A caption takes, by method: {'; '.join(pieces)}. Beside greedy at {found.x[greedy]:g} in flight: "
+        f"{'; '.join(ratios)}. "
+        "Where the time grows more than the tokens, the scorer or the value model takes the rest."
+    )
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=("ms", "tokens", "prefill_tokens", "value_tokens", "texts_scored", "peak_mib"),
+    plot=Plot("lines", ("ms", "peak_mib"), x="images in flight", log=True),
+    method="@N: images in flight (runtime.batch_size). Models are loaded and warm; each search runs twice and the "
+    "quicker one counts. Peak: memory beyond what stood before the search; key-value caches, activations, "
+    "images. Candidates share their prefix's cache in every method; what that saves is measured in "
+    "benchmarks/search_speed.py.",
+)

@@ -1,0 +1,134 @@
+"""One V for several policies? V of the one policy guides the other, both ways, against its own V and against none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.experiments.bench import Arm, Bench, arm, evidence, guided, lay_bench
+from flows.experiments.contract import Experiment, varied
+from flows.experiments.trained import DEMO, on_drawn_scenes
+from flows.profiles import Profile, ProfileError, load_profile, locate
+from storage.artifacts import ArtifactRef
+from tasks.excerpts import excerpt
+from tasks.findings import Evidence, Findings, Plot
+from tasks.observe import appraise
+
+# Its own network: a head on a policy's hidden states can't read another policy's.
+READS = {"reads": "image_and_text", "lr": 3e-4, "epochs": 2}
+UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
+CHOICE = ", choice alone"
+NEEDS = frozenset({"value", "scorer", "margin"})
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The profile's policy and the demo's other one."""
+    return run_with(profile, quick, ())
+
+
+def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
+    """Both policies, each searched without V, under its own, and under the other's.
+
+    Raises:
+        ProfileError: no second policy is known, or it is the same one.
+    """
+    benches = learned(profile, other_policies(profile, given, most=1))
+    found = []
+    for name, bench in benches.items():
+        without = arm(bench, "greedy", f"{name}: greedy"), arm(bench, "clip_prm:stop=reward", f"{name}: CLIP-PRM")
+        found += [evidence(bench, one) for one in without]
+        if not quick:
+            found.append(evidence(bench, arm(bench, "sample", f"{name}: sampled")))
+        sources = {name: bench} | benches  # its own V first: the other is measured against it
+        for stop, ending in (("value", ""), ("vote", CHOICE))[: 1 if quick else 2]:
+            own: list[Arm] = []
+            for source, other in sources.items():
+                one = arm(bench._replace(guide=other.guide), f"visvm:stop={stop}", f"{name}: V of {source}{ending}")
+                looked = evidence(bench, one, [*own, without[0]], seen=True)
+                own.append(one)
+                found.append(looked._replace(metrics=(*looked.metrics, known(bench, one))))
+    return found
+
+
+def other_policies(profile: Profile, given: Sequence[str], most: int) -> list[Profile]:
+    """The profile with the policies of others: those given, or the demo's second.
+
+    Raises:
+        ProfileError: none is known, too many are given, or one is the profile's own.
+    """
+    if not given and not on_drawn_scenes(profile):
+        raise ProfileError(
+            f"profile {profile.name}: which other policy? Name a profile that has it: --with PROFILE; demo's policies know "
+            "nothing but the demo's scenes"
+        )
+    if len(given) > most:
+        raise ProfileError(f"{len(given)} profiles are given with --with, at most {most} can be used")
+    own = locate(profile.policy.checkpoint)
+    names = list(given) or [DEMO if own != locate(load_profile(DEMO).policy.checkpoint) else "demo"]
+    others = [profile.model_copy(update={"policy": load_profile(name).policy}) for name in names]
+    for name, other in zip(names, others, strict=True):
+        if locate(other.policy.checkpoint) == own:
+            raise ProfileError(f"profile {name} has the same policy, {other.policy.checkpoint}; name another by --with")
+    return others
+
+
+def learned(profile: Profile, others: Sequence[Profile]) -> dict[str, Bench]:
+    """Each policy's bench, with a V that read its answers, by the policy's name; the profile's own first."""
+    reads = profile.value.reads == "image_and_text"
+    own = profile if reads else varied(profile, value={**READS, **UNJUDGED})
+    benches: dict[str, Bench] = {}
+    for one in (own, *(varied(other, value={**own.value.model_dump(), **UNJUDGED}) for other in others)):
+        benches[named(one, benches)] = guided(lay_bench(one), NEEDS)
+    return benches
+
+
+def named(profile: Profile, taken: dict[str, Bench]) -> str:
+    """A policy's folder, or name; with a number where another has it."""
+    name = Path(profile.policy.checkpoint).name
+    return name if name not in taken else f"{name} ({len(taken) + 1})"
+
+
+def known(bench: Bench, one: Arm) -> ArtifactRef:
+    """Whether V knows this policy's true sentences from its hallucinated ones, as metrics."""
+    looked = appraise(
+        bench.profile.evaluate, one.found["search_trace"], bench.ground.bench["samples"],
+        bench.ground.truth["annotations"], subject="base", decoding=one.name, runtime=bench.profile.runtime,
+        label=one.name,
+    )  # fmt: skip
+    return excerpt(looked["metrics"], ["auc"], label=one.name, runtime=bench.profile.runtime)["excerpt"]
+
+
+def answer(found: Findings) -> str:
+    """What a foreign V loses against a policy's own, and whether it is better than none."""
+    policies = list(dict.fromkeys(arm.partition(": ")[0] for arm in found.arms))
+    return " ".join(_of_policy(found, name, next(one for one in policies if one != name)) for name in policies)
+
+
+def _of_policy(found: Findings, name: str, other: str) -> str:
+    greedy, prm = f"{name}: greedy", f"{name}: CLIP-PRM"
+    own, foreign = f"{name}: V of {name}", f"{name}: V of {other}"
+    said = (
+        f"{name} has a greedy CHAIRi of {found.said(greedy, 'chair_i')}, under CLIP-PRM {found.said(prm, 'chair_i')}, under "
+        f"its own V {found.said(own, 'chair_i')} and under the V of {other} {found.said(foreign, 'chair_i')}. Own to foreign: "
+        f"CHAIRi {found.compared(foreign, own, 'chair_i')}, Recall {found.compared(foreign, own, 'recall')}; AUC "
+        f"{found.said(own, 'auc')} to {found.said(foreign, 'auc')}. The foreign V against greedy: "
+        f"{found.compared(foreign, greedy, 'chair_i')}."
+    )
+    if f"{foreign}{CHOICE}" not in found.arms:
+        return said
+    alone = found.compared(f"{foreign}{CHOICE}", f"{own}{CHOICE}", "chair_i")
+    return f"{said} Where V only chooses, own to foreign: CHAIRi {alone}."
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=("chair_s", "chair_i", "recall", "length", "auc", "tokens", "ms"),
+    plot=Plot("arms", ("chair_i", "recall", "auc")),
+    method="Each V is a network of its own on its policy's weights, learned from that policy's rewarded answers to the "
+    "same images; it reads image and sentence, so any policy's candidates. V chooses and stops where its best "
+    "value is under 0; choice alone: stop by vote. AUC: V on the guided policy's candidate sentences, within an "
+    "image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another "
+    "tokenizer and training, about the same size.",
+    run_with=run_with,
+)

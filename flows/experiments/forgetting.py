@@ -1,0 +1,102 @@
+"""Forgetting: what fine-tuning on captions costs in short answers and style, by replay share and by learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flows.experiments.contract import Experiment, varied
+from flows.experiments.trained import BASE, accuracy, answering, examples_of, told
+from flows.guiding import lay_ground, learn_guide
+from flows.improvement_round import measure
+from flows.profiles import Profile
+from flows.tuning import by_captions
+from tasks.findings import Evidence, Findings, Plot
+from tasks.search import search_needs
+
+SHARES = (0.0, 0.1, 0.25, 0.5)
+RATES = (0.1, 0.3)  # of the profile's learning rate
+REPLAY, RATE = "replay", "learning rate"
+QUESTIONS = 300
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The base, then the same captions learned with more and more replay; without any at lower learning rates."""
+    profile = asked(answering(profile))
+    ground, policy = lay_ground(profile)
+    base = measure(profile, ground, BASE, policy)
+    drawn, guide = learn_guide(profile, ground, policy, 1, search_needs(profile.search))
+    found = [told(profile, ground, base, [], drift=False), accuracy(profile, ground, base)]
+    reference = None
+    for name, x, one in arms_of(profile, quick):
+        tuned = by_captions(one, ground, policy, guide, drawn)
+        model = measure(one, ground, name, tuned["policy"])
+        against = [base] if reference is None else [base, reference]
+        reference = reference or model
+        looked = told(one, ground, model, against, **examples_of(tuned)), accuracy(one, ground, model)
+        found += [one._replace(x=x) for one in looked]
+    return found
+
+
+def asked(profile: Profile) -> Profile:
+    """Supervised, with a general benchmark of at least as many questions as there are images to ask about."""
+    questions = profile.drift.questions or min(QUESTIONS, profile.evaluate.images)
+    return varied(profile, finetune={"method": "sft"}, drift={"questions": questions})
+
+
+def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float, Profile]]:
+    """(name, swept number, profile) of each way to learn the same captions."""
+    for share in SHARES[:: 2 if quick else 1]:
+        replay = profile.finetune.replay.model_copy(update={"share": share})
+        yield f"{REPLAY}@{share:g}", share, varied(profile, finetune={"replay": replay.model_dump()})
+    unreplayed = profile.finetune.replay.model_copy(update={"share": 0.0}).model_dump()
+    for factor in RATES[: 0 if quick else None]:
+        lr = factor * profile.finetune.lr
+        yield f"{RATE}@{lr:g}", lr, varied(profile, finetune={"replay": unreplayed, "lr": lr})
+
+
+def answer(found: Findings) -> str:
+    """What is forgotten without replay, how much of it replay keeps, and whether captions pay for that."""
+    line = found.line(REPLAY)
+    none, most = line[0], line[-1]
+    lost = found.cell(none, "general_change")
+    sure = "surely forgets" if lost is not None and lost.high < 0 else "can't be seen to forget"
+    first = (
+        f"The base answers {found.said(BASE, 'accuracy')} of the questions rightly and describes with a CHAIRi of "
+        f"{found.said(BASE, 'chair_i')}. Tuned on captions alone it {sure}: accuracy {found.said(none, 'accuracy')}, "
+        f"a change of {found.said(none, 'general_change')}; CHAIRi {found.compared(none, BASE, 'chair_i')}."
+    )
+    steps = [f"{found.x[one]:g}: {found.said(one, 'general_change')}" for one in line[1:]]
+    second = f"With a share of replay of {'; '.join(steps)}. {_kept(found, line)}"
+    third = (
+        f"Replay's price in captions, share {found.x[most]:g} against none: CHAIRi {found.compared(most, none, 'chair_i')}, "
+        f"Recall {found.compared(most, none, 'recall')}; word pairs diverge from the base's by "
+        f"{found.said(most, 'ngram_drift')} instead of {found.said(none, 'ngram_drift')}."
+    )
+    rates = [
+        f"{found.x[one]:g}: accuracy {found.said(one, 'general_change')}, CHAIRi {found.compared(one, BASE, 'chair_i')}"
+        for one in found.line(RATE)
+    ]
+    fourth = f"Without replay at a learning rate of {'; '.join(rates)}." if rates else ""
+    return " ".join(filter(None, (first, second, third, fourth)))
+
+
+def _kept(found: Findings, line: list[str]) -> str:
+    """From which share of replay on no loss is sure."""
+    lost = [change is not None and change.high < 0 for change in (found.cell(one, "general_change") for one in line)]
+    if not lost[0]:
+        return "Without replay no loss is sure, so there is nothing to see that it prevents."
+    if all(lost):
+        return "None of them prevents a sure loss."
+    return f"The least share at which no loss is sure is {found.x[line[lost.index(False)]]:g}."
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=("accuracy", "general_change", "chair_i", "recall", "length", "ngram_drift", "vocabulary_kept", "examples"),
+    plot=Plot("arms", ("accuracy", "chair_i", "recall", "ngram_drift")),
+    method="The searched captions of one round learned with other material among them: the base's own greedy answers "
+    "to questions about the same images (finetune.replay, self). General benchmark: short questions about the "
+    "benchmark's images, asked before and after, paired. The demo's first policy answers none, so there the "
+    "second one, deployments/demo/policy-cot, takes its place.",
+)

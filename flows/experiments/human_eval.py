@@ -1,0 +1,103 @@
+"""Blinded sheets for people: the base's greedy captions against the profile's search; with their ratings, a win rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.experiments.bench import arm, differences, lay_bench
+from flows.experiments.contract import Experiment
+from flows.profiles import Profile
+from storage import runs
+from storage.artifacts import ArtifactRef
+from tasks.calls import current_run
+from tasks.excerpts import ratings
+from tasks.findings import Evidence, Findings, Plot
+from tasks.planning import current_plan
+from tasks.sheets import open_ratings, score_sheets, sheets, write_sheets
+
+GREEDY, SEARCHED, VERDICT = "greedy", "searched", "searched, by people"
+PAIRS = 300  # VisVM's number
+FOLDER = "sheets"
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The sheets alone."""
+    return run_with(profile, quick, ())
+
+
+def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
+    """Both subjects' captions and the sheets, written into the run's folder; with raters' files their verdict, too."""
+    files = open_ratings([Path(one).expanduser() for one in given]) if given else []
+    spec = profile.search.strategy
+    bench = lay_bench(profile, [spec])
+    greedy, searched = arm(bench, GREEDY), arm(bench, spec, SEARCHED, config=profile.search)
+    key = sheets(
+        greedy.found["captions"], searched.found["captions"], bench.ground.bench["images"],
+        name_a=GREEDY, name_b=SEARCHED, pairs=min(PAIRS, profile.evaluate.images), seed=profile.seed,
+        runtime=profile.runtime,
+    )  # fmt: skip
+    export(key["sheet_pairs"], bench.ground.bench["images"])
+    pairs = {GREEDY: differences(bench, searched, greedy)}
+    drawn = min(PAIRS, profile.evaluate.images)
+    found = [
+        Evidence(GREEDY, None, (greedy.scores["metrics"],)),
+        Evidence(SEARCHED, None, (searched.scores["metrics"],), pairs,
+                 facts={"pairs": drawn, "identical": key.counters["identical"] / drawn if current_plan() is None else None}),
+    ]  # fmt: skip
+    if files:
+        scored = score_sheets(
+            key["sheet_pairs"], files, subject=SEARCHED, seed=profile.seed, bootstrap=profile.evaluate.bootstrap,
+            confidence=profile.evaluate.confidence, runtime=profile.runtime,
+        )  # fmt: skip
+        told = ratings(scored["findings"], subject=SEARCHED, runtime=profile.runtime)
+        facts = {"ratings": scored.facts["ratings"], "pairs": drawn}
+        found.append(Evidence(VERDICT, None, (told["metrics"],), facts=facts))
+    return found
+
+
+def export(key: ArtifactRef, images: ArtifactRef) -> None:
+    """Write what a rater gets into the run's folder; nothing in a plan or outside a run."""
+    run = current_run()
+    if run is not None and current_plan() is None:
+        write_sheets(runs.run_folder(run[0]) / FOLDER, key, images)
+
+
+def answer(found: Findings) -> str:
+    """The win rate, or what to send to raters."""
+    rivals = (
+        f"The sheets hold {found.said(SEARCHED, 'pairs')} of greedy and searched captions of the same images "
+        f"({found.said(SEARCHED, 'identical')} of them equal). By CHAIRi searched ones have {found.said(SEARCHED, 'chair_i')}, "
+        f"{found.compared(SEARCHED, GREEDY, 'chair_i')} against greedy."
+    )
+    if VERDICT not in found.arms:
+        return (
+            f"{rivals} They are in the run's folder, under {FOLDER}: send sheet.html, or ratings.csv, to raters, then run this "
+            "again with --with FILE for each file that comes back."
+        )
+    win, loss = found.cell(VERDICT, "win_rate"), found.cell(VERDICT, "loss_rate")
+    sure = ""
+    if win is not None and loss is not None:
+        sure = " Surely more are called better than worse." if win.low > loss.high else ""
+        sure = " Surely more are called worse than better." if loss.low > win.high else sure
+    agreed = [f"{name.replace('_', ' ')} {found.said(VERDICT, name)}" for name in ("cohen_kappa", "krippendorff_alpha")
+              if found.has(VERDICT, name)]  # fmt: skip
+    return (
+        f"People call the searched caption better in {found.said(VERDICT, 'win_rate')} of {found.said(VERDICT, 'ratings')}, "
+        f"equal in {found.said(VERDICT, 'tie_rate')}, worse in {found.said(VERDICT, 'loss_rate')}.{sure} The right side is "
+        f"chosen in {found.said(VERDICT, 'right_rate')} of the verdicts for a side (50 without bias); "
+        f"{found.said(VERDICT, 'missing')} have no rating{f'; agreement of raters: {agreed[0]}' if agreed else ''}. {rivals}"
+    )
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=("win_rate", "tie_rate", "loss_rate", "right_rate", "missing", "cohen_kappa", "krippendorff_alpha",
+             "ratings", "pairs", "identical", "chair_i", "recall", "length"),
+    plot=Plot("arms", ("win_rate", "loss_rate", "chair_i", "recall")),
+    method="Blinded: random pairs, sides by seed, ties count against (VisVM's protocol); see docs/human-eval.md. The "
+    "key stays in the store. @I: the I-th rater by name. Files that are given with --with must be of this very "
+    "sheet: the same profile, seed and number of images.",
+    run_with=run_with,
+)  # fmt: skip

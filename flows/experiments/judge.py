@@ -1,0 +1,80 @@
+"""Who tells the better of two answers: the policy itself, the reward model, or V. On the same pairs."""
+
+from __future__ import annotations
+
+from flows.experiments.bench import arm, evidence, lay_bench
+from flows.experiments.contract import Experiment
+from flows.profiles import Profile
+from tasks.cross_examine import cross_examine
+from tasks.findings import Evidence, Findings, Plot
+from tasks.sample import take
+
+GREEDY, SCORER, V, POLICY = "greedy", "the reward model", "V", "the policy itself"
+BY = {SCORER: ("score", "scorer"), V: ("value", "value"), POLICY: ("judge", "policy")}
+EXAMINED = 100  # images whose answers are compared in pairs
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The best of the same whole answers by each judge; then each judge on pairs of them, in both orders."""
+    bench = lay_bench(profile, ["best_of_n:by=score", "best_of_n:by=value"])
+    ground, greedy = bench.ground, arm(bench, GREEDY)
+    arms = {name: arm(bench, f"best_of_n:by={by}", f"best of n by {name}") for name, (by, _) in BY.items()}
+    few = take(
+        ground.bench["samples"], count=8 if quick else EXAMINED, seed=profile.seed, runtime=profile.runtime,
+        label="judge",
+    )["part"]  # fmt: skip
+    asked = cross_examine(
+        profile.evaluate, profile.policy, bench.base, ground.bench["images"], few, ground.truth["annotations"],
+        scores=arms[SCORER].found["search_trace"], values=arms[V].found["search_trace"], runtime=profile.runtime,
+    )  # fmt: skip
+    found = [evidence(bench, greedy)]
+    for name, (_, table) in BY.items():
+        looked = evidence(bench, arms[name], [greedy, arms[SCORER]])
+        found.append(looked._replace(metrics=(*looked.metrics, asked[table])))
+    return found
+
+
+def answer(found: Findings) -> str:
+    """Who judges best, and whether the policy's verdicts mean anything."""
+    arms = {name: f"best of n by {name}" for name in BY}
+    pairs = [f"{name} {found.said(one, 'pair_accuracy')}" for name, one in arms.items()]
+    chosen = [
+        f"{name} {found.said(one, 'chair_i')}, {found.compared(one, GREEDY, 'chair_i')}" for name, one in arms.items()
+    ]
+    own = arms[POLICY]
+    swapped = found.cell(own, "swap_agreement")
+    useless = swapped is not None and swapped.value < 50
+    return (
+        f"Of two answers of which one says less that is false, {', '.join(pairs)} name that one (chance: 50). As judges of "
+        f"whole answers their winners have a CHAIRi of: {'; '.join(chosen)}; greedy {found.said(GREEDY, 'chair_i')}. "
+        f"Asked in both orders, the policy names the same answer for {found.said(own, 'swap_agreement')} of the pairs; "
+        f"{found.said(own, 'undecided')} of its verdicts name none"
+        + (
+            f", and {found.said(own, 'first_wins')} of the others what stands first."
+            if found.has(own, "first_wins")
+            else "."
+        )
+        + (" It is no judge: where the orders disagree the greedy answer stays." if useless else "")
+    )
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=(
+        "chair_i",
+        "recall",
+        "length",
+        "pair_accuracy",
+        "swap_agreement",
+        "undecided",
+        "first_wins",
+        "tokens",
+        "ms",
+    ),
+    plot=Plot("arms", ("chair_i", "pair_accuracy", "swap_agreement")),
+    method="Pairs: the greedy answer with each other one that the same search drew, on at most 100 images; the better "
+    "one names fewer absent objects, pairs without a better one do not count. A verdict of the policy counts "
+    "where both orders name one answer, else as a coin's; the others compare mean scores or values of an "
+    "answer's sentences.",
+)

@@ -1,0 +1,130 @@
+"""Other rewards: how alike they order sentences, how well they tell the false ones, and what a search makes of each."""
+
+from __future__ import annotations
+
+from flows.experiments.bench import Bench, arm, evidence, guided, lay_bench, rewards_of
+from flows.experiments.contract import Experiment, varied
+from flows.profiles import Profile
+from storage.artifacts import ArtifactRef
+from tasks.configs import FolderSource
+from tasks.findings import Evidence, Findings, Plot, listed
+from tasks.judge_rewards import judge_rewards
+from tasks.reward_configs import CosineReward, LikelihoodReward, ObjectsReward, Reward, TokenReward
+from tasks.sample import annotate
+from tasks.scorers import reward_name
+
+COSINE, MIX, GREEDY = "cosine", "cosine + likelihood", "greedy"
+NEEDS = frozenset({"scorer", "margin"})
+SPEC = "clip_prm"
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The same rollouts rewarded by each; then CLIP-PRM guided by each, with each one's own margin."""
+    bench = lay_bench(profile)
+    benches = {
+        name: rewarded(bench, rewards)
+        for name, rewards in kinds_of(profile).items()
+        if not quick or name in (COSINE, "objects", MIX)
+    }
+    judged = judge_rewards(
+        profile.evaluate,
+        {name: rewards_of(one)["rewards"] for name, one in benches.items()},
+        *told_images(profile, next(iter(benches.values()))),
+        runtime=profile.runtime,
+    )
+    greedy = arm(bench, GREEDY)
+    found, reference = [evidence(bench, greedy)], None
+    for name, there in benches.items():
+        one = arm(there, SPEC, name)
+        facts = {fact: rewards_of(there).facts[fact] for fact in ("tau", "below_tau")}
+        against = [greedy] if reference is None else [greedy, reference]
+        looked = evidence(there, one, against, seen=True, facts=facts)
+        found.append(looked._replace(metrics=(*looked.metrics, judged[name])))
+        reference = reference or one
+    return found
+
+
+def kinds_of(profile: Profile) -> dict[str, list[Reward]]:
+    """What is rewarded, by name: what needs nothing beside the profile, and all that the profile names itself."""
+    cosine = CosineReward(checkpoint=profile.scorer.checkpoint)
+    found: dict[str, list[Reward]] = {
+        COSINE: [cosine],
+        "objects": [ObjectsReward()],
+        "likelihood": [LikelihoodReward()],
+        "object words": [TokenReward()],
+        MIX: [cosine, LikelihoodReward()],
+    }
+    known = [reward for rewards in found.values() for reward in rewards]
+    more = [one for one in profile.scorer.rewards if one.model_copy(update={"weight": 1.0}) not in known]
+    return found | {reward_name(one): [one.model_copy(update={"weight": 1.0})] for one in more}
+
+
+def rewarded(bench: Bench, rewards: list[Reward]) -> Bench:
+    """The bench with these rewards: alone as it is, several each over its deviation."""
+    alone = len(rewards) == 1
+    plain = alone and isinstance(rewards[0], CosineReward) and rewards[0].checkpoint == bench.profile.scorer.checkpoint
+    scorer = {
+        "rewards": [] if plain else [one.model_dump() for one in rewards],
+        "scale": "raw" if alone else "standard",
+    }
+    return guided(bench._replace(profile=varied(bench.profile, scorer=scorer)), NEEDS)
+
+
+def told_images(profile: Profile, bench: Bench) -> tuple[ArtifactRef, ArtifactRef | None]:
+    """The rollouts' samples, and what is in their images where that is known: to judge rewards by, not to learn from."""
+    assert bench.drawn is not None
+    samples = bench.drawn["samples"]
+    if isinstance(profile.data.train, FolderSource):
+        return samples, None
+    truth = annotate(bench.ground.train, bench.drawn["images"], label="train", runtime=profile.runtime)
+    return samples, truth["annotations"]
+
+
+def answer(found: Findings) -> str:
+    """Who tells true from false, who agrees with the scorer, and what that is worth in a search."""
+    rewards = [one for one in found.arms if one != GREEDY]
+    parts = []
+    if any(found.has(one, "auc") for one in rewards):
+        said = [f"{one} {found.said(one, 'auc')}" for one in rewards]
+        parts.append(
+            f"A true sentence is rewarded above a hallucinated one of its image with probability: {'; '.join(said)}."
+        )
+    ranks = [f"{one} {found.said(one, f'rank: {COSINE}')}" for one in rewards if one != COSINE]
+    parts.append(f"Rank correlation with the cosine, within an image: {'; '.join(ranks)}.")
+    searched = [f"{one} {found.said(one, 'chair_i')}" for one in rewards]
+    parts.append(
+        f"CLIP-PRM guided by each has a CHAIRi of: {'; '.join(searched)}; greedy {found.said(GREEDY, 'chair_i')}."
+    )
+    parts.append(_verdict(found, rewards))
+    return " ".join(parts)
+
+
+def _verdict(found: Findings, rewards: list[str]) -> str:
+    """Who surely helps, who surely differs from the cosine, and who pays for it in recall."""
+    helps = [one for one in rewards if found.surely(one, GREEDY, "chair_i") == "better"]
+    lost = [f"{one} {found.compared(one, GREEDY, 'recall')}" for one in rewards
+            if found.surely(one, GREEDY, "recall") == "worse"]  # fmt: skip
+    differs = [
+        f"{one} is surely {word} than the cosine" for one in rewards if (word := found.surely(one, COSINE, "chair_i"))
+    ]
+    return (
+        f"Surely fewer false mentions than greedy: {listed(helps) or 'none'}. "
+        f"{'; '.join(differs) or 'No other reward surely differs from the cosine'}. "
+        f"Recall against greedy: {'; '.join(lost) or 'none surely loses any'}."
+    )
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=(
+        "chair_i", "recall", "length", "auc", f"rank: {COSINE}", "rank: objects", "rank: likelihood",
+        "rank: object words", f"rank: {MIX}", "tau", "below_tau", "wrong_chosen", "ms",
+    ),
+    plot=Plot("arms", ("chair_i", "recall", "auc", f"rank: {COSINE}")),
+    method="All rewards score the same rollouts of the training images; rank: Spearman's correlation of two rewards' "
+    "scores within an image, AUC against the images' annotations. Each search has the margin that the profile's "
+    "rule gives of its own reward's scores, and stops as the profile says. objects: found by the scorer, zero- "
+    "shot; likelihood: the base's own, less that without the image; object words: FiSAO's cosines; the mix adds "
+    "both over their deviations. Judges, plug-ins and other models take part if scorer.rewards names them.",
+)  # fmt: skip

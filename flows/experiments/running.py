@@ -1,0 +1,92 @@
+"""One experiment as a run: its arms' stages, the table of what they measured, its page. Order only.
+
+visloop experiment gamma-sweep --profile demo
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Sequence
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.experiments.catalogue import QUESTIONS, find
+from flows.experiments.contract import quickened
+from flows.profiles import Profile, ProfileError
+from flows.recording import recorded_run
+from storage import runs
+from storage.artifacts import StageOutput
+from tasks.findings import Findings, Report, conclude, findings_of, markdown, write_page
+from tasks.progress import create_markdown
+
+log = logging.getLogger(__name__)
+
+
+@flow(
+    name="experiment",
+    flow_run_name="{name}-{profile.name}-seed-{profile.seed}",
+    # One search at a time: seconds are measured.
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+)
+def experiment(
+    name: str, profile: Profile, quick: bool = False, overrides: Sequence[str] = (), given: Sequence[str] = ()
+) -> str:
+    """Run an experiment; returns the run's id.
+
+    Args:
+        name: which one, see flows/experiments/catalogue.py.
+        profile: models, images, and the settings that it doesn't vary.
+        quick: small numbers and fewer arms, to see that all of it works.
+        overrides: what was laid over the profile, to say how to run it again.
+        given: what the experiment takes beside the profile: other profiles, raters' files.
+    """
+    run_id, found, report = recorded(name, profile, quick, overrides, given)
+    create_markdown(f"experiment-{name}", markdown(found, report), QUESTIONS[name])
+    return run_id
+
+
+def recorded(
+    name: str, profile: Profile, quick: bool = False, overrides: Sequence[str] = (), given: Sequence[str] = ()
+) -> tuple[str, Findings, Report]:
+    """The experiment as one run, with its page: the run's id, the figures, and what is said of them."""
+    profile = quickened(profile) if quick else profile
+    with recorded_run(f"{profile.name} experiment {name}", profile) as run_id:
+        log.info("run %s", run_id)
+        concluded = carried_out(name, profile, quick, given)
+    found = findings_of(concluded)
+    report = reported(name, found, profile, quick, overrides, given)
+    runs.finish_run(run_id, "completed", message=report.paragraph)
+    write_page(run_id, found, report)
+    return run_id, found, report
+
+
+def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] = ()) -> StageOutput:
+    """All stages of an experiment; inside `tasks.planning.planning()` nothing is computed.
+
+    Raises:
+        ProfileError: something is given to an experiment that takes nothing.
+    """
+    one = find(name)
+    if given and one.run_with is None:
+        raise ProfileError(f"experiment {name} takes nothing by --with; {' '.join(given)} was given")
+    found = one.run_with(profile, quick, given) if one.run_with else one.run(profile, quick)
+    return conclude(found, experiment=name, seed=profile.seed, runtime=profile.runtime, label=name)
+
+
+def reported(
+    name: str,
+    found: Findings,
+    profile: Profile,
+    quick: bool,
+    overrides: Sequence[str] = (),
+    given: Sequence[str] = (),
+) -> Report:
+    """What is said of the figures."""
+    one = find(name)
+    settings = "".join(f" --with {shlex.quote(text)}" for text in given)
+    settings += "".join(f" --set {shlex.quote(text)}" for text in overrides)
+    again = f"visloop experiment {name} --profile {profile.name}{' --quick' if quick else ''}{settings}"
+    method = f"{one.method} With --quick: too little to believe a figure." if quick else one.method
+    return Report(name, QUESTIONS[name], method, one.columns, one.plot, one.answer(found), again)

@@ -1,0 +1,93 @@
+"""Policies of several sizes under one fixed V, that of the first: does what it takes off shrink as policies grow?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flows.experiments.bench import Bench, arm, evidence, guided, lay_bench
+from flows.experiments.contract import Experiment, varied
+from flows.experiments.cross_model import NEEDS, READS, UNJUDGED, named, other_policies
+from flows.profiles import Profile
+from tasks.findings import Evidence, Findings, Plot, listed
+from tasks.sizes import size_of
+
+MOST = 20  # policies
+LADDER = 2.0  # sizes that differ less are one rung
+GREEDY, PRM = "greedy", "CLIP-PRM"
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The profile's policy and the demo's other one."""
+    return run_with(profile, quick, ())
+
+
+def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
+    """Each policy greedily, under CLIP-PRM with its own margin, and under the first one's V."""
+    if profile.value.reads != "image_and_text":
+        profile = varied(profile, value={**READS, **UNJUDGED})
+    first = guided(lay_bench(profile), NEEDS)
+    benches: dict[str, Bench] = {named(profile, {}): first}
+    for other in other_policies(profile, given, MOST):
+        benches[named(other, benches)] = guided(lay_bench(other), frozenset({"scorer", "margin"}))
+    found = []
+    for name, bench in benches.items():
+        size = size_of(bench.base, runtime=profile.runtime, label=name).facts["parameters"]
+        found += under(bench, first, next(iter(benches)), name, size)[: 2 if quick else 3]
+    return found
+
+
+def under(bench: Bench, first: Bench, owner: str, name: str, size: Any) -> list[Evidence]:
+    """One policy's arms: greedy, under V of the owner, under the scorer."""
+    greedy = arm(bench, "greedy", f"{name}: {GREEDY}")
+    fixed = arm(bench._replace(guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")
+    prm = arm(bench, "clip_prm:stop=reward", f"{name}: {PRM}")
+    return [evidence(bench, one, [greedy], facts={"parameters": size}) for one in (greedy, fixed, prm)]
+
+
+def answer(found: Findings) -> str:
+    """What the first one's V takes off at every size, and whether the sizes differ enough to tell."""
+    names = [one.removesuffix(f": {GREEDY}") for one in found.arms if one.endswith(f": {GREEDY}")]
+    names.sort(key=lambda name: found.value(f"{name}: {GREEDY}", "parameters"))
+    steps = []
+    for name in names:
+        greedy, fixed, prm = _arms(found, name)
+        steps.append(
+            f"{name}, {found.said(greedy, 'parameters')}: greedy CHAIRi {found.said(greedy, 'chair_i')}, under V "
+            f"{found.compared(fixed, greedy, 'chair_i')}, Recall {found.compared(fixed, greedy, 'recall')}"
+            + (f"; under CLIP-PRM {found.compared(prm, greedy, 'chair_i')}" if prm else "")
+        )
+    helped = [
+        name for name in names if found.surely(_arms(found, name)[1], _arms(found, name)[0], "chair_i") == "better"
+    ]
+    sizes = [found.value(f"{name}: {GREEDY}", "parameters") for name in names]
+    ladder = (
+        f"From the smallest to the largest policy parameters grow {max(sizes) / min(sizes):.1f}-fold."
+        if max(sizes) >= LADDER * min(sizes)
+        else f"These policies are of one size (at most {max(sizes) / min(sizes):.2f} to 1), so this says nothing of scale: "
+        "name larger ones by --with."
+    )
+    return (
+        f"{'. '.join(steps)}. The fixed V surely lowers CHAIRi of {len(helped)} of {len(names)} policies"
+        f"{f' ({listed(helped)})' if helped else ''}. {ladder}"
+    )
+
+
+def _arms(found: Findings, name: str) -> tuple[str, str, str]:
+    """A policy's arms: greedy, under V, and under the scorer, which may be left out (empty)."""
+    fixed = next(one for one in found.arms if one.startswith(f"{name}: V of "))
+    prm = f"{name}: {PRM}"
+    return f"{name}: {GREEDY}", fixed, prm if prm in found.arms else ""
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=("parameters", "chair_s", "chair_i", "recall", "length", "tokens", "ms"),
+    plot=Plot("arms", ("chair_i", "recall", "length")),
+    method="V is a network of its own on the profile's policy, learned from that policy's rewarded answers, and guides "
+    "every policy: it chooses and stops where its best value is under 0. CLIP-PRM has the margin of each "
+    "policy's own answers. The ladder is the profile's policy and those of the profiles that --with names; on "
+    "the demo that of demo-cot, which is no larger, so the shipped policies are no real ladder.",
+    run_with=run_with,
+)

@@ -1,0 +1,80 @@
+"""ViMaR taken apart: the choice among whole answers, the refinement of weak sentences, both; and how weak is weak."""
+
+from __future__ import annotations
+
+from flows.experiments.bench import arm, evidence, lay_bench
+from flows.experiments.contract import Experiment
+from flows.profiles import Profile
+from tasks.findings import Evidence, Findings, Plot
+
+BOTH = "both stages"
+ARMS = {
+    "greedy": "greedy",
+    "stage 1 only": "best_of_n:by=value",
+    "stage 2 only, one proposal": "vimar:candidates=1",
+    BOTH: "vimar",
+    "both, two sentences appended": "vimar:append=2",
+    "both, as released": "vimar:published=true",
+    "stage 1 only, by score": "best_of_n:by=score",
+    "both, by score": "vimar:by=score",
+}
+QUICK = ("greedy", "stage 1 only", BOTH, "both, as released")
+KEPT = (0.0, 0.1, 0.3, 0.5, 0.7)
+SWEEP = "both, threshold"
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The stages alone and together, and the threshold under which a sentence is weak."""
+    bench = lay_bench(profile, ["vimar", "vimar:by=score"])
+    specs = {name: spec for name, spec in ARMS.items() if not quick or name in QUICK}
+    arms = {name: arm(bench, spec, name) for name, spec in specs.items()}
+    found = [evidence(bench, one, [arms[BOTH], arms["stage 1 only"]], seen=True) for one in arms.values()]
+    for q in KEPT[1::2] if quick else KEPT:
+        one = arm(bench, f"vimar:weak_quantile={q:g}", f"{SWEEP}@{q:g}", q)
+        found.append(evidence(bench, one, [arms[BOTH]], seen=True))
+    return found
+
+
+def answer(found: Findings) -> str:
+    """What each stage does, what the released second stage does, and where the threshold should lie."""
+    first, parts = "stage 1 only", []
+    parts.append(
+        f"Choosing among whole answers brings CHAIRi from {found.said('greedy', 'chair_i')} to {found.said(first, 'chair_i')}; "
+        f"refining the weak sentences of the winner, too, to {found.said(BOTH, 'chair_i')}, "
+        f"{found.compared(BOTH, first, 'chair_i')}, "
+        f"with Recall {found.compared(BOTH, first, 'recall')}. {found.said(BOTH, 'refined')} of the answers are refined, "
+        f"{found.said(BOTH, 'changed')} sentences each on average."
+    )
+    second = "stage 2 only, one proposal"
+    if second in found.arms:
+        parts.append(
+            f"Refinement alone: {found.said(second, 'chair_i')}, {found.compared(second, BOTH, 'chair_i')} against both."
+        )
+    released = "both, as released"
+    parts.append(
+        f"The released second stage, which appends and removes nothing, has {found.said(released, 'chair_i')} "
+        f"({found.compared(released, BOTH, 'chair_i')}; length {found.compared(released, BOTH, 'length')})."
+    )
+    arms = found.line(SWEEP)
+    best = found.best("chair_i", arms)
+    parts.append(
+        f"The stricter the threshold, from q = {found.x[arms[0]]:g} to {found.x[arms[-1]]:g}, CHAIRi goes from "
+        f"{found.said(arms[0], 'chair_i')} to {found.said(arms[-1], 'chair_i')} and Recall from "
+        f"{found.said(arms[0], 'recall')} to {found.said(arms[-1], 'recall')}; the lowest CHAIRi has q = {found.x[best]:g}."
+    )
+    score = "both, by score"
+    if score in found.arms:
+        parts.append(f"Guided by the score and not by V, both stages have {found.said(score, 'chair_i')}.")
+    return " ".join(parts)
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=("chair_s", "chair_i", "recall", "length", "refined", "changed", "sentences", "tokens"),
+    plot=Plot("arms", ("chair_i", "recall", "length")),
+    method="Stage 1: the best of the profile's number of whole answers, by the mean guide of its sentences. Stage 2: a "
+    "sentence under the threshold (search.weak_quantile of held-out values; by score: the margin) is replaced "
+    "by the best new one that reaches it, or dropped. Stage 2 only: the greedy answer, with one proposal for "
+    "each weak sentence.",
+)

@@ -1,0 +1,92 @@
+"""The rewards' margin: where it lies, how steep its penalty is, and which of its published forms is used."""
+
+from __future__ import annotations
+
+from flows.experiments.bench import HEAD, Arm, Bench, arm, evidence, lay_bench, rewards_of, with_settings
+from flows.experiments.contract import Experiment
+from flows.profiles import Profile
+from tasks.findings import Evidence, Findings, Plot
+
+QUANTILES = (0.0, 0.05, 0.1, 0.17, 0.3, 0.5)
+ALPHAS = (0.0, 0.5, 1.0, 2.0)
+SHAPES = ("none", "published_equation", "zero_below", "floor", "continuous")
+OWN = 0.17
+PRM, VIMAR, VALUE, ALPHA = "CLIP-PRM", "ViMaR by score", "VisVM by V", "VisVM by V, alpha"
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """The margin as a quantile of the run's scores for three searches; then its penalty and form for V."""
+    bench = lay_bench(profile)
+    reference = valued(bench, f"{VALUE}@{OWN:g}", OWN)
+    found = []
+    for q in QUANTILES[1::2] if quick else QUANTILES:
+        there = with_settings(bench, value=HEAD, label={"tau": {"kind": "quantile", "q": q}})
+        rewards = rewards_of(there).facts
+        facts = {"tau": rewards["tau"], "below_tau": rewards["below_tau"]}
+        prm = arm(there, "clip_prm:stop=reward", f"{PRM}@{q:g}", q)
+        found.append(evidence(there, prm, seen=True, facts=facts))
+        found.append(evidence(there, arm(there, "vimar:by=score", f"{VIMAR}@{q:g}", q), seen=True))
+        own = reference if q == OWN else valued(bench, f"{VALUE}@{q:g}", q)
+        found.append(evidence(bench, own, [reference], seen=True))
+    for alpha in ALPHAS[::3] if quick else ALPHAS:
+        one = valued(bench, f"{ALPHA}@{alpha:g}", alpha, alpha=alpha)
+        found.append(evidence(bench, one, [reference], seen=True))
+    for shape in SHAPES[:1] if quick else SHAPES:
+        found.append(
+            evidence(bench, valued(bench, f"VisVM by V, {shape}", None, shaping=shape), [reference], seen=True)
+        )
+    return found
+
+
+def valued(bench: Bench, name: str, x: float | None, **settings: object) -> Arm:
+    """Guided and stopped by a V that learned rewards of this form; the margin is that of `x` if the name is a quantile's."""
+    q = x if name.startswith(f"{VALUE}@") else OWN
+    label = {"shaping": "margin", "alpha": 1.0, "tau": {"kind": "quantile", "q": q}, **settings}
+    return arm(with_settings(bench, value=HEAD, label=label), "visvm:stop=value", name, x)
+
+
+def answer(found: Findings) -> str:
+    """How CHAIR and Recall move with the margin, and whether form and penalty show."""
+    parts = []
+    for line in (PRM, VIMAR, VALUE):
+        arms = found.line(line)
+        best = found.best("chair_i", arms)
+        parts.append(
+            f"{line}: CHAIRi from {found.said(arms[0], 'chair_i')} at q = {found.x[arms[0]]:g} to "
+            f"{found.said(arms[-1], 'chair_i')} at q = {found.x[arms[-1]]:g}, lowest at q = {found.x[best]:g}, Recall from "
+            f"{found.said(arms[0], 'recall')} to {found.said(arms[-1], 'recall')}"
+        )
+    reference = f"{VALUE}@{OWN:g}"
+    moved = [
+        f"{arm.replace('@', ' ')} {word}"
+        for arm in found.arms
+        if arm.startswith(f"{VALUE}, ") and (word := found.surely(arm, reference, "chair_i"))
+    ]
+    refined = found.line(VIMAR)
+    return (
+        f"{'. '.join(parts)}. ViMaR refines {found.said(refined[0], 'refined')} of the answers at the lowest margin and "
+        f"{found.said(refined[-1], 'refined')} at the highest. Against {reference} (margin, alpha 1), CHAIRi: "
+        + (f"{'; '.join(moved)}, surely." if moved else "no other penalty or form surely differs.")
+    )
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=(
+        "chair_i",
+        "recall",
+        "length",
+        "tau",
+        "below_tau",
+        "refined",
+        "changed",
+        "sentences",
+        "stop: reward",
+        "stop: value",
+    ),
+    plot=Plot("lines", ("chair_i", "recall", "length"), x="margin: quantile of the scores", only=(PRM, VIMAR, VALUE)),
+    method="CLIP-PRM stops where no candidate reaches the margin; ViMaR replaces what is under it; VisVM is guided by "
+    "a V of these rewards, a head on the policy's states, and stops where its best value is under 0. Penalty "
+    "and form do not touch the first two.",
+)

@@ -1,0 +1,68 @@
+"""Is V worth anything? Its spread, its rank against what followed, and whether it knows hallucinated sentences."""
+
+from __future__ import annotations
+
+from flows.experiments.bench import HEAD, Bench, arm, lay_bench, value_of, with_settings
+from flows.experiments.contract import Experiment
+from flows.profiles import Profile
+from storage.artifacts import ArtifactRef
+from tasks.findings import Evidence, Findings, Plot
+from tasks.observe import appraise
+
+V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far", "score"
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """V of the profile and other kinds, each on the candidates that it chose among; the scorer on its own."""
+    bench = lay_bench(profile, ["visvm"])
+    found = [judged(bench, V, "visvm:stop=vote", value_of(bench)["values"])]
+    for name, settings in ((HEAD_V, HEAD), (PREFIX_V, {"state": "prefix"}))[: 1 if quick else 2]:
+        other = with_settings(bench, value=settings)
+        found.append(judged(other, name, "visvm:stop=vote", value_of(other)["values"]))
+    return [*found, judged(bench, SCORE, "clip_prm:stop=vote", None)]
+
+
+def judged(bench: Bench, name: str, spec: str, values: ArtifactRef | None) -> Evidence:
+    """A guide judged on the benchmark, and on the held-out answers if it is a V."""
+    one = arm(bench, spec, f"{spec} by {name}")
+    looked = appraise(
+        bench.profile.evaluate, one.found["search_trace"], bench.ground.bench["samples"],
+        bench.ground.truth["annotations"], values=values, subject="base", decoding=one.name,
+        runtime=bench.profile.runtime, label=name,
+    )  # fmt: skip
+    return Evidence(name, None, (looked["metrics"],))
+
+
+def answer(found: Findings) -> str:
+    """Whether V knows anything, and which V knows most."""
+    best = found.best("auc", [arm for arm in found.arms if arm in (V, HEAD_V, PREFIX_V)])
+    first = (
+        f"V ranks a true sentence above a hallucinated one of the same image with probability {found.said(V, 'auc')}, the "
+        f"scorer itself with {found.said(SCORE, 'auc')}; chance is 0.5. Its rank correlation with the return that followed "
+        f"held-out sentences is {found.said(V, 'spearman')}, its spread {found.said(V, 'spread')}."
+    )
+    low = found.cell(V, "spearman")
+    verdict = "V collapsed: it ranks no better than chance." if low and not low.low > 0 else "V has not collapsed."
+    others = [f"{name}: {found.said(name, 'auc')}, {found.said(name, 'spearman')}" for name in (HEAD_V, PREFIX_V)
+              if found.has(name, "auc")]  # fmt: skip
+    more = (
+        f" Of the other kinds (AUC, rank correlation): {'; '.join(others)}; the best AUC has {best}." if others else ""
+    )
+    places = [one for one in found.line(V) if found.has(one, "spearman")]
+    where = (
+        f" By position the rank correlation goes from {found.said(places[0], 'spearman')} at the first sentence to "
+        f"{found.said(places[-1], 'spearman')} at sentence {int(found.x[places[-1]] or 0) + 1}."
+        if len(places) > 1 else ""
+    )  # fmt: skip
+    return f"{first} {verdict}{more}{where}"
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=("auc", "auc_pooled", "spearman", "spread", "td_error"),
+    plot=Plot("lines", ("auc_pooled", "spearman"), x="position of the sentence (0: the first)"),
+    method="AUC: true against hallucinated candidate sentences that a search (stop: vote) chose among on the "
+    "benchmark, within an image, and by position over all images; rank correlation: V and the Monte-Carlo "
+    "return of sentences of held-out training images. Intervals resample images.",
+)
