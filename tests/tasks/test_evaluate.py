@@ -165,12 +165,11 @@ def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
 
 
 def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None:
+    modules = (sample, rollout, score, combine, label, reference_answers, train_value, search)
+    modules += (finetune, prefer, tune_dpo, tune_grpo, token_rewards, tune_fisao, promote)
     stages = {
         name: one
-        for module in (
-            sample, rollout, score, combine, label, reference_answers, train_value, search, finetune, prefer, tune_dpo, tune_grpo,
-            token_rewards, tune_fisao, promote,
-        )  # fmt: skip
+        for module in modules
         for name, one in vars(module).items()
         if isinstance(one, caching.Stage) and one.fn.__module__ == module.__name__
     }
