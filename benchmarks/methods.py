@@ -149,6 +149,45 @@ def table(rows: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short_table(rows: Sequence[Mapping[str, Any]], kept: Mapping[str, Any]) -> str:
+    """A line a method: its own metric for the base and after each round, the last champion's change, seconds."""
+    rounds = range(1, kept["rounds"] + 1)
+    lines = [
+        "| method | metric | base | "
+        + " | ".join(f"round {number}" for number in rounds)
+        + " | round 1 against base | s |",
+        "|---|---|" + "---|" * (len(rounds) + 3),
+    ]
+    for name, title in METHODS.items():
+        mine = {(row["subject"], row["decoding"]): row for row in rows if row["method"] == name}
+        if ("base", "greedy") not in mine:
+            continue
+        cells = []
+        for subject in ("base", *(f"round-{number}" for number in rounds)):
+            row = mine.get((subject, "greedy"))
+            mark = "*" if row is not None and 2 * row["promoted"] > row["seeds"] else ""
+            cells.append("" if row is None else f"{100 * row['metrics'][row['own']][0]:.1f}{mark}")
+        first = mine["round-1", "greedy"]
+        sure = "" if first["surely"] else ", surely worse" if first["surely_worse"] else ", not sure"
+        seconds = [run["seconds"] for run in kept["runs"] if run["method"] == name]
+        metric = "CHAIRi %" if first["own"] == "chair_i" else "accuracy %"
+        lines.append(
+            f"| {title} | {metric} | " + " | ".join(cells) + f" | {100 * first['change']:+.1f} points{sure} "
+            f"| {statistics.mean(seconds):.0f} |"
+        )
+    seeded = ", ".join(map(str, kept["seeds"]))
+    lines += [
+        "",
+        f"Greedy answers on {kept['scenes']} held-out scenes, means over seeds {seeded}; CHAIRi: lower is better, "
+        "accuracy of short answers: higher is better. *: the gate promoted that round's model in most seeds; a round "
+        "starts from the champion. Unless it says otherwise, each seed's paired 95 % interval is on the "
+        f"better side of zero. Seconds: all {kept['rounds']} rounds, on one thread of a machine shared "
+        "with another run. With Recall, length and drift: "
+        "[benchmarks/results/methods.md](benchmarks/results/methods.md).",
+    ]
+    return "\n".join(lines)
+
+
 def figure(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Own metric and recall over the rounds; a filled mark: the gate promoted the round's model in most seeds."""
     from matplotlib.figure import Figure

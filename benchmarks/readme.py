@@ -1,6 +1,7 @@
 """Fills the README's marked blocks from benchmarks/results: `python -m benchmarks.readme`.
 
     <!-- results:begin --> ... <!-- results:end -->      self_training.json and overhead.json, where they are
+    <!-- methods:begin --> ... <!-- methods:end -->      methods.json and value_speed.json
     <!-- search:begin --> ... <!-- search:end -->        strategies.json and search_speed.json
     <!-- demo-run:begin --> ... <!-- demo-run:end -->    demo-run.json: what a run printed, and how long it took
 
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.methods import short_table
 from benchmarks.self_training import table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -99,6 +101,29 @@ def search_block(results: Path) -> str:
     return "\n\n".join(parts) or NOTHING
 
 
+def methods_block(results: Path) -> str:
+    """What each method's rounds reached, in its own metric, and how fast V is trained."""
+    parts = []
+    methods, speed = results / "methods.json", results / "value_speed.json"
+    if methods.is_file():
+        kept = json.loads(methods.read_text(encoding="utf-8"))
+        parts.append(short_table(kept["summary"], kept))
+    if speed.is_file():
+        parts.append(value_speed(json.loads(speed.read_text(encoding="utf-8"))))
+    return "\n\n".join(parts) or NOTHING
+
+
+def value_speed(found: Mapping[str, Any]) -> str:
+    """How fast V is trained, against the released shape."""
+    shapes = found["shapes"]
+    ratio = shapes["trainer"]["transitions_per_second"] / shapes["released"]["transitions_per_second"]
+    return (
+        f"V is trained at {ratio:.0f} times the transitions a second of the released shape, which pads every "
+        "sentence to 2,560 tokens, with a LLaVA of random weights and 196 image tokens (CPU seconds on one thread; "
+        "`python -m benchmarks.value_speed`)."
+    )
+
+
 def engine_speed(found: Mapping[str, Any]) -> str:
     """The engine against the other ways to call a model."""
     head, machine = found["headline"], found["machine"]
@@ -132,6 +157,7 @@ def filled(text: str, results: Path) -> str:
     """
     for name, block in (
         ("results", results_block(results)),
+        ("methods", methods_block(results)),
         ("search", search_block(results)),
         ("demo-run", demo_block(results)),
     ):

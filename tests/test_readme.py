@@ -45,8 +45,12 @@ SMALL = [
     "search.candidates=2", "search.max_sentences=4", "finetune.epochs=1", "evaluate.images=8", "evaluate.bootstrap=100",
     "health.images=4", "health.action=warn", "runtime.shards=1", "data.benchmark.images=100",
 ]  # fmt: skip
+DRAWN = [*SMALL, "data.train.images=100"]
 SMALL_OF = {
-    "demo": [*SMALL, "data.train.images=100"],
+    "demo": DRAWN,
+    "demo-vimar": DRAWN,
+    "demo-fisao": DRAWN,
+    "demo-cot": DRAWN,
     "folder": SMALL,
     "llava-7b-coco": [
         "policy.checkpoint=deployments/demo/policy", "policy.dtype=float32", "scorer.checkpoint=deployments/demo/scorer",
