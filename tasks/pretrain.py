@@ -67,7 +67,7 @@ def pretrain_policy(tower_folder: Path, folder: Path, *, steps: int, seed: int, 
 
 
 @task(cache_policy=NO_CACHE)
-def pretrain_answers(policy_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 80) -> Path:
+def pretrain_answers(policy_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
     """The second policy, which also answers questions, with its processor; it starts from the first one's weights."""
     torch.set_num_threads(THREADS)
     first: Any = AutoModelForImageTextToText.from_pretrained(policy_folder)

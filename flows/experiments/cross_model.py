@@ -110,7 +110,8 @@ def _of_policy(found: Findings, name: str, other: str) -> str:
     said = (
         f"{name} has a greedy CHAIRi of {found.said(greedy, 'chair_i')}, under CLIP-PRM {found.said(prm, 'chair_i')}, under "
         f"its own V {found.said(own, 'chair_i')} and under the V of {other} {found.said(foreign, 'chair_i')}. Own to foreign: "
-        f"CHAIRi {found.compared(foreign, own, 'chair_i')}, Recall {found.compared(foreign, own, 'recall')}; AUC "
+        f"CHAIRi {found.compared(foreign, own, 'chair_i')}, Recall {found.compared(foreign, own, 'recall')}, "
+        f"length {found.compared(foreign, own, 'length')}; AUC "
         f"{found.said(own, 'auc')} to {found.said(foreign, 'auc')}. The foreign V against greedy: "
         f"{found.compared(foreign, greedy, 'chair_i')}."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import HEAD, arm, evidence, lay_bench, value_facts, with_settings
+from flows.experiments.bench import HEAD, Arm, arm, evidence, lay_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles import Profile
 from tasks.findings import Evidence, Findings, Plot, listed
@@ -17,11 +17,13 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     bench = lay_bench(profile, ["clip_prm", "visvm"])
     choice, whole = arm(bench, "clip_prm:stop=vote", PRM_CHOICE), arm(bench, "clip_prm:stop=reward", PRM_WHOLE)
     found = [evidence(bench, choice, seen=True), evidence(bench, whole, seen=True)]
+    without: dict[str, Arm] = {}  # each line's own arm without a future
     for gamma in GAMMAS[:: 2 if quick else 1]:
         for line, reads in ((CHOICE, {}), (HEADED, HEAD)):
             taught = with_settings(bench, value={**reads, "gamma": gamma})
             one = arm(taught, "visvm:stop=vote", f"{line}@{gamma:g}", gamma)
-            found.append(evidence(taught, one, [choice], like=choice, facts=value_facts(taught)))
+            pairs = [choice, without.setdefault(line, one)]
+            found.append(evidence(taught, one, pairs, like=choice, facts=value_facts(taught)))
         taught = with_settings(bench, value={"gamma": gamma})
         one = arm(taught, "visvm:stop=value", f"{WHOLE}@{gamma:g}", gamma)
         found.append(evidence(taught, one, [whole], seen=True))
@@ -51,15 +53,16 @@ def _chosen(found: Findings) -> str:
     parts = []
     for line in (CHOICE, HEADED):
         steps = [f"gamma = {found.x[one]:g} {found.compared(one, PRM_CHOICE, 'chair_i')}" for one in found.line(line)]
-        parts.append(f"{line}: {'; '.join(steps)}")
-    better = [one for one in found.line(CHOICE) if found.surely(one, PRM_CHOICE, "chair_i") == "better"]
-    future = [f"{found.x[one]:g}" for one in better if found.x[one]]
-    verdict = "No V surely chooses better than the scorer."
-    if future:
-        verdict = f"A future surely chooses better than the scorer at gamma = {listed(future)}"
-        verdict += ", but so does none." if f"{CHOICE}@0" in better else ", and none does not."
+        future = [one for one in found.line(line) if found.surely(one, f"{line}@0", "chair_i") == "better"]
+        said = listed([f"{found.x[one]:g}" for one in future])
+        verdict = (
+            f"a future is surely better than none at gamma = {said}"
+            if future
+            else "no future is surely better than none"
+        )
+        parts.append(f"{line}: {'; '.join(steps)}; {verdict}")
     own = found.said(PRM_CHOICE, "chair_i")
-    return f"Where only choices differ, CHAIRi against CLIP-PRM's {own}: {'. '.join(parts)}. {verdict}"
+    return f"Where only choices differ, CHAIRi against CLIP-PRM's {own}: {'. '.join(parts)}."
 
 
 def _stopped(found: Findings) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from flows.experiments.bench import Bench, arm, evidence, guided, lay_bench
 from flows.experiments.contract import Experiment, varied
@@ -33,16 +32,13 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     found = []
     for name, bench in benches.items():
         size = size_of(bench.base, runtime=profile.runtime, label=name).facts["parameters"]
-        found += under(bench, first, next(iter(benches)), name, size)[: 2 if quick else 3]
+        greedy = arm(bench, "greedy", f"{name}: {GREEDY}")
+        owner = next(iter(benches))
+        arms = [greedy, arm(bench._replace(guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")]
+        if not quick:
+            arms.append(arm(bench, "clip_prm:stop=reward", f"{name}: {PRM}"))
+        found += [evidence(bench, one, [greedy], facts={"parameters": size}) for one in arms]
     return found
-
-
-def under(bench: Bench, first: Bench, owner: str, name: str, size: Any) -> list[Evidence]:
-    """One policy's arms: greedy, under V of the owner, under the scorer."""
-    greedy = arm(bench, "greedy", f"{name}: {GREEDY}")
-    fixed = arm(bench._replace(guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")
-    prm = arm(bench, "clip_prm:stop=reward", f"{name}: {PRM}")
-    return [evidence(bench, one, [greedy], facts={"parameters": size}) for one in (greedy, fixed, prm)]
 
 
 def answer(found: Findings) -> str:

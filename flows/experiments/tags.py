@@ -19,6 +19,7 @@ from flows.improvement_round import Model
 from flows.profiles import Profile, ProfileError, load_profile
 from flows.tuning import greedy_answers
 from storage.artifacts import ArtifactRef
+from tasks.answer_shares import concluding
 from tasks.findings import Evidence, Findings, Plot
 from tasks.finetune import finetune
 from tasks.rewrite import rewrite
@@ -26,6 +27,7 @@ from tasks.sample import Draw
 
 TAGGED, UNTAGGED, SHUFFLED, SHORT = "tagged", "untagged", "shuffled", "conclusion alone"
 FORMS = {UNTAGGED: "untagged", SHUFFLED: "shuffled", SHORT: "conclusion"}
+CONCLUDES = 0.95  # a smaller share of answers with a conclusion is told
 SHARED = ("seed", "data", "sample", "evaluate", "runtime")  # of the given profile, where another one is run
 
 
@@ -89,12 +91,15 @@ def measured(profile: Profile, ground: AnswerGround, name: str, policy: Artifact
 
 
 def told(profile: Profile, model: Model, against: Sequence[Model], **facts: Any) -> Evidence:
-    """Accuracy by kind of question, with paired differences."""
+    """Accuracy by kind of question and how many answers conclude, with paired differences."""
     pairs = {
         other.name: compare_answers(profile, model.scores, other.scores, f"{model.name} - {other.name}")["comparisons"]
         for other in against
     }
-    return Evidence(model.name, None, (model.scores["metrics"],), pairs, facts=facts)
+    stated = concluding(
+        profile.evaluate, model.scores["scores"], subject=model.name, label=model.name, runtime=profile.runtime
+    )
+    return Evidence(model.name, None, (model.scores["metrics"], stated["metrics"]), pairs, facts=facts)
 
 
 def answer(found: Findings) -> str:
@@ -106,19 +111,21 @@ def answer(found: Findings) -> str:
     )
     rest = [arm for arm in found.arms if arm not in (BASE, TAGGED)]
     told = [f"{arm} {found.said(arm, 'accuracy')}, {found.compared(arm, TAGGED, 'accuracy')}" for arm in rest]
+    mute = [f"{arm} ({found.said(arm, 'concluded')})" for arm in rest if found.value(arm, "concluded") < CONCLUDES]
+    silent = f" Not all of these conclude at all: {', '.join(mute)}." if mute else ""
     same = [arm for arm in rest if not found.surely(arm, TAGGED, "accuracy")]
     verdict = (
         "All of them surely differ from the tagged ones."
         if not same
         else f"Not to be told apart from the tagged ones: {', '.join(same)}."
     )
-    return f"{first} The same answers in other forms: {'; '.join(told)}. {verdict}"
+    return f"{first} The same answers in other forms: {'; '.join(told)}. {verdict}{silent}"
 
 
 EXPERIMENT = Experiment(
     run=run,
     answer=answer,
-    columns=("accuracy", "accuracy_what", "accuracy_how_many", "accuracy_where", "staged", "length", "examples"),
+    columns=("accuracy", "accuracy_what", "accuracy_how_many", "accuracy_where", "concluded", "staged", "examples"),
     plot=Plot("arms", ("accuracy", "accuracy_what", "accuracy_how_many", "accuracy_where")),
     method="The base's own staged answers, verified as the profile says, learned under the bare questions: as they "
     "are; with the tags removed; with the stages in another order, tags and all; the conclusion alone. What is "

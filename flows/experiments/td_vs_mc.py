@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from flows.experiments.bench import HEAD, arm, evidence, lay_bench, value_facts, with_settings
+from flows.experiments.bench import HEAD, Arm, arm, evidence, lay_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles import Profile
 from tasks.findings import Evidence, Findings, Plot
+from tasks.train_value import ValueCollapsed
 
-TD, PRM = "TD(0), mean to go", "CLIP-PRM"
+log = logging.getLogger(__name__)
+
+TD, PRM, RELEASED = "TD(0), mean to go", "CLIP-PRM", "as released"
 ARMS: dict[str, dict[str, Any]] = {
     TD: {"target": "td0", "terminal": "mean_to_go"},
     "whole return, mean to go": {"target": "mc", "terminal": "mean_to_go"},
@@ -17,11 +21,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "TD(0), zero after the end": {"target": "td0", "terminal": "zero_terminal"},
     "whole return, zero after the end": {"target": "mc", "terminal": "zero_terminal"},
     "TD(0), no end": {"target": "td0", "terminal": "bootstrap_forever"},
-    "as released (whole batch's rewards, no end)": {
-        "target": "td0",
-        "terminal": "bootstrap_forever",
-        "published": True,
-    },
+    RELEASED: {"published": True},
+    f"{RELEASED}, a tenth of the learning rate": {"published": True, "lr": 1e-4},
 }
 QUICK = (TD, "whole return, mean to go")
 
@@ -29,17 +30,20 @@ QUICK = (TD, "whole return, mean to go")
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Every V on the same answers; each guides the same search, which stops by vote."""
     bench = lay_bench(profile, ["clip_prm"])
-    taught = {
-        name: with_settings(bench, value={**HEAD, **settings})
-        for name, settings in ARMS.items()
-        if not quick or name in QUICK
-    }
-    arms = {name: arm(one, "visvm:stop=vote", name) for name, one in taught.items()}
     prm = arm(bench, "clip_prm:stop=vote", PRM)
-    found = [
-        evidence(one, arms[name], [arms[TD], prm], seen=True, facts=value_facts(one)) for name, one in taught.items()
-    ]
-    return [*found, evidence(bench, prm, [arms[TD]], seen=True)]
+    found: list[Evidence] = []
+    reference: Arm | None = None
+    for name in QUICK if quick else ARMS:
+        try:
+            taught = with_settings(bench, value={**HEAD, **ARMS[name]})
+        except ValueCollapsed as error:  # a finding, too
+            log.warning("%s: %s", name, error)
+            found.append(Evidence(name, facts={"refused": 1.0}))
+            continue
+        one = arm(taught, "visvm:stop=vote", name)
+        reference = reference or one
+        found.append(evidence(taught, one, [reference, prm], seen=True, facts={**value_facts(taught), "refused": 0.0}))
+    return [*found, evidence(bench, prm, [reference] if reference else [], seen=True)]
 
 
 def answer(found: Findings) -> str:
@@ -68,13 +72,16 @@ def _ends(found: Findings) -> str:
 
 
 def _released(found: Findings) -> str:
-    name = next((arm for arm in found.arms if arm.startswith("as released")), "")
-    if not name:
-        return ""
-    return (
-        f"Trained as the released code does, V has a spread of {found.said(name, 'spread')} and a rank correlation of "
-        f"{found.said(name, 'spearman')}; CHAIRi {found.compared(name, TD, 'chair_i')}."
-    )
+    said = []
+    for name in (one for one in found.arms if one.startswith(RELEASED)):
+        if found.value(name, "refused"):
+            said.append(f"{name}: refused, for its loss grew beyond that of a constant")
+        else:
+            said.append(
+                f"{name}: a spread of {found.said(name, 'spread')}, a rank correlation of {found.said(name, 'spearman')}, "
+                f"CHAIRi {found.compared(name, TD, 'chair_i')}"
+            )
+    return f"V trained as the released code does: {'; '.join(said)}." if said else ""
 
 
 def _scorer(found: Findings) -> str:
@@ -87,7 +94,7 @@ def _scorer(found: Findings) -> str:
 EXPERIMENT = Experiment(
     run=run,
     answer=answer,
-    columns=("chair_i", "recall", "length", "spearman", "spread", "step_spread", "ties", "wrong_chosen"),
+    columns=("chair_i", "recall", "length", "refused", "spearman", "spread", "step_spread", "wrong_chosen"),
     plot=Plot("arms", ("chair_i", "recall", "spearman")),
     method="V is a head on the policy's states, learned on the first round's answers; all searches stop by vote, so "
     "that only what V chooses differs. Rank: with the held-out return of the same end, so ranks of different "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.trained import BASE, told
@@ -14,6 +14,7 @@ from flows.tuning import tune
 from storage.artifacts import ArtifactRef, StageOutput
 from tasks.concepts import concepts, judge_objects
 from tasks.configs import FolderSource, search_config
+from tasks.excerpts import together
 from tasks.findings import Evidence, Findings, Plot, listed
 from tasks.sample import annotate
 from tasks.search import search_needs
@@ -32,14 +33,14 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     needs = search_needs(search_config(profile.search, "clip_prm"))
     drawn, guide = learn_guide(profile, ground, policy, 1, needs)
     kinds = kinds_of(profile, ground, drawn, guide.rollouts)
-    found = [told(profile, ground, base, [], drift=False), by_kind(profile, ground, base, base, kinds)]
+    found = [by_kind(profile, ground, base, base, kinds, told(profile, ground, base, [], drift=False))]
     sentences: Model | None = None
     for name, x, one in ways(profile, quick):
         model = measure(one, ground, name, tune(one, ground, policy, guide, drawn)["policy"])
         against = [base] if sentences is None else [base, sentences]
         sentences = sentences or model
-        looked = told(one, ground, model, against), by_kind(one, ground, model, base, kinds)
-        found += [piece._replace(x=x) for piece in looked]
+        looked = told(one, ground, model, against)
+        found.append(by_kind(one, ground, model, base, kinds, looked)._replace(x=x))
     return found
 
 
@@ -74,14 +75,19 @@ def kinds_of(profile: Profile, ground: Ground, drawn: StageOutput, rollouts: Art
     return cast(dict[str, str], judged.facts["kinds"])
 
 
-def by_kind(profile: Profile, ground: Ground, model: Model, base: Model, kinds: dict[str, str] | None) -> Evidence:
-    """CHAIR by kind of object, with what changed against the base; a second piece of evidence of the same arm."""
+def by_kind(
+    profile: Profile, ground: Ground, model: Model, base: Model, kinds: dict[str, str] | None, one: Evidence
+) -> Evidence:
+    """The evidence with CHAIR by kind of object, and what changed in it against the base."""
     found = concepts(
         profile.evaluate, model.captions, base.captions, ground.truth["annotations"], subject=model.name,
         other=base.name, kinds=kinds, runtime=profile.runtime, label=model.name,
     )  # fmt: skip
-    pairs: dict[str, Any] = {} if model is base else {base.name: found["comparisons"]}
-    return Evidence(model.name, None, (found["metrics"],), pairs)
+    pairs = dict(one.pairs)
+    if model is not base:
+        both = [pairs[base.name], found["comparisons"]]
+        pairs[base.name] = together(both, runtime=profile.runtime, label=model.name)["comparisons"]
+    return one._replace(metrics=(*one.metrics, found["metrics"]), pairs=pairs)
 
 
 def answer(found: Findings) -> str:

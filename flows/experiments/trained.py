@@ -10,6 +10,7 @@ from flows.guiding import Ground
 from flows.improvement_round import Model, drifted, general_answers
 from flows.profiles import Profile, load_profile, locate
 from storage.artifacts import StageOutput
+from tasks.answer_shares import sameness
 from tasks.evaluate import compare
 from tasks.excerpts import excerpt
 from tasks.findings import Evidence
@@ -46,12 +47,20 @@ def told(
     return Evidence(model.name, None, tuple(metrics), pairs, facts=facts)
 
 
-def accuracy(profile: Profile, ground: Ground, model: Model) -> Evidence:
-    """How many short questions a policy answers rightly, by kind; a second piece of evidence of the same arm."""
+def with_accuracy(profile: Profile, ground: Ground, model: Model, base: Model, one: Evidence) -> Evidence:
+    """The evidence with how many short questions the policy answers rightly, by kind, and how many as the base does."""
     said = general_answers(profile, ground, model)
     kinds = [f"accuracy_{kind}" for kind in profile.questions.kinds]
     kept = excerpt(said["metrics"], ["accuracy", *kinds], label=model.name, runtime=profile.runtime)
-    return Evidence(model.name, None, (kept["excerpt"],))
+    metrics = [*one.metrics, kept["excerpt"]]
+    if model is not base:
+        before = general_answers(profile, ground, base)
+        same = sameness(
+            profile.evaluate, said["scores"], before["scores"], subject=model.name, label=model.name,
+            runtime=profile.runtime,
+        )  # fmt: skip
+        metrics.append(same["metrics"])
+    return one._replace(metrics=tuple(metrics))
 
 
 def examples_of(tuned: StageOutput) -> dict[str, Any]:

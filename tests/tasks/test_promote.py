@@ -9,8 +9,9 @@ from small_world import RUNTIME
 
 from storage import lake
 from storage.schema import Comparison, Decision
+from tasks.caching import StageInputError
 from tasks.configs import PromoteConfig
-from tasks.promote import decide, promote
+from tasks.promote import decide, decide_accuracy, promote
 
 
 def difference(metric: str, low: float, high: float) -> Comparison:
@@ -59,3 +60,28 @@ def test_the_profile_names_the_metric() -> None:
     )
     assert not output.facts["promoted"]
     assert "chair_s" in str(output.facts["reason"])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "promoted", "why"),
+    [
+        (0.01, 0.09, True, r"^promoted: accuracy \+0\.050 \[\+0\.010, \+0\.090\] is above zero$"),
+        (0.0, 0.09, False, r"^kept: accuracy .* does not lie above zero$"),
+        (-0.09, -0.01, False, r"^kept: accuracy"),
+        (float("nan"), float("nan"), False, r"^kept: accuracy"),
+    ],
+)
+def test_answers_are_promoted_by_accuracy_alone(low: float, high: float, promoted: bool, why: str) -> None:
+    verdict, reason = decide_accuracy(difference("accuracy", low, high))
+    assert verdict is promoted and re.search(why, reason), reason
+    rows = [difference("accuracy", low, high), difference("staged", -1, -1), difference("length", 9, 9)]
+    output = promote.fn(
+        PromoteConfig(metric="accuracy"), lake.publish(Comparison, rows), candidate="c", champion="b", runtime=RUNTIME
+    )
+    assert output.facts == {"promoted": promoted, "reason": f"c against b: {reason}"}
+
+
+def test_a_metric_of_another_benchmark_is_refused() -> None:
+    rows = lake.publish(Comparison, [difference("accuracy", 0.1, 0.2), difference("staged", 1, 1)])
+    with pytest.raises(StageInputError, match=r"promote.metric is chair_i, but .* accuracy, staged: set accuracy"):
+        promote.fn(PromoteConfig(), rows, candidate="c", champion="b", runtime=RUNTIME)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ScoreSentences = Callable[[list["Image.Image"], list[str], list[int]], list[float]]
 MOST_TOKENS = 100  # new tokens a caption
+BATCH = 100  # answers at once
 KEPT = 0.98  # share of true sentences the reported threshold keeps
 
 
@@ -44,26 +45,34 @@ class Snowball(NamedTuple):
     sentences_after_some: int
 
 
-@torch.inference_mode()
 def captions_of(
+    model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], *, temperature: float, seed: int
+) -> list[str]:
+    """One caption a scene, prompts in turn; greedy at temperature 0."""
+    prompts = [PROMPTS[row % len(PROMPTS)] for row in range(len(scenes))]
+    return answers_of(model, processor, scenes, prompts, temperature=temperature, seed=seed)
+
+
+@torch.inference_mode()
+def answers_of(
     model: Any,
     processor: LlavaProcessor,
     scenes: Sequence[Scene],
+    prompts: Sequence[str],
     *,
     temperature: float,
     seed: int,
-    batch: int = 100,
+    most_tokens: int = MOST_TOKENS,
 ) -> list[str]:
-    """One caption a scene, prompts in turn; greedy at temperature 0."""
+    """One answer to each scene's prompt; greedy at temperature 0."""
     torch.manual_seed(seed)
     texts: list[str] = []
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
-    for start in range(0, len(scenes), batch):
-        part = scenes[start : start + batch]
-        asked = [_asked(processor, PROMPTS[(start + row) % len(PROMPTS)]) for row in range(len(part))]
-        images = [draw_scene(scene) for scene in part]
+    for start in range(0, len(scenes), BATCH):
+        asked = [_asked(processor, prompt) for prompt in prompts[start : start + BATCH]]
+        images = [draw_scene(scene) for scene in scenes[start : start + BATCH]]
         inputs = processor(text=asked, images=images, padding=True, return_tensors="pt")
-        answers = model.generate(**inputs, max_new_tokens=MOST_TOKENS, **sampling)[:, inputs["input_ids"].shape[1] :]
+        answers = model.generate(**inputs, max_new_tokens=most_tokens, **sampling)[:, inputs["input_ids"].shape[1] :]
         texts.extend(processor.tokenizer.batch_decode(answers, skip_special_tokens=True))
     return texts
 

@@ -23,7 +23,7 @@ from tasks.core.models.policy import Policy, load_policy, user_turn
 
 _IMAGE_IDS = ("image_token_id", "image_token_index")  # what configurations call the placeholder
 _BLANK = Image.new("RGB", (1, 1))
-LINEAR_LAYERS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+LINEAR_LAYERS = r".*(?:language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 @dataclass(frozen=True)

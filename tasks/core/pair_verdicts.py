@@ -1,0 +1,118 @@
+"""Pairs of answers about one image, and who of several judges knows the better one.
+
+Better is the answer that names fewer absent objects. Pure: requests out, replies in, counts out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from storage.schema import SearchStep
+from tasks.core.benchmarks.chair import chair_item
+from tasks.core.metrics import Ratio
+from tasks.core.search.contract import Ask, Candidate, Found, reply
+from tasks.core.search.judge import VERDICT_TOKENS, question, verdict
+
+
+class Pair(NamedTuple):
+    """Two answers, and which one is better: -1 the first, 1 the second, 0 neither."""
+
+    sample_id: str
+    first: str
+    second: str
+    better: int
+
+
+def pairs_of(answers: Iterable[SearchStep], truth: Mapping[str, set[str]]) -> list[Pair]:
+    """The greedy answer of every sample with each other one that differs from it, in the order they were drawn."""
+    by_sample: dict[str, list[str]] = {}
+    for row in sorted(answers, key=lambda row: (row.sample_id, row.candidate)):
+        if row.step == 0 and row.text and row.sample_id in truth:
+            by_sample.setdefault(row.sample_id, []).append(row.text)
+    pairs = []
+    for sample_id, texts in by_sample.items():
+        first, *others = dict.fromkeys(texts)
+        errors = {text: chair_item(text, truth[sample_id])[0].hallucinated for text in (first, *others)}
+        pairs += [Pair(sample_id, first, other, _sign(errors[first] - errors[other])) for other in others]
+    return pairs
+
+
+def examine(prompt: str, pairs: Sequence[Pair]) -> Ask[Found]:
+    """Ask the policy about each pair in both orders; the replies are the trace's texts, two a pair."""
+    found = Found()
+    for step, pair in enumerate(pairs):
+        replies = []
+        for texts in ((pair.first, pair.second), (pair.second, pair.first)):
+            said = yield from reply(question("answer", prompt, "", *texts), max_tokens=VERDICT_TOKENS)
+            replies.append(Candidate(said, 0.0, ended=True, drawn=0))
+        found.note(step, replies, {}, None)
+    return found.stop("end")
+
+
+def policy_counts(
+    pairs: Sequence[Pair], replies: Sequence[tuple[str, str]], samples: Sequence[str]
+) -> dict[str, Ratio]:
+    """The policy as a judge, as counts of every sample [N].
+
+    `undecided` of its verdicts; `first_wins` of those that say something; `swap_agreement`: pairs about which both orders name
+    one answer; `pair_accuracy`: pairs with a better one that it names in both orders, half where it names none or both.
+    """
+    counts = _Counts(samples)
+    for pair, (said, swapped) in zip(pairs, replies, strict=True):
+        one, two = verdict(said), verdict(swapped)
+        for given in (one, two):
+            counts.add("undecided", pair, given is None)
+            if given is not None:
+                counts.add("first_wins", pair, given == 1)
+        # In the swapped order the second answer stands first.
+        chosen = {(1, 2): -1, (2, 1): 1}.get((one or 0, two or 0), 0)
+        counts.add("swap_agreement", pair, chosen != 0)
+        if pair.better:
+            counts.add("pair_accuracy", pair, _right(chosen, pair))
+    return counts.ratios()
+
+
+def guide_counts(
+    pairs: Sequence[Pair], guides: Mapping[tuple[str, str], float], samples: Sequence[str]
+) -> dict[str, Ratio]:
+    """A number as a judge, as counts of every sample [N]: `pair_accuracy`, ties half.
+
+    `guides`: (sample, answer) -> its score or value; a pair of which one has none is left out.
+    """
+    counts = _Counts(samples)
+    for pair in pairs:
+        first, second = guides.get((pair.sample_id, pair.first)), guides.get((pair.sample_id, pair.second))
+        if pair.better and first is not None and second is not None:
+            counts.add("pair_accuracy", pair, _right(_sign(second - first), pair))
+    return counts.ratios()
+
+
+def guides_of(trace: Iterable[SearchStep], guide: Callable[[SearchStep], float | None]) -> dict[tuple[str, str], float]:
+    """(sample, whole answer) -> what it was chosen by."""
+    return {(row.sample_id, row.text): one for row in trace if (one := guide(row)) is not None}
+
+
+class _Counts:
+    """Sums a sample and metric."""
+
+    def __init__(self, samples: Sequence[str]) -> None:
+        self.at = {sample: index for index, sample in enumerate(samples)}
+        self.sums: dict[str, np.ndarray] = {}
+
+    def add(self, metric: str, pair: Pair, amount: float) -> None:
+        sums = self.sums.setdefault(metric, np.zeros((2, len(self.at))))
+        sums[:, self.at[pair.sample_id]] += (float(amount), 1.0)
+
+    def ratios(self) -> dict[str, Ratio]:
+        return {metric: Ratio(top, bottom) for metric, (top, bottom) in self.sums.items()}
+
+
+def _right(chosen: int, pair: Pair) -> float:
+    return 0.5 if not chosen else float(chosen == pair.better)
+
+
+def _sign(difference: float) -> int:
+    return (difference > 0) - (difference < 0)
