@@ -173,6 +173,7 @@ class SearchConfig(StageConfig):
     temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="dealt out evenly over the candidates"
     )
+    greedy: bool = Field(True, description="one candidate of a step is greedy; else all are drawn at the temperatures")
     top_p: float = Field(0.9, gt=0, le=1, title="Top p", description="nucleus mass kept")
     stop: Literal["reward", "vote", "chosen", "value"] = Field(
         "reward",

@@ -153,7 +153,7 @@ def settings_of(config: SearchConfig, guides: Guides) -> Settings:
         held_out = [row.value for row in lake.read_rows(Value, guides.values)]
         weak = float(np.quantile(held_out, config.weak_quantile)) if held_out else None
     settings = Settings(
-        temperatures=spread_temperatures(config.candidates, config.temperatures),
+        temperatures=spread_temperatures(config.candidates, config.temperatures, greedy=config.greedy),
         stop=config.stop,
         margin=float("-inf") if guides.tau is None else guides.tau,
         weak_below=float("-inf") if weak is None else weak,

@@ -11,7 +11,7 @@ BOTH = "both stages"
 ARMS = {
     "greedy": "greedy",
     "stage 1 only": "best_of_n:by=value",
-    "stage 2 only, one proposal": "vimar:candidates=1",
+    "stage 2 only, on the greedy answer": "vimar:answers=1",
     BOTH: "vimar",
     "both, two sentences appended": "vimar:append=2",
     "both, as released": "vimar:published=true",
@@ -45,7 +45,7 @@ def answer(found: Findings) -> str:
         f"with Recall {found.compared(BOTH, first, 'recall')}. {found.said(BOTH, 'refined')} of the answers are refined, "
         f"{found.said(BOTH, 'changed')} sentences each on average."
     )
-    second = "stage 2 only, one proposal"
+    second = "stage 2 only, on the greedy answer"
     if second in found.arms:
         parts.append(
             f"Refinement alone: {found.said(second, 'chair_i')}, {found.compared(second, BOTH, 'chair_i')} against both."
@@ -75,6 +75,6 @@ EXPERIMENT = Experiment(
     plot=Plot("arms", ("chair_i", "recall", "length")),
     method="Stage 1: the best of the profile's number of whole answers, by the mean guide of its sentences. Stage 2: a "
     "sentence under the threshold (search.weak_quantile of held-out values; by score: the margin) is replaced "
-    "by the best new one that reaches it, or dropped. Stage 2 only: the greedy answer, with one proposal for "
+    "by the best new one that reaches it, or dropped. Stage 2 only: of the greedy answer, with as many proposals for "
     "each weak sentence.",
 )

@@ -18,6 +18,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     for method in METHODS:
         several = arm(bench, method, several_of(method))
         found.append(evidence(bench, several, seen=True))
+        found.append(evidence(bench, without_greedy(bench, method), [several], seen=True))
         for temperature in SINGLE[::4] if quick else SINGLE:
             found.append(evidence(bench, single(bench, method, temperature), [several], seen=True))
     return found
@@ -26,6 +27,16 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 def several_of(method: str) -> str:
     """The arm with the profile's own temperatures."""
     return f"{method}, several"
+
+
+def without_greedy(bench: Bench, method: str) -> Arm:
+    """The profile's temperatures, and no greedy candidate among them."""
+    return arm(bench, f"{method}:greedy=false", ungreedy_of(method))
+
+
+def ungreedy_of(method: str) -> str:
+    """The arm without a greedy candidate."""
+    return f"{method}, none greedy"
 
 
 def single(bench: Bench, method: str, temperature: float) -> Arm:
@@ -48,7 +59,8 @@ def answer(found: Findings) -> str:
         pieces.append(
             f"{method} with several temperatures has a CHAIRi of {found.said(several, 'chair_i')} and chooses the greedy "
             f"candidate {found.said(several, 'T=0')} of the time; the best single one is {found.x[best]:g} "
-            f"({found.said(best, 'chair_i')}, {found.compared(best, several, 'chair_i')}); "
+            f"({found.said(best, 'chair_i')}, {found.compared(best, several, 'chair_i')}); without a greedy candidate: "
+            f"{found.compared(ungreedy_of(method), several, 'chair_i')}; "
             f"{verdict or 'no single one surely differs'}"
         )
     return f"{'. '.join(pieces)}."

@@ -95,3 +95,11 @@ def test_one_candidate_is_greedy_and_the_others_are_dealt_over_the_temperatures(
         some = spread_temperatures(count, temperatures)
         assert len(set(some)) == len(some) == count
         assert some[-1] == 0.9
+
+
+def test_without_a_greedy_candidate_all_are_dealt_over_the_temperatures() -> None:
+    temperatures = (0.1, 0.3, 0.5, 0.7, 0.9)
+    assert spread_temperatures(5, temperatures, greedy=False) == temperatures
+    assert spread_temperatures(6, temperatures, greedy=False) == (*temperatures, 0.1)
+    assert spread_temperatures(1, temperatures, greedy=False) == (0.9,)
+    assert 0.0 not in spread_temperatures(3, temperatures, greedy=False)

@@ -116,6 +116,13 @@ def test_the_best_answer_by_the_mean_of_its_sentences_is_refined() -> None:
     assert len(one.of(Value)) == 1, "one request for all"
 
 
+def test_as_many_whole_answers_are_drawn_as_asked() -> None:
+    one = world("Good one. Weak one.", said("New one."))
+    found = refine(one, options={"answers": 1})
+    assert one.asked[0].temperatures == (0.0,)
+    assert len([row for row in found.trace if row.phase == "answers"]) == 1
+
+
 def test_the_whole_paragraph_is_judged_where_asked() -> None:
     table = VALUES | {"Good one. Good two.": 0.1, "New two.": 0.6}
     one = World(script(said("Good one. Good two.", "New two.")), value=table.__getitem__)

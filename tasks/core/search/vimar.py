@@ -19,13 +19,13 @@ from tasks.core.search.vimar_released import as_released
 def search(task: Task) -> Ask[Found]:
     """Choose an answer, then replace what is weak in it.
 
-    The guide of a sentence is its value, or its score with `by="score"`. Phase `answers`: one answer a temperature, the
-    largest mean guide of its sentences wins (option `paragraph` 1, or `published`: the guide of the whole text). Phase
-    `refine`: a sentence whose guide is under `weak_below` is gone over. New sentences are proposed in its place; the best
-    fresh one that reaches `weak_below` takes it, else the sentence is dropped, but the best is kept if nothing else is left,
-    so that no answer is empty. Other sentences are never touched; after a change they are read again, so that later
-    proposals follow the real text. They are judged once, where they stood in the answer. Last, at most option `append` (0)
-    sentences are added while they reach `weak_below`.
+    The guide of a sentence is its value, or its score with `by="score"`. Phase `answers`: one answer a temperature, or at
+    the first option `answers` ones; the largest mean guide of its sentences wins (option `paragraph` 1, or `published`: the
+    guide of the whole text). Phase `refine`: a sentence whose guide is under `weak_below` is gone over. New sentences are
+    proposed in its place; the best fresh one that reaches `weak_below` takes it, else the sentence is dropped, but the best
+    is kept if nothing else is left, so that no answer is empty. Other sentences are never touched; after a change they are
+    read again, so that later proposals follow the real text. They are judged once, where they stood in the answer. Last, at
+    most option `append` (0) sentences are added while they reach `weak_below`.
 
     Stops: `refined` if anything was changed, `max_sentences` if the answer had more, else `end` or `length` as the answer.
 
@@ -33,11 +33,11 @@ def search(task: Task) -> Ask[Found]:
         ValueError: if `by` is judge.
     """
     settings = task.settings
-    own = own_options(settings, paragraph=0, append=0, threshold=2.14)
+    own = own_options(settings, paragraph=0, append=0, answers=0, threshold=2.14)
     guide = Guide(scored="scorer" in needs(settings))
     found = Found()
     paragraph = settings.published or bool(own["paragraph"])
-    winner, sentences, guides = yield from best_answer(found, task, guide, paragraph=paragraph)
+    winner, sentences, guides = yield from best_answer(found, task, guide, paragraph=paragraph, count=own["answers"])
     if settings.published:
         judged = list(zip(sentences, guides, strict=True))
         return (yield from as_released(found, task, guide, winner, judged, threshold=own["threshold"]))

@@ -30,13 +30,15 @@ class Guide:
 Answer = tuple[Candidate, list[Candidate], list[float | None]]  # the answer, its sentences, their guides
 
 
-def best_answer(found: Found, task: Task, guide: Guide, *, paragraph: bool) -> Ask[Answer]:
-    """One answer a temperature; the best by the mean guide of its sentences, or by its guide as one text.
+def best_answer(found: Found, task: Task, guide: Guide, *, paragraph: bool, count: int = 0) -> Ask[Answer]:
+    """One answer a temperature, of the first `count` or of all; the best by its sentences' mean guide, or as one text.
 
     An empty answer never wins over another one; on equal terms the earlier wins.
     """
     settings = task.settings
-    answers = yield from say(None, settings.temperatures, max_tokens=settings.max_new_tokens, until=ANSWER)
+    answers = yield from say(
+        None, settings.temperatures[: count or None], max_tokens=settings.max_new_tokens, until=ANSWER
+    )
     spoken = [i for i in speaking(answers) if answers[i].text]
     parts: dict[int, list[Candidate]] = {}
     wholes: dict[int, float | None] = {}
