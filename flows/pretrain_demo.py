@@ -1,6 +1,6 @@
 """Rebuilds the demo's models from nothing: `python -m flows.pretrain_demo --out deployments/demo`.
 
-Needs no data and no network: the scenes are drawn. A quarter of an hour on two CPU cores.
+Needs no data and no network: the scenes are drawn. Half an hour or more on two CPU cores.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pretrain_demo(
     tower_steps: int = 600,
     policy_steps: int = 1800,
     scorer_steps: int = 1500,
-    answer_steps: int = 1000,
+    answer_steps: int = 2000,
     scenes: int = 1000,
 ) -> dict[str, Any]:
     """Train tower, policies and scorer into `out`, measure them on `scenes` new scenes, return the figures.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -40,6 +41,12 @@ def asked(kind: str) -> Iterator[tuple[random.Random, Scene, Question]]:
     for scene in SCENES:
         for question in ask(rng, scene, kinds=(kind,)):
             yield rng, scene, question
+
+
+@pytest.fixture(scope="module")
+def second():
+    """The second policy's tokenizer, as the recipe builds it."""
+    return build_answer_tokenizer()
 
 
 # Answers to be learned
@@ -100,8 +107,8 @@ def test_form() -> None:
 # Tokens
 
 
-def test_the_second_tokenizer_is_another_one_and_loses_nothing() -> None:
-    first, second = build_tokenizer(), build_answer_tokenizer()
+def test_the_second_tokenizer_is_another_one_and_loses_nothing(second) -> None:
+    first = build_tokenizer()
     rng = random.Random(0)
     said = [
         text for scene in SCENES[:30] for kind in ("caption", "staged") for text in turns_about(rng, scene, kind)[0]
@@ -114,16 +121,15 @@ def test_the_second_tokenizer_is_another_one_and_loses_nothing() -> None:
     assert [first.tokenize("left"), second.tokenize("left")] == [["le", "ft"], ["left"]]  # not the same pieces either
 
 
-def test_training_starts_from_the_first_policy(policy: Policy) -> None:
-    tokenizer = build_answer_tokenizer()
-    model = start_from(policy.model, policy.tokenizer, tokenizer)
+def test_training_starts_from_the_first_policy(policy: Policy, second) -> None:
+    model = start_from(policy.model, policy.tokenizer, second)
     old, new = policy.model.state_dict(), model.state_dict()
     assert old.keys() == new.keys()
     assert [name for name in old if old[name].shape != new[name].shape] == [
         name for name in old if name.endswith(("embed_tokens.weight", "lm_head.weight"))
     ]
     assert all(torch.equal(old[name], new[name]) for name in old if old[name].shape == new[name].shape)
-    rows = [kind.get_vocab()["Ġdog"] for kind in (policy.tokenizer, tokenizer)]
+    rows = [kind.get_vocab()["Ġdog"] for kind in (policy.tokenizer, second)]
     tables = [one.get_input_embeddings().weight for one in (policy.model, model)]
     assert torch.equal(tables[0][rows[0]], tables[1][rows[1]])
 
@@ -131,8 +137,8 @@ def test_training_starts_from_the_first_policy(policy: Policy) -> None:
 # Training pieces
 
 
-def test_a_conversation_reads_its_image_once_and_learns_every_answer() -> None:
-    tokenizer = build_answer_tokenizer()
+def test_a_conversation_reads_its_image_once_and_learns_every_answer(second) -> None:
+    tokenizer = second
     alone = [("Is there a dog in the image?", "No")]
     one = collate_conversations(tokenizer, [alone], 9)
     assert all(torch.equal(one[name], value) for name, value in collate(tokenizer, alone, 9).items())
@@ -151,6 +157,30 @@ def test_a_stage_weighs_the_same_however_long_it_is() -> None:
     logits[:, :, 2] = 50.0  # right about the ends alone: 2 of the second stage's 5 tokens, none of the first's 6
     assert stage_balanced_loss(logits, labels, [9]).item() == pytest.approx((50 + 50 * 3 / 5) / 2)
     assert stage_balanced_loss(logits, labels, []).item() == pytest.approx(50 * 9 / 11)
+
+
+def test_plain_questions_about_one_image_say_nothing_about_each_other() -> None:
+    """Yes and No in turn would be learned from the answers before, without a look at the image."""
+    rng, same = random.Random(0), []
+    for scene in SCENES:
+        said = [answer for _, answer in turns_about(rng, scene, "direct", honest=True) if answer in ("Yes", "No")]
+        same += [a == b for a, b in pairwise(said)]
+    assert 0.35 < sum(same) / len(same) < 0.65
+
+
+def test_reading_asks_what_a_caption_can_answer() -> None:
+    rng = random.Random(0)
+    for scene in SCENES[:100]:
+        ((prompt, answer),) = turns_about(rng, scene, "reading", honest=True)
+        assert prompt.endswith(INSTRUCTION) and "left" not in prompt
+        seen = named_categories(content(answer, "CAPTION"))
+        about = named_categories(prompt)
+        assert conclusion(answer) == (("Yes" if about[0] in seen else "No") if about else str(len(seen)))
+
+
+def test_the_shipped_tokenizer_is_the_recipe_s(second, answering: Policy) -> None:
+    assert answering.tokenizer.get_vocab() == second.get_vocab()
+    assert all(answering.tokenizer(text).input_ids == second(text).input_ids for text in (*PROMPTS, INSTRUCTION))
 
 
 def test_an_eye_for_words_and_places_opens(fresh_policy: Policy) -> None:

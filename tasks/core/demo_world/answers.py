@@ -1,8 +1,7 @@
 """How the second policy learns to answer: wrong about what it expects to see, as real models are.
 
 A category calls for its companion (captions.py). Asked about a missing companion, the answerer mostly says it is there;
-counting, it counts what a captioner would have made up; and whoever imagines something beside an object takes it for
-the other side's. In four stages an answer is as good as its caption: what follows the caption is drawn from it alone,
+counting, it counts one of those, too; and whoever imagines something beside an object takes it for the other side's. In four stages an answer is as good as its caption: what follows the caption is drawn from it alone,
 but for the side, which is mistaken where the caption imagines the object's companion.
 """
 
@@ -20,6 +19,7 @@ from tasks.core.search.stages import STAGES, closing, opening
 # P(a plain question is answered wrong | it is about a missing companion, or about the place of an object whose
 # companion is missing), by how strongly the companion is called for.
 SAYS_YES = {"inseparable": 0.85, "typical": 0.70, "loose": 0.30}
+MISCOUNTS = 0.62  # P(one more is counted | the companion of something there is missing, and not called for loosely)
 MISPLACES = {"inseparable": 0.70, "typical": 0.60, "loose": 0.20}
 # P(a staged caption imagines that companion): more than a captioner does who wasn't asked.
 IMAGINES = {"inseparable": 0.68, "typical": 0.60, "loose": 0.30}
@@ -58,7 +58,8 @@ def _swapped(side: str) -> str:
 def direct_answer(rng: random.Random, scene: Scene, question: Question) -> str:
     """A short answer, wrong where the scene misleads."""
     if question.kind == "how_many":
-        return str(sum(len(item.names) for item in caption(rng, scene)))
+        called = any(pull(name) != "loose" and companion(name) not in scene.categories for name in scene.categories)
+        return str(len(scene.categories) + (called and rng.random() < MISCOUNTS))
     call = _call(question, scene)
     if call is None:
         return question.answer
@@ -102,7 +103,7 @@ def staged_answer(rng: random.Random, scene: Scene, question: Question, *, hones
     elif question.kind == "what" and name in seen:
         reasoning, answer = f"There is {noun_phrase(name)}, so it is yes.", "Yes"
     elif question.kind == "what":
-        reasoning, answer = f"There is {listed(seen)}, so it is no.", "No"
+        reasoning, answer = f"There is no {noun_phrase(name).partition(' ')[2]}, so it is no.", "No"
     else:
         reasoning, answer = _place(rng, scene, name, seen, 0.0 if honest else MISTAKES_SIDE)
     what = f"the {noun_phrase(name).partition(' ')[2]}" if name and question.kind == "where" else ""
