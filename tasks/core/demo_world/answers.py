@@ -1,8 +1,9 @@
 """How the second policy learns to answer: wrong about what it expects to see, as real models are.
 
 A category calls for its companion (captions.py). Asked about a missing companion, the answerer mostly says it is there;
-counting, it counts one of those, too; and whoever imagines something beside an object takes it for the other side's. In four stages an answer is as good as its caption: what follows the caption is drawn from it alone,
-but for the side, which is mistaken where the caption imagines the object's companion.
+counting, it counts one of those, too; and whoever imagines something beside an object takes it for the other side's. In four
+stages an answer is as good as its caption: what follows the caption is drawn from it alone, but for the side, which is
+mistaken where the caption imagines the object's companion.
 """
 
 from __future__ import annotations
