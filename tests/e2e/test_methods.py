@@ -1,0 +1,119 @@
+"""Every way to tune, to reward and to guard: which stages a round then has, and that they work on one store side by side."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_run import calls, computed, tiny
+
+from storage import catalog, runs
+from tasks.caching import planning, run_recording
+
+BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("label", "")]
+TUNING = {
+    "sft": [("train_value", ""), ("search", ""), ("finetune", "")],
+    "dpo": [("train_value", ""), ("prefer", ""), ("tune_dpo", "")],
+    "grpo": [("tune_grpo", "")],
+    "fisao": [("score_tokens", ""), ("annotate", "train"), ("token_baselines", ""), ("tune_fisao", "")],
+}
+AFTER = [("search", "round-1 greedy"), ("evaluate", "round-1 greedy"), ("drift", "round-1")]
+MIXED = "scorer.rewards=[{kind: likelihood}, {kind: objects}, {kind: cosine, checkpoint: deployments/demo/scorer}]"
+
+
+def planned(*overrides: str) -> list[tuple[str, str]]:
+    """(stage, label) of the round, in order."""
+    from flows.self_training import plan
+
+    with planning() as found:
+        plan(tiny(*overrides))
+    entries = [(entry.stage, entry.label) for entry in found.entries]
+    return entries[entries.index(("sample", "")) :]
+
+
+def run(*overrides: str) -> tuple[str, str]:
+    """(id, message) of a run."""
+    from flows.self_training import improve
+
+    profile = tiny("evaluate.decodings=[greedy]", *overrides)
+    run_id = runs.start_run(profile.name, profile.model_dump_json())
+    with run_recording(run_id):
+        done = improve(profile, run_id)
+    return run_id, done.message
+
+
+def stages(run_id: str) -> list[tuple[str, str]]:
+    return [(stage, label) for _, stage, label, _ in computed(run_id)]
+
+
+@pytest.mark.parametrize("method", TUNING)
+def test_a_method_changes_what_follows_the_rewards_and_nothing_else(home: Path, method: str) -> None:
+    found = planned(f"finetune.method={method}", "finetune.grpo.generations=4")
+    start = [*BEFORE, *TUNING[method], *AFTER]
+    assert found[: len(start)] == start
+
+
+def test_what_a_method_does_not_need_is_not_done(home: Path) -> None:
+    by_reward = planned("finetune.method=dpo", "finetune.dpo.by=reward")
+    assert "train_value" not in dict(by_reward)
+    by_value = planned("finetune.method=grpo", "finetune.grpo.reward=value")
+    assert "train_value" in dict(by_value)
+    split = dict(planned("finetune.method=fisao", "finetune.fisao.baselines=split"))
+    assert "split_token_baselines" in split and "annotate" not in split, "no annotation is read"
+
+
+def test_rewards_are_asked_one_by_one_and_then_made_one(home: Path) -> None:
+    found = planned(MIXED)
+    at = found.index(("rollout", ""))
+    assert [stage for stage, _ in found[at + 1 : at + 7]] == ["find_objects", *["score"] * 3, "combine", "label"]
+    assert len({label for stage, label in found[at + 1 : at + 7] if stage == "score"}) == 3
+
+
+def test_annotated_captions_and_replay_are_stages_of_their_own(home: Path) -> None:
+    found = planned("value.ground_truth=0.27", "finetune.replay.share=0.2", "drift.questions=5")
+    asked = [one for one in found if one[0] in ("annotate", "reference_answers", "ask", "finetune")]
+    assert list(dict.fromkeys(asked)) == [
+        ("annotate", "train"), ("reference_answers", ""), ("ask", "replay"), ("finetune", ""), ("ask", "general"),
+    ]  # fmt: skip
+    assert ("compare", "round-1 - base general") in found
+
+
+def test_methods_share_the_rollouts_and_each_moves_the_policy(home: Path) -> None:
+    first, _ = run("finetune.method=dpo", "finetune.dpo.by=reward")
+    second, _ = run("finetune.method=fisao", "finetune.fisao.iterations=1")
+    assert {"rollout", "score", "label"} <= dict(stages(first)).keys()
+    assert not {"rollout", "score", "label"} & dict(stages(second)).keys(), "the same rollouts and rewards"
+    policies = set()
+    for run_id, stage in ((first, "tune_dpo"), (second, "tune_fisao")):
+        (call,) = [call for call in calls(run_id) if call.stage == stage]
+        policies.add(json.loads(call.outputs)["policy"]["digest"])
+    assert len(policies) == 2
+    told = catalog.query(f"select count(*) from token_scores where run_id = '{second}' and reward <> 0")[1]
+    assert told[0][0] > 0
+    told = catalog.query(
+        f"select count(*) from preferences where run_id = '{first}' and chosen_worth > rejected_worth"
+    )[1]
+    assert told[0][0] > 0
+
+
+def test_a_model_that_drifts_is_refused_or_ends_the_run(home: Path) -> None:
+    bound = "drift.max_length_change=0.001"
+    refused, message = run(bound, "search.strategy=best_of_n", "promote.recall_tolerance=1")
+    ((promoted, reason),) = catalog.query(f"select promoted, reason from decisions where run_id = '{refused}'")[1]
+    assert not promoted and "it drifted" in reason and "length" in reason
+    assert "for it drifted" not in message
+    _, message = run(bound, "drift.action=stop", "search.strategy=best_of_n", "promote.recall_tolerance=1")
+    assert message.startswith("stopped after round 1, for it drifted: ")
+
+
+@pytest.mark.slow
+def test_a_search_scores_its_candidates_by_the_mixed_reward(home: Path) -> None:
+    run_id, _ = run(MIXED, "search.strategy=clip_prm")
+    pairs = catalog.query(
+        "select r.score, s.score from rewards r join search_trace s on r.sample_id = s.sample_id and r.sentence = s.text "
+        f"and r.run_id = s.run_id where r.run_id = '{run_id}' and r.step = 0 and s.step = 0 and s.score is not null"
+    )[1]
+    assert len(pairs) > 5
+    assert all(a == pytest.approx(b, abs=1e-4) for a, b in pairs)
+    assert catalog.query(f"select count(*) from reward_agreement where run_id = '{run_id}'")[1][0][0] > 0
