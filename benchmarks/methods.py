@@ -215,8 +215,14 @@ def figure(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
             len([r for r in rows if r["method"] == n and r["decoding"] in ("greedy", "plain")]) for n in METHODS
         )
         panel.set_xticks(range(rounds), ["base", *(f"round {n}" for n in range(1, rounds))])
+        if metric == "chair_i":  # a few per cent apart, and far below the base
+            panel.set_yscale("log")
+            panel.set_yticks([0.5, 1, 2, 5, 10, 20, 40], ["0.5", "1", "2", "5", "10", "20", "40"])
+            panel.minorticks_off()
         panel.grid(axis="y", alpha=0.3)
-        panel.legend(fontsize=8, frameon=False)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=8, frameon=False)
+        panel.spines[["top", "right"]].set_visible(False)
     plot.savefig(file, metadata={"Date": None})
 
 
