@@ -20,7 +20,7 @@ from storage import objects
 from storage.artifacts import ArtifactRef
 from storage.objects import ArtifactError, ArtifactMissing
 from storage.rows import RowError, conform, sort_unique, to_rows, to_table
-from storage.schema import ROW_TYPES, Annotation, Image, Row
+from storage.schema import ROW_TYPES, Annotation, Answer, Image, Row
 
 __all__ = [
     "AnnotationsForbidden",
@@ -140,7 +140,7 @@ def read(refs: Refs, *, columns: list[str] | None = None, keys: Collection[str] 
     listed = _listed(refs)
     for ref in listed:
         check(ref, listed[0].kind)
-        if ref.kind == Annotation.table and not _allowed.get():
+        if ref.kind in (Annotation.table, Answer.table) and not _allowed.get():
             raise AnnotationsForbidden(
                 "annotations say what is truly in the images: only stages declared "
                 "@stage(reads_annotations=True), that is evaluation, may read them"

@@ -17,7 +17,7 @@ from typing import Any, Generic, ParamSpec, cast
 
 from storage import lake, records
 from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Annotation
+from storage.schema import Annotation, Answer
 from tasks import identity as ids
 from tasks.calls import Call, carry_out, fault_point, in_round, resume_folder, run_recording
 from tasks.planning import Pending, Plan, PlanEntry, current_plan, pending_in, planning
@@ -49,7 +49,7 @@ _NOT_IN_THE_KEY = frozenset({"runtime", "label", "shard"})  # the shard is, by i
 
 def _annotations_in(value: Any) -> bool:
     if isinstance(value, ArtifactRef):
-        return value.kind == Annotation.table
+        return value.kind in (Annotation.table, Answer.table)
     if isinstance(value, StageOutput):
         return any(map(_annotations_in, value.refs.values()))
     if isinstance(value, dict):

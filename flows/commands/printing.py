@@ -79,20 +79,23 @@ def plain(value: Any) -> str:
 
 def print_rounds(rows: Sequence[RoundRow]) -> None:
     """The table of rounds, with intervals, and what the gate decided."""
-    from tasks.report import METRICS, TITLES
+    from tasks.report import NOTES, TITLES, metrics_of
 
     if not rows:
         console().print("no benchmark figures")
         return
-    columns = ["", *(f"{TITLES[metric]}" for metric in METRICS), "gate"]
+    metrics = metrics_of(rows)
+    columns = ["", *(TITLES[metric] for metric in metrics), "gate"]
     lines = []
     for row in rows:
-        found = [row.cells.get(metric) for metric in METRICS]
+        found = [row.cells.get(metric) for metric in metrics]
         cells = [f"{cell.text} ({cell.interval})" if cell else "" for cell in found]
         lines.append([row.label, *cells, row.decision])
     print_table(columns, lines)
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
-    console().print(f"{n} held-out images; in brackets bootstrap intervals; CHAIR: lower is better", style="dim")
+    answers = "accuracy" in metrics
+    items, note = ("questions", NOTES["answers"]) if answers else ("images", NOTES["captions"])
+    console().print(f"{n} held-out {items}; in brackets bootstrap intervals. {note}", style="dim")
     for row in rows:
         if row.decision:
             console().print(row.reason)

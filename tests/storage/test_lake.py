@@ -15,7 +15,7 @@ from storage import lake
 from storage.artifacts import ArtifactRef
 from storage.lake import AnnotationsForbidden, RowError, WrongArtifact, annotations_allowed
 from storage.objects import ArtifactDamaged, ArtifactMissing
-from storage.schema import ROW_TYPES, Annotation, Box, Image, ImageFile, Reward, Sample, SearchStep, arrow_schema
+from storage.schema import ROW_TYPES, Annotation, Answer, Box, Image, ImageFile, Reward, Sample, SearchStep, arrow_schema
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -45,11 +45,18 @@ def test_nested_rows_and_none_come_back_as_they_were() -> None:
     assert lake.read_rows(SearchStep, lake.publish(SearchStep, [STEP])) == [STEP]
 
 
-@pytest.mark.parametrize("row_type", [t for t in ROW_TYPES.values() if t is not Annotation], ids=lambda t: t.table)
+@pytest.mark.parametrize("row_type", ROW_TYPES.values(), ids=lambda t: t.table)
 def test_an_empty_table_is_a_table(row_type) -> None:
     ref = lake.publish(row_type, [])
     assert ref.rows == 0
-    assert lake.read_rows(row_type, ref) == []
+    with annotations_allowed():
+        assert lake.read_rows(row_type, ref) == []
+
+
+@pytest.mark.parametrize("row_type", [Annotation, Answer])
+def test_what_is_true_can_be_read_by_evaluation_only(row_type) -> None:
+    with pytest.raises(lake.AnnotationsForbidden, match="only stages declared"):
+        lake.read_rows(row_type, lake.publish(row_type, []))
 
 
 def test_merged_shards_are_the_table_however_many_there_are() -> None:
