@@ -15,7 +15,18 @@ from storage import lake
 from storage.artifacts import ArtifactRef
 from storage.lake import AnnotationsForbidden, RowError, WrongArtifact, annotations_allowed
 from storage.objects import ArtifactDamaged, ArtifactMissing
-from storage.schema import ROW_TYPES, Annotation, Answer, Box, Image, ImageFile, Reward, Sample, SearchStep, arrow_schema
+from storage.schema import (
+    ROW_TYPES,
+    Annotation,
+    Answer,
+    Box,
+    Image,
+    ImageFile,
+    Reward,
+    Sample,
+    SearchStep,
+    arrow_schema,
+)
 
 pytestmark = pytest.mark.usefixtures("home")
 
