@@ -14,7 +14,7 @@ from storage import runs
 # In the order of a run, so that what came before is found again. "search:1" dies in the second shard, the first is kept.
 KILLS = [
     "sample", "annotate", "search:1", "gather", "evaluate", "take", "rollout:1", "score:1", "health", "label",
-    "train_value", "search:1", "finetune", "compare", "promote",
+    "train_value", "search:1", "finetune", "drift", "compare", "promote",
 ]  # fmt: skip
 
 

@@ -123,7 +123,7 @@ def test_how_fast_is_not_what(first: str) -> None:
 def test_another_search_runs_the_search_and_what_follows_only(first: str) -> None:
     changed = flow_run("search.candidates=2")
     stages = {(stage, label) for _, stage, label, _ in computed(changed)}
-    follows = {"search", "gather", "finetune", "evaluate", "compare", "promote"}
+    follows = {"search", "gather", "finetune", "evaluate", "drift", "compare", "promote"}
     assert {stage for stage, _ in stages} <= follows
     assert {("search", ""), ("finetune", "")} <= stages
     assert not any(label.startswith("base greedy") for _, label in stages)
