@@ -127,7 +127,9 @@ class Reward(Row):
     start: Annotated[int, "offset of its first character in the rollout's text"]
     end: Annotated[int, "offset after its last character"]
     is_last: Annotated[bool, "the rollout's last sentence: the terminal state"]
-    score: Annotated[float | None, "the reward: by default the cosine of image and sentence; None: not scored, see reason"]
+    score: Annotated[
+        float | None, "the reward: by default the cosine of image and sentence; None: not scored, see reason"
+    ]
     shaped: Annotated[float | None, "score after the margin rule (ViMaR 3.1); None where score is"]
     scorer: Annotated[str, "digest of the scorer's checkpoint"]
     truncated: Annotated[bool, "the scorer's context was shorter than the sentence"]
