@@ -123,8 +123,8 @@ def by_reference(kept: Mapping[str, Any]) -> str:
     sure = "in every seed" if rows["round-1"]["surely"] else "not in every seed"
     return (
         "LLaVA-CoT's answers pass a gate that reads no annotation: most of the policy's own answers must agree. With the "
-        f"paper's gate, which compares with the data set's answers (`--set staged.verify=reference`), round 1 goes from {base:.1f} "
-        f"to {first:.1f} % ({100 * rows['round-1']['change']:+.1f} points, surely {sure})."
+        f"paper's gate, which compares with the data set's answers (`--set staged.verify=reference`), round 1 goes from "
+        f"{base:.1f} to {first:.1f} % ({100 * rows['round-1']['change']:+.1f} points, surely {sure})."
     )
 
 
