@@ -18,7 +18,8 @@ TIMED = 16  # scenes, all in flight at once
 
 def measure(scenes: int, repeats: int) -> dict[str, Any]:
     """CHAIRi of each search on held-out scenes, and its processor seconds a caption on the first of them."""
-    from flows.improvement_round import lay_ground, learn_guide, scores_of, search_captions
+    from flows.guiding import lay_ground, learn_guide, search_captions
+    from flows.improvement_round import scores_of
     from flows.profiles import load_profile
     from storage import lake
     from storage.schema import Sample

@@ -35,7 +35,8 @@ NAMES = {
 def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
     """One whole run with baselines and control; metrics, paired differences with the base, decisions, seconds."""
     from benchmarks.measured import changes_of, metrics_of
-    from flows.improvement_round import improvement_round, measure, scores_of, search_captions
+    from flows.guiding import search_captions
+    from flows.improvement_round import improvement_round, measure, scores_of
     from flows.profiles import load_profile
     from flows.self_training import prepare
     from tasks.finetune import finetune
@@ -46,9 +47,9 @@ def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
     profile = load_profile("demo", [f"seed={seed}", f"evaluate.images={scenes}", *overrides])
     run: dict[str, Any] = {"runtime": profile.runtime}
     ground, base = prepare(profile)
-    first = improvement_round(profile, ground, base, 1)
+    first = improvement_round(profile, ground, base, base, 1)
     champion = first.candidate if first.decision.facts["promoted"] else base
-    second = improvement_round(profile, ground, champion, 2)
+    second = improvement_round(profile, ground, champion, base, 2)
     measured = {("base", "greedy"): base.scores}
     for strategy in ("best_of_n", "clip_prm", "visvm"):
         config = profile.search.model_copy(update={"strategy": strategy})

@@ -77,7 +77,8 @@ def _normal(name: bytes) -> float:
 def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
     """All of the grid on one seed: rows of metrics, the scorer's AUC, each V's rank correlation."""
     from benchmarks.measured import metrics_of
-    from flows.improvement_round import learn_guide, scores_of, search_captions
+    from flows.guiding import learn_guide, search_captions
+    from flows.improvement_round import scores_of
     from flows.profiles import load_profile
     from flows.self_training import check_health, prepare
     from tasks.configs import search_config

@@ -55,7 +55,8 @@ def search_specs(overrides: Sequence[str], specs: Sequence[str], widths: Sequenc
     from benchmarks.strategy_traces import trace_summary
     from flows.comparison import searched
     from flows.contenders import enter
-    from flows.improvement_round import lay_ground, learn_guide, scores_of
+    from flows.guiding import lay_ground, learn_guide
+    from flows.improvement_round import scores_of
     from flows.profiles import load_profile
     from tasks.search import search_needs
 

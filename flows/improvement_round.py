@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, cast
 
-from flows.guiding import Ground, Guide, lay_ground, learn_guide, search_captions, search_guides  # noqa: F401
+from flows.guiding import Ground, Guide, learn_guide
 from flows.profiles import Profile
 from flows.tuning import greedy_answers, tune, tuning_needs
 from storage.artifacts import ArtifactRef, StageOutput
