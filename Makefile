@@ -11,7 +11,7 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
 # Not compiled ahead: most modules are never imported, and compiling all takes longer than the rest of the install.
 INSTALL = $(PIP) install --quiet --no-compile --constraint constraints.txt
 # Which tests: all but those that need an accelerator or the internet. The browser ones skip where there is no chromium.
-TESTS = not gpu and not network
+TESTS = not gpu and not network and not long
 # Tests reach nothing outside this machine.
 OFFLINE = HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 TRANSFORMERS_OFFLINE=1 DO_NOT_TRACK=1
 
