@@ -23,7 +23,7 @@ from typing import Any
 
 from flows.experiments.catalogue import QUESTIONS, find
 from storage.schema import Finding
-from tasks.findings import Findings, svg, table
+from tasks.analysis.findings import Findings, svg, table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RESULTS = CHECKOUT / "benchmarks" / "results" / "experiments"
@@ -34,7 +34,7 @@ PLOTS = CHECKOUT / "docs" / "experiments"
 def run_seeds(name: str, seeds: Sequence[int], scenes: int, overrides: Sequence[str]) -> dict[str, Any]:
     """The findings of every seed, as they are kept."""
     from flows.experiments.running import recorded
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
 
     rows: list[Finding] = []
     arms: list[str] = []

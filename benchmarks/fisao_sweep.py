@@ -49,12 +49,12 @@ class Base(NamedTuple):
 
 def lay_base(seed: int, scenes: int) -> Base:
     """The base's captions and one round's rollouts with their words' scores."""
-    from flows.guiding import lay_ground
-    from flows.improvement_round import measure
-    from flows.profiles import load_profile
-    from tasks.rollout import rollout
-    from tasks.sample import Draw, annotate, sample
-    from tasks.token_rewards import score_tokens
+    from flows.profiles.loading import load_profile
+    from flows.round.guide import lay_ground
+    from flows.round.improvement import measure
+    from tasks.data.sample import Draw, annotate, sample
+    from tasks.reward.tokens import score_tokens
+    from tasks.rollout.rollout import rollout
 
     profile = load_profile("demo-fisao", [f"seed={seed}", f"evaluate.images={scenes}"])
     run: dict[str, Any] = {"runtime": profile.runtime}
@@ -74,9 +74,9 @@ def lay_base(seed: int, scenes: int) -> Base:
 def run_arm(base: Base, name: str, changed: dict[str, Any]) -> dict[str, Any]:
     """One policy tuned with these constants: its metrics, their differences from the base's, what the training told."""
     from benchmarks.measured import changes_of, metrics_of
-    from flows.improvement_round import measure
-    from tasks.token_rewards import split_token_baselines, token_baselines
-    from tasks.tune_fisao import tune_fisao
+    from flows.round.improvement import measure
+    from tasks.reward.tokens import split_token_baselines, token_baselines
+    from tasks.train.fisao import tune_fisao
 
     began = time.perf_counter()
     profile = base.profile

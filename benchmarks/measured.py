@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flows.profiles import Profile
+from flows.profiles.loading import Profile
 from storage import lake
 from storage.artifacts import StageOutput
 from storage.schema import Comparison, Metric
 from tasks.core.benchmarks.chair import METRICS
-from tasks.evaluate import compare
+from tasks.evaluate.evaluate import compare
 
 Figures = dict[str, list[float]]  # metric -> value, low and high end of its interval
 

@@ -33,7 +33,7 @@ OWN = {"captions": ("chair", "chair_i", -1), "answers": ("vqa", "accuracy", 1)} 
 
 def run_method(name: str, seed: int, scenes: int, rounds: int, overrides: Sequence[str]) -> dict[str, Any]:
     """One whole run: its greedy metrics by round, the paired differences from the base, the gate's decisions, seconds."""
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
     from flows.recording import recorded_run
     from flows.self_training import improve
     from storage import runs

@@ -24,10 +24,10 @@ RESULTS = Path(__file__).parent / "results"
 
 def measure(mode: str, overrides: list[str]) -> dict[str, Any]:
     """One run in this process: wall seconds, seconds in stages, digests."""
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
     from flows.self_training import improve, self_training
     from storage import runs
-    from tasks.caching import run_recording
+    from tasks.stage.stage import run_recording
 
     profile = load_profile("demo", overrides)
     started = 0.0
@@ -45,7 +45,7 @@ def measure(mode: str, overrides: list[str]) -> dict[str, Any]:
     if mode == "flow":
         run_id = self_training(profile).run_id
     else:
-        from tasks.report import write_report
+        from tasks.report.run_report import write_report
 
         run_id = runs.start_run(profile.name, profile.model_dump_json())
         with run_recording(run_id):

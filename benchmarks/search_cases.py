@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.search_shapes import Case
-from tasks.core.demo_world.scenes import draw_scene, sample_scenes
+from tasks.core.demo.scenes import draw_scene, sample_scenes
 from tasks.core.models.policy import Policy, load_policy
 from tasks.core.models.value import StateValue, ValueModel, ValueSpec
 from tasks.core.search.contract import Settings

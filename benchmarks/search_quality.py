@@ -18,14 +18,14 @@ TIMED = 16  # scenes, all in flight at once
 
 def measure(scenes: int, repeats: int) -> dict[str, Any]:
     """CHAIRi of each search on held-out scenes, and its processor seconds a caption on the first of them."""
-    from flows.guiding import lay_ground, learn_guide, search_captions
-    from flows.improvement_round import scores_of
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
+    from flows.round.guide import lay_ground, learn_guide, search_captions
+    from flows.round.improvement import scores_of
     from storage import lake
     from storage.schema import Sample
-    from tasks.configs import search_config
-    from tasks.loading import Pictures
-    from tasks.searcher import Guides, Searcher
+    from tasks.configs.steps import search_config
+    from tasks.models.loading import Pictures
+    from tasks.search.searcher import Guides, Searcher
 
     profile = load_profile("demo", [f"evaluate.images={scenes}", "runtime.shards=1"])
     ground, base = lay_ground(profile)

@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 
 from tasks.core.engine.decoder import Decoder
-from tasks.core.engine.desk import Desk, Job
 from tasks.core.engine.fallback import GenerateDecoder, Told
 from tasks.core.engine.guides import StateValues, TurnValues, Values, WholeTurnValues
 from tasks.core.engine.rows import Row, Said
+from tasks.core.engine.scheduler import Desk, Job
 from tasks.core.models.policy import Policy
 from tasks.core.models.value import StateValue, ValueModel
 from tasks.core.search.contract import Ask, Candidate, Found, Settings, Task

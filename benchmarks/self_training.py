@@ -35,13 +35,13 @@ NAMES = {
 def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
     """One whole run with baselines and control; metrics, paired differences with the base, decisions, seconds."""
     from benchmarks.measured import changes_of, metrics_of
-    from flows.guiding import search_captions
-    from flows.improvement_round import improvement_round, measure, scores_of
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
+    from flows.round.guide import search_captions
+    from flows.round.improvement import improvement_round, measure, scores_of
     from flows.self_training import prepare
-    from tasks.finetune import finetune
-    from tasks.sample import Draw, sample
-    from tasks.search import search
+    from tasks.data.sample import Draw, sample
+    from tasks.search.search import search
+    from tasks.train.finetune import finetune
 
     began = time.perf_counter()
     profile = load_profile("demo", [f"seed={seed}", f"evaluate.images={scenes}", *overrides])

@@ -77,12 +77,12 @@ def _normal(name: bytes) -> float:
 def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
     """All of the grid on one seed: rows of metrics, the scorer's AUC, each V's rank correlation."""
     from benchmarks.measured import metrics_of
-    from flows.guiding import learn_guide, search_captions
-    from flows.improvement_round import scores_of
-    from flows.profiles import load_profile
+    from flows.profiles.loading import load_profile
+    from flows.round.guide import learn_guide, search_captions
+    from flows.round.improvement import scores_of
     from flows.self_training import check_health, prepare
-    from tasks.configs import search_config
-    from tasks.search import search_needs
+    from tasks.configs.steps import search_config
+    from tasks.search.search import search_needs
 
     began = time.perf_counter()
     rows, ranks, took, auc = [], {}, {}, float("nan")

@@ -53,12 +53,12 @@ def search_specs(overrides: Sequence[str], specs: Sequence[str], widths: Sequenc
     """Search the benchmark's scenes by every spec at every width; a row each, with metrics, work and trace."""
     from benchmarks.measured import changes_of, metrics_of
     from benchmarks.strategy_traces import trace_summary
-    from flows.comparison import searched
-    from flows.contenders import enter
-    from flows.guiding import lay_ground, learn_guide
-    from flows.improvement_round import scores_of
-    from flows.profiles import load_profile
-    from tasks.search import search_needs
+    from flows.experiments.comparison import searched
+    from flows.experiments.contenders import enter
+    from flows.profiles.loading import load_profile
+    from flows.round.guide import lay_ground, learn_guide
+    from flows.round.improvement import scores_of
+    from tasks.search.search import search_needs
 
     profile = load_profile("demo", overrides)
     entered = enter(profile, specs, widths)

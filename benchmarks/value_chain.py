@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from tasks.core.figures import ACCENT, MUTED, SECOND, STYLE, WARM, encode
-from tasks.core.td import TERMINAL_MODES, Transition, mc_returns, reward_share, transitions
-from tasks.core.value_fit import METHODS, ValueFit, run_fit
+from tasks.core.value.fit import METHODS, ValueFit, run_fit
+from tasks.core.value.td import TERMINAL_MODES, Transition, mc_returns, reward_share, transitions
+from tasks.report.figures import ACCENT, MUTED, SECOND, STYLE, WARM, encode
 
 RESULTS = Path(__file__).parent / "results"
 GAMMA, TRACE = 0.8, 0.7

@@ -21,14 +21,14 @@ from PIL import Image
 
 from benchmarks.search_cases import PROMPT, llava_224
 from benchmarks.search_shapes import PADDED, Padding, counted
-from tasks.core.demo_world.captions import caption, caption_text
-from tasks.core.demo_world.scenes import draw_scene, sample_scenes
+from tasks.core.demo.captions import caption, caption_text
+from tasks.core.demo.scenes import draw_scene, sample_scenes
 from tasks.core.models.policy import Policy
 from tasks.core.models.states import sentence_states
 from tasks.core.models.value import StateValue, ValueModel, ValueSpec
-from tasks.core.td import Transition, by_answer, published_loss, transitions
 from tasks.core.text import split_sentences
-from tasks.core.value_fit import ValueFit
+from tasks.core.value.fit import ValueFit
+from tasks.core.value.td import Transition, by_answer, published_loss, transitions
 
 SHAPES = ("released", "trainer", "mc", "states")
 BATCH, ANSWERS, GAMMA, LR = 4, 4, 0.9, 1e-4

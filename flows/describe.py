@@ -7,15 +7,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.profile_errors import explain
-from flows.profiles import Profile, ProfileError, locate
+from flows.profiles.errors import explain
+from flows.profiles.loading import Profile, ProfileError, locate
 from storage.checkpoints import import_checkpoint
 from storage.images import SUFFIXES, scan_folder
-from tasks.caption import Described, caption_images, latest_trained, write_page
-from tasks.configs import SearchConfig, search_config
-from tasks.quarantine import StageInputError
-from tasks.scorers import import_scorer
-from tasks.search import search_needs
+from tasks.configs.steps import SearchConfig, search_config
+from tasks.models.scorers import import_scorer
+from tasks.report.explain_page import write_page
+from tasks.search.caption import Described, caption_images, latest_trained
+from tasks.search.search import search_needs
+from tasks.stage.quarantine import StageInputError
 
 CHAMPION = "champion"
 

@@ -67,8 +67,8 @@ def run(
     rounds
         Rounds at most; the profile's if left out.
     """
-    from flows.command import main
-    from flows.commands.errors import BAD_INPUT, nearest
+    from flows.cli.command import main
+    from flows.cli.errors import BAD_INPUT, nearest
 
     if flow not in FLOWS:
         sys.stderr.write(f"error: no flow {flow!r}{nearest(flow, FLOWS)}flows here: {', '.join(FLOWS)}\n")

@@ -10,21 +10,24 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from prefect import flow
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from tasks.pretrain import (
-    measure_answers,
-    measure_models,
-    pretrain_answers,
-    pretrain_policy,
-    pretrain_scorer,
-    pretrain_tower,
-)
+from tasks.demo import pretrain
 
 if TYPE_CHECKING:
     from prefect.futures import PrefectFuture
     from prefect.task_runners import TaskRunner
+
+
+# Not cached: what they write is a folder that the command names.
+pretrain_tower = task(cache_policy=NO_CACHE)(pretrain.pretrain_tower)
+pretrain_policy = task(cache_policy=NO_CACHE)(pretrain.pretrain_policy)
+pretrain_answers = task(cache_policy=NO_CACHE)(pretrain.pretrain_answers)
+pretrain_scorer = task(cache_policy=NO_CACHE)(pretrain.pretrain_scorer)
+measure_models = task(cache_policy=NO_CACHE)(pretrain.measure_models)
+measure_answers = task(cache_policy=NO_CACHE)(pretrain.measure_answers)
 
 
 @flow(name="pretrain-demo", task_runner=cast("TaskRunner[PrefectFuture[Any]]", ProcessPoolTaskRunner(max_workers=2)))

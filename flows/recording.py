@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flows.profiles import Profile
+from flows.profiles.loading import Profile
 from storage import runs
-from tasks.caching import run_recording
+from tasks.stage.stage import run_recording
 
 
 @contextmanager

@@ -11,22 +11,22 @@ from typing import Any, NamedTuple
 from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.answer_bench import AnswerGround
-from flows.answer_round import AnswerRound, answer_round, prepare_answers
-from flows.guiding import Ground, lay_ground, search_captions
-from flows.improvement_round import Model, Round, improvement_round, measure, scores_of
-from flows.profiles import Profile, load_profile
+from flows.profiles.loading import Profile, load_profile
 from flows.recording import recorded_run
-from flows.rewarding import score_answers
+from flows.round.answer_bench import AnswerGround
+from flows.round.answers import AnswerRound, answer_round, prepare_answers
+from flows.round.guide import Ground, lay_ground, search_captions
+from flows.round.improvement import Model, Round, improvement_round, measure, scores_of
+from flows.round.rewards import score_answers
 from storage import runs
 from storage.artifacts import StageOutput
-from tasks.caching import StageInputError, in_round
-from tasks.evaluate import compare, health
-from tasks.planning import current_plan
-from tasks.progress import create_markdown
-from tasks.report import round_summary_markdown, write_report
-from tasks.rollout import rollout
-from tasks.sample import take
+from tasks.data.sample import take
+from tasks.evaluate.evaluate import compare, health
+from tasks.report.run_report import round_summary_markdown, write_report
+from tasks.rollout.rollout import rollout
+from tasks.stage.plan import current_plan
+from tasks.stage.progress import create_markdown
+from tasks.stage.stage import StageInputError, in_round
 
 log = logging.getLogger(__name__)
 
@@ -154,5 +154,5 @@ def show_round(run_id: str, number: int) -> None:
 
 
 def plan(profile: Profile) -> None:
-    """Go through a run's stages inside `tasks.caching.planning()`: nothing is computed."""
+    """Go through a run's stages inside `tasks.stage.stage.planning()`: nothing is computed."""
     improve(profile, run_id="")

@@ -13,10 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("flows", "tasks", "storage")
-DRIVES_MODELS = ("models", "engine", "tuning", "demo_world")  # of core: loads a model library when imported
+DRIVES_MODELS = ("models", "engine", "train", "demo")  # of core: loads a model library when imported
 LONGER = {  # lines
     "storage/schema.py": 500,  # every row type
-    "tasks/configs.py": 300,  # most stages' configuration
+    "tasks/configs/steps.py": 300,  # most stages' configuration
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 
@@ -59,18 +59,19 @@ def test_the_contracts_hold() -> None:
 
 
 PLANTED = {
-    "flows -> tasks -> storage": ("storage/objects.py", "import tasks.calls"),
-    "stages are independent of each other and sit above the cache, and that above core": (
-        "tasks/rollout.py",
-        "import tasks.label",
+    "flows -> tasks -> storage": ("storage/objects.py", "import tasks.stage.calls"),
+    "the folders of tasks are layers, and the steps of the loop are independent of each other": (
+        "tasks/rollout/rollout.py",
+        "import tasks.reward.label",
     ),
-    "core is pure: row types yes, disk and orchestration no": ("tasks/core/text.py", "import storage.lake"),
+    "core knows row types, and neither disk nor orchestration": ("tasks/core/text.py", "import storage.lake"),
     "the algorithms don't know torch": ("tasks/core/seeds.py", "import torch"),
-    "flows order stages and leave the science to them": ("flows/profiles.py", "import tasks.core.text"),
+    "configs load no model library": ("tasks/configs/value.py", "import torch"),
+    "flows order stages and leave the science to them": ("flows/recording.py", "import tasks.core.text"),
     "only the catalog speaks to DuckDB": ("storage/lake.py", "import duckdb"),
     "the store knows nothing of models and orchestration": ("storage/rows.py", "import torch"),
-    "stages know nothing of Prefect; the cache does": ("tasks/calls.py", "import prefect"),
-    "what trains can't query what evaluation knows": ("tasks/calls.py", "import storage.catalog"),
+    "one module of tasks speaks to Prefect": ("tasks/stage/calls.py", "import prefect"),
+    "only reports query what evaluation knows": ("tasks/train/finetune.py", "import storage.catalog"),
 }
 
 
@@ -105,7 +106,7 @@ def test_core_can_be_imported_without_orchestration_database_and_models() -> Non
 
 def test_the_store_and_the_cache_load_neither_models_nor_prefect() -> None:
     modules = [module(path) for path in sources("storage") if path.name != "catalog.py"]
-    modules += ["tasks.caching", "tasks.progress", "tasks.configs"]
+    modules += ["tasks.stage.stage", "tasks.stage.progress", "tasks.configs.steps"]
     result = imports(modules, ["prefect", "duckdb", "torch", "transformers", "open_clip"])
     assert result.returncode == 0, result.stderr
 

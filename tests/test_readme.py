@@ -9,7 +9,7 @@ Lines run as they stand, but for this, so that all of it takes a minute on two c
 - `prefect server start` and `prefect worker start` stay up, must say that they are ready, and are ended at the end. The
   server's address has another port.
 
-`visloop` runs inside this process (`flows.command.main`), everything else in a shell.
+`visloop` runs inside this process (`flows.cli.command.main`), everything else in a shell.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Reader:
         """A folder of pictures, one of them broken, and a data set in COCO's layout."""
         import PIL.Image
 
-        from tasks.demo_data import write_demo_dataset
+        from tasks.demo.dataset import write_demo_dataset
 
         write_demo_dataset(self.home / "coco", 60, 1)
         (self.home / "pictures").mkdir()
@@ -134,7 +134,7 @@ class Reader:
         return said
 
     def visloop(self, line: str) -> None:
-        from flows.command import main
+        from flows.cli.command import main
 
         words = [part for word in shlex.split(line)[1:] for part in self.expanded(word)]
         try:

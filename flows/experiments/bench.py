@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flows.comparison import searched
+from flows.experiments.comparison import searched
 from flows.experiments.contract import varied
-from flows.guiding import Ground, Guide, lay_ground, learn_guide
-from flows.improvement_round import scores_of
-from flows.profiles import Profile
+from flows.profiles.loading import Profile
+from flows.round.guide import Ground, Guide, lay_ground, learn_guide
+from flows.round.improvement import scores_of
 from storage.artifacts import ArtifactRef, StageOutput
-from tasks.comparison import Contender
-from tasks.configs import SearchConfig, search_config
-from tasks.evaluate import compare
-from tasks.findings import Evidence
-from tasks.observe import observe
-from tasks.planning import Pending
-from tasks.search import search_needs
+from tasks.analysis.findings import Evidence
+from tasks.analysis.observe import observe
+from tasks.configs.steps import SearchConfig, search_config
+from tasks.evaluate.evaluate import compare
+from tasks.report.comparison import Contender
+from tasks.search.search import search_needs
+from tasks.stage.plan import Pending
 
 # A head on the policy's own states: learned in seconds, so that many of them can be compared.
 HEAD = {"reads": "policy_states", "lr": 1e-3, "epochs": 5}

@@ -6,7 +6,7 @@ import difflib
 import importlib
 from typing import TYPE_CHECKING
 
-from flows.profiles import ProfileError
+from flows.profiles.loading import ProfileError
 
 if TYPE_CHECKING:
     from flows.experiments.contract import Experiment

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot
 
 Run = Callable[[Profile, bool], list[Evidence]]
 RunWith = Callable[[Profile, bool, Sequence[str]], list[Evidence]]

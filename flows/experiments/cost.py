@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flows.experiments.bench import Bench, config_of, lay_bench
 from flows.experiments.contract import Experiment
-from flows.guiding import search_guides
-from flows.profiles import Profile
+from flows.profiles.loading import Profile
+from flows.round.guide import search_guides
 from storage.artifacts import ArtifactRef
-from tasks.findings import Evidence, Findings, Plot, line_of
-from tasks.sample import take
-from tasks.weigh import weigh
+from tasks.analysis.cost import weigh
+from tasks.analysis.findings import Evidence, Findings, Plot, line_of
+from tasks.data.sample import take
 
 METHODS = ("greedy", "best_of_n", "clip_prm", "visvm", "vimar")
 BATCHES = (1, 4, 16, 64)

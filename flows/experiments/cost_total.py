@@ -6,8 +6,8 @@ import math
 
 from flows.experiments.bench import arm, evidence, lay_bench, wide
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot, spent, totals
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot, spent, totals
 
 V = "visvm"
 CAPTIONS = (100, 1_000, 10_000, 100_000)

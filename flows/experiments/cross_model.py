@@ -8,11 +8,11 @@ from pathlib import Path
 from flows.experiments.bench import Arm, Bench, arm, evidence, guided, lay_bench
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.trained import DEMO, on_drawn_scenes
-from flows.profiles import Profile, ProfileError, load_profile, locate
+from flows.profiles.loading import Profile, ProfileError, load_profile, locate
 from storage.artifacts import ArtifactRef
-from tasks.excerpts import excerpt
-from tasks.findings import Evidence, Findings, Plot
-from tasks.observe import appraise
+from tasks.analysis.excerpts import excerpt
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.observe import appraise
 
 # Its own network: a head on a policy's hidden states can't read another policy's.
 READS = {"reads": "image_and_text", "lr": 3e-4, "epochs": 2}

@@ -7,12 +7,12 @@ from typing import Any
 
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.trained import BASE, answering, examples_of, told, with_accuracy
-from flows.guiding import lay_ground, learn_guide
-from flows.improvement_round import measure
-from flows.profiles import Profile
-from flows.tuning import by_captions
-from tasks.findings import Evidence, Findings, Plot
-from tasks.search import search_needs
+from flows.profiles.loading import Profile
+from flows.round.guide import lay_ground, learn_guide
+from flows.round.improvement import measure
+from flows.round.train import by_captions
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)
 RATES = (0.1, 3.0)  # of the profile's learning rate

@@ -5,8 +5,8 @@ from __future__ import annotations
 from flows.experiments.bench import Arm, arm, evidence, lay_bench, tokens_of, wide, within
 from flows.experiments.contract import Experiment
 from flows.experiments.search_compare import over
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot
 
 RIVALS = (  # grain, search, what is widened
     ("token", "beam", "candidates"),

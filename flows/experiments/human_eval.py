@@ -7,14 +7,14 @@ from pathlib import Path
 
 from flows.experiments.bench import arm, differences, lay_bench
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
+from flows.profiles.loading import Profile
 from storage import runs
 from storage.artifacts import ArtifactRef
-from tasks.calls import current_run
-from tasks.excerpts import ratings
-from tasks.findings import Evidence, Findings, Plot
-from tasks.planning import current_plan
-from tasks.sheets import open_ratings, score_sheets, sheets, write_sheets
+from tasks.analysis.excerpts import ratings
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.sheets import open_ratings, score_sheets, sheets, write_sheets
+from tasks.stage.calls import current_run
+from tasks.stage.plan import current_plan
 
 GREEDY, SEARCHED, VERDICT = "greedy", "searched", "searched, by people"
 PAIRS = 300  # VisVM's number

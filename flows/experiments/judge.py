@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flows.experiments.bench import arm, evidence, lay_bench
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
-from tasks.cross_examine import cross_examine
-from tasks.findings import Evidence, Findings, Plot
-from tasks.sample import take
+from flows.profiles.loading import Profile
+from tasks.analysis.cross_examine import cross_examine
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.data.sample import take
 
 GREEDY, SCORER, V, POLICY = "greedy", "the reward model", "V", "the policy itself"
 BY = {SCORER: ("score", "scorer"), V: ("value", "value"), POLICY: ("judge", "policy")}

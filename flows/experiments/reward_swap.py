@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from flows.experiments.bench import Bench, arm, evidence, guided, lay_bench, rewards_of
 from flows.experiments.contract import Experiment, varied
-from flows.profiles import Profile
+from flows.profiles.loading import Profile
 from storage.artifacts import ArtifactRef
-from tasks.configs import FolderSource
-from tasks.findings import Evidence, Findings, Plot, listed
-from tasks.judge_rewards import judge_rewards
-from tasks.reward_configs import CosineReward, LikelihoodReward, ObjectsReward, Reward, TokenReward
-from tasks.sample import annotate
-from tasks.scorers import reward_name
+from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.analysis.judge_rewards import judge_rewards
+from tasks.configs.reward import CosineReward, LikelihoodReward, ObjectsReward, Reward, TokenReward
+from tasks.configs.steps import FolderSource
+from tasks.data.sample import annotate
+from tasks.models.scorers import reward_name
 
 COSINE, MIX, GREEDY = "cosine", "cosine + likelihood", "greedy"
 NEEDS = frozenset({"scorer", "margin"})

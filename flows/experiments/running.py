@@ -14,12 +14,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.experiments.catalogue import QUESTIONS, find
 from flows.experiments.contract import quickened
-from flows.profiles import Profile, ProfileError
+from flows.profiles.loading import Profile, ProfileError
 from flows.recording import recorded_run
 from storage import runs
 from storage.artifacts import StageOutput
-from tasks.findings import Findings, Report, conclude, findings_of, markdown, write_page
-from tasks.progress import create_markdown
+from tasks.analysis.findings import Findings, Report, conclude, findings_of, markdown, write_page
+from tasks.stage.progress import create_markdown
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def recorded(
 
 
 def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] = ()) -> StageOutput:
-    """All stages of an experiment; inside `tasks.planning.planning()` nothing is computed.
+    """All stages of an experiment; inside `tasks.stage.plan.planning()` nothing is computed.
 
     Raises:
         ProfileError: something is given to an experiment that takes nothing.

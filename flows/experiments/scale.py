@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from flows.experiments.bench import Bench, arm, evidence, guided, lay_bench
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.cross_model import NEEDS, READS, UNJUDGED, named, other_policies
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot, listed
-from tasks.sizes import size_of
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.analysis.sizes import size_of
 
 MOST = 20  # policies
 LADDER = 2.0  # sizes that differ less are one rung

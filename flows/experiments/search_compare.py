@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.experiments.bench import arm, evidence, lay_bench, tokens_of, wide, within
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot, line_of, listed
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot, line_of, listed
 
 RIVALS = ("best_of_n", "clip_prm", "vimar", "vimar:by=score")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.trained import BASE, told
-from flows.guiding import lay_ground, learn_guide
-from flows.improvement_round import Model, measure
-from flows.profiles import Profile
-from flows.tuning import by_captions
-from tasks.configs import search_config
-from tasks.findings import Evidence, Findings, Plot
-from tasks.search import search_needs
+from flows.profiles.loading import Profile
+from flows.round.guide import lay_ground, learn_guide
+from flows.round.improvement import Model, measure
+from flows.round.train import by_captions
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.configs.steps import search_config
+from tasks.search.search import search_needs
 
 SEARCHED, CHOSEN, OWN = "searched", "best of n", "own greedy"
 AGAIN = "searched, round 2"

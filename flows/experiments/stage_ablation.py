@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.experiments.bench import arm, evidence, lay_bench
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot
 
 BOTH = "both stages"
 ARMS = {

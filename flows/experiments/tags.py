@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flows.answer_bench import (
-    AnswerGround,
-    compare_answers,
-    plain_answers,
-    questions_about,
-    scores_of_answers,
-)
-from flows.answer_round import own_answers, prepare_answers, verified_answers
 from flows.experiments.contract import Experiment
 from flows.experiments.trained import BASE, DEMO, on_drawn_scenes
-from flows.improvement_round import Model
-from flows.profiles import Profile, ProfileError, load_profile
-from flows.tuning import greedy_answers
+from flows.profiles.loading import Profile, ProfileError, load_profile
+from flows.round.answer_bench import AnswerGround, compare_answers, plain_answers, questions_about, scores_of_answers
+from flows.round.answers import own_answers, prepare_answers, verified_answers
+from flows.round.improvement import Model
+from flows.round.train import greedy_answers
 from storage.artifacts import ArtifactRef
-from tasks.answer_shares import concluding
-from tasks.findings import Evidence, Findings, Plot
-from tasks.finetune import finetune
-from tasks.rewrite import rewrite
-from tasks.sample import Draw
+from tasks.analysis.answer_shares import concluding
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.rewrite import rewrite
+from tasks.data.sample import Draw
+from tasks.train.finetune import finetune
 
 TAGGED, UNTAGGED, SHUFFLED, SHORT = "tagged", "untagged", "shuffled", "conclusion alone"
 FORMS = {UNTAGGED: "untagged", SHUFFLED: "shuffled", SHORT: "conclusion"}

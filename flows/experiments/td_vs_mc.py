@@ -7,9 +7,9 @@ from typing import Any
 
 from flows.experiments.bench import HEAD, Arm, arm, evidence, lay_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot
-from tasks.train_value import ValueCollapsed
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.value.train_value import ValueCollapsed
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flows.experiments.bench import Arm, Bench, arm, config_of, evidence, lay_bench
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
-from tasks.findings import Evidence, Findings, Plot
+from flows.profiles.loading import Profile
+from tasks.analysis.findings import Evidence, Findings, Plot
 
 SINGLE = (0.1, 0.3, 0.5, 0.7, 0.9)
 METHODS = ("visvm", "best_of_n")

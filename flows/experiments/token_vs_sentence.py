@@ -7,17 +7,17 @@ from typing import cast
 
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.trained import BASE, told
-from flows.guiding import Ground, lay_ground, learn_guide
-from flows.improvement_round import Model, measure
-from flows.profiles import Profile
-from flows.tuning import tune
+from flows.profiles.loading import Profile
+from flows.round.guide import Ground, lay_ground, learn_guide
+from flows.round.improvement import Model, measure
+from flows.round.train import tune
 from storage.artifacts import ArtifactRef, StageOutput
-from tasks.concepts import concepts, judge_objects
-from tasks.configs import FolderSource, search_config
-from tasks.excerpts import together
-from tasks.findings import Evidence, Findings, Plot, listed
-from tasks.sample import annotate
-from tasks.search import search_needs
+from tasks.analysis.concepts import concepts, judge_objects
+from tasks.analysis.excerpts import together
+from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.configs.steps import FolderSource, search_config
+from tasks.data.sample import annotate
+from tasks.search.search import search_needs
 
 WORDS, PAIRS, CAPTIONS = "FiSAO", "DPO by reward", "SFT on CLIP-PRM"
 ITERATIONS = (1, 2, 3)

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from flows.experiments.contract import varied
-from flows.guiding import Ground
-from flows.improvement_round import Model, drifted, general_answers
-from flows.profiles import Profile, load_profile, locate
+from flows.profiles.loading import Profile, load_profile, locate
+from flows.round.guide import Ground
+from flows.round.improvement import Model, drifted, general_answers
 from storage.artifacts import StageOutput
-from tasks.answer_shares import sameness
-from tasks.evaluate import compare
-from tasks.excerpts import excerpt
-from tasks.findings import Evidence
-from tasks.tuning_configs import DriftConfig
+from tasks.analysis.answer_shares import sameness
+from tasks.analysis.excerpts import excerpt
+from tasks.analysis.findings import Evidence
+from tasks.configs.train import DriftConfig
+from tasks.evaluate.evaluate import compare
 
 BASE = "base"
 DEMO = "demo-cot"  # the shipped profile whose policy also answers questions

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flows.experiments.bench import HEAD, Bench, arm, lay_bench, value_of, with_settings
 from flows.experiments.contract import Experiment
-from flows.profiles import Profile
+from flows.profiles.loading import Profile
 from storage.artifacts import ArtifactRef
-from tasks.findings import Evidence, Findings, Plot
-from tasks.observe import appraise
+from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.observe import appraise
 
 V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far", "score"
 

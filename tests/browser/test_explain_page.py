@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tasks"))
-from made_captions import answers, draw, guided, revised
-
-from tasks.caption import Described, write_page
+from tasks.report.explain_page import write_page
+from tasks.search.caption import Described
+from tests.support.made_captions import answers, draw, guided, revised
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 

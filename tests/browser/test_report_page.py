@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tasks"))
-from made_run import make_run
-
-from tasks.report import write_report
+from tasks.report.run_report import write_report
+from tests.support.made_run import make_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tasks"))
-from made_captions import draw
-
 from storage import lake
 from storage.artifacts import ArtifactRef
 from storage.images import read_image_file
 from storage.schema import Caption, Image, SheetPair
-from tasks.configs import RuntimeConfig
-from tasks.sheets import open_ratings, score_sheets, sheets, write_sheets
+from tasks.analysis.sheets import open_ratings, score_sheets, sheets, write_sheets
+from tasks.configs.steps import RuntimeConfig
+from tests.support.made_captions import draw
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 

@@ -7,14 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from tiny_run import calls, computed
 
-from flows.profiles import Profile, load_profile
+from flows.profiles.loading import Profile, load_profile
 from storage import catalog, lake, runs
 from storage.artifacts import ArtifactRef
 from storage.schema import ROW_TYPES, Sample
-from tasks.caching import StageInputError, planning, run_recording
-from tasks.core.staged import form_problem
+from tasks.core.staged.answers import form_problem
+from tasks.stage.stage import StageInputError, planning, run_recording
+from tests.support.tiny_run import calls, computed
 
 SMALL = (
     "data.train.images=120", "data.benchmark.images=120", "sample.images=16", "evaluate.images=12",
@@ -31,7 +31,7 @@ def small(*overrides: str) -> Profile:
 
 def run(*overrides: str) -> str:
     from flows.self_training import improve
-    from tasks.report import write_report
+    from tasks.report.run_report import write_report
 
     profile = small(*overrides)
     run_id = runs.start_run(profile.name, profile.model_dump_json())

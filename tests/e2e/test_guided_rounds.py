@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_run import calls, computed, tiny
 
 from storage import catalog, checkpoints, runs
 from storage.artifacts import ArtifactRef
-from tasks.caching import planning, run_recording
 from tasks.core.models.value import read_spec
+from tasks.stage.stage import planning, run_recording
+from tests.support.tiny_run import calls, computed, tiny
 
 STATES = ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5", "evaluate.decodings=[greedy]")
 

@@ -7,9 +7,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tiny_run import computed, counters, digests, in_process
 
 from storage import runs
+from tests.support.tiny_run import computed, counters, digests, in_process
 
 # In the order of a run, so that what came before is found again. "search:1" dies in the second shard, the first is kept.
 KILLS = [

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-from tiny_run import calls, computed, digests, in_process, tiny
 
 from storage import catalog, runs
 from storage.schema import StageRun
-from tasks.caching import planning
+from tasks.stage.stage import planning
+from tests.support.tiny_run import calls, computed, digests, in_process, tiny
 
 SHARDED = ("runtime.shards=4", "runtime.batch_size=16")
 ISSUE_QUERY = """
@@ -130,10 +129,8 @@ def test_another_search_runs_the_search_and_what_follows_only(first: str) -> Non
 
 
 def test_a_wild_folder_runs_through_with_its_bad_files_in_quarantine(first: str, tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tasks"))
-    from test_sample import GOOD, wild_folder
-
-    from tasks.caching import TooManyQuarantined
+    from tasks.stage.stage import TooManyQuarantined
+    from tests.support.wild_folder import GOOD, wild_folder
 
     root = wild_folder(tmp_path / "wild")
     wild = ("data.train.kind=folder", f"data.train.root={root}", f"sample.images={GOOD + 6}")

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_run import calls, computed, tiny
 
 from storage import catalog, runs
-from tasks.caching import planning, run_recording
+from tasks.stage.stage import planning, run_recording
+from tests.support.tiny_run import calls, computed, tiny
 
 BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("label", "")]
 TUNING = {

@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from flows.profiles import Profile, load_profile
+from flows.profiles.loading import Profile, load_profile
 
 CHECKOUT = Path(__file__).parent.parent.parent
 PREFECT = str(Path(sys.executable).parent / "prefect")

@@ -51,6 +51,6 @@ def test_an_unknown_flow_is_told_the_known_ones(capsys: pytest.CaptureFixture[st
 
 def test_run_hands_everything_on(monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[list[str]] = []
-    monkeypatch.setattr("flows.command.main", lambda arguments: handed.append(list(arguments)))
+    monkeypatch.setattr("flows.cli.command.main", lambda arguments: handed.append(list(arguments)))
     prefect_plugin.run("self-training", profile="folder", overrides=("a.b=1", "c=2"), rounds=3)
     assert handed == [["run", "folder", "--set", "a.b=1", "--set", "c=2", "--rounds", "3"]]

@@ -6,41 +6,21 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from storage import catalog, lake, runs
-from storage.artifacts import ArtifactRef
 from storage.catalog import NotAQuery, query, query_arrow
 from storage.schema import ROW_TYPES, Annotation, Image, ImageFile, Metric, Run, Sample, StageRun, arrow_schema
+from tests.support.paths import ROOT
+from tests.support.stage_records import called
 
 pytestmark = pytest.mark.usefixtures("home")
 
+
 SAMPLES = [Sample(f"s{i}", f"i{i}", "p", "train") for i in range(4)]
-
-
-def called(run_id: str, number: int, shard: int | None, *refs: ArtifactRef, **changed: object) -> StageRun:
-    call = StageRun(
-        run_id=run_id,
-        round=number,
-        stage="sample",
-        label="",
-        shard=shard,
-        key="k",
-        digest="d",
-        outputs=json.dumps({ref.kind: ref.model_dump() for ref in refs}),
-        cached=False,
-        started_at=runs.now(),
-        seconds=1.0,
-        rows=4,
-        counters="{}",
-        config="{}",
-        code="c",
-    )
-    return replace(call, **changed)
 
 
 def test_tables_without_rows_have_their_columns() -> None:
@@ -138,10 +118,10 @@ def test_files_outside_the_store_can_not_be_read_or_written(tmp_path: Path) -> N
 
 def test_the_run_of_a_killed_process_does_not_stay_running() -> None:
     script = (
-        "import os, signal\nfrom storage import runs\nfrom tasks.caching import run_recording\n"
+        "import os, signal\nfrom storage import runs\nfrom tasks.stage.stage import run_recording\n"
         "with run_recording(runs.start_run('demo', '{}')):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    root = Path(__file__).parents[2]
+    root = ROOT
     killed = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(root)}, check=False)
     assert killed.returncode == -9
     run = runs.latest_run()

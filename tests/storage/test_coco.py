@@ -13,8 +13,8 @@ from pycocotools.coco import COCO
 
 from storage.coco import list_images, read_annotations
 from storage.coco_categories import CATEGORIES
-from tasks.core.demo_world.glyphs import GLYPHS
-from tasks.demo_data import split_sizes, write_demo_dataset
+from tasks.core.demo.glyphs import GLYPHS
+from tasks.demo.dataset import split_sizes, write_demo_dataset
 
 SIZES = {"train": 14, "val": 2, "test": 4}
 

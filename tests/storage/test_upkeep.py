@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from test_catalog import called
 
 from storage import checkpoints, lake, objects, records, runs
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.records import Record
 from storage.schema import Sample
 from storage.upkeep import collect_garbage, verify
-from tasks.caching import run_recording
+from tasks.stage.stage import run_recording
+from tests.support.stage_records import called
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -1,7 +1,7 @@
 """Accuracy of answers to questions: how many conclusions are right, over all questions and over each kind of them.
 
 Only the conclusion of a staged answer is judged; how many answers are staged, and how long they are, stand beside it. Whether
-one is right is decided elsewhere (`tasks.core.questions.is_right`): here answers are counted.
+one is right is decided elsewhere (`tasks.core.data.questions.is_right`): here answers are counted.
 """
 
 from __future__ import annotations

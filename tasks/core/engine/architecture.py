@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from tasks.core.engine.places import Place, Root
+from tasks.core.engine.kv_prefix import Place, Root
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids, prompt_positions
 

@@ -10,8 +10,8 @@ import torch
 from tasks.core.engine.architecture import continuation_inputs
 from tasks.core.engine.cache import Buffer, attention_mask, fixed_of, gather
 from tasks.core.engine.draw import draw_tokens
+from tasks.core.engine.kv_prefix import Spoken
 from tasks.core.engine.packing import Packing
-from tasks.core.engine.places import Spoken
 from tasks.core.engine.rows import Row, Said, Tokens
 from tasks.core.models.positions import as_position_ids
 

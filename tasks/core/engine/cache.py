@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from tasks.core.engine.places import Place
+from tasks.core.engine.kv_prefix import Place
 
 
 class _BufferLayer(DynamicLayer):

@@ -26,8 +26,8 @@ from tasks.core.engine.architecture import (
 )
 from tasks.core.engine.batch import Batch
 from tasks.core.engine.cache import Buffer, fixed_of, gather
+from tasks.core.engine.kv_prefix import Place
 from tasks.core.engine.packing import pack
-from tasks.core.engine.places import Place
 from tasks.core.engine.reading import Reading
 from tasks.core.engine.rows import Row, Said, Tokens
 from tasks.core.models.policy import Policy

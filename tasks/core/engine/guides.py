@@ -12,7 +12,7 @@ import torch
 from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import GenerateDecoder
-from tasks.core.engine.places import Place
+from tasks.core.engine.kv_prefix import Place
 from tasks.core.engine.prompts import Prompts
 from tasks.core.models.sentence_scores import Images
 from tasks.core.models.value import StateValue, ValueModel

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tasks.core.engine.places import Place
+from tasks.core.engine.kv_prefix import Place
 from tasks.core.engine.rows import Row
 
 ROOM = 32  # tokens a batch has columns for

@@ -7,7 +7,7 @@ from functools import lru_cache
 from PIL import Image
 
 from tasks.core.engine.architecture import Prompt
-from tasks.core.engine.places import Place
+from tasks.core.engine.kv_prefix import Place
 from tasks.core.models.policy import Policy, user_turn
 
 _BLANK = Image.new("RGB", (1, 1))

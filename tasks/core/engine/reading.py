@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from tasks.core.engine.cache import attention_mask
-from tasks.core.engine.places import Place
+from tasks.core.engine.kv_prefix import Place
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 A search writes one answer about one image. It is a generator: it yields requests (say, score, value ...), is sent the answers,
 and returns what it `Found` with a complete trace. It never sees a model, an image or a cache, and it runs alone; whoever runs
-many of them (`tasks.core.engine.desk`) serves their requests in batches, so a search can't depend on its neighbours.
+many of them (`tasks.core.engine.scheduler`) serves their requests in batches, so a search can't depend on its neighbours.
 """
 
 from __future__ import annotations

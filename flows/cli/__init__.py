@@ -1,0 +1,1 @@
+"""The `visloop` command, one file for each group of commands."""

@@ -1,1 +1,0 @@
-"""The commands of `visloop`, by what they are for."""

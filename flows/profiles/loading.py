@@ -1,0 +1,239 @@
+"""Profiles: one YAML file says everything a run depends on.
+
+A profile is read, overrides (`a.b=value`) are laid over it, and the result is checked as a whole, so every problem is
+told at once. Nothing here opens a model, an image or the network.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flows.profiles.errors import explain
+from tasks.configs.reward import ScorerConfig
+from tasks.configs.staged import QuestionConfig, StagedConfig
+from tasks.configs.steps import (
+    DataConfig,
+    EvaluateConfig,
+    FolderSource,
+    HealthConfig,
+    LabelConfig,
+    PolicyConfig,
+    PromoteConfig,
+    RolloutConfig,
+    RuntimeConfig,
+    SampleConfig,
+    SearchConfig,
+)
+from tasks.configs.train import DriftConfig, FinetuneConfig
+from tasks.configs.value import ValueConfig
+from tasks.stage.config import StageConfig
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROFILES = CHECKOUT / "deployments" / "profiles"
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be run; the text names every field at fault and what is allowed there."""
+
+
+class Profile(StageConfig):
+    """Everything a self-training run depends on: which models, which images, and how each stage works."""
+
+    model_config = ConfigDict(title="Profile")
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        title="Name",
+        description="part of every run's id; letters, digits, dot, dash and underscore",
+    )
+    description: str = Field("", title="Description", description="one line for people; changes nothing")
+    seed: int = Field(0, ge=0, title="Seed", description="every random draw of the run derives from it")
+    rounds: int = Field(2, ge=1, le=100, title="Rounds", description="rounds of improvement at most")
+    patience: int = Field(
+        1, ge=1, le=100, title="Patience", description="stop after this many rounds in a row without a promotion"
+    )
+    task: Literal["captions", "answers"] = Field(
+        "captions",
+        title="Task",
+        description="captions: describe images (VisVM, ViMaR, FiSAO); answers: answer questions in four stages (LLaVA-CoT)",
+    )
+    policy: PolicyConfig = Field(title="Policy", description="the vision-language model to improve")
+    scorer: ScorerConfig = Field(title="Scorer", description="the image-text model whose similarity is the reward")
+    data: DataConfig = Field(
+        DataConfig(), title="Data", description="images to learn from, and annotated images to measure on"
+    )
+    sample: SampleConfig = Field(SampleConfig(), title="Sample", description="stage 1: which images, which prompts")
+    questions: QuestionConfig = Field(
+        QuestionConfig(), title="Questions", description="task answers: what is asked about the images"
+    )
+    staged: StagedConfig = Field(
+        StagedConfig(), title="Staged answers", description="task answers: who writes them, and which ones are learned"
+    )
+    rollout: RolloutConfig = Field(
+        RolloutConfig(), title="Rollouts", description="stage 2: how the policy answers, several times an image"
+    )
+    label: LabelConfig = Field(
+        LabelConfig(), title="Rewards", description="stage 3: from sentence scores to rewards, with a margin"
+    )
+    value: ValueConfig = Field(
+        ValueConfig(), title="Value model", description="stage 4: temporal-difference training of a sentence's value"
+    )
+    search: SearchConfig = Field(
+        SearchConfig(), title="Search", description="stage 5: how better captions are found, sentence by sentence"
+    )
+    finetune: FinetuneConfig = Field(
+        FinetuneConfig(), title="Fine-tuning", description="stage 6: the policy learns the captions that search found"
+    )
+    evaluate: EvaluateConfig = Field(
+        EvaluateConfig(), title="Benchmark", description="stage 7: CHAIR on held-out images, with intervals"
+    )
+    health: HealthConfig = Field(
+        HealthConfig(), title="Health gate", description="before the first round: is there anything to learn from?"
+    )
+    drift: DriftConfig = Field(
+        DriftConfig(), title="Drift", description="bounds on what a new model loses beside what it was trained for"
+    )
+    promote: PromoteConfig = Field(
+        PromoteConfig(), title="Promotion gate", description="when a round's model replaces the champion"
+    )
+    runtime: RuntimeConfig = Field(
+        RuntimeConfig(), title="Runtime", description="how fast, never what: nothing here changes a result"
+    )
+
+    @model_validator(mode="after")
+    def _measures_on_images_it_does_not_learn_from(self) -> Profile:
+        train, benchmark = self.data.train, self.data.benchmark
+        if isinstance(train, FolderSource) or train.kind != benchmark.kind:
+            return self
+        # Not by the number of scenes: a larger drawn data set holds the smaller one's scenes.
+        if train.model_dump(exclude={"images"}) == benchmark.model_dump(exclude={"images"}):
+            raise ValueError(
+                f"data.train and data.benchmark are the same images ({train.kind}, split {train.split}): "
+                f"figures measured on training images prove nothing; set data.benchmark.split to another split"
+            )
+        return self
+
+
+def available_profiles() -> list[str]:
+    """Names of the profiles that ship with the checkout."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def load_profile(name_or_path: str | Path, overrides: Sequence[str] = (), rounds: int | None = None) -> Profile:
+    """Read a profile by name or path, lay `a.b=value` overrides over it, and check the whole."""
+    path = _find(str(name_or_path))
+    tree = _read(path)
+    # A `kind` first: it clears what another variant had set, whatever the order on the command line.
+    for dotted, value in sorted(map(_parse, overrides), key=lambda item: not item[0].endswith(".kind")):
+        _assign(tree, dotted.split("."), value)
+    if rounds is not None:
+        tree["rounds"] = rounds
+    return check_profile(tree, path.stem)
+
+
+def check_profile(tree: dict[str, Any], name: str) -> Profile:
+    """Validate a profile's tree; every problem is in the one error."""
+    try:
+        return Profile.model_validate(tree)
+    except ValidationError as error:
+        raise ProfileError(explain(error, Profile, f"profile {name!r}")) from None
+
+
+def locate(place: str) -> str:
+    """A checkpoint or folder as an absolute path if it exists here or in the checkout; else as it came (a hub id)."""
+    for base in (Path.cwd(), CHECKOUT):
+        candidate = base / Path(place).expanduser()
+        if candidate.exists():
+            return str(candidate.resolve())
+    return place
+
+
+def _find(name_or_path: str) -> Path:
+    """The profile's file; an error lists the nearest names."""
+    path = Path(name_or_path).expanduser()
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        if path.is_file():
+            return path
+        raise ProfileError(f"no profile file at {path}; shipped profiles: {', '.join(available_profiles())}")
+    named = PROFILES / f"{name_or_path}.yaml"
+    if named.is_file():
+        return named
+    near = difflib.get_close_matches(name_or_path, available_profiles(), 1, 0.5)
+    raise ProfileError(
+        f"no profile named {name_or_path!r}{f'; did you mean {near[0]}?' if near else ''}\n"
+        f"  shipped: {', '.join(available_profiles())}; a file of your own: give its path"
+    )
+
+
+def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A profile's tree, laid over that of the profile that it extends."""
+    if path in below:
+        raise ProfileError(f"{' extends '.join(map(str, (*below, path)))}: a circle; take one `extends` out")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProfileError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ProfileError(f"{path} holds a {type(tree).__name__}; a profile is a mapping, see profiles/demo.yaml")
+    tree.setdefault("name", path.stem)
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    beside = path.parent / f"{parent}.yaml"
+    whole = _read(beside if beside.is_file() else _find(str(parent)), (*below, path))
+    for key, value in tree.items():
+        _assign(whole, [key], value)
+    return whole
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    """`a.b=value` as (a.b, value), the value read as YAML."""
+    dotted, equals, text = override.partition("=")
+    dotted = dotted.strip()
+    if not equals or not dotted or not all(dotted.split(".")):
+        raise ProfileError(f"override {override!r}: wanted NAME=VALUE, for example search.candidates=4")
+    try:
+        return dotted, yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ProfileError(f"override {override!r}: the value {text!r} is not YAML; quote it for the shell?") from None
+
+
+def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    """Lay one override into the tree. A mapping is merged; another `kind` starts its variant afresh."""
+    node, default = tree, _defaults(Profile)
+    for part in path[:-1]:
+        below = default.get(part)
+        default = below if isinstance(below, dict) else {}
+        if not isinstance(node.get(part), dict):
+            # Of a union, one field alone does not say which variant is meant: start from the default's.
+            node[part] = copy.deepcopy(default) if "kind" in default else {}
+        node = node[part]
+    last = path[-1]
+    if last == "kind" and node.get("kind") != value:
+        node.clear()
+    if isinstance(value, dict):
+        if value.get("kind") is not None:
+            _assign(tree, [*path, "kind"], value["kind"])
+        for key, item in value.items():
+            _assign(tree, [*path, str(key)], item)
+        if not value:
+            node[last] = {}
+        return
+    node[last] = value
+
+
+def _defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The default values of a model, nested, without the fields that have none."""
+    tree = {}
+    for name, field in model.model_fields.items():
+        if not field.is_required():
+            default = field.get_default(call_default_factory=True)
+            tree[name] = default.model_dump() if isinstance(default, BaseModel) else default
+    return tree

@@ -1,0 +1,238 @@
+"""The end of an experiment: the arms' figures as one table, then its page, its plot and its words.
+
+`conclude` is the stage; what makes pages reads its table only, so a page can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from storage import lake, records, runs
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Comparison, Finding, Metric
+from tasks.configs.steps import RuntimeConfig
+from tasks.core.analysis.findings import Findings, line_of, listed, paired
+from tasks.core.analysis.measures import measure_of
+from tasks.report.findings_figures import Plot, draw, standalone
+from tasks.report.pages import inline_svg, render, write_whole
+from tasks.report.views import data_uri
+from tasks.stage.calls import current_run
+from tasks.stage.stage import Pending, StageInputError, stage
+
+__all__ = [
+    "PAGE",
+    "Evidence",
+    "Findings",
+    "Plot",
+    "Report",
+    "conclude",
+    "findings_of",
+    "found_in",
+    "line_of",
+    "listed",
+    "markdown",
+    "spent",
+    "standalone",
+    "svg",
+    "table",
+    "totals",
+    "write_page",
+]
+
+TEMPLATE = "experiment.html.jinja"
+PAGE = "experiment.html"
+# Counters of a search that are shown, for one caption: name -> (metric, factor).
+WORK = {
+    "decode_tokens": ("tokens", 1.0),
+    "search_seconds": ("ms", 1000.0),
+    "value_tokens": ("value_tokens", 1.0),
+    "prefill_tokens": ("prefill_tokens", 1.0),
+    "texts_embedded": ("texts_scored", 1.0),
+}
+
+
+class Evidence(NamedTuple):
+    """What one arm of an experiment measured."""
+
+    arm: str  # LINE@X if it is a point of a line
+    x: float | None = None  # the swept number
+    metrics: tuple[ArtifactRef, ...] = ()  # tables of metrics; NAME@I in them is a point of the line that the arm names
+    pairs: Mapping[str, ArtifactRef] = {}  # other arm -> table of comparisons with it
+    work: Mapping[str, float] = {}  # counters of its search, of all captions together
+    facts: Mapping[str, Any] = {}  # numbers as they are
+
+
+class Report(NamedTuple):
+    """An experiment as it is told."""
+
+    name: str
+    question: str
+    method: str  # what was done, for whoever reads the figures
+    columns: tuple[str, ...]  # metrics of the table
+    plot: Plot
+    paragraph: str
+    again: str  # the command
+
+
+@stage()
+def conclude(
+    evidence: Sequence[Evidence], *, experiment: str, seed: int, runtime: RuntimeConfig, label: str = ""
+) -> StageOutput:
+    """All figures of an experiment. Output: findings; fact: arms, their names in order."""
+    rows: list[Finding] = []
+    for one in evidence:
+        rows += _rows(one, experiment, seed)
+    seen: dict[tuple[str, str], Finding] = {}
+    for row in rows:
+        if (row.arm, row.metric) in seen:
+            raise StageInputError(f"experiment {experiment}: arm {row.arm!r} has {row.metric} twice; name arms apart")
+        seen[row.arm, row.metric] = row
+    return StageOutput(refs={"findings": lake.publish(Finding, rows)}, facts={"arms": _ordered(rows)})
+
+
+def _ordered(rows: Sequence[Finding]) -> list[str]:
+    """The arms as they came, the points of a line together and by x."""
+    lines: dict[str, dict[str, float]] = {}
+    for row in rows:
+        line = row.arm if row.x is None else line_of(row.arm)
+        lines.setdefault(line, {})[row.arm] = -math.inf if row.x is None else row.x
+    return [arm for points in lines.values() for arm in sorted(points, key=lambda one: points[one])]
+
+
+def _rows(one: Evidence, experiment: str, seed: int) -> list[Finding]:
+    """The findings of one arm."""
+    rows = []
+    for ref in one.metrics:
+        for metric in lake.read_rows(Metric, ref):
+            name, at, x = metric.metric.partition("@")
+            arm, place = (f"{one.arm}@{x}", float(x)) if at else (one.arm, one.x)
+            ends = _end(metric.ci_low), _end(metric.ci_high)
+            rows.append(Finding(experiment, arm, place, seed, name, metric.value, *ends, metric.n))
+    n = max((row.n for row in rows), default=0)
+    for other, ref in one.pairs.items():
+        for row in lake.read_rows(Comparison, ref):
+            ends = _end(row.ci_low), _end(row.ci_high)
+            name = paired(row.metric, other)
+            rows.append(Finding(experiment, one.arm, one.x, seed, name, row.diff, *ends, row.n))
+    numbers = dict(one.facts)
+    for counter, (name, factor) in WORK.items():
+        if counter in one.work:
+            numbers[name] = factor * one.work[counter] / n if n else math.nan
+    for name, value in numbers.items():
+        if isinstance(value, int | float):
+            rows.append(Finding(experiment, one.arm, one.x, seed, name, float(value), None, None, n))
+    return rows
+
+
+def _end(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def findings_of(concluded: StageOutput) -> Findings:
+    """The figures of an experiment as `conclude` left them."""
+    arms = concluded.facts.get("arms")
+    rows = lake.read_rows(Finding, concluded["findings"])
+    return Findings(rows, [str(arm) for arm in arms] if isinstance(arms, list) else [])
+
+
+def spent(*stages: str) -> float:
+    """Seconds that the current run's calls of these stages took when they were computed, in this run or an earlier one.
+
+    NaN outside a run.
+    """
+    run = current_run()
+    if run is None:
+        return math.nan
+    calls = {call.key: call.stage for call in runs.stage_runs(run[0]) if call.stage in stages}
+    kept = [records.recall(stage, key)[0] for key, stage in calls.items()]
+    return sum(record.seconds for record in kept if record is not None)
+
+
+def totals(line: str, found: StageOutput, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
+    """Seconds of a search in all, by how many captions are wanted; nothing in a plan, which knows no seconds.
+
+    Args:
+        line: what the points are called.
+        found: what the search gave.
+        captions: how many it searched.
+        setup: seconds before the first.
+        counts: numbers of captions.
+    """
+    if isinstance(found, Pending):
+        return []
+    each = found.counters["search_seconds"] / captions
+    return [
+        Evidence(f"{line}@{count}", float(count), facts={"total_seconds": setup + count * each}) for count in counts
+    ]
+
+
+def found_in(run_id: str) -> Findings:
+    """The figures of an experiment's run."""
+    (call,) = [call for call in runs.stage_runs(run_id) if call.stage == conclude.name]
+    record, problem = records.recall(call.stage, call.key)
+    if record is None:
+        raise StageInputError(f"run {run_id}: its figures are gone ({problem}); run the experiment again")
+    return findings_of(record.output)
+
+
+def table(found: Findings, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """(titles, lines) of the table: a line an arm, `figure (interval)` in each cell; columns that nobody has are left out."""
+    shown = [metric for metric in columns if any(found.has(arm, metric) for arm in found.arms)]
+    lines = []
+    for arm in found.arms:
+        cells = [found.cell(arm, metric) for metric in shown]
+        texts = ["" if one is None else f"{one.text} ({one.interval})" if one.interval else one.text for one in cells]
+        if any(texts):
+            lines.append([arm, *texts])
+    return ["arm", *(measure_of(metric).title for metric in shown)], lines
+
+
+def markdown(found: Findings, report: Report, *, plot: bool = True) -> str:
+    """The experiment in Markdown, for Prefect's page and for a document; the plot is a picture inside."""
+    titles, lines = table(found, report.columns)
+    rows = ["| " + " | ".join(titles) + " |", "|---|" + "--:|" * (len(titles) - 1)]
+    rows += ["| " + " | ".join(line) + " |" for line in lines]
+    parts = [f"**{report.question}**", report.paragraph, "\n".join(rows)]
+    if plot:
+        parts.append(f"![{report.name}]({data_uri(draw(found, report.plot, 'png'), 'image/png')})")
+    return "\n\n".join(parts)
+
+
+def svg(found: Findings, plot: Plot) -> bytes:
+    """The plot for a document."""
+    return standalone(draw(found, plot))
+
+
+def write_page(run_id: str, found: Findings, report: Report) -> Path:
+    """Write an experiment's page into its run's folder; returns its path."""
+    run = runs.load_run(run_id)
+    profile = json.loads(run.config)
+    columns = [metric for metric in report.columns if any(found.has(arm, metric) for arm in found.arms)]
+    page = render(
+        TEMPLATE,
+        run=run,
+        profile=profile,
+        settings=json.dumps(profile, indent=1, ensure_ascii=False),
+        found=found,
+        report=report,
+        columns=[(metric, measure_of(metric)) for metric in columns],
+        arms=[arm for arm in found.arms if any(found.has(arm, metric) for metric in columns)],
+        others=_differences(found),
+        plot=inline_svg(draw(found, report.plot), report.question),
+    )
+    return write_whole(runs.run_folder(run_id) / PAGE, page)
+
+
+def _differences(found: Findings) -> list[tuple[str, str, str, str]]:
+    """(arm, other arm, metric, what may be said) of every paired difference."""
+    lines = []
+    for row in found.rows:
+        metric, dash, other = row.metric.partition(" - ")
+        if dash and row.seed == found.seeds[0]:
+            lines.append((row.arm, other, measure_of(metric).title, found.compared(row.arm, other, metric)))
+    order = {arm: i for i, arm in enumerate(found.arms)}
+    return sorted(lines, key=lambda line: (order.get(line[1], 0), order[line[0]]))

@@ -1,0 +1,228 @@
+"""The human-evaluation pack: blinded A/B sheets of two subjects' captions out, raters' files in, a win rate.
+
+`sheets` draws the pairs; its table is the key and stays in the store. `write_sheets` writes from it what a rater gets, which
+says nothing of who wrote what. `score_sheets` reads what comes back.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Caption, Finding, Quarantined, SheetPair
+from tasks.configs.steps import RuntimeConfig
+from tasks.core.analysis.ratings import Figure, rating_figures
+from tasks.core.analysis.sheets import blank_ratings, draw_pairs, read_ratings, settle
+from tasks.models.loading import load_images
+from tasks.report.pages import render, write_whole
+from tasks.report.views import data_uri
+from tasks.stage.stage import StageInputError, stage
+
+TEMPLATE = "sheets.html.jinja"
+PICTURE = 560  # pixels of a shown image's longer side: 300 of them make a page of some 15 MB
+READ_AT_ONCE = 32  # images
+
+
+class RatingFile(BaseModel):
+    """What a rater sent back; its text is part of what a score is of, where it lies is not."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    text: str
+
+
+@stage()
+def sheets(
+    captions_a: ArtifactRef,
+    captions_b: ArtifactRef,
+    images: ArtifactRef,
+    *,
+    name_a: str,
+    name_b: str,
+    pairs: int = 300,
+    seed: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Draw pairs of captions of the same samples. Output: sheet_pairs, the key. Counters: samples, identical pairs.
+
+    Order and sides are random by seed; A stands left in half of the pairs. Captions that are alike stay in: they are ties.
+
+    Raises:
+        StageInputError: names that don't tell the two apart, samples that only one has, images that are missing, or fewer
+            samples than pairs.
+    """
+    if name_a == name_b:
+        raise StageInputError(f"both subjects are called {name_a}; give name_a and name_b")
+    a, b = _by_sample(captions_a), _by_sample(captions_b)
+    if a.keys() != b.keys():
+        raise StageInputError(
+            f"{name_a} has captions of {len(a)} samples, {name_b} of {len(b)}, {len(a.keys() & b.keys())} in common: "
+            "a sheet needs the same ones"
+        )
+    lacking = {row.image_id for row in a.values()} - set(
+        lake.read(images, columns=["image_id"])["image_id"].to_pylist()
+    )
+    if lacking:
+        raise StageInputError(f"{images} lacks {len(lacking)} images of the captions, as {min(lacking)}")
+    try:
+        drawn = draw_pairs(a, pairs, seed)
+    except ValueError as error:
+        raise StageInputError(f"{name_a} and {name_b}: {error}; lower the number of pairs") from error
+    rows = []
+    for number, (sample_id, a_left) in enumerate(drawn, start=1):
+        sides = [(name_a, a[sample_id].text), (name_b, b[sample_id].text)]
+        (left, left_text), (right, right_text) = sides if a_left else reversed(sides)
+        rows.append(SheetPair(number, sample_id, a[sample_id].image_id, left, right, left_text, right_text))
+    return StageOutput(
+        refs={"sheet_pairs": lake.publish(SheetPair, rows)},
+        counters={"samples": len(a), "identical": sum(row.left_text == row.right_text for row in rows)},
+    )
+
+
+def write_sheets(
+    folder: Path, key: ArtifactRef, images: ArtifactRef, *, question: str = "Which description of the image is better?"
+) -> list[Path]:
+    """Write what a rater gets: a page that needs nothing but itself, and an empty file for who can't use it.
+
+    Args:
+        folder: where; made if need be.
+        key: the `sheet_pairs` of `sheets`.
+        images: their images.
+        question: what raters are asked.
+
+    Returns:
+        The paths of `sheet.html` and `ratings.csv`.
+    """
+    rows = lake.read_rows(SheetPair, key)
+    page = render(TEMPLATE, sheet=sheet_id(key), question=question, pairs=list(_shown(rows, images)))
+    written = [write_whole(folder / "sheet.html", page)]
+    return [*written, write_whole(folder / "ratings.csv", blank_ratings(sheet_id(key), [row.pair for row in rows]))]
+
+
+def sheet_id(key: ArtifactRef) -> str:
+    """What a sheet is called in its files: whose captions it holds can't be told from it."""
+    return key.digest[:12]
+
+
+def open_ratings(paths: Sequence[Path]) -> list[RatingFile]:
+    """Read what raters sent back; files of one name get a number.
+
+    Raises:
+        StageInputError: no file, one that is not there, or one that is not text.
+    """
+    if not paths:
+        raise StageInputError("no files of ratings; pass the CSV files that the raters sent back")
+    files: list[RatingFile] = []
+    for path in paths:
+        taken = {one.name for one in files}
+        name = next(name for name in _names(path.stem) if name not in taken)
+        try:
+            files.append(RatingFile(name=name, text=path.read_text(encoding="utf-8-sig")))
+        except OSError as error:
+            raise StageInputError(f"{path}: can't be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise StageInputError(f"{path}: not UTF-8 text; save the table as CSV (UTF-8)") from error
+    return files
+
+
+@stage()
+def score_sheets(
+    key: ArtifactRef,
+    ratings: Sequence[RatingFile],
+    *,
+    subject: str,
+    experiment: str = "human-eval",
+    seed: int,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """What raters say of `subject`. Outputs: findings, quarantine (rows that don't count). Facts: win_rate, raters, ratings.
+
+    Arms are `SUBJECT against OTHER` (all raters) and `SUBJECT against OTHER, RATER`; metrics are those of
+    `tasks.core.analysis.ratings.rating_figures`.
+
+    Raises:
+        StageInputError: a subject that is not in the sheet, a file without the columns, or no rating of this sheet.
+    """
+    rows = {row.pair: row for row in lake.read_rows(SheetPair, key)}
+    other = _other(rows, subject)
+    found, problems = [], []
+    for file in ratings:
+        try:
+            given, refused = read_ratings(file.name, file.text, sheet=sheet_id(key), pairs=rows.keys())
+        except ValueError as error:
+            raise StageInputError(str(error)) from error
+        found += given
+        problems += refused
+    settled, repeated = settle(found)
+    problems += repeated
+    if not settled:
+        told = f", the first refused row: {problems[0].item_id}, {problems[0].detail}" if problems else ""
+        raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet_id(key)}{told}")
+    on_right = {pair: row.right == subject for pair, row in rows.items()}
+    verdicts = {(rater, pair): one if on_right[pair] else -one for (rater, pair), one in settled.items()}
+    figures = rating_figures(verdicts, on_right, resamples=bootstrap, confidence=confidence)
+    arm = f"{subject} against {other}"
+    win = next(one.value for one in figures if not one.rater and one.metric == "win_rate")
+    return StageOutput(
+        refs={
+            "findings": lake.publish(Finding, [_finding(experiment, arm, seed, one) for one in figures]),
+            "quarantine": lake.publish(Quarantined, [Quarantined("score_sheets", *one) for one in problems]),
+        },
+        facts={"win_rate": win, "raters": len({rater for rater, _ in settled}), "ratings": len(settled)},
+        counters={"refused": len(problems)},
+    )
+
+
+def _names(stem: str) -> Iterator[str]:
+    """A name, and others for files that have the same."""
+    yield stem
+    yield from (f"{stem}-{number}" for number in count(2))
+
+
+def _by_sample(captions: ArtifactRef) -> dict[str, Caption]:
+    """sample id -> caption."""
+    rows = lake.read_rows(Caption, captions)
+    found = {row.sample_id: row for row in rows}
+    if len(found) != len(rows):
+        raise StageInputError(f"{captions}: {len(rows)} captions of {len(found)} samples; a sheet needs one of each")
+    return found
+
+
+def _shown(rows: Sequence[SheetPair], images: ArtifactRef) -> Iterator[dict[str, Any]]:
+    """What the page shows of each pair; images are read some at a time."""
+    for start in range(0, len(rows), READ_AT_ONCE):
+        part = rows[start : start + READ_AT_ONCE]
+        pictures = load_images(images, [row.image_id for row in part])
+        for row in part:
+            picture, data = pictures[row.image_id].copy(), io.BytesIO()
+            picture.thumbnail((PICTURE, PICTURE))
+            picture.save(data, "JPEG", quality=80)
+            shown = {"picture": data_uri(data.getvalue(), "image/jpeg"), "size": picture.size}
+            yield shown | {"pair": row.pair, "left": row.left_text, "right": row.right_text}
+
+
+def _other(rows: dict[int, SheetPair], subject: str) -> str:
+    """Who stands against the subject."""
+    names = {name for row in rows.values() for name in (row.left, row.right)}
+    if subject not in names:
+        raise StageInputError(f"{subject} is not in this sheet, which compares {' and '.join(sorted(names))}")
+    return next(name for name in sorted(names) if name != subject)
+
+
+def _finding(experiment: str, arm: str, seed: int, one: Figure) -> Finding:
+    """A figure as a row; no interval is None there."""
+    told = one.low == one.low  # NaN is not itself
+    arm += f", {one.rater}" if one.rater else ""
+    low, high = (one.low, one.high) if told else (None, None)
+    return Finding(experiment, arm, None, seed, one.metric, one.value, low, high, one.n)

@@ -1,0 +1,31 @@
+"""Sizes: how many parameters a checkpoint has, read from its files' headers."""
+
+from __future__ import annotations
+
+import math
+
+from storage import checkpoints
+from storage.artifacts import ArtifactRef, StageOutput
+from tasks.configs.steps import RuntimeConfig
+from tasks.stage.stage import StageInputError, stage
+
+
+@stage()
+def size_of(policy: ArtifactRef, *, runtime: RuntimeConfig, label: str = "") -> StageOutput:
+    """Fact: parameters, of all the checkpoint's safetensors files; tied weights are in them once.
+
+    Raises:
+        StageInputError: no safetensors file.
+    """
+    from safetensors import safe_open
+
+    files = sorted(checkpoints.folder(policy).glob("*.safetensors"))
+    if not files:
+        raise StageInputError(
+            f"{policy}: no .safetensors file, so nothing says how large it is; save it as safetensors"
+        )
+    total = 0
+    for file in files:
+        with safe_open(file, framework="np") as tensors:
+            total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    return StageOutput(facts={"parameters": total})

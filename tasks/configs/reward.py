@@ -1,0 +1,104 @@
+"""Which rewards sentences get, and how several make one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from tasks.stage.config import StageConfig
+
+Weight = Annotated[float, Field(ge=-100, le=100, description="factor of this reward in the sum")]
+
+
+class CosineReward(StageConfig):
+    """The cosine of image and sentence by any open_clip model, SigLIP among them (VisVM section 3.1)."""
+
+    model_config = ConfigDict(title="Cosine")
+    kind: Literal["cosine"] = Field("cosine", description="an image-text model's cosine")
+    checkpoint: str = Field(min_length=1, description="as scorer.checkpoint")
+    weight: Weight = 1.0
+
+
+class ObjectsReward(StageConfig):
+    """Whether what a sentence names is there: mean over its objects of 1 (in the table) or -1; 0 if it names none."""
+
+    model_config = ConfigDict(title="Object list")
+    kind: Literal["objects"] = Field("objects", description="objects that a detector found")
+    table: str = Field(
+        "",
+        description="a detector's table, Parquet or CSV: image_id, object (COCO's name) and confidence; empty: the objects are "
+        "found by the scorer itself, zero-shot",
+    )
+    threshold: float = Field(
+        0.5,
+        ge=-1,
+        le=1,
+        description="least confidence of an object that counts as there; zero-shot, 0.5: likelier than not",
+    )
+    weight: Weight = 1.0
+
+
+class LikelihoodReward(StageConfig):
+    """The base policy's own mean log-likelihood of the sentence's tokens, given the image."""
+
+    model_config = ConfigDict(title="Own likelihood")
+    kind: Literal["likelihood"] = Field("likelihood", description="how likely the base policy finds the sentence")
+    contrast: bool = Field(True, description="less the same without the image: how much the image speaks for it")
+    prompt: str = Field("Describe the following image.", min_length=1, description="what it is asked")
+    weight: Weight = 1.0
+
+
+class JudgeReward(StageConfig):
+    """A model behind an OpenAI-compatible endpoint reads image and sentence and rates from 0 to 10; a tenth of it counts."""
+
+    model_config = ConfigDict(title="Judge")
+    kind: Literal["judge"] = Field("judge", description="a model behind an OpenAI-compatible endpoint")
+    url: str = Field(min_length=1, description="for example http://localhost:8000/v1")
+    model: str = Field(min_length=1, description="the name that the endpoint knows it by")
+    key_variable: str = Field("OPENAI_API_KEY", description="environment variable with the key, if it is set")
+    weight: Weight = 1.0
+
+
+class TokenReward(StageConfig):
+    """FiSAO's: the mean cosine of the image and each object word of the sentence; 0 if it names none (section 5)."""
+
+    model_config = ConfigDict(title="Object words")
+    kind: Literal["token_clip"] = Field("token_clip", description="cosines of the sentence's object words")
+    checkpoint: str = Field("", description="as scorer.checkpoint; empty: that one")
+    weight: Weight = 1.0
+
+
+class PluginReward(StageConfig):
+    """An installed package's function (image, sentences) -> scores: an entry point of group `visloop.rewards`."""
+
+    model_config = ConfigDict(title="Plug-in")
+    kind: Literal["plugin"] = Field("plugin", description="a function of an installed package")
+    name: str = Field(min_length=1, description="the entry point's name")
+    weight: Weight = 1.0
+
+
+Reward = Annotated[
+    CosineReward | ObjectsReward | LikelihoodReward | JudgeReward | TokenReward | PluginReward,
+    Field(discriminator="kind"),
+]
+
+
+class ScorerConfig(StageConfig):
+    """The image-text model whose cosine is the reward."""
+
+    model_config = ConfigDict(title="Scorer")
+    checkpoint: str = Field(
+        min_length=1,
+        description="an open_clip folder, hf-hub:ORG/NAME, or NAME/PRETRAINED as ViT-L-14-336-quickgelu/openai",
+    )
+    rewards: tuple[Reward, ...] = Field(
+        (),
+        description="several rewards make one: kind: cosine, objects, likelihood, judge, token_clip or plugin, each with a "
+        "weight; none: the checkpoint's cosine alone",
+    )
+    scale: Literal["standard", "raw"] = Field(
+        "standard",
+        description="of several rewards: standard: each less its mean over its deviation, both of the run's own answers, "
+        "before they are weighted; raw: as they are",
+    )

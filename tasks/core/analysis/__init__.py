@@ -1,0 +1,1 @@
+"""Figures of experiments as pure functions."""

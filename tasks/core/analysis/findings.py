@@ -1,0 +1,184 @@
+"""What an experiment found: its figures by arm and metric, and the words that may be said about them.
+
+Pure: rows of `findings` in, cells of a table and pieces of a paragraph out. A difference is called sure only where its paired
+interval excludes zero, with several seeds in every one of them on the same side. Arms that are points of one line are called
+LINE@X, as visvm@6; a difference from another arm is a metric of its own, as `chair_i - greedy`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from storage.schema import Finding
+from tasks.core.analysis.measures import measure_of
+
+
+class Cell(NamedTuple):
+    """A figure in the unit that people read, with its interval; NaN where it has none."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    digits: int
+
+    @property
+    def text(self) -> str:
+        """The figure."""
+        return _digits(self.value, self.digits)
+
+    @property
+    def interval(self) -> str:
+        """The interval; empty where there is none."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return ""
+        return f"{_digits(self.low, self.digits)} to {_digits(self.high, self.digits)}"
+
+
+class Change(NamedTuple):
+    """A paired difference between two arms."""
+
+    cell: Cell
+    side: int  # -1 or 1: surely lower or higher; 0: not sure
+
+
+class Findings:
+    """The figures of one experiment, of one seed or several.
+
+    With one seed intervals are those of the metrics (bootstrap over items); with several they are the range of the seeds.
+    """
+
+    def __init__(self, rows: Iterable[Finding], arms: Sequence[str] = ()) -> None:
+        """`arms` is their order; those it doesn't name follow."""
+        self.rows = list(rows)
+        self._by: dict[tuple[str, str], list[Finding]] = {}
+        for row in self.rows:
+            self._by.setdefault((row.arm, row.metric), []).append(row)
+        self.arms = list(dict.fromkeys([*arms, *(row.arm for row in self.rows)]))
+        self.seeds = sorted({row.seed for row in self.rows})
+        self.x = {row.arm: row.x for row in self.rows}
+
+    def has(self, arm: str, metric: str) -> bool:
+        """Whether the figure was measured."""
+        return (arm, metric) in self._by
+
+    def value(self, arm: str, metric: str) -> float:
+        """The figure as in the table, mean over seeds; NaN where there is none."""
+        rows = self._by.get((arm, metric), [])
+        return sum(row.value for row in rows) / len(rows) if rows else math.nan
+
+    def cell(self, arm: str, metric: str) -> Cell | None:
+        """The figure for people."""
+        rows = self._by.get((arm, metric))
+        if not rows:
+            return None
+        measure = measure_of(metric)
+        if len(self.seeds) > 1:
+            low, high = min(row.value for row in rows), max(row.value for row in rows)
+        else:
+            low, high = _known(rows[0].ci_low), _known(rows[0].ci_high)
+        value, low, high = (measure.scale * one for one in (self.value(arm, metric), low, high))
+        return Cell(value, low, high, max(row.n for row in rows), measure.digits)
+
+    def cells(self, arms: Iterable[str], metric: str) -> list[Cell]:
+        """The figures of some arms; those that have none are left out."""
+        return [cell for arm in arms if (cell := self.cell(arm, metric)) is not None]
+
+    def change(self, arm: str, other: str, metric: str) -> Change | None:
+        """The paired difference, `arm` minus `other`, whichever of the two ways it was measured."""
+        for one, against, sign in ((arm, other, 1), (other, arm, -1)):
+            name = f"{metric} - {against}"
+            cell = self.cell(one, name)
+            if cell is not None:
+                sides = {_side(row) * sign for row in self._by[one, name]}
+                low, high = (cell.low, cell.high) if sign > 0 else (-cell.high, -cell.low)
+                cell = cell._replace(value=sign * cell.value, low=low, high=high)
+                return Change(cell, sides.pop() if len(sides) == 1 else 0)
+        return None
+
+    def surely(self, arm: str, other: str, metric: str) -> str:
+        """`better` or `worse` than the other arm where that is sure, else empty."""
+        found = self.change(arm, other, metric)
+        better = measure_of(metric).better
+        if found is None or not found.side or not better:
+            return ""
+        return "better" if (found.side < 0) == (better == "lower") else "worse"
+
+    def line(self, name: str) -> list[str]:
+        """The arms of one line, by x."""
+        arms = [arm for arm in self.arms if line_of(arm) == name and self.x.get(arm) is not None]
+        return sorted(arms, key=lambda arm: self.x[arm] or 0.0)
+
+    def lines(self) -> list[str]:
+        """The lines in order; an arm without x is one of its own."""
+        return list(dict.fromkeys(line_of(arm) if self.x.get(arm) is not None else arm for arm in self.arms))
+
+    def best(self, metric: str, arms: Iterable[str] | None = None) -> str:
+        """The arm with the best figure of those that have one; of equals the first. Empty where none has."""
+        sign = -1 if measure_of(metric).better == "higher" else 1
+        known = [arm for arm in (self.arms if arms is None else arms) if not math.isnan(self.value(arm, metric))]
+        return min(known, key=lambda arm: sign * self.value(arm, metric), default="")
+
+    def knee(self, line: str, metric: str) -> str:
+        """The first arm of a line that is not surely worse than its last."""
+        arms = self.line(line)
+        return next(arm for arm in arms if arm == arms[-1] or self.surely(arm, arms[-1], metric) != "worse")
+
+    def items(self) -> int:
+        """How many items (images) the figures stand on, at most."""
+        return max((row.n for row in self.rows), default=0)
+
+    # What may be said.
+
+    def said(self, arm: str, metric: str) -> str:
+        """`31.7 % (29.9 to 33.1)`."""
+        cell = self.cell(arm, metric)
+        if cell is None or math.isnan(cell.value):
+            return "unknown"
+        interval = f" ({cell.interval})" if cell.interval else ""
+        return f"{cell.text}{measure_of(metric).unit}{interval}"
+
+    def compared(self, arm: str, other: str, metric: str) -> str:
+        """`surely lower by 3.1 points (2.0 to 4.2)`, or `no difference seen (-0.2 points, -1.3 to 0.9)`."""
+        found = self.change(arm, other, metric)
+        if found is None:
+            return "not compared"
+        cell, unit = found.cell, measure_of(metric).points
+        if not found.side:
+            interval = f", {cell.interval}" if cell.interval else ""
+            return f"no difference seen ({cell.text}{unit}{interval})"
+        turned = cell if found.side > 0 else cell._replace(value=-cell.value, low=-cell.high, high=-cell.low)
+        word = "higher" if found.side > 0 else "lower"
+        return f"surely {word} by {turned.text}{unit} ({turned.interval})"
+
+
+def line_of(arm: str) -> str:
+    """The line that an arm is a point of: what stands before its last @."""
+    line, at, _ = arm.rpartition("@")
+    return line if at else arm
+
+
+def paired(metric: str, other: str) -> str:
+    """The name of a difference from another arm."""
+    return f"{metric} - {other}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1] if words else "")))
+
+
+def _known(end: float | None) -> float:
+    return math.nan if end is None else end
+
+
+def _side(row: Finding) -> int:
+    low, high = _known(row.ci_low), _known(row.ci_high)
+    return -1 if high < 0 else 1 if low > 0 else 0
+
+
+def _digits(value: float, digits: int) -> str:
+    """Without a minus before a zero."""
+    return "—" if math.isnan(value) else f"{value if round(value, digits) else 0.0:,.{digits}f}"

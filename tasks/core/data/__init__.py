@@ -1,0 +1,1 @@
+"""Drawing of images and prompts; questions made from boxes."""

@@ -1,0 +1,36 @@
+"""Questions about scenes, by the same rules as about any image with boxes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from storage.schema import Box
+from tasks.core.data.questions import KINDS, Kind, Question, make_questions
+from tasks.core.demo.captions import companion
+from tasks.core.demo.glyphs import GLYPHS
+from tasks.core.demo.scenes import SIDE, Scene
+
+INSTRUCTION = "Answer in four stages."
+
+
+def boxes_of(scene: Scene) -> list[Box]:
+    """What stands where, in px."""
+    return [Box(one.category, one.left, one.top, one.width, one.height) for one in scene.objects]
+
+
+def likely(present: Sequence[str]) -> list[str]:
+    """What is expected beside the objects that are there: their companions, the present ones too."""
+    return [companion(name) for name in present if name in GLYPHS]
+
+
+def ask(rng: random.Random, scene: Scene, *, kinds: Sequence[Kind] = KINDS, count: int = 1) -> list[Question]:
+    """Questions about a scene; half of the No questions are about a missing companion."""
+    return make_questions(
+        rng, boxes_of(scene), SIDE, SIDE, vocabulary=tuple(GLYPHS), likely=likely, kinds=kinds, count=count
+    )
+
+
+def staged(prompt: str) -> str:
+    """The question as the policy is asked to answer it in stages."""
+    return f"{prompt} {INSTRUCTION}"

@@ -1,0 +1,81 @@
+"""Teaches the tiny policy to caption scenes by the hallucinating rule of captions.py: plain supervised fine-tuning."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tasks.core.demo.captions import PROMPTS, caption, caption_text
+from tasks.core.demo.policy_model import ASSISTANT, BOS, IMAGE, USER, build_policy, token_id
+from tasks.core.demo.scenes import Scene, sample_scene
+from tasks.core.demo.train_vision import pixel_values
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+IGNORED = -100  # label of a token no loss is taken on
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, prompt: str, image_tokens: int) -> list[int]:
+    """What the processor makes of one user turn with an image, up to the assistant's first token."""
+    opening = [token_id(tokenizer, token) for token in (BOS, USER)] + [token_id(tokenizer, IMAGE)] * image_tokens
+    return [*opening, *tokenizer(prompt).input_ids, token_id(tokenizer, ASSISTANT)]
+
+
+def collate(
+    tokenizer: PreTrainedTokenizerFast, turns: Sequence[tuple[str, str]], image_tokens: int
+) -> dict[str, Tensor]:
+    """(prompt, answer) pairs as input_ids, attention_mask and labels, each int64 [B, T]; loss on the answers only."""
+    rows: list[tuple[list[int], int]] = []
+    for prompt, answer in turns:
+        asked = prompt_ids(tokenizer, prompt, image_tokens)
+        rows.append(([*asked, *tokenizer(answer).input_ids, tokenizer.eos_token_id], len(asked)))
+    longest = max(len(ids) for ids, _ in rows)
+    shape = (len(rows), longest)
+    ids, mask = torch.full(shape, tokenizer.pad_token_id), torch.zeros(shape, dtype=torch.int64)
+    labels = torch.full(shape, IGNORED)
+    for row, (tokens, asked_length) in enumerate(rows):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+        mask[row, : len(tokens)] = 1
+        labels[row, asked_length : len(tokens)] = torch.tensor(tokens[asked_length:])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def _batch(
+    rng: random.Random, tokenizer: PreTrainedTokenizerFast, size: int, image_tokens: int
+) -> tuple[list[Scene], dict[str, Tensor]]:
+    scenes = [sample_scene(rng) for _ in range(size)]
+    turns = [(rng.choice(PROMPTS), caption_text(caption(rng, scene))) for scene in scenes]
+    return scenes, collate(tokenizer, turns, image_tokens)
+
+
+def train_policy(
+    tower: CLIPVisionModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    lr: float = 1.5e-3,
+) -> Iterator[tuple[int, float, LlavaForConditionalGeneration]]:
+    """Train from `tower` and random language weights, yielding (step, loss in nats a token, the model) as it goes."""
+    torch.manual_seed(seed)
+    rng = random.Random(f"policy {seed}")
+    model = build_policy(tower, tokenizer).train()
+    image_tokens = model.config.image_seq_length
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    for step in range(1, steps + 1):
+        scenes, inputs = _batch(rng, tokenizer, batch, image_tokens)
+        loss = model(pixel_values=pixel_values(scenes), **inputs).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        yield step, loss.item(), model
+    model.eval()

@@ -1,0 +1,1 @@
+"""Answers in four tagged stages as text."""

@@ -1,0 +1,241 @@
+"""PPO over whole answers with a reward on any token: clipped ratio, divergence from the reference in the reward, a critic, GAE.
+
+The reference is the policy as it came: with adapters they are switched off, else the first weights are put back for the one
+pass that reads it, so no second network is held. Old log-probabilities are the policy's own at temperature 1, read by teacher
+forcing as an iteration begins; answers that were drawn colder, or from a nucleus, are slightly off-policy. The critic is linear
+on the last hidden state before a token and starts as the least-squares fit of the first iteration's returns: what an untrained
+one says is what the first advantages would be measured against. Its loss reaches the policy's states, times `value_weight`.
+
+Not TRL's: its PPO takes one score an answer, and no images.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from tasks.core.models.policy import Policy
+from tasks.core.seeds import seed_for
+from tasks.core.train.advantages import LeastSquares, generalised_advantages, ppo_losses, whiten
+from tasks.core.train.answers import Answer, Read, as_reference, read_answers
+from tasks.core.train.resume import Progress, keep_progress, last_progress
+from tasks.core.train.weights import FinetuneError, Recipe, adapters, let_language_learn, settle, weights_before
+
+
+@dataclass(frozen=True)
+class PpoSettings:
+    """PPO's own constants; learning rate, batch and what learns are the recipe's."""
+
+    clip: float  # of the probability ratio
+    kl: float  # weight of the divergence from the reference in a token's reward
+    gamma: float  # discount a token
+    gae_lambda: float
+    value_weight: float  # of the critic's loss
+    passes: int  # over the answers of an iteration
+    iterations: int
+
+
+class _Batch(NamedTuple):
+    """What an iteration knows of its answers before it learns, aligned at the end, on the host; [N, T]."""
+
+    old: torch.Tensor
+    reference: torch.Tensor
+    advantages: torch.Tensor
+    returns: torch.Tensor
+    mask: torch.Tensor
+
+
+def run_ppo(
+    policy: Policy,
+    first: Sequence[Answer],
+    more: Callable[[int], Sequence[Answer]],
+    recipe: Recipe,
+    settings: PpoSettings,
+    *,
+    work: Path,
+    on_step: Callable[[float], None],
+) -> dict[str, float]:
+    """Train `policy.model` in place (adapters are merged into it); goes on from the last whole iteration under `work`.
+
+    Args:
+        policy: loaded model and processor.
+        first: answers of the first iteration.
+        more: iteration (from 1) -> new answers of the policy as it is then.
+        recipe: how; `epochs` and `checkpoint_steps` are not used, a resume point is kept after each iteration.
+        settings: PPO's.
+        work: folder for resume points; the caller removes it.
+        on_step: told after every step which share of the training is done.
+
+    Returns:
+        `reward_first`, `reward_last`: mean reward of an object word in the first and the last iteration's answers;
+        `words_first`, `words_last`: such words an answer; `tokens_first`, `tokens_last`: of an answer; over the last pass
+        `clip_share` of the tokens, `value_loss`, and `kl`, half the mean squared log ratio to the reference (k2);
+        `relative_change` of the weights that learn.
+
+    Raises:
+        FinetuneError: no answers, a loss that is no number, or no weight changed.
+    """
+    before = weights_before(policy.model)
+    let_language_learn(policy.model)
+    learner = _Learner(policy, recipe, settings, before)
+    saved = last_progress(work)
+    if saved is not None:
+        learner.restore(saved)
+    history: list[dict[str, float]] = [] if saved is None else saved.history
+    for iteration in range(len(history), settings.iterations):
+        answers = first if iteration == 0 else more(iteration)
+        if not answers:
+            raise FinetuneError(f"iteration {iteration + 1}: no answers to learn from; see the rollouts table")
+        history.append(learner.iterate(iteration, answers, on_step))
+        keep_progress(work, learner.progress(history))
+    change = settle(learner.model, before, recipe)
+    start, end = history[0], history[-1]
+    facts = {f"{name}_{when}": one[name] for name in ("reward", "words", "tokens")
+             for when, one in (("first", start), ("last", end))}  # fmt: skip
+    return facts | {name: end[name] for name in ("clip_share", "value_loss", "kl")} | {"relative_change": change}
+
+
+class _Learner:
+    """The policy, its critic and what trains them."""
+
+    def __init__(self, policy: Policy, recipe: Recipe, settings: PpoSettings, before: dict[str, torch.Tensor]) -> None:
+        self.policy, self.recipe, self.settings, self._before = policy, recipe, settings, before
+        self.model: Any = policy.model
+        if recipe.train == "lora":
+            from peft import get_peft_model
+
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_for("ppo adapters", recipe.seed) % 2**63)
+                self.model = get_peft_model(policy.model, adapters(recipe.lora_rank))
+        # Dropout would move the ratio from 1 before anything was learned; only recomputed activations need training mode.
+        self.model.eval()
+        self.recomputes = policy.device.type != "cpu"
+        if self.recomputes:
+            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.critic = torch.nn.Linear(policy.model.get_output_embeddings().weight.shape[1], 1).to(policy.device)
+        learned = {f"policy/{n}": p for n, p in self.model.named_parameters() if p.requires_grad}
+        self.learned = learned | {f"critic/{n}": p for n, p in self.critic.named_parameters()}
+        self.optimizer = torch.optim.AdamW(list(self.learned.values()), lr=recipe.lr, weight_decay=0.0)
+
+    def iterate(self, iteration: int, answers: Sequence[Answer], on_step: Callable[[float], None]) -> dict[str, float]:
+        """Learn from one set of answers; the iteration's figures."""
+        batch = self._look(answers, fit_critic=iteration == 0)
+        size, passes = self.recipe.batch_size, self.settings.passes
+        steps = math.ceil(len(answers) / size) * passes
+        done, seen = 0, list[dict[str, float]]()
+        self.model.train(self.recomputes)
+        for number in range(passes):
+            seen = []
+            seed = seed_for("ppo batches", self.recipe.seed, iteration, number)
+            order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(answers))
+            for start in range(0, len(answers), size):
+                share = iteration / self.settings.iterations + done / steps / self.settings.iterations
+                done += 1
+                seen.append(self._step(answers, order[start : start + size], batch, share))
+                on_step((iteration + done / steps) / self.settings.iterations)
+        self.model.eval()  # new answers are drawn with a cache, which recomputing has none of
+        rewards = [reward for one in answers for reward in one.rewards.values()]
+        return {
+            "reward": float(np.mean(rewards)) if rewards else 0.0,
+            "words": len(rewards) / len(answers),
+            "tokens": float(np.mean([len(one.tokens) for one in answers])),
+            **{name: float(np.mean([one[name] for one in seen])) for name in ("clip_share", "value_loss", "kl")},
+        }
+
+    def _step(self, answers: Sequence[Answer], picked: np.ndarray, batch: _Batch, share: float) -> dict[str, float]:
+        """One update on the picked answers; figures of it."""
+        chosen = [answers[index] for index in picked]
+        longest = max(len(one.tokens) for one in chosen)
+        rows = _Batch(*(part[picked, part.shape[1] - longest :].to(self.policy.device) for part in batch))
+        read = read_answers(self.policy, chosen)
+        losses = ppo_losses(
+            read.log_probs,
+            rows.old,
+            rows.advantages,
+            self._values(read.states),
+            rows.returns,
+            rows.mask,
+            clip=self.settings.clip,
+        )
+        loss = losses.policy + self.settings.value_weight * losses.value
+        if not torch.isfinite(loss):
+            raise FinetuneError(
+                f"fine-tuning diverged: the loss is {loss.item()}; lower finetune.lr ({self.recipe.lr:g})"
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * _schedule(share, self.recipe.warmup_share)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.learned.values(), 1.0)
+        self.optimizer.step()
+        apart = ((read.log_probs.detach() - rows.reference).square() * rows.mask).sum() / rows.mask.sum() / 2
+        figures = {"clip_share": losses.clipped, "value_loss": losses.value, "kl": apart}
+        return {name: float(value.detach()) for name, value in figures.items()}
+
+    @torch.no_grad()
+    def _look(self, answers: Sequence[Answer], *, fit_critic: bool) -> _Batch:
+        """Everything about the answers that the policy's next steps are measured against."""
+        longest = max(len(one.tokens) for one in answers)
+        mask, rewards = torch.zeros(len(answers), longest), torch.zeros(len(answers), longest)
+        for row, one in enumerate(answers):
+            mask[row, longest - len(one.tokens) :] = 1.0
+            for index, reward in one.rewards.items():
+                rewards[row, longest - len(one.tokens) + index] = reward
+        reference, old, values = torch.zeros_like(mask), torch.zeros_like(mask), torch.zeros_like(mask)
+        fit = LeastSquares(self.critic.in_features) if fit_critic else None
+        with as_reference(self.model, self._before, self.recipe.train):
+            for part, read in self._read_all(answers):
+                _lay(reference, part, read.log_probs)
+                if fit is not None:  # the policy is still its own reference, so its returns are those of the rewards
+                    width = read.log_probs.shape[1]
+                    there = mask[part, longest - width :].bool()
+                    returns = generalised_advantages(
+                        rewards[part], torch.zeros_like(rewards[part]), mask[part], gamma=self.settings.gamma, lam=1.0
+                    ).returns[:, longest - width :]
+                    fit.add(read.states.cpu()[there], returns[there])
+        if fit is not None:
+            weight, bias = fit.solve()
+            self.critic.weight.copy_(weight[None])
+            self.critic.bias.copy_(bias[None])
+        for part, read in self._read_all(answers):
+            _lay(old, part, read.log_probs)
+            _lay(values, part, self._values(read.states))
+        rewards = rewards - self.settings.kl * (old - reference) * mask
+        gains = generalised_advantages(
+            rewards, values * mask, mask, gamma=self.settings.gamma, lam=self.settings.gae_lambda
+        )
+        return _Batch(old * mask, reference * mask, whiten(gains.advantages, mask), gains.returns, mask)
+
+    def _read_all(self, answers: Sequence[Answer]) -> Iterator[tuple[slice, Read]]:
+        for start in range(0, len(answers), self.recipe.batch_size):
+            part = slice(start, start + self.recipe.batch_size)
+            yield part, read_answers(self.policy, answers[part])
+
+    def _values(self, states: torch.Tensor) -> torch.Tensor:
+        values: torch.Tensor = self.critic(states)[..., 0]
+        return values
+
+    def progress(self, history: list[dict[str, float]]) -> Progress:
+        """What to save after an iteration."""
+        return Progress.of(self.learned, self.optimizer, history)
+
+    def restore(self, saved: Progress) -> None:
+        """Go on from what was saved."""
+        saved.into(self.learned, self.optimizer)
+
+
+def _lay(into: torch.Tensor, part: slice, values: torch.Tensor) -> None:
+    """Put a batch's [B, t] into the last t columns of its rows."""
+    into[part, into.shape[1] - values.shape[1] :] = values.float().cpu()
+
+
+def _schedule(share: float, warmup: float) -> float:
+    """Factor of the learning rate when `share` of the training is done: linear rise, then linear decay to 0."""
+    # The first step of a warm-up would otherwise learn nothing; a thousandth is little and not nothing.
+    return max(share / warmup, 1e-3) if share < warmup else (1 - share) / (1 - warmup)

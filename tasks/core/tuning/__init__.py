@@ -1,1 +1,0 @@
-"""Ways to train a policy: supervised, by preferences, by rewards."""

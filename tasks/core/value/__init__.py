@@ -1,0 +1,1 @@
+"""Temporal-difference targets, the fit of a value model, and its health."""

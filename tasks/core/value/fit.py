@@ -1,0 +1,227 @@
+"""Fits a value function by TD(0), TD(lambda) or Monte Carlo: batches by seed, a Polyak target network, resumable at every step.
+
+The value function is a callable on (image, text) pairs; models, images and files are the caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from tasks.core.seeds import seed_for
+from tasks.core.value.td import (
+    Transition,
+    by_answer,
+    lambda_returns,
+    mc_returns,
+    published_loss,
+    reward_share,
+    td_loss,
+    td_target,
+)
+
+Pair = tuple[int, str]  # (image, text)
+ValueFn = Callable[[Sequence[Pair]], torch.Tensor]  # [B] with gradient
+
+METHODS = ("td0", "td_lambda", "mc")
+
+
+class FitState(NamedTuple):
+    """All that training needs to go on: a step count and tensors by name."""
+
+    step: int
+    tensors: dict[str, torch.Tensor]
+
+
+@dataclass
+class ValueFit:
+    """One fit: `parameters` learn so that `value` meets its target.
+
+    `method` says what the target is: `td0`, the reward and the next value; `td_lambda`, the return that mixes all horizons by
+    `trace`, for batches of whole answers (`answer_batches`); `mc`, the return as it was, for which nothing is bootstrapped.
+    `published` replaces all of it by the released update, `published_loss` without a target network; it is given transitions
+    of `bootstrap_forever`.
+    """
+
+    value: ValueFn
+    parameters: dict[str, torch.nn.Parameter]
+    gamma: float
+    mode: str
+    lr: float
+    target_decay: float
+    method: str = "td0"
+    trace: float = 0.9
+    published: bool = False
+    target: dict[str, torch.Tensor] = field(init=False)
+    optimizer: torch.optim.AdamW = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the target network as a copy and the optimizer without weight decay."""
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}: want one of {', '.join(METHODS)}")
+        self.target = {}
+        if self.bootstraps and not self.published:
+            self.target = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.optimizer = torch.optim.AdamW(list(self.parameters.values()), lr=self.lr, weight_decay=0.0)
+
+    @property
+    def bootstraps(self) -> bool:
+        """Whether V's own values are part of its target."""
+        return self.published or self.method != "mc"
+
+    def step(self, batch: Sequence[Transition]) -> float:
+        """One update; returns the batch's loss."""
+        loss = self._published(batch) if self.published else self._loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        with torch.no_grad():
+            for name, target in self.target.items():
+                target.lerp_(self.parameters[name], 1 - self.target_decay)
+        return float(loss.detach())
+
+    def _loss(self, batch: Sequence[Transition]) -> torch.Tensor:
+        target = self.targets(batch)
+        value = self.value([(one.image, one.text) for one in batch])
+        return td_loss(value, target.to(value.dtype))
+
+    def _published(self, batch: Sequence[Transition]) -> torch.Tensor:
+        if any(one.terminal for one in batch):
+            raise ValueError("the released update trains no last sentence: give it transitions of bootstrap_forever")
+        with torch.no_grad():  # the same network, as it is now
+            following = self.value([(one.image, str(one.following)) for one in batch])
+        value = self.value([(one.image, one.text) for one in batch])
+        reward = torch.tensor([one.reward for one in batch]).to(value)
+        return published_loss(value, reward, following.to(value), gamma=self.gamma)
+
+    def targets(self, batch: Sequence[Transition]) -> torch.Tensor:
+        """What V of the batch is regressed on, [B] float32; a bootstrap comes from the target network."""
+        find = {"td0": self._one_step, "td_lambda": self._mixed, "mc": self._returns}[self.method]
+        return find(batch).to(next(iter(self.parameters.values())).device)
+
+    def _one_step(self, batch: Sequence[Transition]) -> torch.Tensor:
+        terminal = torch.tensor([one.terminal for one in batch])
+        reward = torch.tensor([one.reward for one in batch], dtype=torch.float32)
+        share = torch.tensor([reward_share(one.to_go, self.gamma) for one in batch], dtype=torch.float32)
+        return td_target(reward, self._next_values(batch), terminal, gamma=self.gamma, mode=self.mode, share=share)
+
+    def _mixed(self, batch: Sequence[Transition]) -> torch.Tensor:
+        """Lambda-returns of whole answers."""
+        following, found = iter(self._next_values(batch).tolist()), []
+        for answer in by_answer(batch, mode=self.mode):
+            rewards = answer[0].rewards
+            values = [next(following) for _ in answer][: len(rewards) - 1]  # what follows an end is nothing
+            returns = lambda_returns(rewards, values, gamma=self.gamma, trace=self.trace, mode=self.mode)
+            found += returns[: len(answer)]  # without an end the last sentence is not trained
+        return torch.tensor(found, dtype=torch.float32)
+
+    def _returns(self, batch: Sequence[Transition]) -> torch.Tensor:
+        returns = [mc_returns(one.rewards, gamma=self.gamma, mode=self.mode)[0] for one in batch]
+        return torch.tensor(returns, dtype=torch.float32)
+
+    def _next_values(self, batch: Sequence[Transition]) -> torch.Tensor:
+        """The target network's values of the next states, [B] float32; 0 where there is none."""
+        following = [(one.image, one.following) for one in batch if one.following is not None]
+        terminal = torch.tensor([one.terminal for one in batch])
+        found = torch.zeros(len(batch), dtype=torch.float32)
+        if following:
+            with torch.no_grad(), self.as_target():
+                found[~terminal] = self.value(following).float().cpu()
+        return found
+
+    @contextmanager
+    def as_target(self) -> Iterator[None]:
+        """Let the parameters be the target network's for a moment."""
+        learned = {name: parameter.data for name, parameter in self.parameters.items()}
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.data = self.target[name]
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.data = learned[name]
+
+    def state(self, step: int) -> FitState:
+        """What to save."""
+        tensors = {f"parameter/{n}": p.detach() for n, p in self.parameters.items()}
+        tensors |= {f"target/{n}": t for n, t in self.target.items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"adam/{index}/{key}": torch.as_tensor(value) for key, value in slots.items()}
+        return FitState(step, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+
+    def restore(self, state: FitState) -> None:
+        """Go on from what was saved."""
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in state.tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "parameter":
+                self.parameters[rest].data.copy_(tensor)
+            elif kind == "target":
+                self.target[rest].copy_(tensor)
+            else:
+                index, _, key = rest.partition("/")
+                slots.setdefault(int(index), {})[key] = tensor
+        saved = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({**saved, "state": slots})
+
+    def plan(self, data: Sequence[Transition], batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
+        """The batches that the method wants of `data`, which are whole answers in order."""
+        if self.method != "td_lambda" or self.published:
+            return batches(len(data), batch_size, epochs, seed)
+        return answer_batches([len(one) for one in by_answer(data, mode=self.mode)], batch_size, epochs, seed)
+
+
+def batches(count: int, batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
+    """Index batches of all epochs, shuffled by seed; the last one of an epoch may be short."""
+    found = []
+    for epoch in range(epochs):
+        order = np.random.Generator(np.random.Philox(key=seed_for("value batches", seed, epoch))).permutation(count)
+        found += [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    return found
+
+
+def answer_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
+    """Index batches of whole answers, shuffled by seed: as many as fit in `batch_size` transitions, one at least.
+
+    `lengths` are the answers' transitions, which lie one answer after the other.
+    """
+    starts = np.cumsum([0, *lengths])
+    found = []
+    for answers in batches(len(lengths), max(1, len(lengths)), epochs, seed):  # an epoch's order
+        batch: list[int] = []
+        for answer in answers:
+            if batch and len(batch) + lengths[answer] > batch_size:
+                found.append(np.array(batch))
+                batch = []
+            batch += range(starts[answer], starts[answer + 1])
+        found += [np.array(batch)] if batch else []
+    return found
+
+
+def run_fit(
+    fit: ValueFit,
+    data: Sequence[Transition],
+    *,
+    plan: Sequence[np.ndarray],
+    start: int = 0,
+    after_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> list[float]:
+    """Go through `plan` from batch `start`; `after_step(steps done, loss)` may save. Returns the losses.
+
+    Raises:
+        FloatingPointError: at the first loss that is not finite.
+    """
+    losses = []
+    for index in range(start, len(plan)):
+        loss = fit.step([data[i] for i in plan[index]])
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"step {index}: the TD loss is {loss}; lower value.lr ({fit.lr})")
+        losses.append(loss)
+        after_step(index + 1, loss)
+    return losses

@@ -1,0 +1,1 @@
+"""Images, prompts and questions."""

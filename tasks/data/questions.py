@@ -1,0 +1,244 @@
+"""Questions about drawn images, and answers to them: what task `answers` samples in place of prompts.
+
+`ask` is the one stage that reads boxes of training images: a question is made from what they say. What is learned never
+reads the answers, unless the profile's verification compares with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from storage import coco, lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Answer, Box, Caption, Quarantined, Sample
+from tasks.configs.staged import QuestionConfig
+from tasks.configs.steps import RuntimeConfig
+from tasks.core.data.questions import make_questions
+from tasks.core.seeds import digest_of, seed_for
+from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+
+FILE_KIND = "file"
+BAD_LINES = 0.05  # share of a file's lines that may be none
+
+
+class Source(Protocol):
+    """An open source of images, as `tasks.data.sample.open_source` gives one."""
+
+    @property
+    def root(self) -> str:
+        """Its folder."""
+
+    @property
+    def name(self) -> str:
+        """What samples are named by."""
+
+    @property
+    def split(self) -> str | None:
+        """Which annotations are its images'; None: it has none."""
+
+
+class _Drawn(NamedTuple):
+    """What a question needs to know of an image."""
+
+    image_id: str
+    width: int
+    height: int
+    split: str
+
+
+class _Asked(NamedTuple):
+    """A question with its true answer (None: the file has none) and its kind."""
+
+    question: str
+    answer: str | None
+    kind: str
+
+
+def questions_digest(config: QuestionConfig, *, benchmark: bool) -> str:
+    """Digest of the file that questions come from, for `ask`: another text of it asks anew. Empty where they are made.
+
+    Raises:
+        StageInputError: the file is not there.
+    """
+    name = config.benchmark if benchmark else config.train
+    if not name:
+        return ""
+    try:
+        return hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise StageInputError(
+            f"questions.{'benchmark' if benchmark else 'train'}: {name} can't be read ({error.strerror}); give a JSON Lines "
+            "file of image_id, question and answer, or leave it empty to have questions made from annotated boxes"
+        ) from None
+
+
+@stage(reads_annotations=True)
+def ask(
+    config: QuestionConfig,
+    source: Source,
+    images: ArtifactRef,
+    *,
+    benchmark: bool,
+    instruction: str = "",
+    file_digest: str = "",
+    seed: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Questions about images. Outputs: samples (prompt: the question, then `instruction`), answers, quarantine.
+
+    An image's questions depend on seed, source and image only, so the same ones come with and without an instruction;
+    `plainly` brings answers to the former back to the latter. `file_digest`: `questions_digest`, so that the file counts as
+    an input. An image that no question can be asked about is in quarantine; so is a line of the file that is none.
+    """
+    table = lake.read(images, columns=["image_id", "width", "height", "split"]).to_pylist()
+    drawn = [_Drawn(**row) for row in table]
+    name = config.benchmark if benchmark else config.train
+    refused: list[Quarantined] = []
+    if name:
+        asked = _from_file(Path(name).expanduser(), file_digest, {one.image_id for one in drawn}, refused)
+        needs_answers = benchmark
+    else:
+        asked, needs_answers = _from_boxes(config, source, drawn, seed), True
+    samples, answers = [], []
+    for image in drawn:
+        for one in asked.get(image.image_id, ()):
+            prompt = f"{one.question} {instruction}" if instruction else one.question
+            sample_id = digest_of(source.name, image.image_id, prompt)
+            if one.answer is None and needs_answers:
+                raise StageInputError(f"{name}: the question {one.question!r} about {image.image_id} has no answer")
+            samples.append(Sample(sample_id, image.image_id, prompt, image.split))
+            if one.answer is not None:
+                answers.append(Answer(sample_id, one.answer, one.kind))
+        if not asked.get(image.image_id):
+            refused.append(Quarantined("ask", image.image_id, "no_question", "neither file nor boxes give one"))
+    if not samples:
+        raise StageInputError(
+            f"no question about any of {len(drawn)} images of {source.name}; see "
+            + (f"the image_id's of {name}" if name else "its annotations: questions are made from boxes")
+        )
+    return StageOutput(
+        refs={
+            "samples": lake.publish(Sample, samples),
+            "answers": lake.publish(Answer, answers),
+            "quarantine": lake.publish(Quarantined, refused),
+        },
+        counters={"questions": len(samples), "images_without": sum(not asked.get(one.image_id) for one in drawn)},
+    )
+
+
+@stage()
+def plainly(
+    captions: list[ArtifactRef],
+    asked: ArtifactRef,
+    plain: ArtifactRef,
+    *,
+    instruction: str,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Answers to instructed questions (`asked`) as answers to the same ones without instruction. Output: plain (captions).
+
+    What is learned is to answer in stages unasked (LLaVA-CoT needs no extra prompt), and what is measured is one set of
+    questions, whatever they were answered under.
+    """
+    of = {(one.image_id, one.prompt): one.sample_id for one in lake.read_rows(Sample, plain)}
+    ending = f" {instruction}" if instruction else ""
+    match = {
+        one.sample_id: of.get((one.image_id, one.prompt.removesuffix(ending))) for one in lake.read_rows(Sample, asked)
+    }
+    rows = lake.read_rows(Caption, captions)
+    if not rows:
+        raise StageInputError(
+            "no staged answer was accepted, so there is nothing to learn; the verdicts table says why: visloop query "
+            '"SELECT reason, count(*) FROM verdicts GROUP BY reason". A policy that does not write stages needs a teacher '
+            "(staged.teacher.kind=endpoint)"
+        )
+    done = [Caption(**{**vars(row), "sample_id": sample_id}) for row in rows if (sample_id := match.get(row.sample_id))]
+    check_nothing_lost("plainly", len(rows), len(done), 0, 0.0, unit="answers")
+    return StageOutput(refs={"plain": lake.publish(Caption, done)})
+
+
+def _from_boxes(config: QuestionConfig, source: Source, drawn: Sequence[_Drawn], seed: int) -> dict[str, list[_Asked]]:
+    """Questions that the annotated boxes answer, by image. Absent objects are asked for among the split's own."""
+    if source.split is None:
+        raise StageInputError(
+            f"{source.name} has no annotations to make questions from; give a file: questions.train=FILE (JSON Lines of "
+            "image_id, question, answer)"
+        )
+    root = Path(source.root)
+    known = coco.read_annotations(root, source.split, [one.image_id for one in coco.list_images(root, source.split)])
+    boxes = {one.image_id: [Box(**box) for box in one.boxes] for one in known}
+    vocabulary = sorted({name for one in known for name in one.objects})
+    likely = _likely(root)
+    asked = {}
+    for image in drawn:
+        made = make_questions(
+            random.Random(seed_for("questions", seed, image.image_id)),
+            boxes[image.image_id],
+            image.width,
+            image.height,
+            vocabulary=vocabulary,
+            likely=likely,
+            kinds=config.kinds,
+            count=config.per_image,
+        )
+        asked[image.image_id] = [_Asked(one.prompt, one.answer, one.kind) for one in made]
+    return asked
+
+
+def _likely(root: Path) -> Callable[[Sequence[str]], Iterable[str]] | None:
+    """What the demo world's scenes lead one to expect; None for any other data set."""
+    if not (root / coco.MARKER).is_file():
+        return None
+    from tasks.core.demo.questions import likely
+
+    return likely
+
+
+def _from_file(path: Path, digest: str, wanted: set[str], refused: list[Quarantined]) -> dict[str, list[_Asked]]:
+    """The file's questions about the wanted images, in its order; what is none of one goes to `refused`."""
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise StageInputError(f"{path} is not the file that was to be asked from; pass ask() its questions_digest()")
+    asked: dict[str, list[_Asked]] = {}
+    lines = [(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
+    bad = 0
+    for number, line in lines:
+        found = _read_line(line)
+        if isinstance(found, str):
+            bad += 1
+            refused.append(Quarantined("ask", f"{path.name}:{number}", "bad_line", found))
+            continue
+        image_id, one = found
+        if image_id not in wanted:
+            continue
+        questions = asked.setdefault(image_id, [])
+        if any(one.question == other.question for other in questions):
+            refused.append(Quarantined("ask", f"{path.name}:{number}", "repeated", f"asked before: {one.question}"))
+        else:
+            questions.append(one)
+    check_nothing_lost("ask", len(lines), len(lines) - bad, bad, BAD_LINES, unit="lines")
+    return asked
+
+
+def _read_line(line: bytes) -> tuple[str, _Asked] | str:
+    """(image id, question) of a line; else what is wrong with it."""
+    try:
+        item = json.loads(line)
+    except ValueError as error:
+        return f"no JSON: {error}"
+    if not isinstance(item, dict):
+        return f"a {type(item).__name__}; wanted an object with image_id, question and answer"
+    image_id, question, answer = (item.get(name) for name in ("image_id", "question", "answer"))
+    if not isinstance(image_id, str | int) or not isinstance(question, str) or not question.strip():
+        return f"wanted image_id and question, got the fields {', '.join(sorted(item))}"
+    if not isinstance(answer, str | int | float | None) or isinstance(answer, bool):
+        return f"its answer is a {type(answer).__name__}; wanted a short text"
+    text = None if answer is None else str(answer).strip()
+    return str(image_id), _Asked(question.strip(), text or None, FILE_KIND)

@@ -1,0 +1,1 @@
+"""The demo world: its data set and the training of its models."""

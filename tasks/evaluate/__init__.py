@@ -1,0 +1,1 @@
+"""Benchmarks, paired comparisons, health, drift, and the promotion gate."""

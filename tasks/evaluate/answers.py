@@ -1,0 +1,83 @@
+"""Stage 7 for questions, evaluate_answers: how many answers are right. Of a staged answer the conclusion alone counts.
+
+LLaVA-CoT's figures move by several points with what is compared (its issues 18, 29 and 39): here a plain answer and the
+conclusion of a staged one are judged by one rule, that of `tasks.core.data.questions.is_right`.
+"""
+
+from __future__ import annotations
+
+import json
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Answer, Caption, Metric, Score
+from tasks.configs.steps import EvaluateConfig, RuntimeConfig
+from tasks.core.benchmarks.answers import BENCHMARK, AnswerItem, answer_ratios
+from tasks.core.data.questions import is_right
+from tasks.core.metrics import bootstrap_draws, estimate
+from tasks.core.seeds import seed_for
+from tasks.core.staged.answers import form_problem, stated, without_tags
+from tasks.core.text import words
+from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+
+
+@stage(reads_annotations=True)
+def evaluate_answers(
+    config: EvaluateConfig,
+    captions: ArtifactRef,
+    samples: ArtifactRef,
+    answers: ArtifactRef,
+    *,
+    subject: str,
+    decoding: str,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Accuracy of one subject. Outputs: scores (right, staged of each question), metrics (with intervals). Facts: the metrics.
+
+    Args:
+        config: how intervals are made.
+        captions: one answer a sample.
+        samples: the questions.
+        answers: their true answers.
+        subject: whose answers they are: base, round-1 ...
+        decoding: greedy (asked plainly), staged (asked with the instruction), or a search strategy.
+        runtime: where; changes nothing.
+        label: for people.
+
+    Raises:
+        StageInputError: a question has no answer, given or true.
+    """
+    truth = {row.sample_id: row for row in lake.read_rows(Answer, answers)}
+    rows = lake.read_rows(Caption, captions)
+    check_nothing_lost("evaluate_answers", samples.rows or 0, len(rows), 0, 0.0, unit="questions")
+    if missing := sum(row.sample_id not in truth for row in rows):
+        raise StageInputError(f"{missing} of {len(rows)} questions have no true answer; see the answers table")
+    scores, items = [], []
+    for row in rows:
+        known = truth[row.sample_id]
+        item = AnswerItem(
+            right=is_right(row.text, known.answer),
+            staged=form_problem(row.text) is None,
+            kind=known.kind,
+            words=len(words(without_tags(row.text))),
+        )
+        items.append(item)
+        detail = {
+            "text": row.text,
+            "said": stated(row.text),
+            "answer": known.answer,
+            "kind": item.kind,
+            "words": item.words,
+        }
+        for metric, value, told in (("right", item.right, json.dumps(detail)), ("staged", item.staged, None)):
+            scores.append(Score(subject, decoding, BENCHMARK, row.sample_id, metric, float(value), told))
+    draws = bootstrap_draws(len(items), config.bootstrap, seed_for("bootstrap", len(items)))
+    metrics = [
+        Metric(subject, decoding, BENCHMARK, name, *estimate(ratio, draws=draws, confidence=config.confidence))
+        for name, ratio in answer_ratios(items).items()
+    ]
+    return StageOutput(
+        refs={"scores": lake.publish(Score, scores), "metrics": lake.publish(Metric, metrics)},
+        facts={metric.metric: metric.value for metric in metrics},
+    )

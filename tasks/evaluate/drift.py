@@ -1,0 +1,100 @@
+"""Drift: how far a candidate moved from the base in what it was not trained for, and whether that is too far."""
+
+from __future__ import annotations
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Caption, Comparison, Metric
+from tasks.configs.steps import RuntimeConfig
+from tasks.configs.train import DriftConfig
+from tasks.core.benchmarks.drift import beyond, drift_figures
+from tasks.core.metrics import bootstrap_draws
+from tasks.core.seeds import seed_for
+from tasks.stage.stage import StageInputError, stage
+
+DECODING = "greedy"  # what drifts is the model: a search would hide it
+
+
+@stage()
+def drift(
+    config: DriftConfig,
+    captions: ArtifactRef,
+    base_captions: ArtifactRef,
+    *,
+    subject: str,
+    general: ArtifactRef | None = None,
+    bootstrap: int = 2000,
+    confidence: float = 0.95,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Style and forgetting of one subject. Output: metrics. Facts: beyond (the bounds it passes, in words), the figures.
+
+    Args:
+        config: the bounds.
+        captions: greedy captions of the benchmark by the candidate.
+        base_captions: the base's greedy captions under the same samples.
+        subject: the candidate's name.
+        general: comparisons, candidate minus base, of a general benchmark's accuracy; None: not measured.
+        bootstrap: resamples for the intervals.
+        confidence: of the intervals.
+        runtime: machine matters.
+        label: for the run's record.
+
+    Raises:
+        StageInputError: captions of other samples, a base that says nothing, or a bound on what was not measured.
+    """
+    texts, base = _texts(captions), _texts(base_captions)
+    if texts.keys() != base.keys():
+        raise StageInputError(
+            f"{subject} has captions of {len(texts)} samples, the base of {len(base)}, "
+            f"{len(texts.keys() & base.keys())} in common: drift needs the same ones"
+        )
+    order = sorted(texts)
+    draws = bootstrap_draws(len(order), bootstrap, seed_for("bootstrap", len(order)))
+    change = _general(general)
+    lost = None if change is None else (change.diff, change.ci_low, change.ci_high)
+    if lost is None and config.max_general_drop is not None:
+        raise StageInputError(
+            "drift.max_general_drop is set, but no general benchmark was measured; set drift.questions above 0"
+        )
+    try:
+        figures = drift_figures([texts[i] for i in order], [base[i] for i in order], draws=draws, confidence=confidence)
+    except ValueError as error:
+        raise StageInputError(f"{subject}: {error}; see the captions table") from error
+    passed = beyond(
+        figures,
+        lost,
+        max_length_change=config.max_length_change,
+        max_ngram_drift=config.max_ngram_drift,
+        max_general_drop=config.max_general_drop,
+    )
+    rows = [Metric(subject, DECODING, "drift", name, *one) for name, one in figures.items()]
+    if change is not None:
+        interval = (float("nan"), change.ci_low, change.ci_high, change.n)
+        rows.append(Metric(subject, DECODING, "drift", "general_change", change.diff, *interval))
+    return StageOutput(
+        refs={"metrics": lake.publish(Metric, rows)},
+        facts={"beyond": passed, **{row.metric: row.value for row in rows}},
+    )
+
+
+def _texts(captions: ArtifactRef) -> dict[str, str]:
+    """sample id -> caption."""
+    rows = lake.read_rows(Caption, captions)
+    texts = {row.sample_id: row.text for row in rows}
+    if len(texts) != len(rows):
+        raise StageInputError(f"{captions}: {len(rows)} captions of {len(texts)} samples; drift needs one of each")
+    return texts
+
+
+def _general(comparisons: ArtifactRef | None) -> Comparison | None:
+    """The paired difference in accuracy, if it was measured."""
+    if comparisons is None:
+        return None
+    found = [row for row in lake.read_rows(Comparison, comparisons) if row.metric == "accuracy"]
+    if len(found) != 1:
+        raise StageInputError(
+            f"{comparisons}: {len(found)} rows of metric accuracy, drift needs the one of candidate - base"
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""From references to loaded models and decoded images."""

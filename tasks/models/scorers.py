@@ -1,0 +1,246 @@
+"""Scorers by reference: open_clip models, installed rewards, the other kinds of reward, and sums of several.
+
+A reference that is no open_clip folder is a small folder of our own: a name, or `reward.json` with the kind, its options and
+references to what it needs. Apart from the other models, for few stages need one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from storage import checkpoints
+from storage.artifacts import ArtifactRef, canonical_json
+from tasks.configs.reward import CosineReward, JudgeReward, LikelihoodReward, ObjectsReward, PluginReward, Reward
+from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.models.loading import device_of, load_policy
+from tasks.stage.quarantine import StageInputError
+
+KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one that open_clip knows
+PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
+REWARD = "reward.json"  # any other kind: {"kind", "options", "refs": {name: reference}}
+OBJECTS = "objects.parquet"  # beside it, of kind objects: pixels (digest of an image's pixels), objects (list)
+
+if TYPE_CHECKING:
+    from tasks.core.models.scorer import Scorer
+    from tasks.core.models.sentence_scores import Scores
+    from tasks.models.endpoint import Endpoint
+
+
+def import_scorer(checkpoint: str) -> ArtifactRef:
+    """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, `NAME/PRETRAINED` as open_clip names it, `plugin:NAME`.
+
+    A known one is kept as its name; open_clip finds the weights when they are first needed. A plug-in is kept as its name
+    and a digest of its code.
+
+    Raises:
+        CheckpointNotFound: no such folder and no such repository.
+        ValueError: none of the four forms.
+    """
+    if Path(checkpoint).is_dir():
+        return checkpoints.import_checkpoint("scorer", checkpoint)
+    if checkpoint.startswith("hf-hub:"):
+        return checkpoints.import_checkpoint("scorer", checkpoint.removeprefix("hf-hub:"))
+    if checkpoint.startswith("plugin:"):
+        from tasks.core.models.plugin_scorer import code_of, find_reward
+
+        name = checkpoint.removeprefix("plugin:")
+        return publish_scorer({PLUGIN: f"{name}\n{code_of(find_reward(name))}".encode()})
+    name, slash, pretrained = checkpoint.partition("/")
+    if not (name and slash and pretrained) or "/" in pretrained:
+        raise ValueError(
+            f"scorer.checkpoint {checkpoint!r}: no such folder, and neither hf-hub:ORG/NAME nor NAME/PRETRAINED "
+            "(for example ViT-L-14-336-quickgelu/openai) nor plugin:NAME"
+        )
+    return publish_scorer({KNOWN: checkpoint.encode()})
+
+
+def import_reward(
+    reward: Reward,
+    scorer: ArtifactRef,
+    policy: ArtifactRef,
+    model: PolicyConfig,
+    detections: ArtifactRef | None = None,
+) -> ArtifactRef:
+    """A reference to a reward of the profile; what it needs is in it as references, its weight is not.
+
+    Args:
+        reward: which.
+        scorer: the profile's own, used where the reward names none.
+        policy: the base policy, whose likelihood may be asked; not the one that is trained.
+        model: how the policy is loaded.
+        detections: the output `objects` of `detect`, for a reward of kind objects.
+
+    Raises:
+        CheckpointNotFound: as `import_scorer`.
+        ValueError: a checkpoint of no known form, or an objects reward without its detections.
+        EndpointError: a judge's URL that can't be kept.
+    """
+    if isinstance(reward, CosineReward):
+        return import_scorer(reward.checkpoint)
+    if isinstance(reward, PluginReward):
+        return import_scorer(f"plugin:{reward.name}")
+    if isinstance(reward, ObjectsReward):
+        if detections is None or not (checkpoints.folder(detections) / OBJECTS).is_file():
+            raise StageInputError(f"an objects reward got {detections}: pass the output `objects` of the stage detect")
+        return detections
+    if isinstance(reward, LikelihoodReward):
+        options: dict[str, Any] = {"contrast": reward.contrast, "prompt": reward.prompt}
+        loaded = {"dtype": model.dtype, "trust_remote_code": model.trust_remote_code}
+        return publish_scorer(described(reward.kind, options | loaded, {"policy": policy}))
+    if isinstance(reward, JudgeReward):
+        endpoint = {"url": reward.url, "model": reward.model, "key_variable": reward.key_variable}
+        _endpoint(endpoint)  # refuses a URL that must not be kept
+        return publish_scorer(described(reward.kind, endpoint, {}))
+    words = import_scorer(reward.checkpoint) if reward.checkpoint else scorer
+    return publish_scorer(described(reward.kind, {}, {"scorer": words}))
+
+
+def reward_name(reward: Reward) -> str:
+    """A short name for tables: kind, and what tells it from another of its kind."""
+    if isinstance(reward, LikelihoodReward):
+        return "likelihood" if reward.contrast else "likelihood uncontrasted"
+    if isinstance(reward, ObjectsReward):
+        return f"objects {Path(reward.table).name}".strip()
+    if isinstance(reward, JudgeReward):
+        return f"judge {reward.model}"
+    if isinstance(reward, PluginReward):
+        return f"plugin {reward.name}"
+    checkpoint = reward.checkpoint.removeprefix("hf-hub:")
+    return f"{reward.kind} {'/'.join(Path(checkpoint).parts[-2:])}".strip()
+
+
+def described(kind: str, options: Mapping[str, Any], refs: Mapping[str, ArtifactRef]) -> dict[str, bytes]:
+    """The file that says what a reward of our own is."""
+    needs = {name: ref.model_dump() for name, ref in refs.items()}
+    return {REWARD: canonical_json({"kind": kind, "options": dict(options), "refs": needs}).encode()}
+
+
+def publish_scorer(files: Mapping[str, bytes]) -> ArtifactRef:
+    """A scorer's folder of these files; the same files, the same reference."""
+    with checkpoints.scratch_folder() as folder:
+        (folder / "scorer").mkdir()
+        for name, content in files.items():
+            (folder / "scorer" / name).write_bytes(content)
+        return checkpoints.publish_folder("scorer", folder / "scorer")
+
+
+def _description(scorer: ArtifactRef) -> tuple[str, dict[str, Any], dict[str, ArtifactRef]] | None:
+    """(kind, options, what it needs) of a reward of our own; None for an open_clip model and a plug-in."""
+    file = checkpoints.folder(scorer) / REWARD
+    if not file.is_file():
+        return None
+    kept = json.loads(file.read_text())
+    return kept["kind"], kept["options"], {n: ArtifactRef.model_validate(ref) for n, ref in kept["refs"].items()}
+
+
+def needed_by(scorer: ArtifactRef) -> Iterator[ArtifactRef]:
+    """All references that a scorer needs beside itself, and theirs."""
+    described = _description(scorer)
+    for ref in described[2].values() if described else ():
+        yield ref
+        if ref.kind == "scorer":
+            yield from needed_by(ref)
+
+
+def load_scores(scorer: ArtifactRef, runtime: RuntimeConfig, counters: Counter[str]) -> Scores:
+    """What scores sentences, of whatever kind. Models are loaded once a process."""
+    plugin = checkpoints.folder(scorer) / PLUGIN
+    if plugin.is_file():
+        from tasks.core.models.plugin_scorer import PluginScores, find_reward
+
+        name = plugin.read_text().split()[0]
+        return PluginScores(find_reward(name), name, counters)
+    found = _description(scorer)
+    if found is None:
+        from tasks.core.models.sentence_scores import Cosines
+
+        return Cosines(kept_scorer(scorer, device_of(runtime)), counters)
+    kind, options, refs = found
+    return _LOADERS[kind](checkpoints.folder(scorer), options, refs, runtime, counters)
+
+
+Loader = Callable[[Path, dict[str, Any], dict[str, ArtifactRef], RuntimeConfig, Counter[str]], "Scores"]
+
+
+def _load_objects(folder: Path, options: Any, refs: Any, runtime: RuntimeConfig, counters: Counter[str]) -> Scores:
+    import pyarrow.parquet as pq
+
+    from tasks.core.models.object_list import object_scores
+
+    rows = pq.read_table(folder / OBJECTS, partitioning=None).to_pylist()
+    return object_scores({row["pixels"]: frozenset(row["objects"]) for row in rows}, counters)
+
+
+def _load_likelihood(
+    folder: Path,
+    options: dict[str, Any],
+    refs: dict[str, ArtifactRef],
+    runtime: RuntimeConfig,
+    counters: Counter[str],
+) -> Scores:
+    from tasks.core.models.likelihood import likelihood_scores
+
+    model = PolicyConfig(
+        checkpoint="by reference", dtype=options["dtype"], trust_remote_code=options["trust_remote_code"]
+    )
+    policy = load_policy(model, refs["policy"], runtime)
+    return likelihood_scores(policy, options["prompt"], contrast=options["contrast"], counters=counters)
+
+
+def _load_judge(
+    folder: Path, options: dict[str, Any], refs: Any, runtime: RuntimeConfig, counters: Counter[str]
+) -> Scores:
+    from tasks.core.models.judge_scores import judge_scores
+
+    return judge_scores(_endpoint(options).answers, counters)
+
+
+def _load_token_clip(
+    folder: Path, options: Any, refs: dict[str, ArtifactRef], runtime: RuntimeConfig, counters: Counter[str]
+) -> Scores:
+    from tasks.core.models.token_clip import TokenCosines
+
+    return TokenCosines(load_scores(refs["scorer"], runtime, counters), counters)
+
+
+def _load_combined(
+    folder: Path,
+    options: dict[str, Any],
+    refs: dict[str, ArtifactRef],
+    runtime: RuntimeConfig,
+    counters: Counter[str],
+) -> Scores:
+    from tasks.core.models.combined import Combined, Scale
+
+    parts = [load_scores(refs[str(index)], runtime, counters) for index in range(len(refs))]
+    return Combined(parts, [Scale(**one) for one in options["scales"]])
+
+
+_LOADERS: dict[str, Loader] = {
+    "objects": _load_objects,
+    "likelihood": _load_likelihood,
+    "judge": _load_judge,
+    "token_clip": _load_token_clip,
+    "combined": _load_combined,
+}
+
+
+def _endpoint(options: Mapping[str, str]) -> Endpoint:
+    from tasks.models.endpoint import Endpoint
+
+    return Endpoint(options["url"], options["model"], options["key_variable"])
+
+
+@lru_cache(maxsize=4)  # those of a sum
+def kept_scorer(scorer: ArtifactRef, device: str) -> Scorer:
+    """An open_clip model, loaded once a process."""
+    from tasks.core.models.scorer import load_scorer as load
+
+    folder = checkpoints.folder(scorer)
+    known = folder / KNOWN
+    return load(known.read_text() if known.is_file() else folder, digest=scorer.digest, device=device)

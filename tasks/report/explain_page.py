@@ -1,0 +1,87 @@
+"""The page of `visloop caption --explain`: how each caption was found, candidate by candidate."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from storage import images
+from storage.schema import ImageFile
+from tasks.report.explain import explain_steps, trace_dicts, tree
+from tasks.report.pages import render, write_whole
+from tasks.report.views import data_uri
+
+if TYPE_CHECKING:
+    from tasks.core.search.contract import Found
+
+__all__ = ["explained", "trace_of", "write_page"]
+
+TEMPLATE = "explain.html.jinja"
+PICTURE = 640  # pixels of a shown image's longer side
+OPEN_CARDS = 6  # with more images than this, the page's steps are folded
+
+
+class Captioned(Protocol):
+    """An image file with its caption, or with what is wrong with the file."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def found(self) -> Found | None:
+        """The caption with its trace; None for a file that can't be used."""
+
+    @property
+    def error(self) -> str:
+        """Why not."""
+
+
+def trace_of(one: Captioned) -> list[dict[str, Any]]:
+    """Every candidate, for JSON."""
+    return trace_dicts(one.found.trace) if one.found else []
+
+
+def explained(one: Captioned) -> list[tuple[str, list[tuple[bool, str]]]]:
+    """For a terminal: a step's title, and (chosen, line) of its candidates."""
+    return tree(explain_steps(one.found.trace)) if one.found else []
+
+
+def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, Any]) -> None:
+    """Write one HTML page that shows how each caption was found; it needs no other file and no script.
+
+    Args:
+        path: the file; its folder is made.
+        described: the images; those that could not be read are listed.
+        facts: how it was done, by name: what stands in the page's head.
+    """
+    cards = [_card(one.path, one.found) for one in described if one.found]
+    page = render(
+        TEMPLATE,
+        facts=facts,
+        cards=cards,
+        errors=[one for one in described if one.found is None],
+        unfolded=len(cards) <= OPEN_CARDS,
+    )
+    write_whole(path, page)
+
+
+def _card(path: Path, found: Found) -> dict[str, Any]:
+    """One image of the page."""
+    picture = images.decode(ImageFile(bytes=None, path=str(path)))
+    picture.thumbnail((PICTURE, PICTURE))
+    data = io.BytesIO()
+    picture.save(data, "JPEG", quality=85)
+    return {
+        "path": str(path),
+        "name": path.name,
+        "picture": data_uri(data.getvalue(), "image/jpeg"),
+        "size": picture.size,
+        "text": found.text,
+        "stop": found.stop_reason,
+        "steps": explain_steps(found.trace),
+        "candidates": len(found.trace),
+        "tokens": sum(row.proposal.drawn for row in found.trace),
+    }

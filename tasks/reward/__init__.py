@@ -1,0 +1,1 @@
+"""Scores and rewards of sentences and object words."""

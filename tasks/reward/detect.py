@@ -1,0 +1,252 @@
+"""Detect: which of COCO's 80 kinds of objects are in the run's images, by a detector's table or by the scorer itself.
+
+What is found goes into a table by image id, for people, and into a folder by the images' pixels, for the reward `objects`. No
+annotation is read: a table is what a detector says, not what is true.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Detection
+from tasks.configs.reward import ObjectsReward
+from tasks.configs.steps import RuntimeConfig
+from tasks.core.benchmarks.coco_words import SYNONYMS
+from tasks.core.models.object_list import pixel_digest
+from tasks.core.models.token_clip import phrase_of
+from tasks.core.reward.shaping import minimum_error
+from tasks.models.loading import device_of, load_images
+from tasks.models.scorers import OBJECTS, described, kept_scorer, publish_scorer
+from tasks.stage.progress import progress
+from tasks.stage.stage import StageInputError, stage
+
+KINDS = tuple(SYNONYMS)  # COCO's names
+_IMAGES = 256  # decoded together
+
+
+def detect(
+    reward: ObjectsReward,
+    scorer: ArtifactRef,
+    images: list[ArtifactRef],
+    *,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its place.
+
+    Args:
+        reward: the table, or none, and the least confidence.
+        scorer: an open_clip model; asked where there is no table.
+        images: all image tables that the reward will be asked about: the round's, and the benchmark's.
+        runtime: device and threads.
+        label: for people.
+
+    Raises:
+        StageInputError: as `read_detections` and `find_objects`.
+    """
+    table = lake.publish(Detection, read_detections(Path(reward.table))) if reward.table else None
+    return find_objects(reward.threshold, table, scorer, images, runtime=runtime, label=label)
+
+
+@stage()
+def find_objects(
+    threshold: float,
+    table: ArtifactRef | None,
+    scorer: ArtifactRef,
+    images: list[ArtifactRef],
+    *,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Objects of confidence `threshold` or more. Outputs: detections; objects (a scorer's folder, by the images' pixels).
+
+    With a table: its rows. An image without any row in it has no list; images that are the same to the last pixel share theirs.
+
+    Without: zero-shot. The cosine of an image with `a photo of a KIND.` for each of the 80 kinds; the threshold between absent
+    and present is that of least error over all of these cosines (`minimum_error`; Otsu's would part the absent ones, for an
+    image holds three kinds of 80). Confidence is 0.5 there, 0 at the mean of the cosines below it and less, 1 at the mean of
+    those above and more, linear between. So `threshold` 0.5 takes what is likelier there than not. Facts: cosine_threshold.
+
+    Raises:
+        StageInputError: the table knows none of the images; the cosines don't part; the scorer is no open_clip model.
+    """
+    facts: dict[str, Any] = {}
+    if table is None:
+        digests, found, facts["cosine_threshold"] = _zero_shot(images, scorer, runtime)
+    else:
+        digests, found = _listed(images, table)
+    rows = [
+        Detection(image_id, name, confidence)
+        for image_id in digests
+        for name, confidence in found.get(image_id, {}).items()
+        if confidence >= threshold
+    ]
+    lists: dict[str, set[str]] = {digests[image_id]: set() for image_id in digests if image_id in found}
+    for row in rows:
+        lists[digests[row.image_id]].add(row.object)
+    return StageOutput(
+        refs={
+            "detections": lake.publish(Detection, rows),
+            "objects": publish_scorer({**described("objects", {}, {}), OBJECTS: _parquet(lists)}),
+        },
+        facts=facts,
+        counters={
+            "images": len(digests),
+            "images_without_detections": sum(image_id not in found for image_id in digests),
+        },
+    )
+
+
+Found = dict[str, dict[str, float]]  # image id -> object -> confidence
+
+
+def _listed(images: Sequence[ArtifactRef], table: ArtifactRef) -> tuple[dict[str, str], Found]:
+    """(pixel digest of every image, what the table has found in it)."""
+    digests = {image_id: pixel_digest(picture) for image_id, picture in _pictures(images)}
+    found: Found = {}
+    for row in lake.read_rows(Detection, table, keys=set(digests)):
+        found.setdefault(row.image_id, {})[row.object] = row.confidence
+    if not found:
+        theirs = sorted(set(lake.read(table, columns=["image_id"]).column(0).to_pylist()))
+        raise StageInputError(
+            f"the detector's table knows none of the run's {len(digests)} images: its ids are like {theirs[:3]}, "
+            f"the images' like {sorted(digests)[:3]}"
+        )
+    return digests, found
+
+
+def _zero_shot(
+    images: Sequence[ArtifactRef], scorer: ArtifactRef, runtime: RuntimeConfig
+) -> tuple[dict[str, str], Found, float]:
+    """(pixel digest of every image, confidence of every kind in it, the threshold's cosine)."""
+    digests, cosines = {}, {}
+    for image_id, picture, row in _seen(images, scorer, runtime):
+        digests[image_id], cosines[image_id] = pixel_digest(picture), row
+    try:
+        parted = minimum_error(np.concatenate(list(cosines.values())) if cosines else [])
+    except ValueError as error:
+        raise StageInputError(
+            f"{len(cosines)} images' cosines with {len(KINDS)} kinds of objects don't part into present and absent ({error}); "
+            "use more images, another scorer, or a detector's table"
+        ) from error
+    scale = [parted.low, parted.threshold, parted.high]
+    found = {
+        image_id: dict(zip(KINDS, np.interp(row, scale, [0.0, 0.5, 1.0]).tolist(), strict=True))
+        for image_id, row in cosines.items()
+    }
+    return digests, found, parted.threshold
+
+
+def _pictures(images: Sequence[ArtifactRef]) -> Iterator[tuple[str, PIL.Image.Image]]:
+    """(id, decoded image), each id once."""
+    known: set[str] = set()
+    total = sum(one.rows or 0 for one in images)
+    with progress("detect", total, unit="images") as advance:
+        for one in images:
+            ids = lake.read(one, columns=["image_id"]).column(0).to_pylist()
+            for start in range(0, len(ids), _IMAGES):
+                part = ids[start : start + _IMAGES]
+                new = [image_id for image_id in part if image_id not in known]
+                known.update(new)
+                yield from load_images(one, new).items()
+                advance(len(part))
+
+
+def _seen(
+    images: Sequence[ArtifactRef], scorer: ArtifactRef, runtime: RuntimeConfig
+) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
+    """(id, decoded image, its cosines with the 80 kinds [80])."""
+    from tasks.core.models.scorer import ScorerError
+
+    try:
+        model = kept_scorer(scorer, device_of(runtime))
+    except ScorerError as error:
+        raise StageInputError(
+            f"objects are found zero-shot by an open_clip model, and the scorer is none; name a detector's table ({error})"
+        ) from error
+    kinds = model.embed_texts([phrase_of(name) for name in KINDS]).astype(np.float64)
+    pictures = _pictures(images)
+    while part := list(islice(pictures, _IMAGES)):
+        vectors = model.embed_images([picture for _, picture in part]).astype(np.float64)
+        for (image_id, picture), vector in zip(part, vectors, strict=True):
+            yield image_id, picture, kinds @ vector
+
+
+def _parquet(lists: dict[str, set[str]]) -> bytes:
+    """Objects by pixel digest, sorted."""
+    table = pa.table(
+        {"pixels": sorted(lists), "objects": [sorted(lists[one]) for one in sorted(lists)]},
+        schema=pa.schema([("pixels", pa.string()), ("objects", pa.list_(pa.string()))]),
+    )
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd")
+    return file.getvalue()
+
+
+def read_detections(path: Path) -> list[Detection]:
+    """A detector's table: image_id, object (COCO's name, in any case) and confidence (1 if there is no such column).
+
+    Of several rows of one kind in an image, several instances, the surest counts.
+
+    Raises:
+        StageInputError: no such file, neither Parquet nor CSV, a missing column, an unknown object, no number.
+    """
+    table = _read_table(path)
+    rows = table.to_pylist()
+    unknown = {str(row["object"]) for row in rows} - set(KINDS)
+    renamed = {name: name.strip().lower() for name in unknown}
+    strange = sorted(name for name in unknown if renamed[name] not in SYNONYMS)
+    if strange:
+        shown = [f"{name!r} (nearest: {', '.join(_nearest(name)) or 'none'})" for name in strange[:5]]
+        raise StageInputError(
+            f"{path}: {len(strange)} objects are none of COCO's 80: {'; '.join(shown)}; rename or remove them"
+        )
+    surest: dict[tuple[str, str], float] = {}
+    for number, row in enumerate(rows, start=1):
+        confidence = row.get("confidence", 1.0)
+        if row["image_id"] is None or not isinstance(confidence, (int, float)) or not math.isfinite(confidence):
+            raise StageInputError(f"{path}, row {number}: {row}; want an image_id and a finite confidence")
+        name = str(row["object"])
+        key = str(row["image_id"]), renamed.get(name, name)
+        surest[key] = max(surest.get(key, -math.inf), float(confidence))
+    return [Detection(image_id, name, confidence) for (image_id, name), confidence in surest.items()]
+
+
+def _nearest(name: str) -> list[str]:
+    """COCO's names that a name may mean: by its synonyms, else by its letters."""
+    meant = [kind for kind, words in SYNONYMS.items() if name.strip().lower() in map(str.strip, words.split(","))]
+    return meant or difflib.get_close_matches(name.strip().lower(), KINDS, n=3)
+
+
+def _read_table(path: Path) -> pa.Table:
+    from pyarrow import csv
+
+    if not path.is_file():
+        raise StageInputError(f"{path}: no such file; scorer.rewards names it as an objects reward's table")
+    try:
+        if path.suffix.lower() == ".csv":
+            # An id is text, though it may look like a number: 000000000139.
+            table = csv.read_csv(path, convert_options=csv.ConvertOptions(column_types={"image_id": pa.string()}))
+        else:
+            table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise StageInputError(f"{path}: neither Parquet nor CSV that can be read ({error})") from error
+    missing = {"image_id", "object"} - set(table.column_names)
+    if missing:
+        raise StageInputError(
+            f"{path} has columns {table.column_names}, {sorted(missing)} are missing: want image_id, object, confidence"
+        )
+    return table.select([name for name in ("image_id", "object", "confidence") if name in table.column_names])

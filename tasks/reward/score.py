@@ -1,0 +1,95 @@
+"""The heavy half of stage 3: what a scorer gives every sentence of every rollout, its cosine with the image or another reward.
+
+In a file of its own, so that another reward formula does not ask the scorer again. Of several rewards each is scored by itself,
+and `combine` adds them: another weight asks none of them again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Quarantined, Reward, Rollout, Sample
+from tasks.configs.steps import RuntimeConfig
+from tasks.core.text import Sentence, split_sentences
+from tasks.models.loading import load_images
+from tasks.models.scorers import load_scores
+from tasks.stage.progress import progress
+from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
+
+_ANSWERS = 512  # scored together
+
+
+@stage(sharded_by="rollouts")
+def score(
+    scorer: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    rollouts: ArtifactRef,
+    *,
+    runtime: RuntimeConfig,
+    shard: Shard = WHOLE,
+    label: str = "",
+) -> StageOutput:
+    """Score of every sentence about its image, each image read once. Outputs: scored (rewards to be shaped), quarantine."""
+    todo = shard.slice(lake.read_rows(Rollout, rollouts))
+    image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
+    counters: Counter[str] = Counter()
+    scores = load_scores(scorer, runtime, counters)
+    said = [(rollout, split_sentences(rollout.text)) for rollout in todo]
+    rows: list[Reward] = []
+    empty: list[Quarantined] = []
+    # All answers about an image are next to one another, so that it is embedded once.
+    said.sort(key=lambda one: image_of[one[0].sample_id])
+    with progress("score", len(said), unit="answers") as advance:
+        for start in range(0, len(said), _ANSWERS):
+            part = said[start : start + _ANSWERS]
+            pictures = load_images(images, list(dict.fromkeys(image_of[rollout.sample_id] for rollout, _ in part)))
+            asked = [(image_of[rollout.sample_id], one.text) for rollout, sentences in part for one in sentences]
+            values = iter(scores.score(pictures, asked) if asked else [])
+            for rollout, sentences in part:
+                if not sentences:
+                    empty.append(Quarantined("score", rollout.rollout_id, "no_sentence", f"answer {rollout.text!r}"))
+                rows += _rows(rollout, sentences, list(islice(values, len(sentences))), scores.is_cut, scorer.digest)
+            advance(len(part))
+            last = image_of[part[-1][0].sample_id]
+            for image_id in pictures.keys() - {last}:
+                scores.forget(image_id)
+    order = {one.rollout_id: index for index, one in enumerate(todo)}
+    rows.sort(key=lambda row: (order[row.rollout_id], row.step))
+    empty.sort(key=lambda row: order[row.item_id])
+    check_nothing_lost("score", len(todo), len({row.rollout_id for row in rows}), len(empty), 0.5, unit="rollouts")
+    return StageOutput(
+        refs={"scored": lake.publish(Reward, rows), "quarantine": lake.publish(Quarantined, empty)},
+        counters={**counters, "sentences": len(rows), "truncated": sum(row.truncated for row in rows)},
+    )
+
+
+def _rows(
+    rollout: Rollout,
+    sentences: Sequence[Sentence],
+    scores: Sequence[float | None],
+    is_cut: Callable[[str], bool],
+    scorer: str,
+) -> list[Reward]:
+    """The rewards of one answer, still to be shaped."""
+    return [
+        Reward(
+            rollout_id=rollout.rollout_id,
+            sample_id=rollout.sample_id,
+            step=step,
+            sentence=sentence.text,
+            start=sentence.start,
+            end=sentence.end,
+            is_last=step + 1 == len(sentences),
+            score=score,
+            shaped=None,
+            scorer=scorer,
+            truncated=is_cut(sentence.text),
+            reason=None if score is not None else "the reward gave none",
+        )
+        for step, (sentence, score) in enumerate(zip(sentences, scores, strict=True))
+    ]

@@ -1,0 +1,170 @@
+"""Stage 3 of FiSAO: a score for every object word of every rollout, baselines of right and hallucinated words, rewards.
+
+Three stages: scoring asks the scorer and reads no annotation; the baselines are measured on annotations as the paper does, or
+where the scores part best. Only two means and a deviation go from annotations into a reward.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+import numpy as np
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Annotation, Quarantined, Rollout, Sample, TokenScore
+from tasks.configs.steps import RuntimeConfig
+from tasks.configs.train import FisaoConfig
+from tasks.core.benchmarks.chair import true_objects
+from tasks.core.benchmarks.mentions import find_mentions
+from tasks.core.metrics import auc
+from tasks.core.reward.object_words import (
+    PHRASE,
+    BaselineError,
+    Baselines,
+    measured_baselines,
+    split_baselines,
+    word_rewards,
+)
+from tasks.models.loading import load_images
+from tasks.models.scorers import load_scores
+from tasks.stage.progress import progress
+from tasks.stage.stage import WHOLE, Shard, StageInputError, check_nothing_lost, stage
+
+_ANSWERS = 512  # scored together
+
+
+@stage(sharded_by="rollouts")
+def score_tokens(
+    scorer: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    rollouts: ArtifactRef,
+    *,
+    runtime: RuntimeConfig,
+    shard: Shard = WHOLE,
+    label: str = "",
+) -> StageOutput:
+    """Cosine of image and object for every object word. Outputs: token_scores (to be rewarded), quarantine."""
+    todo = shard.slice(lake.read_rows(Rollout, rollouts))
+    image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
+    counters: Counter[str] = Counter()
+    scores = load_scores(scorer, runtime, counters)
+    rows: list[TokenScore] = []
+    unscored: list[Quarantined] = []
+    said = [(rollout, find_mentions(rollout.text)) for rollout in todo]
+    # All answers about an image are next to one another, so that it is embedded once.
+    said.sort(key=lambda one: image_of[one[0].sample_id])
+    with progress("score_tokens", len(said), unit="answers") as advance:
+        for start in range(0, len(said), _ANSWERS):
+            part = [(rollout, word) for rollout, words in said[start : start + _ANSWERS] for word in words]
+            asked = [(image_of[rollout.sample_id], PHRASE.format(object=word.object)) for rollout, word in part]
+            ids = list(dict.fromkeys(image_id for image_id, _ in asked))
+            values = scores.score(load_images(images, ids), asked) if asked else []
+            for (rollout, word), value in zip(part, values, strict=True):
+                if value is None:
+                    where = f"{rollout.rollout_id}:{word.start}"
+                    unscored.append(Quarantined("score_tokens", where, "not_scored", f"{word.text!r}: no score"))
+                else:
+                    rows.append(
+                        TokenScore(rollout.rollout_id, word.start, word.end, word.text, word.object, value, None)
+                    )
+            advance(len(said[start : start + _ANSWERS]))
+            for image_id in ids[:-1]:
+                scores.forget(image_id)
+    order = {one.rollout_id: index for index, one in enumerate(todo)}
+    rows.sort(key=lambda row: (order[row.rollout_id], row.start))
+    words = sum(len(found) for _, found in said)
+    check_nothing_lost("score_tokens", words, len(rows), len(unscored), 0.5, unit="words")
+    return StageOutput(
+        refs={"token_scores": lake.publish(TokenScore, rows), "quarantine": lake.publish(Quarantined, unscored)},
+        counters={**counters, "words": words, "answers_without_objects": sum(not found for _, found in said)},
+    )
+
+
+@stage(reads_annotations=True)
+def token_baselines(
+    config: FisaoConfig,
+    token_scores: ArtifactRef,
+    samples: ArtifactRef,
+    rollouts: ArtifactRef,
+    annotations: ArtifactRef,
+    *,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Baselines by CHAIR on the round's own rollouts, as the paper's. Output: token_scores with rewards. Facts: the baselines.
+
+    Raises:
+        StageInputError: an image without annotations, or scores that don't tell right words from hallucinated ones.
+    """
+    truth = {row.image_id: true_objects(row.objects, row.captions) for row in lake.read_rows(Annotation, annotations)}
+    image_of_sample = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
+    image_of = {one.rollout_id: image_of_sample[one.sample_id] for one in lake.read_rows(Rollout, rollouts)}
+    rows = _some_words(token_scores)
+    missing = {image_of[row.rollout_id] for row in rows} - truth.keys()
+    if missing:
+        raise StageInputError(
+            f"{len(missing)} images have no annotations ({sorted(missing)[:3]} ...): right words can't be told from "
+            "hallucinated ones; set finetune.fisao.baselines to split, or read images whose source has annotations"
+        )
+    scores = np.array([row.score for row in rows])
+    right = np.array([row.object in truth[image_of[row.rollout_id]] for row in rows])
+    try:
+        found = measured_baselines(scores, right)
+    except BaselineError as error:
+        raise StageInputError(str(error)) from None
+    return _rewarded(rows, found, right, config.margin, {"auc": auc(scores[right], scores[~right])})
+
+
+@stage()
+def split_token_baselines(
+    config: FisaoConfig, token_scores: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
+) -> StageOutput:
+    """Baselines where the scores part best, for images without annotations. Output and facts as of `token_baselines`, no AUC.
+
+    Raises:
+        StageInputError: scores without spread.
+    """
+    rows = _some_words(token_scores)
+    try:
+        found, upper = split_baselines(np.array([row.score for row in rows]))
+    except BaselineError as error:
+        raise StageInputError(str(error)) from None
+    return _rewarded(rows, found, upper, config.margin, {})
+
+
+def _some_words(token_scores: ArtifactRef) -> list[TokenScore]:
+    rows = lake.read_rows(TokenScore, token_scores)
+    if not rows:
+        raise StageInputError("no answer names an object of COCO: nothing to reward; look at the rollouts table")
+    return rows
+
+
+def _rewarded(
+    rows: Sequence[TokenScore], found: Baselines, right: np.ndarray, margin: float, more: dict[str, float]
+) -> StageOutput:
+    """The rows with their rewards, and what they are measured against."""
+    done = list(_with_rewards(rows, found, margin))
+    rewards = np.array([row.reward for row in done])
+    return StageOutput(
+        refs={"token_scores": lake.publish(TokenScore, done)},
+        facts={
+            **found._asdict(),
+            "n_right": int(right.sum()),
+            "n_hallucinated": int((~right).sum()),
+            "rewarded": float((rewards > 0).mean()),
+            "punished": float((rewards < 0).mean()),
+            **more,
+        },
+    )
+
+
+def _with_rewards(rows: Sequence[TokenScore], found: Baselines, margin: float) -> Iterator[TokenScore]:
+    for _, group in groupby(rows, key=lambda row: row.rollout_id):
+        answer = list(group)
+        rewards = word_rewards([one.object for one in answer], [one.score for one in answer], found, margin=margin)
+        yield from (replace(one, reward=reward) for one, reward in zip(answer, rewards, strict=True))

@@ -1,0 +1,1 @@
+"""Answers of the policy, and others that are learned from beside them."""

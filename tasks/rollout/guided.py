@@ -1,0 +1,41 @@
+"""Between stages 5 and 4, guided_rollouts: captions that a search found, as answers to learn a next value model from.
+
+V of the policy's own answers says what follows a sentence when nobody guides. A search does guide, so V learns what follows
+then from the captions of a search: one step of policy iteration (Sutton and Barto, section 4.3).
+"""
+
+from __future__ import annotations
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Caption, Rollout
+from tasks.configs.steps import RuntimeConfig
+from tasks.stage.stage import check_nothing_lost, stage
+
+
+@stage()
+def guided_rollouts(
+    captions: ArtifactRef, *, number: int, seed: int, runtime: RuntimeConfig, label: str = ""
+) -> StageOutput:
+    """The captions of guided round `number` as answers. Output: rollouts, one row a caption.
+
+    `seed` is the search's. A row's `n_tokens` counts all that was drawn to find the caption, its rivals too.
+    """
+    found = lake.read_rows(Caption, captions)
+    rows = [
+        Rollout(
+            rollout_id=f"{one.sample_id}-guided-{number}",
+            sample_id=one.sample_id,
+            policy=one.policy,
+            decode=f"guided-{number}",
+            temperature=0.0,
+            top_p=1.0,
+            seed=seed,
+            text=one.text,
+            n_tokens=one.decode_tokens,
+            finish_reason="stop",  # where the search stopped, the answer is over
+        )
+        for one in found
+    ]
+    check_nothing_lost("guided_rollouts", len(found), len(rows), 0, 0.0, unit="captions")
+    return StageOutput(refs={"rollouts": lake.publish(Rollout, rows)})

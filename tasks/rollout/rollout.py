@@ -1,0 +1,91 @@
+"""Stage 2, rollout: the policy answers every prompt several times, greedy and at several temperatures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Rollout, Sample
+from tasks.configs.steps import PolicyConfig, RolloutConfig, RuntimeConfig
+from tasks.core.search.contract import ANSWER, Ask, Found, TraceRow, say
+from tasks.models.loading import Pictures, load_policy
+from tasks.stage.progress import progress
+from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
+
+
+def decode_names(config: RolloutConfig) -> list[tuple[str, float]]:
+    """(name, temperature) of every answer; a temperature named twice gets a second name."""
+    names = [("greedy", 0.0)] if config.greedy else []
+    seen: Counter[float] = Counter()
+    for temperature in config.temperatures:
+        seen[temperature] += 1
+        names.append((f"t{temperature:g}" + (f"-{seen[temperature]}" if seen[temperature] > 1 else ""), temperature))
+    return names
+
+
+@stage(sharded_by="samples")
+def rollout(
+    config: RolloutConfig,
+    model: PolicyConfig,
+    policy: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    *,
+    seed: int,
+    runtime: RuntimeConfig,
+    shard: Shard = WHOLE,
+    label: str = "",
+) -> StageOutput:
+    """Answers of the policy. Output: rollouts, one row a sample and decode."""
+    from tasks.core.engine.fallback import open_decoder
+    from tasks.core.engine.scheduler import Desk, Job
+
+    todo = shard.slice(lake.read_rows(Sample, samples))
+    decodes = decode_names(config)
+    decoder = open_decoder(load_policy(model, policy, runtime), cells=runtime.token_budget or None)
+    desk = Desk(decoder, in_flight=runtime.batch_size, top_p=config.top_p)
+    pictures = Pictures(images, todo, runtime.batch_size)
+    jobs = (
+        Job(
+            index,
+            image=lambda one=one: pictures(one),  # type: ignore[misc]
+            prompt=one.prompt,
+            search=_answers([temperature for _, temperature in decodes], config.max_new_tokens),
+            seed=("rollout", seed, one.sample_id),
+            draws=[(name,) for name, _ in decodes],
+        )
+        for index, one in enumerate(todo)
+    )
+    answers: dict[int, list[TraceRow]] = {}
+    with progress("rollout", len(todo) * len(decodes), unit="answers") as advance:
+        for index, found in desk.run(jobs):
+            answers[index] = found.trace
+            advance(len(decodes))
+    rows = [
+        Rollout(
+            rollout_id=f"{one.sample_id}-{name}",
+            sample_id=one.sample_id,
+            policy=policy.digest,
+            decode=name,
+            temperature=temperature,
+            top_p=config.top_p,
+            seed=seed,
+            text=answer.proposal.text,
+            n_tokens=answer.proposal.drawn,
+            finish_reason="stop" if answer.proposal.ended else "length",
+        )
+        for index, one in enumerate(todo)
+        for (name, temperature), answer in zip(decodes, answers[index], strict=True)
+    ]
+    check_nothing_lost("rollout", len(todo) * len(decodes), len(rows), 0, 0.0, unit="answers")
+    return StageOutput(refs={"rollouts": lake.publish(Rollout, rows)}, counters=dict(decoder.counters))
+
+
+def _answers(temperatures: Sequence[float], max_new_tokens: int) -> Ask[Found]:
+    """Not a search: whole answers at all temperatures."""
+    found = Found()
+    answers = yield from say(None, temperatures, max_tokens=max_new_tokens, until=ANSWER, keep=False)
+    found.note(0, answers, {}, None)
+    return found.stop("end")

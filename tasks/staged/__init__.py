@@ -1,0 +1,1 @@
+"""Staged answers (LLaVA-CoT): a teacher writes them, a gate verifies them."""

@@ -1,0 +1,120 @@
+"""The verification gate: which staged answers are learned, and why the others are not (LLaVA-CoT, section 3.1).
+
+Three gates, of which the profile names one. They are stages of their own because what each may read differs: `verify`
+compares with the data set's answers, `verify_by_judge` with a judge's verdicts on them, `verify_by_agreement` with the policy's
+own answers and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Answer, Caption, Rollout, Sample, Verdict
+from tasks.configs.steps import RuntimeConfig
+from tasks.core.data.questions import is_right
+from tasks.core.staged import answers as staged
+from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+
+
+@stage(reads_annotations=True)
+def verify(
+    captions: ArtifactRef,
+    samples: ArtifactRef,
+    answers: ArtifactRef,
+    *,
+    attempt: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Keep the staged answers whose conclusion is the data set's answer. Outputs and counters as `_ruled`'s.
+
+    Raises:
+        StageInputError: a question has no answer.
+    """
+    truth = {one.sample_id: one.answer for one in lake.read_rows(Answer, answers)}
+    missing = [one.sample_id for one in lake.read_rows(Sample, samples) if one.sample_id not in truth]
+    if missing:
+        raise StageInputError(
+            f"{len(missing)} questions have no answer to verify with, the first is {missing[0]}; complete the file of "
+            "questions.train, or use staged.verify=agreement"
+        )
+    return _ruled(captions, samples, attempt, lambda one, said: None if is_right(said, truth[one]) else "wrong")
+
+
+@stage()
+def verify_by_agreement(
+    captions: ArtifactRef,
+    samples: ArtifactRef,
+    rollouts: ArtifactRef,
+    *,
+    min_agreement: float,
+    attempt: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Keep the staged answers that conclude what most of the policy's own do. Reads no annotation.
+
+    Outputs and counters as `_ruled`'s. `min_agreement`: share of a question's rollouts that must conclude the same.
+    """
+    said: dict[str, list[str]] = {}
+    for row in lake.read_rows(Rollout, rollouts):
+        said.setdefault(row.sample_id, []).append(row.text)
+
+    def problem(sample_id: str, conclusion: str) -> str | None:
+        return staged.agreement_problem(conclusion, said.get(sample_id, []), min_agreement)
+
+    return _ruled(captions, samples, attempt, problem)
+
+
+@stage()
+def verify_by_judge(
+    captions: ArtifactRef,
+    samples: ArtifactRef,
+    judged: ArtifactRef,
+    *,
+    attempt: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Keep the staged answers that a judge called valid (`judge`'s output). Outputs and counters as `_ruled`'s."""
+    valid = {one.sample_id for one in lake.read_rows(Verdict, judged) if one.accepted}
+    return _ruled(captions, samples, attempt, lambda one, said: None if one in valid else "judge")
+
+
+def _ruled(
+    captions: ArtifactRef, samples: ArtifactRef, attempt: int, problem: Callable[[str, str], str | None]
+) -> StageOutput:
+    """The gate over all samples. Outputs: accepted (captions), verdicts (a row a sample), refused (samples to try again).
+
+    Args:
+        captions: at most one answer a sample; a sample without one is refused as `no_answer`.
+        samples: what was asked in this attempt.
+        attempt: 0-based.
+        problem: of a sample id and a conclusion: why it is not kept, or None.
+    """
+    said = {row.sample_id: row for row in lake.read_rows(Caption, captions)}
+    asked = lake.read_rows(Sample, samples)
+    if strangers := said.keys() - {one.sample_id for one in asked}:
+        raise StageInputError(f"{len(strangers)} answers belong to none of the {len(asked)} questions asked")
+    accepted, refused, verdicts = [], [], []
+    for one in asked:
+        text = said[one.sample_id].text if one.sample_id in said else ""
+        ruling = staged.rule(text, lambda conclusion, one=one: problem(one.sample_id, conclusion))  # type: ignore[misc]
+        good = ruling.reason == staged.ACCEPTED
+        verdicts.append(Verdict(one.sample_id, attempt, text, ruling.conclusion, good, ruling.reason))
+        if good:
+            accepted.append(said[one.sample_id])
+        else:
+            refused.append(one)
+    check_nothing_lost("verify", len(asked), len(accepted) + len(refused), 0, 0.0, unit="questions")
+    return StageOutput(
+        refs={
+            "accepted": lake.publish(Caption, accepted),
+            "verdicts": lake.publish(Verdict, verdicts),
+            "refused": lake.publish(Sample, refused),
+        },
+        counters={reason: float(count) for reason, count in Counter(one.reason for one in verdicts).items()},
+    )

@@ -1,0 +1,1 @@
+"""Fine-tuning of the policy, one file for each method."""

@@ -1,0 +1,68 @@
+"""Fine-tuning by direct preference optimisation: the policy learns which of its own answers was better."""
+
+from __future__ import annotations
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Preference, Sample
+from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.train import FinetuneConfig
+from tasks.models.loading import fresh_policy, load_images
+from tasks.stage.progress import progress
+from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
+from tasks.train.publish import publish_tuned, recipe_of
+
+
+@stage()
+def tune_dpo(
+    config: FinetuneConfig,
+    model: PolicyConfig,
+    policy: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    preferences: ArtifactRef,
+    *,
+    seed: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Learn preferences. Output: policy (a whole checkpoint, adapters merged). Facts: accuracy, margins, how far it moved.
+
+    `config.batch_size` counts pairs. An empty rejected answer is one to learn from, an empty chosen one is not: such pairs are
+    left out and counted.
+    """
+    from tasks.core.train.dpo import PreferencePair
+    from tasks.core.train.dpo import tune_dpo as run_dpo
+    from tasks.core.train.weights import steps_of
+
+    prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
+    preferred = lake.read_rows(Preference, preferences)
+    rows = [row for row in preferred if row.chosen_text.strip()]
+    if not rows:
+        raise StageInputError("no preference to learn from: every better answer is empty; see the preferences table")
+    pictures = load_images(images, [row.image_id for row in rows])
+    pairs = [
+        PreferencePair(pictures[row.image_id], prompts[row.sample_id], row.chosen_text, row.rejected_text)
+        for row in rows
+    ]
+    loaded = fresh_policy(model, policy, runtime)
+    total = steps_of(len(pairs), config.batch_size, config.epochs)
+    with progress("tune_dpo", total, unit="steps") as advance:
+        seen = 0
+
+        def on_step(done: int, loss: float) -> None:
+            nonlocal seen
+            advance(done - seen)
+            seen = done
+            if 2 * done > total:
+                fault_point("tune_dpo")
+
+        facts = run_dpo(
+            loaded, pairs, recipe_of(config, seed), beta=config.dpo.beta, work=resume_folder(), on_step=on_step
+        )
+    kept = publish_tuned(loaded, [(one.image, one.prompt) for one in pairs[:4]], model, runtime)
+    return StageOutput(
+        refs={"policy": kept},
+        facts=facts,
+        counters={"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows)},
+    )

@@ -1,0 +1,208 @@
+"""Stage 6 with `finetune.method: fisao`: the policy learns from a reward for every object word, by PPO."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Rollout, Sample, TokenScore
+from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.train import FinetuneConfig
+from tasks.core.benchmarks.mentions import find_mentions
+from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
+from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, say
+from tasks.models.loading import fresh_policy, load_images
+from tasks.models.scorers import load_scores
+from tasks.stage.progress import progress
+from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
+from tasks.train.publish import publish_tuned, recipe_of
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from tasks.core.models.policy import Policy
+    from tasks.core.models.sentence_scores import Scores
+    from tasks.core.train.answers import Answer
+
+
+@stage()
+def tune_fisao(
+    config: FinetuneConfig,
+    model: PolicyConfig,
+    policy: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    rollouts: ArtifactRef,
+    token_scores: ArtifactRef,
+    scorer: ArtifactRef,
+    *,
+    mu_right: float,
+    mu_hallucinated: float,
+    deviation: float,
+    seed: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """PPO on rewarded words. Output: policy (a whole checkpoint). Facts: rewards, lengths and how far the policy moved.
+
+    The first iteration learns from `rollouts` with the rewards in `token_scores`; later ones draw as many new answers, no
+    longer than the longest of these, at `fisao.temperature` from the whole distribution, and reward them with the same
+    baselines (`mu_right`, `mu_hallucinated`, `deviation`). Not used of the configuration: epochs (fisao.passes is),
+    checkpoint_steps (a resume point is kept after every iteration), replay.
+
+    Raises:
+        StageInputError: no word has a reward.
+    """
+    from tasks.core.train.ppo import PpoSettings, run_ppo
+
+    rows = lake.read_rows(TokenScore, token_scores)
+    if not any(row.reward for row in rows):
+        raise StageInputError(
+            f"none of {len(rows)} object words has a reward: nothing to learn; lower finetune.fisao.margin, and see that "
+            "token_scores comes from the baselines"
+        )
+    sampled = lake.read_rows(Sample, samples)
+    said = lake.read_rows(Rollout, rollouts)
+    pictures = load_images(images, list(dict.fromkeys(one.image_id for one in sampled)))
+    loaded = fresh_policy(model, policy, runtime)
+    counters: Counter[str] = Counter()
+    world = _World(loaded, sampled, pictures, load_scores(scorer, runtime, counters))
+    baselines = Baselines(mu_right, mu_hallucinated, deviation)
+    first = _first_answers(world, said, rows)
+    settings = PpoSettings(
+        **config.fisao.model_dump(include={"clip", "kl", "gamma", "gae_lambda", "value_weight", "passes", "iterations"})
+    )
+
+    def more(iteration: int) -> list[Answer]:
+        drawn = _draw(world, said, config.fisao.temperature, ("fisao", seed, iteration), runtime)
+        counters["new_answers"] += len(drawn)
+        return _rewarded(world, drawn, baselines, config.fisao.margin)
+
+    with progress("tune_fisao", 100, unit="%") as advance:
+        facts = run_ppo(
+            loaded, first, more, recipe_of(config, seed), settings, work=resume_folder(), on_step=_shown(advance)
+        )
+    shown = [(pictures[one.image_id], one.prompt) for one in sampled[:4]]
+    kept = publish_tuned(loaded, shown, model, runtime)
+    return StageOutput(
+        refs={"policy": kept},
+        facts=facts,
+        counters={**counters, "answers": len(first), "empty_answers": len(said) - len(first)},
+    )
+
+
+class _World(NamedTuple):
+    """What answers are about, who gives them and who scores them."""
+
+    policy: Policy
+    samples: list[Sample]
+    pictures: Mapping[str, PIL.Image.Image]
+    scores: Scores
+
+
+class _Said(NamedTuple):
+    """An answer in text."""
+
+    sample: Sample
+    text: str
+    ended: bool  # by the policy, not by the token limit
+
+
+def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
+    """Progress in whole per cent of the training; past its half, a place to be killed at."""
+    seen = 0
+
+    def on_step(share: float) -> None:
+        nonlocal seen
+        now = int(100 * share + 1e-9)
+        advance(now - seen)
+        seen = now
+        if share > 0.5:
+            fault_point("tune_fisao")
+
+    return on_step
+
+
+def _first_answers(world: _World, said: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:
+    """The round's rollouts with the rewards of the table."""
+    words: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for row in rows:
+        words[row.rollout_id].append((row.end, row.reward or 0.0))
+    sample_of = {one.sample_id: one for one in world.samples}
+    told = [_Said(sample_of[one.sample_id], one.text, one.finish_reason == "stop") for one in said]
+    return _answers(world, told, [words[one.rollout_id] for one in said])
+
+
+def _draw(
+    world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...], runtime: RuntimeConfig
+) -> list[_Said]:
+    """New answers, for each sample as many as there are in `like`."""
+    from tasks.core.engine.fallback import open_decoder
+    from tasks.core.engine.scheduler import Desk, Job
+
+    count = Counter(one.sample_id for one in like)
+    longest = max(one.n_tokens for one in like)
+    # Without the nucleus: what is learned is the policy's own probability of a token, the unlikely ones' too.
+    desk = Desk(open_decoder(world.policy, cells=runtime.token_budget or None), in_flight=runtime.batch_size, top_p=1.0)
+    todo = [one for one in world.samples if count[one.sample_id]]
+    jobs = (
+        Job(
+            index,
+            image=lambda one=one: world.pictures[one.image_id],  # type: ignore[misc]
+            prompt=one.prompt,
+            search=_whole_answers([temperature] * count[one.sample_id], longest),
+            seed=(*seed, one.sample_id),
+            draws=[(number,) for number in range(count[one.sample_id])],
+        )
+        for index, one in enumerate(todo)
+    )
+    found: dict[int, list[Candidate]] = {}
+    with progress("tune_fisao: new answers", len(todo), unit="images") as advance:
+        for index, answers in desk.run(jobs):
+            found[index] = [row.proposal for row in answers.trace]
+            advance(1)
+    return [_Said(one, each.text, each.ended) for index, one in enumerate(todo) for each in found[index]]
+
+
+def _whole_answers(temperatures: Sequence[float], max_tokens: int) -> Ask[Found]:
+    """Not a search: whole answers at all temperatures."""
+    found = Found()
+    answers = yield from say(None, temperatures, max_tokens=max_tokens, until=ANSWER, keep=False)
+    found.note(0, answers, {}, None)
+    return found.stop("end")
+
+
+def _rewarded(world: _World, told: Sequence[_Said], baselines: Baselines, margin: float) -> list[Answer]:
+    """New answers with the rewards of their words."""
+    words = []
+    for one in told:
+        mentions = find_mentions(one.text)
+        asked = [(one.sample.image_id, PHRASE.format(object=mention.object)) for mention in mentions]
+        scores = world.scores.score(world.pictures, asked) if asked else []
+        rewards = word_rewards([mention.object for mention in mentions], scores, baselines, margin=margin)
+        words.append([(mention.end, reward) for mention, reward in zip(mentions, rewards, strict=True)])
+    return _answers(world, told, words)
+
+
+def _answers(world: _World, told: Sequence[_Said], words: Sequence[Sequence[tuple[int, float]]]) -> list[Answer]:
+    """Answers as tokens, the end included; those without any token have nothing to be learned and are left out."""
+    from tasks.core.train.answers import Answer
+
+    tokenizer, ends = world.policy.tokenizer, world.policy.end_ids
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else min(ends)
+
+    def text_of(tokens: Sequence[int]) -> str:
+        return str(tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
+
+    found = []
+    for one, rewards in zip(told, words, strict=True):
+        tokens = list(tokenizer(one.text, add_special_tokens=False)["input_ids"]) if one.text else []
+        placed = rewarded_tokens(tokens, rewards, text_of) if tokens else {}
+        if one.ended:
+            tokens.append(end)
+        if tokens:
+            found.append(Answer(world.pictures[one.sample.image_id], one.sample.prompt, tuple(tokens), placed))
+    return found

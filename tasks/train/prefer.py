@@ -1,0 +1,120 @@
+"""The light half of DPO: of every prompt the best of the run's own answers against the worst."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Preference, Reward, Rollout, Sample
+from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.train import DpoConfig
+from tasks.core.train.preferences import Pair, WorthyAnswer, best_against_worst
+from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.loading import load_images
+from tasks.stage.progress import progress
+from tasks.stage.stage import StageInputError, stage
+
+_ANSWERS = 256  # valued together: what is held in memory
+
+
+@stage()
+def prefer(
+    config: DpoConfig,
+    samples: ArtifactRef,
+    rollouts: ArtifactRef,
+    rewards: ArtifactRef,
+    *,
+    value: ArtifactRef | None = None,
+    backbone: ArtifactRef | None = None,
+    model: PolicyConfig | None = None,
+    images: ArtifactRef | None = None,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Pair answers by their worth: the mean shaped reward of their scored sentences, or the mean of V over all sentences.
+
+    `by: value` needs the value model, its backbone, how to load it, and the images. Answers without a scored sentence (by
+    reward) or without any (by value) are left out and counted. Output: preferences. Facts: pairs, mean gap.
+    """
+    sampled = {one.sample_id: one for one in lake.read_rows(Sample, samples)}
+    answers = lake.read_rows(Rollout, rollouts)
+    if config.by == "reward":
+        worth = _mean_rewards(lake.read_rows(Reward, rewards))
+    elif value is None or backbone is None or model is None or images is None:
+        raise StageInputError(
+            "finetune.dpo.by=value ranks answers by a value model: give prefer value, backbone, model and images, "
+            "or rank them by reward: --set finetune.dpo.by=reward"
+        )
+    else:
+        worth = _mean_values(answers, sampled, value, backbone, model, images, runtime)
+    known = [
+        WorthyAnswer(one.sample_id, one.rollout_id, one.text, worth[one.rollout_id])
+        for one in answers
+        if one.rollout_id in worth
+    ]
+    found = best_against_worst(known, min_gap=config.min_gap)
+    if not found.pairs:
+        why = (
+            ", ".join(f"{count} {reason}" for reason, count in sorted(found.skipped.items())) or "no answer has a worth"
+        )
+        raise StageInputError(
+            f"no prompt has two answers to choose between ({why}): raise rollout.temperatures, or lower "
+            f"finetune.dpo.min_gap ({config.min_gap:g}); see the rollouts and rewards tables"
+        )
+    rows = [_row(pair, sampled[pair.chosen.sample_id].image_id) for pair in found.pairs]
+    return StageOutput(
+        refs={"preferences": lake.publish(Preference, rows)},
+        facts={"pairs": len(rows), "mean_gap": float(np.mean([pair.gap for pair in found.pairs]))},
+        counters={"answers": len(answers), "unranked": len(answers) - len(known), **found.skipped},
+    )
+
+
+def _mean_rewards(rewards: Sequence[Reward]) -> dict[str, float]:
+    """Mean shaped reward of every answer's scored sentences, by rollout."""
+    by_rollout: dict[str, list[float]] = {}
+    for row in rewards:
+        if row.shaped is not None:
+            by_rollout.setdefault(row.rollout_id, []).append(row.shaped)
+    return {rollout_id: float(np.mean(shaped)) for rollout_id, shaped in by_rollout.items()}
+
+
+def _mean_values(
+    answers: Sequence[Rollout],
+    sampled: dict[str, Sample],
+    value: ArtifactRef,
+    backbone: ArtifactRef,
+    model: PolicyConfig,
+    images: ArtifactRef,
+    runtime: RuntimeConfig,
+) -> dict[str, float]:
+    """Mean V of every answer's sentences, by rollout."""
+    read = sentence_values(value, backbone, model, runtime)
+    found: dict[str, float] = {}
+    with progress("prefer", len(answers), unit="answers") as advance:
+        for start in range(0, len(answers), _ANSWERS):
+            part = answers[start : start + _ANSWERS]
+            prompted = [sampled[one.sample_id] for one in part]
+            pictures = load_images(images, [one.image_id for one in prompted])
+            said = [
+                SaidAnswer(pictures[of.image_id], of.prompt, one.text) for one, of in zip(part, prompted, strict=True)
+            ]
+            means = mean_values(read, said)
+            found |= {one.rollout_id: mean for one, mean in zip(part, means, strict=True) if mean is not None}
+            advance(len(part))
+    return found
+
+
+def _row(pair: Pair, image_id: str) -> Preference:
+    return Preference(
+        sample_id=pair.chosen.sample_id,
+        image_id=image_id,
+        chosen=pair.chosen.rollout_id,
+        rejected=pair.rejected.rollout_id,
+        chosen_text=pair.chosen.text,
+        rejected_text=pair.rejected.text,
+        chosen_worth=pair.chosen.worth,
+        rejected_worth=pair.rejected.worth,
+    )

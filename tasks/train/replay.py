@@ -1,0 +1,219 @@
+"""Other material among what a policy learns, so that what it is not trained for is not lost (rehearsal).
+
+Replayed material is three tables, as a round's own: images, samples (their prompts) and captions (the answers).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput, canonical_json
+from storage.images import read_image_file
+from storage.schema import Caption, Image, Quarantined, Sample
+from tasks.configs.steps import RuntimeConfig, SampleConfig
+from tasks.core.seeds import digest_of, seed_for
+from tasks.stage.config import NOT_SEMANTIC
+from tasks.stage.progress import progress
+from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+
+log = logging.getLogger(__name__)
+
+PLACE = "<image>"  # where LLaVA's form puts the image; the policy's chat template has a place of its own
+
+
+class Replay(NamedTuple):
+    """Material to replay: each caption's sample and image are in the other two tables."""
+
+    images: ArtifactRef
+    samples: ArtifactRef
+    captions: ArtifactRef
+
+
+class OpenReplay(BaseModel):
+    """A file of conversations that is there; `fingerprint` changes when it or an image that it names does."""
+
+    model_config = ConfigDict(frozen=True)
+    path: str = Field(json_schema_extra=NOT_SEMANTIC)
+    name: str
+    fingerprint: str
+
+
+class _Refused(NamedTuple):
+    """Why a line can't be replayed."""
+
+    reason: str
+    detail: str
+
+
+class _Exchange(NamedTuple):
+    """The first question and answer of a line, and how many came after it."""
+
+    image: str
+    prompt: str
+    answer: str
+    later: int
+
+
+def replay_count(share: float, captions: int) -> int:
+    """Examples to replay beside `captions`, so that `share` of all of them are replayed."""
+    return round(share / (1 - share) * captions)
+
+
+def draw_replayed(replay: Replay, count: int, seed: int) -> list[Caption]:
+    """`count` of the material's captions by seed, none twice; all there are if that is fewer, with a warning.
+
+    Raises:
+        StageInputError: none holds a text.
+    """
+    rows = [row for row in lake.read_rows(Caption, replay.captions) if row.text.strip()]
+    if count and not rows:
+        raise StageInputError(
+            f"{replay.captions}: no answer to replay among {replay.captions.rows} rows; check finetune.replay.source"
+        )
+    if count > len(rows):
+        log.warning("%d examples were to be replayed, the material has %d: all are used", count, len(rows))
+    rows.sort(key=lambda row: seed_for("replay", seed, row.sample_id))
+    return rows[:count]
+
+
+def open_replay(source: str) -> OpenReplay:
+    """Find a JSON Lines file in LLaVA's form; images are looked up relative to its folder.
+
+    Raises:
+        StageInputError: no such file, or nothing in it.
+    """
+    path = Path(source).expanduser().resolve()
+    if not path.is_file():
+        raise StageInputError(
+            f"{path}: no such file to replay; finetune.replay.source is self, or a JSON Lines file whose lines are "
+            '{"image": path, "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}'
+        )
+    whole = hashlib.sha256(path.read_bytes()).hexdigest()
+    images = {parsed.image for _, parsed in _lines(path) if isinstance(parsed, _Exchange)}
+    described = []
+    for name in sorted(images):
+        file = path.parent / name
+        if file.is_file():
+            described.append((name, file.stat().st_size, file.stat().st_mtime_ns))
+    fingerprint = hashlib.sha256(canonical_json([whole, described]).encode()).hexdigest()
+    return OpenReplay(path=str(path), name=f"file {path.name}", fingerprint=fingerprint)
+
+
+@stage()
+def read_replay(
+    config: SampleConfig, source: OpenReplay, *, count: int, seed: int, runtime: RuntimeConfig, label: str = ""
+) -> StageOutput:
+    """`count` examples of a file by seed. Outputs: images, samples, captions, quarantine.
+
+    A line gives its first exchange; later ones lean on it and are counted, not learned. What can't be used is refused with a
+    reason and another line takes its place; only images of lines that were drawn are read. Limits of images and of the share
+    of refused lines are those of `config`. Counters: lines in the file, later exchanges.
+
+    Raises:
+        StageInputError: the file has no line.
+        TooManyQuarantined: more lines were refused than `config` allows.
+    """
+    path = Path(source.path)
+    lines = sorted(_lines(path), key=lambda one: seed_for("replay", seed, one[0]))
+    if not lines:
+        raise StageInputError(f"{path}: an empty file, nothing to replay")
+    images: dict[str, Image | Quarantined] = {}
+    samples: list[Sample] = []
+    captions: list[Caption] = []
+    refused: list[Quarantined] = []
+    later = 0
+    with progress("replay", min(count, len(lines)), unit="examples") as advance:
+        for number, parsed in lines:
+            if len(samples) >= count:
+                break
+            found = _with_image(path, parsed, images, config) if isinstance(parsed, _Exchange) else parsed
+            if isinstance(found, _Refused):
+                refused.append(Quarantined("read_replay", f"line {number}", found.reason, found.detail))
+                continue
+            sample_id = digest_of("replay", source.name, number, found.image, found.prompt)
+            samples.append(Sample(sample_id, found.image, found.prompt, "train"))
+            captions.append(Caption(sample_id, found.image, "", "replay", found.answer, 1, "given", 0, 0))
+            later += found.later
+            advance(1)
+    looked_at = len(samples) + len(refused)
+    check_nothing_lost("read_replay", looked_at, len(samples), len(refused), config.max_quarantined, unit="lines")
+    used = {one.image_id for one in samples}
+    return StageOutput(
+        refs={
+            "images": lake.publish(
+                Image, [one for name, one in images.items() if name in used and isinstance(one, Image)]
+            ),
+            "samples": lake.publish(Sample, samples),
+            "captions": lake.publish(Caption, captions),
+            "quarantine": lake.publish(Quarantined, refused),
+        },
+        counters={"lines": len(lines), "later_exchanges": later},
+    )
+
+
+def _with_image(
+    path: Path, exchange: _Exchange, images: dict[str, Image | Quarantined], config: SampleConfig
+) -> _Exchange | _Refused:
+    """The exchange if its image can be read, which is kept in `images`, each once."""
+    name = exchange.image
+    if name not in images:
+        file = path.parent / name
+        if not file.is_file():
+            return _Refused("no_file", f"{name}: no such file in {path.parent.name}")
+        read = read_image_file(
+            file,
+            image_id=name,
+            source=f"file {path.name}",
+            split="train",
+            min_side=config.min_side,
+            max_megapixels=config.max_megapixels,
+        )
+        images[name] = read if isinstance(read, Image) else replace(read, stage="read_replay")
+    kept = images[name]
+    return exchange if isinstance(kept, Image) else _Refused(kept.reason, kept.detail)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, _Exchange | _Refused]]:
+    """(line number from 1, what it says) of a file; blank lines are none."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, _parse(line)
+
+
+def _parse(line: bytes) -> _Exchange | _Refused:
+    """The first exchange of one line."""
+    try:
+        row: Any = json.loads(line)
+    except ValueError as error:
+        return _Refused("not_json", str(error)[:200])
+    if not isinstance(row, Mapping):
+        return _Refused("not_json", f"a {type(row).__name__}, an object was needed")
+    image, turns = row.get("image"), row.get("conversations")
+    if not isinstance(image, str) or not image:
+        return _Refused("no_image", f"image is {image!r:.80}, a path was needed")
+    said = [_turn(one) for one in turns] if isinstance(turns, list) else []
+    if len(said) < 2 or [who for who, _ in said[:2]] != ["human", "gpt"]:
+        return _Refused("no_exchange", "conversations must begin with one of human and one of gpt, each with a value")
+    (_, prompt), (_, answer) = said[:2]
+    if prompt.count(PLACE) > 1:
+        return _Refused("several_images", f"{prompt.count(PLACE)} places for images, one can be replayed")
+    prompt = prompt.replace(PLACE, "").strip()
+    if not prompt or not answer.strip():
+        return _Refused("empty", "no question" if not prompt else "no answer")
+    return _Exchange(image, prompt, answer.strip(), len(said) // 2 - 1)
+
+
+def _turn(one: Any) -> tuple[str, str]:
+    """(who, what) of a turn; empty strings for what is not there."""
+    who, what = (one.get("from"), one.get("value")) if isinstance(one, Mapping) else (None, None)
+    return (who, what) if isinstance(who, str) and isinstance(what, str) else ("", "")

@@ -1,0 +1,130 @@
+"""The two kinds of value model as the fit sees them: something that learns, and a callable on (image, text) pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from storage.artifacts import ArtifactRef
+from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.value import ValueConfig
+from tasks.models.loading import fresh_policy, load_policy
+from tasks.stage.progress import progress
+from tasks.stage.stage import StageInputError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+    from tasks.core.models.value import StateValue, ValueModel
+    from tasks.core.value.fit import ValueFn
+
+
+class Answer(NamedTuple):
+    """A labelled answer."""
+
+    rollout_id: str
+    image: int  # index into the images
+    sentences: list[str]  # or names of their states
+    rewards: list[float]
+    prompt: str
+    held_out: bool
+
+
+class Learner(NamedTuple):
+    """A value model to be fitted on `answers`, whose sentences are what `value` understands."""
+
+    model: ValueModel | StateValue
+    value: ValueFn
+    answers: list[Answer]
+    state: str  # what a transition goes between: sentence or prefix
+    states_tokens: int  # read by the policy beforehand
+
+    @property
+    def value_tokens(self) -> int:
+        """Tokens that the value model's own network has read so far."""
+        return int(getattr(self.model, "tokens", 0))
+
+
+def image_and_text(
+    config: ValueConfig,
+    model: PolicyConfig,
+    backbone: ArtifactRef,
+    answers: list[Answer],
+    pictures: Sequence[PIL.Image.Image],
+    runtime: RuntimeConfig,
+) -> Learner:
+    """A network of its own, on the policy's weights."""
+    from tasks.core.models.value import ValueModel, ValueSpec
+
+    spec = ValueSpec(
+        backbone.digest, config.train, config.layer, config.state, config.lora_rank, pooling=config.pooling
+    )
+    policy = fresh_policy(model, backbone, runtime)
+    with _setting():
+        value = ValueModel(policy, spec)
+    return Learner(
+        value,
+        lambda pairs: value([pictures[image] for image, _ in pairs], [text for _, text in pairs]),
+        answers,
+        config.state,
+        states_tokens=0,
+    )
+
+
+def policy_states(
+    config: ValueConfig,
+    model: PolicyConfig,
+    backbone: ArtifactRef,
+    answers: list[Answer],
+    texts: Mapping[str, str],
+    pictures: Sequence[PIL.Image.Image],
+    runtime: RuntimeConfig,
+) -> Learner:
+    """A head on the policy's hidden states, which are read once; `texts` has every answer's whole text by rollout id."""
+    import torch
+
+    from tasks.core.models.states import sentence_states
+    from tasks.core.models.value import StateValue, ValueSpec, check_layer
+
+    policy, read = load_policy(model, backbone, runtime), 0
+    with _setting():
+        check_layer(policy, config.layer)
+    with progress("train_value: the policy's states", len(answers), unit="answers") as advance:
+
+        def after_batch(done: int, tokens: int) -> None:
+            nonlocal read
+            read += tokens
+            advance(done)
+
+        states = sentence_states(
+            policy,
+            [pictures[one.image] for one in answers],
+            [one.prompt for one in answers],
+            [texts[one.rollout_id] for one in answers],
+            layer=config.layer,
+            batch_size=runtime.batch_size,
+            after_batch=after_batch,
+        )
+    named = [
+        one._replace(sentences=[f"{one.rollout_id}/{step}" for step in range(len(of))])
+        for one, of in zip(answers, states, strict=True)
+    ]
+    rows = torch.cat(states).to(policy.device)
+    at = {name: row for row, name in enumerate(name for one in named for name in one.sentences)}
+    learned = [at[name] for one in named if not one.held_out for name in one.sentences]
+    spec = ValueSpec(backbone.digest, "frozen", config.layer, "prefix", reads="policy_states")
+    head = StateValue.of(rows[learned], spec)
+    # A name says which answer it is of, so the image need not be looked at; and it is no text to be joined to a prefix.
+    return Learner(
+        head, lambda pairs: head(rows[[at[name] for _, name in pairs]]), named, state="sentence", states_tokens=read
+    )
+
+
+@contextmanager
+def _setting() -> Iterator[None]:
+    """A setting that a model refuses is the profile's mistake: trying again is no use."""
+    try:
+        yield
+    except ValueError as error:
+        raise StageInputError(f"value.{error}") from error

@@ -1,0 +1,246 @@
+"""Stage 4, train_value: V(image, sentence) by temporal difference or Monte Carlo, judged on images it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage import checkpoints, lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Reward, Rollout, Sample, Value
+from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.value import ValueConfig
+from tasks.core.value import health as value_health
+from tasks.models.loading import load_images
+from tasks.stage.progress import progress
+from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
+from tasks.value.learners import Answer, Learner, image_and_text, policy_states
+
+if TYPE_CHECKING:
+    from tasks.core.value.fit import ValueFit
+    from tasks.core.value.td import Transition
+
+
+class ValueCollapsed(StageInputError):
+    """The value model learned nothing that can guide a search."""
+
+
+@stage()
+def train_value(
+    config: ValueConfig,
+    model: PolicyConfig,
+    backbone: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    rewards: ArtifactRef | list[ArtifactRef],
+    *,
+    rollouts: ArtifactRef | list[ArtifactRef] | None = None,
+    seed: int,
+    runtime: RuntimeConfig,
+    label: str = "",
+) -> StageOutput:
+    """Fit V on the training images and check it on the held-out ones.
+
+    `rollouts` are the answers that the rewards belong to; a V that reads the policy's states needs them, for the states
+    depend on every character of an answer. Several tables of either are read as one.
+
+    `config.published` is the released update, whatever target, terminal and target_decay say; V is judged by
+    bootstrap_forever then. `ground_truth` is no matter of this stage: give it what `reference_answers` made.
+
+    Outputs: value (checkpoint), values (held-out table). Facts, all of held-out sentences: spearman with the Monte-Carlo
+    return, spread of V and its spread within an image, mean TD error; loss_first and loss_last of training. Raises
+    ValueCollapsed when V can't guide.
+    """
+    from tasks.core.value.fit import ValueFit
+    from tasks.core.value.td import transitions
+
+    if config.published:
+        config = config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
+    learner = _learner(config, model, backbone, images, samples, rewards, rollouts, runtime)
+    fit = ValueFit(
+        value=learner.value,
+        parameters=learner.model.parameters(),
+        gamma=config.gamma,
+        mode=config.terminal,
+        lr=config.lr,
+        target_decay=config.target_decay,
+        method=config.target,
+        trace=config.trace,
+        published=config.published,
+    )
+    train = [(one.image, one.sentences, one.rewards) for one in learner.answers if not one.held_out]
+    data = transitions(train, state=learner.state, mode=config.terminal)
+    if not data:
+        raise StageInputError("no transition to learn from: every answer has one sentence at most; see rollouts")
+    plan = fit.plan(data, config.batch_size, config.epochs, seed)
+    losses = _fit(fit, data, plan, config.checkpoint_steps)
+    rows = _judge(fit, learner, config, runtime.batch_size)
+    facts = _health(rows, losses, learner.answers, config)
+    return StageOutput(
+        refs={"value": _kept(learner), "values": lake.publish(Value, rows)},
+        facts=facts,
+        counters={
+            "transitions": len(data),
+            "steps": len(plan),
+            "value_tokens": learner.value_tokens,
+            "states_tokens": learner.states_tokens,
+        },
+    )
+
+
+def _learner(
+    config: ValueConfig,
+    model: PolicyConfig,
+    backbone: ArtifactRef,
+    images: ArtifactRef,
+    samples: ArtifactRef,
+    rewards: ArtifactRef | list[ArtifactRef],
+    rollouts: ArtifactRef | list[ArtifactRef] | None,
+    runtime: RuntimeConfig,
+) -> Learner:
+    """The value model of the kind that the profile names, with the answers it learns from and is judged on."""
+    sampled = lake.read_rows(Sample, samples)
+    ids = sorted({one.image_id for one in sampled})
+    loaded = load_images(images, ids)
+    pictures = [loaded[image_id] for image_id in ids]
+    answers = _answers(sampled, ids, lake.read_rows(Reward, rewards))
+    if all(one.held_out for one in answers):
+        raise StageInputError("no answer to learn from: every one has a sentence without a score; see rewards")
+    if config.reads == "image_and_text":
+        return image_and_text(config, model, backbone, answers, pictures, runtime)
+    if rollouts is None:
+        raise StageInputError("value.reads policy_states reads whole answers: give train_value the rollouts table too")
+    texts = {one.rollout_id: one.text for one in lake.read_rows(Rollout, rollouts)}
+    return policy_states(config, model, backbone, answers, texts, pictures, runtime)
+
+
+def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Reward]) -> list[Answer]:
+    """Answers with their sentences in order; answers with an unscored sentence are left out."""
+    at = {image_id: index for index, image_id in enumerate(ids)}
+    sample_of = {one.sample_id: one for one in samples}
+    by_rollout: dict[str, list[Reward]] = {}
+    for row in rewards:
+        by_rollout.setdefault(row.rollout_id, []).append(row)
+    answers = []
+    for rollout_id, rows in sorted(by_rollout.items()):
+        rows.sort(key=lambda row: row.step)
+        shaped = [row.shaped for row in rows if row.shaped is not None]
+        if len(shaped) == len(rows):
+            one = sample_of[rows[0].sample_id]
+            sentences = [row.sentence for row in rows]
+            answers.append(Answer(rollout_id, at[one.image_id], sentences, shaped, one.prompt, one.split == "val"))
+    return answers
+
+
+def _kept(learner: Learner) -> ArtifactRef:
+    with checkpoints.scratch_folder() as folder:
+        learner.model.save(folder / "value")
+        return checkpoints.publish_folder("value", folder / "value")
+
+
+def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], every: int) -> list[float]:
+    """Train with step checkpoints in the call's resume folder. Returns the losses of all steps, those before a kill too."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from tasks.core.value.fit import FitState, run_fit
+
+    folder = resume_folder()
+    kept = sorted(folder.glob("step-*.safetensors"))
+    losses: list[float] = []
+    if kept:
+        tensors = load_file(kept[-1])
+        losses = tensors.pop("losses").tolist()
+        fit.restore(FitState(len(losses), tensors))
+    start = len(losses)
+
+    with progress("train_value", len(plan), unit="steps") as advance:
+        advance(start)
+
+        def after_step(done: int, loss: float) -> None:
+            advance(1)
+            losses.append(loss)
+            if done % every == 0 and done < len(plan):
+                tensors = fit.state(done).tensors | {"losses": torch.tensor(losses, dtype=torch.float64)}
+                _replace(folder, done, lambda path: save_file(tensors, path))
+            if 2 * done > len(plan):
+                fault_point("train_value")
+
+        try:
+            run_fit(fit, data, plan=plan, start=start, after_step=after_step)
+        except FloatingPointError as error:
+            raise ValueCollapsed(f"training broke off: {error}") from error
+    return losses
+
+
+def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
+    """Write the new step's file completely before the old one goes."""
+    old = list(folder.glob("step-*.safetensors"))
+    path = folder / f"step-{step:08d}.safetensors"
+    save(path.with_suffix(".part"))
+    path.with_suffix(".part").rename(path)
+    for one in old:
+        one.unlink()
+
+
+def _judge(fit: ValueFit, learner: Learner, config: ValueConfig, batch_size: int) -> list[Value]:
+    """Value, TD target and Monte-Carlo return of every held-out sentence."""
+    import torch
+
+    from tasks.core.value.td import mc_returns, reward_share, td_target, transitions
+
+    answers = [one for one in learner.answers if one.held_out]
+    # Every sentence is judged, the last one too, whatever the mode trained on.
+    states = transitions(
+        [(a.image, a.sentences, a.rewards) for a in answers], state=learner.state, mode="zero_terminal"
+    )
+    pieces = []
+    with torch.no_grad():
+        for start in range(0, len(states), 4 * batch_size):
+            batch = states[start : start + 4 * batch_size]
+            pieces.append(fit.value([(one.image, one.text) for one in batch]).float().cpu())
+    values = torch.cat(pieces) if pieces else torch.zeros(0)
+    terminal = torch.tensor([one.terminal for one in states], dtype=torch.bool)
+    target = td_target(
+        torch.tensor([one.reward for one in states]),
+        torch.cat([values[1:], torch.zeros(min(1, len(values)))]),  # the next sentence is the next row
+        terminal,
+        gamma=config.gamma,
+        mode=config.terminal,
+        share=torch.tensor([reward_share(one.to_go, config.gamma) for one in states]),
+    )
+    rows, at = [], 0
+    for answer in answers:
+        returns = mc_returns(answer.rewards, gamma=config.gamma, mode=config.terminal)
+        for step, (reward, mc) in enumerate(zip(answer.rewards, returns, strict=True)):
+            rows.append(Value(answer.rollout_id, step, reward, float(values[at]), float(target[at]), mc))
+            at += 1
+    return rows
+
+
+def _health(
+    rows: Sequence[Value], losses: Sequence[float], answers: Sequence[Answer], config: ValueConfig
+) -> dict[str, float]:
+    """Facts about V on held-out sentences and about its training; refuses a V that can't guide."""
+    from tasks.core.value.td import mc_returns
+
+    image_of = {one.rollout_id: one.image for one in answers}
+    held = value_health.Held(
+        np.array([image_of[row.rollout_id] for row in rows]),
+        np.array([row.value for row in rows]),
+        np.array([row.td_target for row in rows]),
+        np.array([row.mc_return for row in rows]),
+    )
+    learned = [mc_returns(one.rewards, gamma=config.gamma, mode=config.terminal) for one in answers if not one.held_out]
+    returns = np.array([each for of_answer in learned for each in of_answer])
+    limits = value_health.Limits(config.min_spread, config.min_spearman)
+    wrong = value_health.complaint(held, losses, returns, limits)
+    if wrong:
+        raise ValueCollapsed(
+            f"the value model can't guide: {wrong}; or search without it: --set search.strategy=clip_prm. "
+            f"(value.lr was {config.lr:g}.)"
+        )
+    return value_health.facts_of(held, losses)

@@ -1,0 +1,223 @@
+"""Experiments on a small demo: all are planned, so no stage gets what it doesn't take; some are run, with page and command."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.command import app
+from flows.experiments.catalogue import QUESTIONS, find
+from flows.experiments.contract import quickened, varied
+from flows.experiments.running import recorded, reported
+from flows.profiles.loading import ProfileError, load_profile
+from storage import catalog, lake, runs
+from storage.schema import Finding, Metric
+from tasks.analysis.findings import PAGE, Evidence, conclude, found_in, markdown, spent, table, totals
+from tasks.stage.plan import planning
+from tasks.stage.quarantine import StageInputError
+from tests.support.tiny_run import tiny
+
+PROFILE = tiny("evaluate.images=10", "sample.images=20")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One store for all: what one experiment computes the next one finds."""
+    folder = tmp_path_factory.mktemp("experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VISLOOP_HOME", str(folder))
+        yield folder
+
+
+@cache
+def planned(name: str, quick: bool) -> tuple[list[Evidence], list[tuple[str, str]]]:
+    """(what its arms would measure, stage and label of every call) of an experiment."""
+    with planning() as plan:
+        evidence = find(name).run(PROFILE, quick)
+        conclude(evidence, experiment=name, seed=0, runtime=PROFILE.runtime, label=name)
+    return evidence, [(entry.stage, entry.label) for entry in plan.entries]
+
+
+@pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_an_experiment_can_be_planned_and_its_arms_are_told_apart(name: str, quick: bool, store: Path) -> None:
+    evidence, stages = planned(name, quick)
+    assert stages[-1] == ("conclude", name)
+    arms = [one.arm for one in evidence]
+    assert len(set(arms)) == len(arms)
+    assert all(one.x is None or one.arm.endswith(f"@{one.x:g}") for one in evidence)
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_quick_is_less(name: str, store: Path) -> None:
+    assert len(planned(name, True)[1]) <= len(planned(name, False)[1])
+
+
+def test_there_is_a_module_for_every_question_and_no_other() -> None:
+    folder = Path(str(sys.modules["flows.experiments.catalogue"].__file__)).parent
+    modules = {path.stem.replace("_", "-") for path in folder.glob("*.py") if "\nEXPERIMENT = " in path.read_text()}
+    assert modules == set(QUESTIONS)
+    for name, question in QUESTIONS.items():
+        one = find(name)
+        assert question.endswith("?") and one.method.endswith(".") and one.columns and one.plot.metrics
+
+
+# Kept small: each has a stage that no other has.
+RUN = ("value-sanity", "cost", "judge")
+
+
+@pytest.fixture(scope="module", params=RUN)
+def done(request: pytest.FixtureRequest, store: Path) -> tuple[str, str]:
+    """(name, run id) of an experiment that was run."""
+    return request.param, recorded(request.param, PROFILE, quick=True, overrides=("evaluate.images=10",))[0]
+
+
+def test_what_was_found_is_a_table_a_paragraph_and_a_page(done: tuple[str, str]) -> None:
+    name, run_id = done
+    found, run = found_in(run_id), runs.load_run(run_id)
+    columns, lines = table(found, find(name).columns)
+    assert run.status == "completed" and run.profile == f"demo experiment {name}"
+    assert len(run.message) > 80 and not re.search(r"nan|None", run.message), run.message
+    assert columns[0] == "arm" and len(columns) > 3 and len(lines) >= 2
+    page = (runs.run_folder(run_id) / PAGE).read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == [] and "<script" not in page
+    assert page.count("<svg role=") == 1 and page.count(f"<h1>{QUESTIONS[name].replace(chr(39), '&#39;')}") == 1
+    assert f"visloop experiment {name} --profile demo --quick --set evaluate.images=10" in page
+
+
+def test_findings_can_be_queried(done: tuple[str, str]) -> None:
+    _, run_id = done
+    rows = catalog.query(f"select arm, metric, value from findings where run_id = '{run_id}'")[1]
+    found = found_in(run_id)
+    assert len(rows) == len(found.rows) > 10
+    assert all(found.value(arm, metric) == value or value != value for arm, metric, value in rows)
+
+
+def test_in_prefect_the_plot_is_a_picture_in_the_text(done: tuple[str, str]) -> None:
+    name, run_id = done
+    found = found_in(run_id)
+    text = markdown(found, reported(name, found, PROFILE, quick=True))
+    assert text.startswith(f"**{QUESTIONS[name]}**") and "![" in text and "data:image/png" in text
+    assert "\n|---|--:|" in text
+
+
+def test_again_nothing_is_computed_and_the_figures_are_the_same(done: tuple[str, str]) -> None:
+    name, run_id = done
+    again, found, _ = recorded(name, PROFILE, quick=True)
+    assert {call.cached for call in runs.stage_runs(again)} == {True}
+    assert str(found.rows) == str(found_in(run_id).rows)  # as text: a figure that is not a number equals itself
+
+
+# Those with stages that no other experiment has; the rest is planned above, and run where there is time.
+OWN_STAGES = ("reward-swap", "forgetting", "tags", "human-eval")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in OWN_STAGES else pytest.mark.long)
+        for name in QUESTIONS
+        if name not in RUN
+    ],
+)
+def test_every_other_experiment_runs_and_says_something(name: str, store: Path) -> None:
+    run_id, found, report = recorded(name, PROFILE, quick=True)
+    assert len(report.paragraph) > 80 and "not compared" not in report.paragraph, report.paragraph
+    assert (runs.run_folder(run_id) / PAGE).is_file() and len(found.arms) >= 2
+
+
+def test_the_document_has_a_section_for_each_and_its_figures_are_those_of_the_results() -> None:
+    from benchmarks.experiments import PAGE as DOCUMENT
+    from benchmarks.experiments import RESULTS, filled
+
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert re.findall(r"^## ([\w-]+)$", text, flags=re.M) == list(QUESTIONS)
+    assert filled(text, RESULTS) == text, "run python -m benchmarks.experiments --fill"
+
+
+# The stage that ends them.
+
+
+def metrics(**values: float) -> object:
+    rows = [
+        Metric("base", "d", "chair", name.replace("_at_", "@"), v, 0.1, v - 1, v + 1, 7) for name, v in values.items()
+    ]
+    return lake.publish(Metric, rows)
+
+
+def test_a_point_of_a_line_is_an_arm_of_its_own_and_work_is_for_one_caption(home: Path) -> None:
+    work = {"decode_tokens": 70.0, "search_seconds": 0.7, "forwards": 3.0}
+    one = Evidence("V", None, (metrics(auc=0.5, auc_at_3=0.7),), {}, work, {"spread": 0.2})
+    rows = lake.read_rows(Finding, conclude.fn([one], experiment="e", seed=4, runtime=PROFILE.runtime)["findings"])
+    assert {(row.arm, row.x, row.metric): row.value for row in rows} == {
+        ("V", None, "auc"): 0.5, ("V@3", 3.0, "auc"): 0.7, ("V", None, "tokens"): 10.0,
+        ("V", None, "ms"): pytest.approx(100.0), ("V", None, "spread"): 0.2,
+    }  # fmt: skip
+    assert {(row.seed, row.experiment) for row in rows} == {(4, "e")}
+
+
+def test_the_points_of_a_line_stand_together_by_x(home: Path) -> None:
+    one, other = (Evidence(name, x, (), {}, {}, {"spread": 1.0}) for name, x in (("v@10", 10.0), ("w@2", 2.0)))
+    again = Evidence("v@2", 2.0, (), {}, {}, {"spread": 1.0})
+    found = conclude.fn([other, one, again, Evidence("greedy", None, (), {}, {}, {"spread": 1.0})], experiment="e", seed=0,
+                        runtime=PROFILE.runtime)  # fmt: skip
+    assert found.facts["arms"] == ["w@2", "v@2", "v@10", "greedy"]
+
+
+def test_two_arms_of_one_name_are_refused(home: Path) -> None:
+    one = Evidence("V", None, (metrics(auc=0.5),))
+    with pytest.raises(StageInputError, match="'V' has auc twice"):
+        conclude.fn([one, one], experiment="e", seed=0, runtime=PROFILE.runtime)
+
+
+def test_seconds_in_all_are_those_before_the_first_caption_and_those_of_each(home: Path) -> None:
+    found = conclude.fn([], experiment="e", seed=0, runtime=PROFILE.runtime)
+    found = found.model_copy(update={"counters": {"search_seconds": 2.0}})
+    assert [(one.arm, one.facts) for one in totals("v", found, 4, 10.0, (1, 100))] == [
+        ("v@1", {"total_seconds": 10.5}), ("v@100", {"total_seconds": 60.0}),
+    ]  # fmt: skip
+    assert spent("search") != spent("search")  # outside a run nobody knows
+
+
+def test_quick_makes_a_profile_smaller_and_never_larger() -> None:
+    quick = quickened(load_profile("demo"))
+    assert quick.evaluate.images == 24 and len(quick.rollout.temperatures) == 2
+    assert quickened(PROFILE).evaluate.images == 10 and quickened(quick) == quick
+    with pytest.raises(ValueError, match="gamma"):
+        varied(PROFILE, value={"gamma": 2})
+
+
+# The command.
+
+
+def test_the_command_lists_the_experiments(home: Path) -> None:
+    for arguments in (["experiment"], ["experiment", "--list"]):
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0 and all(name in result.output for name in QUESTIONS)
+    assert not (home / "runs").exists()
+
+
+def test_a_wrong_name_is_told_before_anything_starts(home: Path) -> None:
+    with pytest.raises(ProfileError, match="did you mean gamma-sweep"):
+        find("gama-sweep")
+    result = CliRunner().invoke(app, ["experiment", "gama-sweep"])
+    assert result.exit_code == 2 and "gamma-sweep" in result.stderr and not (home / "runs").exists()
+
+
+def test_the_command_runs_the_flow_and_prints_table_paragraph_and_page(
+    store: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is in the store already: the flow finds it there."""
+    recorded("cost", PROFILE, quick=True)
+    monkeypatch.setattr("flows.cli.experiment.load", lambda name, overrides: PROFILE)
+    result = CliRunner().invoke(app, ["experiment", "cost", "--quick"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.strip().splitlines()
+    assert lines[0].split()[0] == "arm" and "A caption takes, by method" in result.output
+    assert Path(lines[-1].partition("page ")[2]).is_file()

@@ -1,0 +1,319 @@
+"""Experiments on policies, rewards and people: what they take, what they plan, and what may be said of their figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.experiments import (
+    cross_model,
+    forgetting,
+    human_eval,
+    reward_swap,
+    scale,
+    self_train,
+    tags,
+    token_vs_sentence,
+)
+from flows.experiments.catalogue import find
+from flows.experiments.running import carried_out, recorded
+from flows.experiments.trained import answering
+from flows.profiles.loading import CHECKOUT, Profile, ProfileError, load_profile
+from storage import lake, runs
+from storage.artifacts import ArtifactRef
+from storage.schema import Caption, Comparison, Finding, Metric, Score, SheetPair
+from tasks.analysis.answer_shares import concluding, sameness
+from tasks.analysis.excerpts import excerpt, ratings, together
+from tasks.analysis.rewrite import rewrite
+from tasks.analysis.sizes import size_of
+from tasks.configs.steps import RuntimeConfig
+from tasks.core.analysis.findings import Findings
+from tasks.core.staged.answers import in_stages
+from tasks.stage.stage import StageInputError, planning
+from tests.support.tiny_run import tiny
+
+RUNTIME = RuntimeConfig()
+DEMO = CHECKOUT / "deployments" / "demo" / "policy"
+NAMES = ("self-train", "cross-model", "reward-swap", "token-vs-sentence", "forgetting", "tags", "scale", "human-eval")
+NAN = float("nan")
+
+
+def other_profile(folder: Path, name: str = "other", extends: str = "demo") -> Path:
+    """A profile whose policy is a copy of the demo's."""
+    shutil.copytree(DEMO, folder / name)
+    path = folder / f"{name}.yaml"
+    path.write_text(f"extends: {extends}\npolicy:\n  checkpoint: {folder / name}\n")
+    return path
+
+
+def small(profile: Profile) -> Profile:
+    """Few images, for plans."""
+    few = tiny()
+    return profile.model_copy(update={name: getattr(few, name) for name in ("data", "sample", "evaluate")})
+
+
+def planned(name: str, profile: Profile, given: tuple[str, ...] = (), quick: bool = False) -> list[tuple[str, str]]:
+    with planning() as found:
+        carried_out(name, profile, quick, given)
+    return [(entry.stage, entry.label) for entry in found.entries]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("quick", [True, False])
+def test_all_can_be_planned_on_an_empty_store(home: Path, tmp_path: Path, name: str, quick: bool) -> None:
+    given, profile = (), tiny()
+    if name in ("cross-model", "scale"):
+        given = (str(other_profile(tmp_path)),)
+    if name == "forgetting":
+        profile = small(load_profile(other_profile(tmp_path)))
+    if name == "tags":
+        profile = small(load_profile(other_profile(tmp_path, extends="demo-cot")))
+    stages = planned(name, profile, given, quick)
+    assert stages[-1] == ("conclude", name)
+
+
+def test_each_reward_scores_the_same_answers_and_has_a_margin_of_its_own(home: Path) -> None:
+    stages = [stage for stage, _ in planned("reward-swap", tiny())]
+    searched = [label for stage, label in planned("reward-swap", tiny()) if stage == "search"]
+    assert searched == ["greedy", "cosine", "objects", "likelihood", "object words", "cosine + likelihood"]
+    assert stages.count("label") == 5 and stages.count("judge_rewards") == 1 and "train_value" not in stages
+
+
+def test_a_reward_that_the_profile_names_takes_part_once(home: Path) -> None:
+    profile = tiny("scorer.rewards=[{kind: plugin, name: mine, weight: 3}, {kind: objects, weight: 2}]")
+    assert [*reward_swap.kinds_of(profile)][5:] == ["plugin mine"]
+
+
+def test_every_way_of_learning_has_its_own_rate(home: Path) -> None:
+    rates = {one.finetune.method: one.finetune.lr for _, _, one in token_vs_sentence.ways(load_profile("demo"), False)}
+    assert rates == {"sft": 3e-4, "dpo": pytest.approx(3e-5), "fisao": pytest.approx(1e-4)}
+    again = {
+        one.finetune.method: one.finetune.lr for _, _, one in token_vs_sentence.ways(load_profile("demo-dpo"), False)
+    }
+    assert again["dpo"] == load_profile("demo-dpo").finetune.lr
+
+
+def test_v_is_learned_once_a_policy_and_guides_both(home: Path, tmp_path: Path) -> None:
+    stages = planned("cross-model", tiny(), (str(other_profile(tmp_path)),))
+    assert [stage for stage, _ in stages].count("train_value") == 2
+    arms = [label for stage, label in stages if stage == "search" and ": V of " in label]
+    assert arms[:2] == ["policy: V of policy", "policy: V of other"] and len(arms) == 8
+
+
+def test_the_fixed_v_is_learned_once_for_the_whole_ladder(home: Path, tmp_path: Path) -> None:
+    others = tuple(str(other_profile(tmp_path, name)) for name in ("one", "two"))
+    stages = [stage for stage, _ in planned("scale", tiny(), others)]
+    assert stages.count("train_value") == 1 and stages.count("size_of") == 3
+
+
+def test_which_other_policy_must_be_said_where_nobody_knows(home: Path, tmp_path: Path) -> None:
+    elsewhere = load_profile("llava-7b-coco", ["data.train.root=/nowhere", "data.benchmark.root=/nowhere"])
+    with pytest.raises(ProfileError, match="--with PROFILE"):
+        cross_model.other_policies(elsewhere, (), 1)
+    with pytest.raises(ProfileError, match="same policy"):
+        cross_model.other_policies(tiny(), ("demo",), 1)
+    with pytest.raises(ProfileError, match="at most 1"):
+        cross_model.other_policies(tiny(), ("demo", "demo-cot"), 1)
+    (other,) = cross_model.other_policies(tiny(), (), 1)
+    assert other.policy.checkpoint.endswith("policy-cot") and other.sample == tiny().sample
+    with pytest.raises(ProfileError, match="task: answers"):
+        tags.answers_of(elsewhere)
+
+
+def test_only_those_that_take_something_are_given_it(home: Path) -> None:
+    with pytest.raises(ProfileError, match="takes nothing by --with"):
+        carried_out("self-train", tiny(), True, ("demo",))
+    assert {name for name in NAMES if find(name).run_with} == {"cross-model", "scale", "human-eval"}
+
+
+def test_forgetting_needs_a_policy_that_answers(home: Path) -> None:
+    assert answering(tiny()).policy.checkpoint.endswith("policy-cot")
+    mine = tiny("policy.checkpoint=elsewhere")
+    assert answering(mine) == mine
+    assert (
+        forgetting.asked(tiny()).drift.questions == 20
+        and forgetting.asked(tiny("drift.questions=7")).drift.questions == 7
+    )
+
+
+# Stages.
+
+
+def captions(*texts: str) -> ArtifactRef:
+    rows = [Caption(f"s{i}", f"i{i}", "p", "greedy", text, 1, "end", 1, 1) for i, text in enumerate(texts)]
+    return lake.publish(Caption, rows)
+
+
+def test_what_can_not_be_rewritten_is_told(home: Path) -> None:
+    staged = in_stages(("a", "b", "c", "Yes"))
+    found = rewrite(captions(staged, "No"), form="conclusion", seed=0, runtime=RUNTIME)
+    assert [row.text for row in lake.read_rows(Caption, found["captions"])] == ["Yes"]
+    assert found["quarantine"].rows == 1 and found.counters["refused"] == 1
+    with pytest.raises(StageInputError, match="none of 1 answers"):
+        rewrite(captions("No"), form="untagged", seed=0, runtime=RUNTIME)
+
+
+def test_an_excerpt_keeps_the_kind_of_table(home: Path) -> None:
+    metrics = lake.publish(
+        Metric, [Metric("b", "g", "vqa", name, 0.5, NAN, NAN, NAN, 9) for name in ("accuracy", "length")]
+    )
+    pairs = lake.publish(Comparison, [Comparison("a", "g", "b", "g", "vqa", "accuracy", 0.1, 0, 0.2, 0.5, 9)])
+    assert [
+        row.metric for row in lake.read_rows(Metric, excerpt(metrics, ["accuracy"], runtime=RUNTIME)["excerpt"])
+    ] == ["accuracy"]
+    assert excerpt(pairs, ["accuracy"], runtime=RUNTIME)["excerpt"].kind == "comparisons"
+    with pytest.raises(StageInputError, match="none of recall"):
+        excerpt(metrics, ["recall"], runtime=RUNTIME)
+    with pytest.raises(StageInputError, match="want a table of"):
+        excerpt(captions("a"), ["recall"], runtime=RUNTIME)
+
+
+def test_differences_of_two_kinds_become_one_table(home: Path) -> None:
+    tables = [
+        lake.publish(Comparison, [Comparison("a", "g", "b", "g", "x", metric, 0.1, 0, 0.2, 0.5, 9)])
+        for metric in ("chair_i", "chair_i: food")
+    ]
+    rows = lake.read_rows(Comparison, together(tables, runtime=RUNTIME)["comparisons"])
+    assert [row.metric for row in rows] == ["chair_i", "chair_i: food"]
+
+
+def test_answers_as_before_are_counted_word_for_word(home: Path) -> None:
+    def scores(*texts: str) -> ArtifactRef:
+        told = [json.dumps({"text": text}) for text in texts]
+        rows = [Score("a", "greedy", "vqa", f"q{i}", "right", 1.0, one) for i, one in enumerate(told)]
+        return lake.publish(Score, [*rows, Score("a", "greedy", "vqa", "q0", "staged", 0.0, None)])
+
+    config = tiny().evaluate
+    found = sameness(config, scores("Yes", "3", "left"), scores("Yes ", "4", "left"), subject="a", runtime=RUNTIME)
+    (row,) = lake.read_rows(Metric, found["metrics"])
+    assert (row.metric, row.value, row.n) == ("same_answers", pytest.approx(2 / 3), 3)
+    with pytest.raises(StageInputError, match="1 in common"):
+        sameness(config, scores("Yes"), scores("Yes", "No"), subject="a", runtime=RUNTIME)
+
+
+def test_who_never_concludes_is_told_from_who_is_wrong(home: Path) -> None:
+    rows = [
+        Score("a", "greedy", "vqa", f"q{i}", "right", 0.0, json.dumps({"text": "", "said": said}))
+        for i, said in enumerate(("Yes", "", "left", ""))
+    ]
+    found = concluding(tiny().evaluate, lake.publish(Score, rows), subject="a", runtime=RUNTIME)
+    (row,) = lake.read_rows(Metric, found["metrics"])
+    assert (row.metric, row.value) == ("concluded", 0.5)
+
+
+def test_raters_become_points(home: Path) -> None:
+    arms = ("a against b", "a against b, Zoe", "a against b, Ann")
+    rows = [Finding("human-eval", arm, None, 0, "win_rate", n / 10, 0.1, None, 9) for n, arm in enumerate(arms)]
+    found = ratings(lake.publish(Finding, rows), subject="a", runtime=RUNTIME)
+    values = {row.metric: row.value for row in lake.read_rows(Metric, found["metrics"])}
+    assert values == {"win_rate": 0.0, "win_rate@1": 0.2, "win_rate@2": 0.1}
+
+
+def test_parameters_are_counted_from_the_headers(home: Path) -> None:
+    from storage.checkpoints import import_checkpoint
+
+    found = size_of(import_checkpoint("policy", str(DEMO)), runtime=RUNTIME)
+    assert found.facts["parameters"] == 1_656_576
+
+
+# People, from the sheets to the win rate.
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("people")
+        patch.setenv("VISLOOP_HOME", str(folder / "store"))
+        yield folder
+
+
+def test_sheets_go_out_and_ratings_come_back(store: Path) -> None:
+    profile = tiny("evaluate.images=12", "sample.images=12", "search.strategy=best_of_n")
+    run_id, found, report = recorded("human-eval", profile)
+    folder = runs.run_folder(run_id) / human_eval.FOLDER
+    assert {path.name for path in folder.iterdir()} == {"sheet.html", "ratings.csv"}
+    page = (folder / "sheet.html").read_text()
+    assert "searched" not in page and "best_of_n" not in page
+    assert found.value(human_eval.SEARCHED, "pairs") == 12 and "--with FILE" in report.paragraph
+
+    (key,) = [json.loads(call.outputs)["sheet_pairs"] for call in runs.stage_runs(run_id) if call.stage == "sheets"]
+    pairs = {row.pair: row for row in lake.read_rows(SheetPair, ArtifactRef.model_validate(key))}
+    lines = (folder / "ratings.csv").read_text().splitlines()
+    given = []
+    for rater, prefers in (("ann", "searched"), ("bob", "searched"), ("cid", "greedy")):
+        told = [lines[0]]
+        for line in lines[1:]:
+            sheet, _, pair, _ = line.split(",")
+            told.append(f"{sheet},{rater},{pair},{1 if pairs[int(pair)].right == prefers else -1}")
+        given.append(store / f"{rater}.csv")
+        given[-1].write_text("\n".join(told))
+    _, found, report = recorded("human-eval", profile, given=[str(path) for path in given])
+    assert found.value(human_eval.VERDICT, "win_rate") == pytest.approx(2 / 3)
+    assert [found.value(f"{human_eval.VERDICT}@{n}", "win_rate") for n in (1, 2, 3)] == [1, 1, 0]
+    assert found.value(human_eval.VERDICT, "ratings") == 36 and "66.7 %" in report.paragraph
+    assert report.again.count("--with") == 3
+
+
+# What may be said.
+
+
+def figures(*rows: tuple[str, str, float, float, float]) -> Findings:
+    return Findings(
+        [Finding("x", arm, None, 0, metric, value, low, high, 100) for arm, metric, value, low, high in rows]
+    )
+
+
+def test_a_loss_is_called_sure_only_where_it_is() -> None:
+    def told(low: float, high: float) -> str:
+        rows = [
+            Finding("x", f"replay@{x:g}", x, 0, "general_change", value, *ends, 100)
+            for x, value, ends in ((0.0, -0.1, (low, high)), (0.5, 0.0, (-0.1, 0.1)))
+        ]
+        return forgetting.answer(Findings(rows))
+
+    assert "surely forgets" in told(-0.2, -0.01) and "no loss is sure is 0.5" in told(-0.2, -0.01)
+    assert "can't be seen to forget" in told(-0.2, 0.01) and "nothing to see that it prevents" in told(-0.2, 0.01)
+
+
+def test_policies_of_one_size_are_no_ladder() -> None:
+    def told(size: float) -> str:
+        rows = [(f"{name}: greedy", "parameters", n, NAN, NAN) for name, n in (("a", 1e6), ("b", size))]
+        rows += [(f"{name}: V of a", "chair_i", 0.1, NAN, NAN) for name in "ab"]
+        rows += [
+            (f"{name}: V of a", f"chair_i - {name}: greedy", -0.2, -0.3, high)
+            for name, high in (("a", -0.1), ("b", 0.1))
+        ]
+        return scale.answer(figures(*rows))
+
+    assert "says nothing of scale" in told(1.1e6) and "lowers CHAIRi of 1 of 2 policies (a)" in told(1.1e6)
+    assert "grow 7.0-fold" in told(7e6)
+
+
+def test_people_prefer_surely_where_intervals_part() -> None:
+    def told(win: tuple[float, float], loss: tuple[float, float]) -> str:
+        one = human_eval.VERDICT
+        return human_eval.answer(
+            figures((one, "win_rate", sum(win) / 2, *win), (one, "loss_rate", sum(loss) / 2, *loss))
+        )
+
+    assert "Surely more are called better" in told((0.5, 0.7), (0.1, 0.3))
+    assert "Surely" not in told((0.3, 0.5), (0.2, 0.4)) and "Surely more are called worse" in told(
+        (0.1, 0.2), (0.5, 0.6)
+    )
+
+
+def test_forms_that_can_not_be_told_apart_are_named() -> None:
+    rows = [(arm, "accuracy", 0.5, 0.4, 0.6) for arm in ("base", "tagged", "untagged", "shuffled")]
+    rows += [("untagged", "accuracy - tagged", -0.2, -0.3, -0.1), ("shuffled", "accuracy - tagged", 0.0, -0.1, 0.1)]
+    said = tags.answer(figures(*rows))
+    assert said.endswith("Not to be told apart from the tagged ones: shuffled.")
+    assert "surely lower by 20.0 points" in said
+
+
+def test_the_control_is_what_training_itself_does() -> None:
+    said = self_train.answer(figures(("searched", "chair_i - own greedy", -0.3, -0.4, -0.2)))
+    assert "searched against own captions, CHAIRi is surely lower by 30.0 points" in said

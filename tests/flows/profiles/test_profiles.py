@@ -1,0 +1,163 @@
+"""Profiles: what a user may write, and what is said when it is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.profiles.loading import Profile, ProfileError, available_profiles, load_profile, locate
+from tasks.configs.steps import FolderSource, OtsuTau, QuantileTau
+
+
+def problem(name: str = "demo", *overrides: str) -> str:
+    """The text of the error that a profile with these overrides raises."""
+    with pytest.raises(ProfileError) as caught:
+        load_profile(name, overrides)
+    assert "pydantic" not in str(caught.value) and "http" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", available_profiles())
+def test_every_shipped_profile_is_valid_and_named_as_its_file(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.description
+
+
+def test_an_override_reaches_a_nested_setting_and_leaves_its_neighbours() -> None:
+    before, after = load_profile("demo"), load_profile("demo", ["search.candidates=4", "finetune.lr=1e-5"], rounds=3)
+    assert (after.search.candidates, after.finetune.lr, after.rounds) == (4, 1e-5, 3)
+    assert after.search.max_sentences == before.search.max_sentences
+
+
+def test_a_mapping_is_merged_not_put_in_place_of_the_section() -> None:
+    before, after = load_profile("demo"), load_profile("demo", ["search={candidates: 4}"])
+    assert after.search == before.search.model_copy(update={"candidates": 4})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.train={kind: folder, root: x}"],
+        ["data.train.kind=folder", "data.train.root=x"],
+        ["data.train.root=x", "data.train.kind=folder"],
+    ],
+)
+def test_another_kind_drops_what_belonged_to_the_old_one(overrides: list[str]) -> None:
+    assert load_profile("demo", overrides).data.train == FolderSource(root="x")
+
+
+def test_tau_changes_kind_and_takes_that_kinds_defaults() -> None:
+    assert load_profile("demo", ["label.tau.kind=quantile"]).label.tau == QuantileTau()
+    assert load_profile("folder", ["label.tau.kind=otsu"]).label.tau == OtsuTau()
+
+
+def test_one_field_of_a_union_that_the_file_leaves_out_starts_from_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("policy: {checkpoint: p}\nscorer: {checkpoint: s}\n")
+    profile = load_profile(path, ["data.benchmark.images=40", "label.tau.q=0.5"])
+    assert profile.name == "mine"
+    assert profile.data.benchmark.split == "test"
+    assert profile.label.tau == QuantileTau(q=0.5)
+
+
+def test_an_unknown_setting_names_its_nearest_neighbour_and_what_is_allowed() -> None:
+    text = problem("demo", "search.candidats=4")
+    assert "search.candidats: no such setting; did you mean search.candidates?" in text
+    assert "max_sentences" in text
+
+
+def test_a_setting_at_the_wrong_level_is_found_at_the_right_one() -> None:
+    assert "did you mean search.candidates?" in problem("demo", "candidates=4")
+    assert "it belongs to data.train.kind=coco or folder" in problem("demo", "data.train.root=x")
+
+
+def test_all_problems_are_told_at_once_with_what_came_and_what_is_allowed() -> None:
+    text = problem(
+        "demo", "rounds=0", "search.temperatures=[0.1, -1]", "policy.dtype=bf16", "label.tau.kind=otus", "sample=5"
+    )
+    assert text.startswith("profile 'demo' has 5 problems:")
+    assert "rounds: got 0; allowed: a whole number, at least 1 and at most 100" in text
+    assert "search.temperatures[1]: got -1; allowed: a number, above 0 and at most 5" in text
+    assert "policy.dtype: got 'bf16'; allowed: float32, bfloat16, float16; did you mean bfloat16?" in text
+    assert "label.tau.kind: got 'otus'; allowed: fixed, otsu, quantile; did you mean otsu?" in text
+    assert "sample: got 5; allowed: a mapping with images" in text
+
+
+def test_measuring_on_the_training_images_is_refused() -> None:
+    text = problem("demo", "data.benchmark.split=train", "data.benchmark.images=200")
+    assert "data.benchmark.split" in text and "prove nothing" in text
+
+
+def test_what_is_needed_and_missing_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("")
+    assert "policy: needed, but nothing came" in problem(str(path))
+
+
+def test_an_unknown_profile_names_the_nearest() -> None:
+    assert "did you mean demo?" in problem("dmo")
+    assert "shipped: demo, demo-" in problem("zzz")
+    assert "no profile file at here/none.yaml" in problem("here/none.yaml")
+
+
+@pytest.mark.parametrize("override", ["a", "=4", "a.=4", "search.candidates={"])
+def test_an_override_that_is_not_one_is_explained(override: str) -> None:
+    assert repr(override) in problem("demo", override)
+
+
+def test_text_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("- a\n")
+    (tmp_path / "bad.yaml").write_text("a: [\n")
+    assert "holds a list" in problem(str(tmp_path / "list.yaml"))
+    assert "is not YAML" in problem(str(tmp_path / "bad.yaml"))
+
+
+def test_places_are_found_from_here_and_from_the_checkout_and_hub_ids_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert locate("mine") == str(tmp_path / "mine")
+    assert Path(locate("deployments/profiles")).is_dir()
+    assert locate("llava-hf/llava-v1.6-mistral-7b-hf") == "llava-hf/llava-v1.6-mistral-7b-hf"
+
+
+def _undescribed(schema: dict, name: str) -> list[str]:
+    """Fields of the form that say nothing about themselves."""
+    found = []
+    for definition, node in {name: schema, **schema.get("$defs", {})}.items():
+        found += [
+            f"{definition}.{field}" for field, child in node["properties"].items() if not child.get("description")
+        ]
+    return found
+
+
+def test_the_run_form_explains_every_field() -> None:
+    schema = Profile.model_json_schema()
+    assert _undescribed(schema, "Profile") == []
+    assert all(node.get("title") for node in schema["$defs"].values())
+
+
+def test_a_profile_that_extends_another_is_that_one_but_for_what_it_says(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: demo\nsearch: {candidates: 3}\nlabel: {tau: {kind: quantile, q: 0.2}}\n"
+    )
+    mine, demo = load_profile(tmp_path / "mine.yaml"), load_profile("demo")
+    changed = {"name": "mine", "search": mine.search, "label": mine.label}
+    assert mine == demo.model_copy(update=changed)
+    assert (mine.search.candidates, mine.search.stop, mine.label.tau) == (3, demo.search.stop, QuantileTau(q=0.2))
+
+
+def test_a_profile_may_extend_its_neighbour_which_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: demo\nrounds: 5\n")
+    (tmp_path / "b.yaml").write_text("extends: a\nseed: 7\n")
+    found = load_profile(tmp_path / "b.yaml")
+    assert (found.name, found.rounds, found.seed) == ("b", 5, 7)
+
+
+def test_profiles_that_extend_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b\n")
+    (tmp_path / "b.yaml").write_text("extends: a\n")
+    assert "circle" in problem(str(tmp_path / "a.yaml"))

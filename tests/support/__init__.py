@@ -1,0 +1,1 @@
+"""What several tests share: worlds, toy stages, tiny models, a chat server."""

@@ -1,0 +1,11 @@
+"""Where the shipped demo models are, and prompts to ask them."""
+
+from __future__ import annotations
+
+PROMPTS = [
+    "Describe the following image.",
+    "What do you see happening in this image?",
+    "Can you describe the main features of this image for me?",
+    "What are the key elements in this picture?",
+    "Go.",
+]

@@ -1,0 +1,228 @@
+"""What may be said of an experiment's figures: sure only what intervals say, seeds together, knees, lines, plots."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from storage.schema import Caption, Finding, SearchStep, Value
+from tasks.core.analysis import observations as seen
+from tasks.core.analysis.findings import Findings, line_of, listed, measure_of
+from tasks.core.analysis.pair_verdicts import Pair, guide_counts, pairs_of, policy_counts
+from tasks.core.metrics import bootstrap_draws
+from tasks.report.findings_figures import Plot, draw, standalone
+
+
+def row(arm, metric, value, low=None, high=None, x=None, seed=0, n=100):
+    return Finding("e", arm, x, seed, metric, value, low, high, n)
+
+
+def curve(metric="chair_i", worse=2):
+    """K = 1, 2, 4, 8 of one line; the first `worse` of them surely worse than the last."""
+    rows = []
+    for index, x in enumerate((1, 2, 4, 8)):
+        rows.append(row(f"visvm@{x}", metric, 0.3 - 0.05 * index, 0.2, 0.4, float(x)))
+        if x != 8:
+            low = 0.01 if index < worse else -0.01
+            rows.append(row(f"visvm@{x}", f"{metric} - visvm@8", 0.02, low, 0.05, float(x)))
+    return Findings(rows)
+
+
+def test_a_figure_is_shown_in_its_unit_with_its_interval() -> None:
+    found = Findings([row("a", "chair_i", 0.3171, 0.2994, 0.331), row("a", "tokens", 160.04)])
+    assert found.said("a", "chair_i") == "31.7 % (29.9 to 33.1)"
+    assert found.said("a", "tokens") == "160.0 tokens"
+    assert found.said("a", "recall") == found.said("b", "chair_i") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("diff", "low", "high", "said", "verdict"),
+    [
+        (-0.031, -0.042, -0.02, "surely lower by 3.1 points (2.0 to 4.2)", "better"),
+        (0.031, 0.02, 0.042, "surely higher by 3.1 points (2.0 to 4.2)", "worse"),
+        (-0.002, -0.013, 0.009, "no difference seen (-0.2 points, -1.3 to 0.9)", ""),
+        (0.0, 0.0, 0.0, "no difference seen (0.0 points, 0.0 to 0.0)", ""),
+        (0.01, None, None, "no difference seen (1.0 points)", ""),
+    ],
+)
+def test_only_an_interval_without_zero_is_sure(diff, low, high, said, verdict) -> None:
+    found = Findings([row("a", "chair_i - b", diff, low, high)])
+    assert found.compared("a", "b", "chair_i") == said
+    assert found.surely("a", "b", "chair_i") == verdict
+
+
+def test_a_difference_can_be_asked_for_the_other_way_round() -> None:
+    found = Findings([row("a", "recall - b", -0.031, -0.042, -0.02)])
+    assert found.compared("b", "a", "recall") == "surely higher by 3.1 points (2.0 to 4.2)"
+    assert (found.surely("a", "b", "recall"), found.surely("b", "a", "recall")) == ("worse", "better")
+
+
+def test_of_several_seeds_all_must_be_sure_on_one_side() -> None:
+    rows = [row("a", "chair_i - b", -0.03, -0.04, -0.02), row("a", "chair_i - b", -0.01, -0.02, 0.001, seed=1)]
+    assert Findings(rows[:1]).surely("a", "b", "chair_i") == "better"
+    assert Findings(rows).compared("a", "b", "chair_i").startswith("no difference seen (-2.0 points, -3.0 to -1.0)")
+    rows[1] = row("a", "chair_i - b", -0.01, -0.02, -0.001, seed=1)
+    assert Findings(rows).compared("a", "b", "chair_i") == "surely lower by 2.0 points (1.0 to 3.0)"
+    rows[1] = row("a", "chair_i - b", 0.01, 0.001, 0.02, seed=1)
+    assert Findings(rows).surely("a", "b", "chair_i") == ""
+
+
+def test_of_several_seeds_the_interval_is_their_range() -> None:
+    found = Findings([row("a", "chair_i", 0.1, 0.05, 0.2), row("a", "chair_i", 0.3, 0.2, 0.5, seed=1)])
+    assert found.said("a", "chair_i") == "20.0 % (10.0 to 30.0)"
+
+
+def test_the_knee_is_the_first_that_is_not_surely_worse_than_the_last() -> None:
+    assert curve(worse=2).knee("visvm", "chair_i") == "visvm@4"
+    assert curve(worse=0).knee("visvm", "chair_i") == "visvm@1"
+    assert curve(worse=3).knee("visvm", "chair_i") == "visvm@8"
+
+
+def test_lines_are_by_x_and_arms_without_x_are_their_own() -> None:
+    found = Findings(
+        [row("v@10", "recall", 1.0, x=10.0), row("v@2", "recall", 1.0, x=2.0), row("stage@2", "recall", 1.0)]
+    )
+    assert found.lines() == ["v", "stage@2"] and found.line("v") == ["v@2", "v@10"]
+    assert line_of("vimar:by=score@6") == "vimar:by=score" and line_of("greedy") == "greedy"
+
+
+def test_arms_stand_in_the_order_that_is_given() -> None:
+    rows = [row("a", "recall", 1.0), row("b", "recall", 1.0), row("c", "recall", 1.0)]
+    assert Findings(rows, ["c", "a"]).arms == ["c", "a", "b"]
+
+
+def test_the_best_is_the_highest_where_more_is_better_and_unknown_ones_do_not_count() -> None:
+    found = Findings([row("a", "recall", 0.5), row("b", "recall", 0.9), row("c", "recall", math.nan)])
+    assert found.best("recall") == "b" and found.best("chair_i") == ""
+    assert Findings([row("a", "chair_i", 0.5), row("b", "chair_i", 0.9)]).best("chair_i") == "a"
+
+
+def test_words_are_joined_as_people_do() -> None:
+    assert [listed(list(text)) for text in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+    assert measure_of("stop: reward").unit == " %" and measure_of("chair_i - greedy").points == " points"
+    assert measure_of("never heard of").title == "never heard of"
+
+
+@pytest.mark.parametrize(
+    "plot",
+    [
+        Plot("arms", ("chair_i", "recall")),
+        Plot("lines", ("chair_i",), x="candidates"),
+        Plot("lines", ("chair_i", "tokens"), x="tokens", log=True),
+        Plot("lines", ("ms",), x="captions", log=True, log_y=True),
+    ],
+)
+def test_a_plot_names_what_it_shows_and_is_the_same_every_time(plot) -> None:
+    rows = [row(f"v@{x}", metric, 0.1 * x, 0.05 * x, 0.2 * x, float(x)) for x in (1, 2) for metric in ("chair_i", "ms")]
+    rows += [row(f"v@{x}", "tokens", 30.0 * x, x=float(x)) for x in (1, 2)]
+    rows += [row("greedy", metric, 0.4, 0.3, 0.5) for metric in ("chair_i", "recall", "tokens", "ms")]
+    found = Findings(rows)
+    picture = draw(found, plot)
+    assert picture == draw(found, plot) and picture.startswith(b"<svg")
+    assert all(measure_of(metric).title.encode() in picture for metric in plot.metrics)
+    assert b"greedy" in picture
+    assert b"currentColor" not in standalone(picture) and b"var(" not in standalone(picture)
+
+
+# What traces say.
+
+
+def step(sample, step, candidate, text, guide=None, chosen=False, t=0.0, phase=None, value=None):
+    return SearchStep(sample, "s", step, candidate, t, text, guide, None, value, chosen, False, None, phase)
+
+
+def caption(sample, text, stop="end", steps=2):
+    return Caption(sample, "i", "p", "s", text, steps, stop, 4, 40)
+
+
+TRUTH = {"a": {"dog"}, "b": {"cat"}}
+TRACE = [
+    step("a", 0, 0, "A dog.", 0.5, chosen=True),
+    step("a", 0, 1, "A cat.", 0.1, t=0.5),
+    step("b", 0, 0, "A dog.", 0.2, t=0.0),
+    step("b", 0, 1, "A cat.", 0.2, chosen=True, t=0.5),
+]
+CAPTIONS = [caption("a", "A dog. It sits."), caption("b", "A cat.", stop="vote")]
+
+
+def test_habits_count_choices_stops_and_hallucinations() -> None:
+    found = {name: ratio.value() for name, ratio in seen.habits(CAPTIONS, TRACE, TRUTH).items()}
+    assert found["stop: end"] == found["stop: vote"] == found["T=0"] == found["T=0.5"] == 0.5
+    assert found["sentences"] == 1.5 and found["wrong_proposed"] == 0.5 and found["wrong_chosen"] == 0
+    assert found["ties"] == 0.5 and found["step_spread"] == pytest.approx(0.1) and found["distinct"] == 1.0
+    assert "refined" not in found
+
+
+def test_a_sentence_is_refined_if_another_one_or_none_takes_its_place() -> None:
+    def refined(*steps):
+        trace = [step("a", 0, 0, "A dog. A cat.", chosen=True, phase="answers"), *steps]
+        found = seen.habits([caption("a", "A dog.")], trace, TRUTH)
+        return found["refined"].value(), found["changed"].value()
+
+    kept = step("a", 1, 0, "A dog.", chosen=True, phase="refine")
+    weak = step("a", 2, 0, "A cat.", phase="refine")
+    assert refined(kept) == (0, 0)
+    assert refined(kept, weak, step("a", 2, 1, "A cup.", phase="refine")) == (1, 1)  # dropped
+    assert refined(kept, weak, step("a", 2, 1, "A dog.", chosen=True, phase="refine")) == (1, 1)
+    appended = step("a", 2, 0, "Grass.", chosen=True, phase="refine")  # as many candidates as answers: nothing replaced
+    assert refined(kept, appended) == (0, 0)
+
+
+def test_agreement_is_of_captions_first_sentences_and_the_order_of_first_candidates() -> None:
+    other = [step("a", 0, 0, "A dog.", value=1.0, chosen=True), step("a", 0, 1, "A cat.", value=0.0),
+             step("b", 0, 0, "A dog.", value=1.0, chosen=True), step("b", 0, 1, "A cat.", value=0.0)]  # fmt: skip
+    found = seen.agreement(CAPTIONS, TRACE, {"a": "A dog. It sits.", "b": "A dog."}, other)
+    assert found["agreement"].value() == found["first_agreement"].value() == 0.5
+    # Sample b's scores are tied and say nothing.
+    assert found["pair_agreement"].value() == 1.0 and found["pair_agreement"].bottom.tolist() == [1, 0]
+
+
+def test_a_guide_is_judged_within_an_image() -> None:
+    sentences = seen.judged_sentences([*TRACE, step("a", 1, 0, "It is fine.", 9.0), step("a", 1, 1, "A cat.")], TRUTH)
+    assert [(one.group, one.wrong) for one in sentences] == [("a", False), ("a", True), ("b", True), ("b", False)]
+    assert seen.ranking_aucs(sentences) == [1.0, 0.5]
+    assert seen.pooled_auc(sentences) == pytest.approx((1 + 1 + 1 + 0.5) / 4)
+
+
+def test_rank_correlation_is_with_what_followed() -> None:
+    rows = [Value("a-greedy", i, 0.0, float(i), 0.0, float(-i)) for i in range(4)]
+    assert seen.return_correlation(rows) == -1.0 and math.isnan(seen.return_correlation(rows[:2]))
+
+
+def test_items_of_a_group_are_drawn_together() -> None:
+    value, _, low, high = seen.clustered(
+        [[0.0] * 50, [1.0] * 50], lambda items: sum(items) / len(items), bootstrap_draws(2, 400, 0), 0.95
+    )
+    assert (value, low, high) == (0.5, 0.0, 1.0)  # alone, a hundred items would leave a narrow interval
+    assert math.isnan(seen.clustered([[1.0]], lambda items: 1.0, bootstrap_draws(1, 9, 0), 0.95)[1])
+
+
+# Pairs of answers.
+
+PAIRS = [Pair("a", "A cat.", "A dog.", 1), Pair("a", "A cat.", "A cup.", 0)]
+
+
+def test_pairs_are_the_greedy_answer_with_the_others_and_fewer_absent_objects_are_better() -> None:
+    answers = [step("a", 0, i, text) for i, text in enumerate(["A cat.", "A dog.", "A cat.", "A cup.", ""])]
+    assert pairs_of([*answers, step("a", 1, 0, "later"), step("zz", 0, 0, "not asked")], TRUTH) == PAIRS
+
+
+def test_a_verdict_counts_where_both_orders_name_one_answer() -> None:
+    def said(*replies):
+        return {name: ratio.value() for name, ratio in policy_counts(PAIRS, replies, ["a"]).items()}
+
+    first, second, none = "I choose response 1", "I choose response 2", "well"
+    right = said((second, first), (second, first))
+    assert right == {"undecided": 0, "first_wins": 0.5, "swap_agreement": 1, "pair_accuracy": 1}
+    always_first = said((first, first), (first, first))
+    assert always_first == {"undecided": 0, "first_wins": 1, "swap_agreement": 0, "pair_accuracy": 0.5}
+    assert said((none, none), (none, none)) == {"undecided": 1, "swap_agreement": 0, "pair_accuracy": 0.5}
+    assert said((first, second), (none, none))["pair_accuracy"] == 0
+
+
+def test_a_number_judges_by_the_larger_and_ties_are_half() -> None:
+    guides = {("a", "A cat."): 0.1, ("a", "A dog."): 0.3, ("a", "A cup."): 0.2}
+    assert guide_counts(PAIRS, guides, ["a"])["pair_accuracy"].value() == 1.0
+    assert guide_counts(PAIRS, {**guides, ("a", "A dog."): 0.1}, ["a"])["pair_accuracy"].value() == 0.5
+    assert guide_counts(PAIRS, {("a", "A cat."): 0.1}, ["a"]) == {}

@@ -1,0 +1,271 @@
+"""The demo world draws what it says, lies the way it should, and its models load like any others."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from PIL import Image
+
+from tasks.core.demo.audit import separation, snowball
+from tasks.core.demo.captions import (
+    PROMPTS,
+    Sentence,
+    caption,
+    caption_text,
+    companion,
+    noun_phrase,
+    reference_captions,
+)
+from tasks.core.demo.glyphs import GLYPHS, render_glyph
+from tasks.core.demo.measure import auc, hallucination, named_categories, split_sentences
+from tasks.core.demo.policy_model import build_policy, build_processor, build_tokenizer
+from tasks.core.demo.scenes import CELL, GROUPS, SIDE, draw_scene, sample_scenes
+from tasks.core.demo.scorer_model import build_scorer, model_cfg
+from tasks.core.demo.train_policy import IGNORED, collate, prompt_ids
+from tasks.core.demo.train_scorer import pair_loss, sentences_about, token_ids, truth
+from tasks.core.demo.train_vision import CATEGORIES, NOTHING, PATCH, patch_labels, pixel_values, vision_config
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
+from tests.support.paths import DEMO
+
+ensure_torchvision_operators()  # before transformers and open_clip
+
+import open_clip  # noqa: E402
+from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel  # noqa: E402
+
+SCENES = list(sample_scenes("tests", 40))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# Scenes
+
+
+@pytest.mark.parametrize("category", GLYPHS)
+def test_every_glyph_draws_something_of_the_size_asked(category: str) -> None:
+    glyph = render_glyph(category, 30)
+    assert max(glyph.size) == 30
+    opaque = sum(alpha > 128 for alpha in glyph.getchannel("A").tobytes())
+    assert opaque > 60
+
+
+def test_every_category_is_in_exactly_one_group() -> None:
+    assert sorted(name for members in GROUPS.values() for name in members) == sorted(GLYPHS)
+
+
+def test_a_seed_gives_the_same_scenes_and_pixels_again() -> None:
+    again = list(sample_scenes("tests", 40))
+    assert again == SCENES
+    assert draw_scene(again[0]).tobytes() == draw_scene(SCENES[0]).tobytes()
+    assert list(sample_scenes("other", 40)) != SCENES
+
+
+def test_objects_stay_in_their_cells_and_differ() -> None:
+    for scene in SCENES:
+        assert 2 <= len(scene.categories) == len(set(scene.categories)) <= 4
+        assert len({placed.cell for placed in scene.objects}) == len(scene.objects)
+        for placed in scene.objects:
+            row, column = divmod(placed.cell, 3)
+            assert column * CELL <= placed.left <= placed.left + placed.width <= (column + 1) * CELL
+            assert row * CELL <= placed.top <= placed.top + placed.height <= (row + 1) * CELL
+
+
+def test_taken_scenes_are_not_drawn_again() -> None:
+    taken: set[tuple[tuple[str, int], ...]] = set()
+    scenes = [*sample_scenes("a", 300, taken), *sample_scenes("a", 300, taken)]
+    assert len({scene.signature for scene in scenes}) == len(taken) == 600
+
+
+# Captions
+
+
+def test_captions_name_every_true_object_once_and_invent_only_companions() -> None:
+    rng = random.Random(0)
+    for scene in SCENES:
+        names = [name for item in caption(rng, scene) for name in item.names]
+        assert len(names) == len(set(names))
+        assert set(scene.categories) <= set(names)
+        for name in set(names) - set(scene.categories):
+            assert any(companion(other) == name for other in names)
+
+
+def test_an_invention_makes_the_next_one_likelier() -> None:
+    rng, counts = random.Random(1), {False: [0, 0], True: [0, 0]}
+    for scene in sample_scenes("snowball", 2000):
+        before = False
+        for item in caption(rng, scene):
+            invented = item.names[0] not in scene.categories
+            counts[before][0] += 1
+            counts[before][1] += invented
+            before |= invented
+    first, later = (counts[key][1] / counts[key][0] for key in (False, True))
+    assert 0.05 < first < 0.3 < later
+
+
+def test_reference_captions_tell_the_truth() -> None:
+    for scene in SCENES:
+        for text in reference_captions(random.Random(2), scene):
+            assert set(named_categories(text)) == set(scene.categories)
+
+
+# Measures
+
+
+def test_a_hot_dog_is_no_dog_and_a_plural_counts() -> None:
+    assert named_categories("There is a hot dog next to an apple. Two dogs, a pair of skis.") == [
+        "hot dog", "apple", "dog", "skis",
+    ]  # fmt: skip
+
+
+def test_hallucination_by_hand() -> None:
+    texts = ["There is a dog. There is a cat. I can see a dog.", "There is a cup."]
+    result = hallucination(texts, [["dog", "cow"], ["cup"]])
+    assert result == (0.5, pytest.approx(1 / 3), pytest.approx(2 / 3), 2.0, 2)
+    assert split_sentences(texts[0])[1] == "There is a cat."
+
+
+def test_snowball_and_separation_by_hand() -> None:
+    scene = SCENES[0]
+    here = noun_phrase(scene.categories[0])
+    absent = noun_phrase(next(name for name in GLYPHS if name not in scene.categories))
+    draw = [f"There is {here}. There is {absent}. I can see {here}. I can see {absent}. It is day."]
+    assert snowball([scene], [draw]) == (0.5, pytest.approx(1 / 3), 2, 3)
+
+    def by_letters(_: list[Image.Image], sentences: list[str], owners: list[int]) -> list[float]:
+        assert owners == [0] * len(sentences)
+        return [float(here in text) for text in sentences]
+
+    assert separation([scene], [draw, draw], by_letters) == (1.0, 1.0, 0.0, 1, 2, 2)
+
+
+def test_auc_counts_ties_half() -> None:
+    assert auc([1.0, 2.0], [0.0, 1.0]) == pytest.approx(3.5 / 4)
+    with pytest.raises(ValueError, match="at least one"):
+        auc([], [1.0])
+
+
+# Training pieces
+
+
+def test_patch_labels_name_the_object_in_each_cell() -> None:
+    labels = patch_labels(SCENES, PATCH)
+    assert labels.shape == (len(SCENES), (SIDE // PATCH) ** 2)
+    for scene, row in zip(SCENES, labels.tolist(), strict=True):
+        assert {CATEGORIES[label] for label in row if label != NOTHING} == set(scene.categories)
+
+
+def test_known_words_are_one_token_and_any_text_round_trips() -> None:
+    tokenizer = build_tokenizer()
+    said = caption_text(caption(random.Random(3), SCENES[0]))
+    for text in (*PROMPTS, said, "Zwölf Boxkämpfer,  quer\nüber 日本!"):
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert len(tokenizer(said).input_ids) == len(said.replace(".", " .").split())
+
+
+def test_loss_is_taken_on_the_answer_and_its_end_only() -> None:
+    tokenizer = build_tokenizer()
+    batch = collate(tokenizer, [(PROMPTS[0], "There is a dog."), (PROMPTS[4], "There is a wine glass. A.")], 9)
+    learned = [[token for token in row if token != IGNORED] for row in batch["labels"].tolist()]
+    assert [tokenizer.decode(row) for row in learned] == ["There is a dog.</s>", "There is a wine glass. A.</s>"]
+    assert batch["input_ids"].shape == batch["labels"].shape == batch["attention_mask"].shape
+
+
+def test_true_means_every_object_named_is_there() -> None:
+    scene = SCENES[0]
+    absent = next(name for name in GLYPHS if name not in scene.categories)
+    here, there = scene.categories[:2]
+    sentences = [Sentence("", (here,)), Sentence("", (here, there)), Sentence("", (here, absent))]
+    assert truth([scene], sentences).tolist() == [[True, True, False]]
+    for item in sentences_about(random.Random(4), scene):
+        assert set(named_categories(item.text)) == set(item.names)
+
+
+def test_pair_loss_weighs_true_and_false_alike() -> None:
+    true = torch.eye(3, dtype=torch.bool).repeat_interleave(2, dim=1)
+    true[:, 1::2] = False
+    true[0, 2] = True
+    assert pair_loss(torch.zeros(3, 6), true, 2).item() == pytest.approx(0.6931, abs=1e-3)
+    assert pair_loss(torch.where(true, 9.0, -9.0), true, 2).item() < 1e-3
+
+
+def test_towers_of_both_models_compute_what_the_pretrained_one_does() -> None:
+    torch.manual_seed(0)
+    tower = CLIPVisionModel(vision_config()).eval()
+    scorer = build_scorer(tower, model_cfg(tower, build_tokenizer(append_eos=True))).eval()
+    pixels = pixel_values(SCENES[:3])
+    with torch.inference_mode():
+        states = tower(pixels).last_hidden_state[:, 1:]
+        expected = tower.post_layernorm(states).mean(dim=1) @ scorer.visual.proj
+        assert torch.allclose(scorer.visual(pixels), expected, atol=1e-4)
+
+
+def test_training_inputs_are_what_the_processor_makes() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    processor = build_processor(tokenizer, PATCH)
+    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS[1]}]}]
+    text = processor.apply_chat_template(asked, add_generation_prompt=True)
+    inputs = processor(text=[text], images=[draw_scene(SCENES[0])], return_tensors="pt")
+    model = build_policy(CLIPVisionModel(vision_config()), tokenizer)
+    assert inputs["input_ids"][0].tolist() == prompt_ids(tokenizer, PROMPTS[1], model.config.image_seq_length)
+    assert torch.allclose(inputs["pixel_values"], pixel_values(SCENES[:1]), atol=1e-5)
+
+
+# The models that are shipped
+
+
+def test_policy_loads_by_auto_classes_and_batches_do_not_change_it() -> None:
+    model = AutoModelForImageTextToText.from_pretrained(DEMO / "policy").eval()
+    processor = AutoProcessor.from_pretrained(DEMO / "policy")
+    asked = [
+        processor.apply_chat_template(
+            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}],
+            add_generation_prompt=True,
+        )
+        for prompt in PROMPTS
+    ]
+    scenes = SCENES[: len(PROMPTS)]
+    images = [draw_scene(scene) for scene in scenes]
+
+    def greedy(texts: list[str], pictures: list[Image.Image]) -> list[str]:
+        inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+        answers = model.generate(**inputs, max_new_tokens=100, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+        return processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+
+    together = greedy(asked, images)
+    assert together == [greedy([text], [image])[0] for text, image in zip(asked, images, strict=True)]
+    assert hallucination(together, [scene.categories for scene in scenes]).recall > 0.8
+
+
+def test_chat_template_marks_the_answer() -> None:
+    processor = AutoProcessor.from_pretrained(DEMO / "policy")
+    content = [{"type": "image", "image": draw_scene(SCENES[0])}, {"type": "text", "text": PROMPTS[0]}]
+    answer = [{"type": "text", "text": "There is a dog."}]
+    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
+    encoded = processor.apply_chat_template(
+        turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
+    )
+    marked = encoded["input_ids"][0][encoded["assistant_masks"][0].bool()]
+    assert processor.tokenizer.decode(marked) == "There is a dog.</s>"
+
+
+def test_scorer_loads_by_open_clip_and_prefers_the_truth() -> None:
+    name = f"local-dir:{DEMO / 'scorer'}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokenize = open_clip.get_tokenizer(name)
+    model.eval()
+    pixels = torch.stack([preprocess(draw_scene(scene)) for scene in SCENES])
+    assert torch.allclose(pixels, pixel_values(SCENES), atol=1e-5)
+    rng = random.Random(5)
+    made = [sentences_about(rng, scene) for scene in SCENES]
+    flat = [item for row in made for item in row]
+    assert torch.equal(tokenize([item.text for item in flat]), token_ids(build_tokenizer(append_eos=True), flat))
+    with torch.inference_mode():
+        images = model.encode_image(pixels, normalize=True)
+        cosines = images @ model.encode_text(tokenize([item.text for item in flat]), normalize=True).T
+    true = truth(SCENES, flat)
+    assert auc(cosines[true].tolist(), cosines[~true].tolist()) > 0.97

@@ -1,0 +1,156 @@
+"""Every architecture decodes as `generate` does, and goes on from anywhere as if all before it were read again."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tasks.core.engine import batch
+from tasks.core.engine.decoder import Decoder
+from tasks.core.engine.fallback import GenerateDecoder, open_decoder
+from tasks.core.engine.kv_prefix import Place
+from tasks.core.engine.prompts import Prompts
+from tasks.core.engine.rows import Draw, Row, Said
+from tasks.core.models.policy import Policy
+from tasks.core.search.contract import ANSWER, SENTENCE
+from tests.support.plain import answer, plain
+from tests.support.tiny_models import ARCHITECTURES, tiny
+
+GREEDY = Draw(0.0, 1.0, ())
+SIZES = [(56, 40), (28, 60), (80, 80), (100, 30)]  # tiled differently
+PROMPTS = ["Describe the image .", "What is there ?", "There is a dog on the left .", "A dog and a cat ."]
+LIMIT = 25
+
+
+def noise(seed: int, width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+IMAGES = [noise(seed, *size) for seed, size in enumerate(SIZES)]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def own(request) -> Policy:
+    torch.set_num_threads(1)
+    return tiny(request.param)
+
+
+def sentences(starts: list, step: int) -> list[Row]:
+    """Three candidates of each place, the first of them greedy."""
+    draws = [
+        Draw(temperature, 0.9, (step, i, temperature)) for i in range(len(starts)) for temperature in (0, 0.7, 1.2)
+    ]
+    return [Row(starts[i // 3], draw, SENTENCE, LIMIT) for i, draw in enumerate(draws)]
+
+
+def bare(said: list[Said]) -> list[tuple]:
+    return [(one.tokens, one.text, one.ended, one.drawn) for one in said]
+
+
+def two_steps(decoder: Decoder | GenerateDecoder) -> tuple[list[Said], list[Said]]:
+    """Sentences of all images, then sentences after different ones of them."""
+    first = answer(decoder, sentences([one.place for one in decoder.start(IMAGES, PROMPTS)], 0))
+    return first, answer(decoder, sentences([first[3 * i + (i + 1) % 3].spoken.place() for i in range(4)], 1))
+
+
+def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
+    decoder = open_decoder(own)
+    assert isinstance(decoder, Decoder), "fell back to reading everything again"
+    inputs = own.inputs(IMAGES, PROMPTS)
+    assert (inputs["attention_mask"][:, 0] == 0).any(), "nothing is padded on the left"
+    with torch.inference_mode():
+        out = own.model.generate(**inputs, do_sample=False, max_new_tokens=LIMIT)
+    expected = []
+    for row in out[:, inputs["input_ids"].shape[1] :].tolist():
+        end = next((at for at, token in enumerate(row) if token in own.end_ids), len(row))
+        expected.append(tuple(row[:end]))
+    said = answer(decoder, [Row(one.place, GREEDY, ANSWER, LIMIT) for one in decoder.start(IMAGES, PROMPTS)])
+    assert [one.tokens for one in said] == expected
+
+
+def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(own, monkeypatch) -> None:
+    decoder = Decoder(own)
+    first, second = two_steps(decoder)
+    assert any(one.drawn > len(one.tokens) + one.ended for one in [*first, *second]), "nothing was cut"
+    assert any(not one.ended for one in first), "no sentence was gone on from"
+    chosen = [3 * i + (2 * i) % 3 for i in range(4)]
+    places = [second[at].spoken.place() for at in chosen]
+    states = [one.state for one in decoder.read([(place, ()) for place in places], layer=-1, keep=False)]
+    logits = next_logits(monkeypatch, decoder, places)
+    for i, at in enumerate(chosen):
+        said = first[3 * i + (i + 1) % 3].tokens + second[at].tokens
+        expected, state = plain(own, IMAGES[i], PROMPTS[i], said)
+        assert torch.allclose(states[i], state, atol=1e-4), (states[i] - state).abs().max()
+        assert torch.allclose(logits[i], expected, atol=1e-4), (logits[i] - expected).abs().max()
+
+
+def next_logits(monkeypatch, decoder: Decoder, places: list[Place]) -> torch.Tensor:
+    """[B, V]: what a step of the batch draws from, in order of the places."""
+    seen: list[torch.Tensor] = []
+    draw = batch.draw_tokens
+    monkeypatch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
+    answer(decoder, [Row(place, GREEDY, ANSWER, 1) for place in places])
+    (logits,) = seen
+    return logits
+
+
+def test_tokens_that_are_read_are_as_if_they_had_been_said(own) -> None:
+    decoder = Decoder(own)
+    starts = [one.place for one in decoder.start(IMAGES, PROMPTS)] * 3
+    said = answer(decoder, [Row(one, Draw(1.0, 1.0, (i,)), ANSWER, 8 + i) for i, one in enumerate(starts)])
+    some = [i for i, one in enumerate(said) if one.tokens]
+    assert len({len(said[i].tokens) for i in some}) > 1
+    read = decoder.read([(starts[i], said[i].tokens) for i in some], layer=-1)
+    for i, place in zip(some, read, strict=True):
+        one = said[i]
+        drawn = one.spoken.place()
+        assert (place.length, place.pending, place.following) == (drawn.length, drawn.pending, drawn.following)
+        assert torch.equal(place.position, drawn.position)
+        assert torch.allclose(place.path(), drawn.path(), atol=1e-4)
+        assert torch.allclose(place.state, plain(own, IMAGES[i % 4], PROMPTS[i % 4], one.tokens)[1], atol=1e-4)
+
+
+def test_another_text_behind_the_image_s_place_is_a_fresh_prompt(own) -> None:
+    decoder, prompts = Decoder(own), Prompts(own, answer_next=True)
+    read = decoder.start(IMAGES, PROMPTS)
+    items, pairs = [], list(product(range(4), range(4)))
+    for i, j in pairs:
+        place, tail = prompts.image_place(read[i], PROMPTS[i]), prompts.tail(PROMPTS[j], PROMPTS[i])
+        assert place is not None and tail is not None
+        assert len(tail) < 12, "not only the text is read"
+        items.append((place, tail))
+    before = decoder.counters["vision_encodes"], decoder.counters["prefill_tokens"]
+    found = decoder.read(items, layer=-1)
+    for (i, j), place in zip(pairs, found, strict=True):
+        assert torch.allclose(place.state, plain(own, IMAGES[i], PROMPTS[j], ())[1], atol=1e-4)
+        assert place.pending == read[j].ids[-1]
+    said = answer(decoder, [Row(place, GREEDY, ANSWER, 10) for place in found])
+    assert (decoder.counters["vision_encodes"], decoder.counters["prefill_tokens"]) == before
+    fresh = decoder.start([IMAGES[i] for i, _ in pairs], [PROMPTS[j] for _, j in pairs])
+    assert bare(said) == bare(answer(decoder, [Row(one.place, GREEDY, ANSWER, 10) for one in fresh]))
+
+
+def test_a_batch_of_sampled_rows_says_what_each_says_alone(own) -> None:
+    first, second = two_steps(Decoder(own))
+    decoder = Decoder(own)
+    starts = [decoder.start([image], [prompt])[0].place for image, prompt in zip(IMAGES, PROMPTS, strict=True)]
+    alone = [answer(decoder, [row])[0] for row in sentences(starts, 0)]
+    assert bare(alone) == bare(first)
+    kept = [alone[3 * i + (i + 1) % 3].spoken.place() for i in range(4)]
+    assert bare([answer(decoder, [row])[0] for row in sentences(kept, 1)]) == bare(second)
+
+
+def test_the_fallback_says_the_same_and_ends_in_the_same_states(own) -> None:
+    decoder, fallback = Decoder(own), GenerateDecoder(own, "asked for")
+    mine, theirs = two_steps(decoder), two_steps(fallback)
+    assert [bare(said) for said in mine] == [bare(said) for said in theirs]
+    assert len({one.tokens for one in mine[1]}) > 4
+    for more in ((), (9, 10, 11)):
+        here = decoder.read([(one.spoken.place(), more) for one in mine[1]], layer=-1, keep=False)
+        there = fallback.read([(one.spoken.place(), more) for one in theirs[1]], layer=-1, keep=False)
+        for one, other in zip(here, there, strict=True):
+            assert torch.allclose(one.state, other.state, atol=1e-4)

@@ -1,0 +1,250 @@
+"""The decoder against prefilling again, and against itself with other batches, other orders and less memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tasks.core.engine import batch
+from tasks.core.engine.decoder import Decoder
+from tasks.core.engine.kv_prefix import Place
+from tasks.core.engine.rows import Draw, Row, Said, sentences_of
+from tasks.core.search.contract import ANSWER, SENTENCE, Candidate
+from tasks.core.text import split_sentences
+from tests.support.plain import answer, plain
+
+GREEDY = Draw(0.0, 1.0, ())
+LIMIT = 90
+
+
+def places(decoder: Decoder, pictures, prompts) -> list[Place]:
+    return [one.place for one in decoder.start(pictures, prompts)]
+
+
+def answers(decoder: Decoder, pictures, prompts, draws, limit: int = LIMIT, until: str = ANSWER) -> list[tuple]:
+    starts = places(decoder, pictures, prompts)
+    return bare(answer(decoder, [Row(one, draw, until, limit) for one, draw in zip(starts, draws, strict=True)]))
+
+
+def bare(said: list[Said]) -> list[tuple]:
+    return [(one.tokens, one.text, one.ended, one.drawn) for one in said]
+
+
+def draws_of(count: int, temperature: float = 0.9) -> list[Draw]:
+    return [Draw(temperature, 0.9, ("test", i)) for i in range(count)]
+
+
+def test_greedy_is_what_generate_gives_token_for_token(policy, pictures, prompts) -> None:
+    inputs = policy.inputs(pictures, prompts)
+    assert (inputs["attention_mask"][:, 0] == 0).any(), "nothing is padded on the left"
+    with torch.inference_mode():
+        out = policy.model.generate(**inputs, do_sample=False, max_new_tokens=LIMIT)
+    expected = []
+    for row in out[:, inputs["input_ids"].shape[1] :].tolist():
+        end = next((at for at, token in enumerate(row) if token in policy.end_ids), len(row))
+        expected.append((tuple(row[:end]), end + 1))
+    said = answers(Decoder(policy), pictures, prompts, [GREEDY] * 16)
+    assert [(tokens, drawn) for tokens, _, _, drawn in said] == expected
+    assert all(ended for _, _, ended, _ in said)
+    assert len(set(expected)) > 2
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_batch_of_16_says_what_16_batches_of_one_say(policy, pictures, prompts, temperature: float) -> None:
+    draws = draws_of(16, temperature)
+    together = answers(Decoder(policy), pictures, prompts, draws)
+    alone = [answers(Decoder(policy), [pictures[i]], [prompts[i]], [draws[i]])[0] for i in range(16)]
+    assert together == alone
+
+
+def test_other_seeds_say_something_else_and_the_same_seed_the_same(policy, pictures, prompts) -> None:
+    def draw(seed: int) -> list[tuple]:
+        return answers(Decoder(policy), pictures, prompts, [Draw(1.0, 1.0, (seed, i)) for i in range(16)])
+
+    assert draw(0) == draw(0)
+    assert draw(0) != draw(1)
+
+
+def test_forks_of_a_prompt_say_what_the_prompt_alone_says(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy)
+    starts = places(decoder, pictures[:3], prompts[:3])
+    before = [one.kv.clone() for one in starts]
+    which, draws = [2, 0, 0, 1], [GREEDY, GREEDY, Draw(0.9, 0.9, ("a",)), GREEDY]
+    said = answer(decoder, [Row(starts[i], draw, ANSWER, LIMIT) for i, draw in zip(which, draws, strict=True)])
+    alone = [answers(decoder, [pictures[i]], [prompts[i]], [d])[0] for i, d in zip(which, draws, strict=True)]
+    assert bare(said) == alone
+    assert all(torch.equal(one.kv, kv) for one, kv in zip(starts, before, strict=True)), "a fork changed its source"
+
+
+def test_sentence_by_sentence_from_the_cache_is_the_whole_answer(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy)
+    whole = answers(decoder, pictures, prompts, [GREEDY] * 16)
+    at = dict(enumerate(places(decoder, pictures, prompts)))
+    prefilled = decoder.counters["prefill_tokens"]
+    tokens: list[list[int]] = [[] for _ in range(16)]
+    texts: list[list[str]] = [[] for _ in range(16)]
+    while at:
+        said = answer(decoder, [Row(place, GREEDY, SENTENCE, 40) for place in at.values()])
+        for row, one in zip(list(at), said, strict=True):
+            tokens[row] += one.tokens
+            texts[row].append(one.text)
+            assert len(split_sentences(one.text)) == 1
+            at[row] = one.spoken.place()
+        at = {row: place for (row, place), one in zip(at.items(), said, strict=True) if not one.ended}
+    assert [tuple(one) for one in tokens] == [one for one, *_ in whole]
+    assert [[s.text for s in split_sentences(text)] for _, text, *_ in whole] == texts
+    assert decoder.counters["prefill_tokens"] == prefilled, "a step prefilled again"
+    assert decoder.counters["vision_encodes"] == 32, "an image was encoded more than once a start"
+
+
+def test_logits_and_states_after_cut_sentences_are_those_of_a_fresh_prefill(
+    policy, pictures, prompts, monkeypatch
+) -> None:
+    decoder = Decoder(policy, states_of=-1)
+    at, kept = places(decoder, pictures[:4], prompts[:4]), [()] * 4
+    for step in range(3):
+        said = answer(decoder, [
+            Row(at[i // 3], Draw(0.0 if i % 3 == 0 else 1.3, 1.0, ("cut", step, i)), SENTENCE, 30) for i in range(12)
+        ])  # fmt: skip
+        assert any(one.drawn > len(one.tokens) for one in said), "nothing was cut"
+        chosen = [said[3 * row + (row + step) % 3] for row in range(4)]
+        kept = [before + one.tokens for before, one in zip(kept, chosen, strict=True)]
+        at = [one.spoken.place() for one in chosen]
+    states = [place.state for place in decoder.read([(one, ()) for one in at], layer=-1, keep=False)]
+    logits = logits_of_a_step(monkeypatch, decoder, at)
+    for row, one in enumerate(chosen):
+        expected, state = plain(policy, pictures[row], prompts[row], kept[row])
+        assert torch.allclose(logits[row], expected, atol=2e-4), (logits[row] - expected).abs().max()
+        assert torch.allclose(states[row], state, atol=1e-4)
+        assert one.spoken.state is None or torch.allclose(one.spoken.state, state, atol=1e-4)
+    assert any(one.spoken.state is not None for one in chosen), "no state was kept while a sentence was drawn"
+
+
+def logits_of_a_step(monkeypatch, decoder: Decoder, at: list[Place]) -> torch.Tensor:
+    """[B, V]: what the next step draws from, in order of the places."""
+    seen: list[torch.Tensor] = []
+    draw = batch.draw_tokens
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
+        answer(decoder, [Row(place, GREEDY, ANSWER, 1) for place in at])
+    (logits,) = seen
+    return logits
+
+
+def test_a_sentence_is_cut_where_the_splitter_ends_it(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy)
+    starts = places(decoder, pictures, prompts)
+    said = answer(decoder, [Row(s, Draw(0.8, 1.0, ("sentence", i)), SENTENCE, 40) for i, s in enumerate(starts)])
+    for one in said:
+        assert [s.text for s in split_sentences(one.text)] == [one.text]
+        assert decoder.names.text(one.tokens).strip() == one.text
+        assert one.text.endswith(".") or one.drawn == 40
+        # A token of look-ahead: it proves that the sentence is over, and is not kept.
+        assert one.ended or one.drawn == 40 or one.drawn > len(one.tokens)
+
+
+def test_an_empty_answer_can_be_gone_on_from(policy, pictures, prompts, monkeypatch) -> None:
+    """A row that kept nothing stands where it stood."""
+    decoder = Decoder(policy)
+    (start,) = places(decoder, pictures[:1], prompts[:1])
+    (end,) = policy.end_ids
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "draw_tokens", lambda logits, *rest: torch.full((len(logits),), end))
+        (nothing,) = answer(decoder, [Row(start, GREEDY, SENTENCE, 9)])
+    assert (nothing.tokens, nothing.text, nothing.ended, nothing.drawn) == ((), "", True, 1)
+    assert nothing.spoken.place() is start
+    rows = [Row(place, GREEDY, ANSWER, LIMIT) for place in (nothing.spoken.place(), start)]
+    first, second = bare(answer(decoder, rows))
+    assert first == second
+
+
+def test_from_any_sentence_of_a_whole_answer_it_goes_on_as_if_read_again(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy, states_of=-1)
+    starts = places(decoder, pictures[:4], prompts[:4])
+    said = answer(decoder, [Row(s, Draw(0.7, 0.9, ("split", i)), ANSWER, LIMIT) for i, s in enumerate(starts)])
+    checked = 0
+    for i, one in enumerate(said):
+        sentences = sentences_of(Candidate(one.text, 0.7, one.ended, one.drawn, one.spoken), decoder.names.text)
+        assert [s.text for s in sentences] == [s.text for s in split_sentences(one.text)]
+        assert [s.ended for s in sentences] == [False] * (len(sentences) - 1) + [True]
+        for sentence in sentences:
+            spoken = sentence.place
+            again = decoder.read([(starts[i], spoken.tokens)], layer=-1)[0]
+            assert torch.allclose(spoken.place().path(), again.path(), atol=1e-4)
+            if spoken.state is not None:  # kept as the answer was drawn, at every token that may end a sentence
+                assert torch.allclose(spoken.state, again.state, atol=1e-4)
+                checked += 1
+            rows = [Row(place, Draw(0.9, 0.9, ("on", i)), SENTENCE, 20) for place in (spoken.place(), again)]
+            first, second = bare(answer(decoder, rows))
+            assert first == second
+    assert checked > 8
+
+
+# Rows come and go
+
+
+@pytest.mark.parametrize("refill", [0.25, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "order", [range(16), range(15, -1, -1), [*range(0, 16, 3), *range(1, 16, 3), *range(2, 16, 3)]]
+)
+def test_rows_that_leave_and_join_say_the_same(policy, pictures, prompts, refill: float, order) -> None:
+    expected = answers(Decoder(policy), pictures, prompts, draws_of(16))
+    decoder, draws = Decoder(policy, refill=refill), draws_of(16)
+    starts, waiting, found = places(decoder, pictures, prompts), list(order), {}
+    sizes = set()
+    while len(found) < 16:
+        # Two new rows whenever some are over, whatever is still being decoded.
+        decoder.add([Row(starts[i], draws[i], ANSWER, LIMIT, owner=i) for i in waiting[:2]])
+        waiting = waiting[2:]
+        found |= {row.owner: said for row, said in decoder.advance()}
+        sizes.add(len(decoder._batch.going))
+    assert bare([found[i] for i in range(16)]) == expected
+    assert decoder.idle
+    assert refill < 0.9 or len(sizes) > 1, "rows were never decoded beside others that had begun earlier"
+
+
+def test_kinds_of_rows_share_a_batch(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy)
+    starts = places(decoder, pictures[:6], prompts[:6])
+    kinds = [(SENTENCE, 40), (ANSWER, 90), ("dog", 50), (ANSWER, 3), (SENTENCE, 2), ("zebra", 10)]
+    rows = [
+        Row(start, Draw(0.5 * (i % 2), 0.9, ("k", i)), until, limit, keep=i % 3 > 0)
+        for i, (start, (until, limit)) in enumerate(zip(starts, kinds, strict=True))
+    ]
+    together = answer(decoder, rows)
+    assert bare(together) == [bare(answer(decoder, [row]))[0] for row in rows]
+    assert [one.spoken is not None for one in together] == [row.keep for row in rows]
+
+
+def test_work_is_counted_and_none_is_done_for_nothing(policy, pictures, prompts) -> None:
+    decoder = Decoder(policy)
+    starts = places(decoder, pictures[:5], prompts[:5])
+    said = answer(decoder, [Row(start, GREEDY, ANSWER, LIMIT) for start in starts])
+    counters = decoder.counters
+    assert counters["vision_encodes"] == 5
+    assert counters["prefill_tokens"] == int(policy.inputs(pictures[:5], prompts[:5])["attention_mask"].sum())
+    assert counters["decode_tokens"] == sum(one.drawn for one in said)
+    assert counters["forwards"] == 1 + max(one.drawn for one in said), "a forward after all were over"
+    before = dict(counters)
+    assert (decoder.idle, decoder.advance(), answer(decoder, []), decoder.start([], [])) == (True, [], [], [])
+    assert dict(counters) == before
+
+
+def test_refilling_more_often_takes_fewer_forwards(policy, pictures, prompts) -> None:
+    def forwards(refill: float) -> int:
+        decoder, waiting, going = Decoder(policy, refill=refill), draws_of(16), 0
+        starts = places(decoder, pictures, prompts)
+        while waiting or not decoder.idle:
+            while waiting and going < 6:
+                decoder.add([Row(starts[len(waiting) - 1], waiting.pop(), ANSWER, LIMIT)])
+                going += 1
+            going -= len(decoder.advance())
+        return decoder.counters["forwards"]
+
+    assert forwards(0.9) < forwards(0.5) < forwards(0.0)
+
+
+def test_nothing_can_not_be_read(policy, pictures, prompts) -> None:
+    (start,) = places(decoder := Decoder(policy), pictures[:1], prompts[:1])
+    with pytest.raises(ValueError, match="at least one token for every place"):
+        decoder.read([(start, (5,)), (start, ())])

@@ -1,0 +1,132 @@
+"""Where a cache can't be forked everything is read again by `generate`, with a warning, and the same is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
+
+from tasks.core.engine.architecture import CannotFork, _stacked
+from tasks.core.engine.decoder import Decoder, check_forkable
+from tasks.core.engine.fallback import GenerateDecoder, open_decoder
+from tasks.core.engine.rows import Draw, Row, Said
+from tasks.core.engine.scheduler import Desk, Job
+from tasks.core.models.policy import Policy
+from tasks.core.search.contract import ANSWER, SENTENCE, Found, Settings, Task
+from tasks.core.search.registry import find
+from tests.support.plain import answer
+from tests.support.tiny_models import tiny
+
+
+def bare(said: list[Said]) -> list[tuple]:
+    return [(one.tokens, one.text, one.ended, one.drawn) for one in said]
+
+
+def kinds(decoder: Any, pictures, prompts) -> list[tuple]:
+    """Rows of all kinds and limits, and what follows them."""
+    starts = [one.place for one in decoder.start(pictures[:6], prompts[:6])]
+    limits = [(SENTENCE, 40), (ANSWER, 60), ("dog", 50), (ANSWER, 3), (SENTENCE, 2), (SENTENCE, 40)]
+    said = answer(decoder, [
+        Row(start, Draw(0.4 * (i % 3), 0.9, ("k", i)), until, limit)
+        for i, (start, (until, limit)) in enumerate(zip(starts, limits, strict=True))
+    ])  # fmt: skip
+    read = decoder.read([(one.spoken.place(), (5 + i, 7)) for i, one in enumerate(said)])
+    more = answer(decoder, [Row(place, Draw(0.7, 0.9, ("m", i)), SENTENCE, 20) for i, place in enumerate(read)])
+    return bare(said) + bare(more)
+
+
+def test_it_says_what_the_decoder_says(policy, pictures, prompts) -> None:
+    expected = kinds(Decoder(policy), pictures, prompts)
+    assert kinds(GenerateDecoder(policy, "asked for"), pictures, prompts) == expected
+    assert len(set(expected)) > 6
+
+
+def test_rows_of_many_calls_are_answered_and_counted(policy, pictures, prompts) -> None:
+    decoder = GenerateDecoder(policy, "asked for")
+    starts = [one.place for one in decoder.start(pictures[:3], prompts[:3])]
+    assert (decoder.idle, decoder.advance(), decoder.counters) == (True, [], {})
+    decoder.add([Row(one, Draw(0.0, 1.0, ()), ANSWER, 30, owner=i) for i, one in enumerate(starts)])
+    decoder.add([Row(starts[0], Draw(0.9, 1.0, ("b",)), ANSWER, 30, owner="more")])
+    assert not decoder.idle
+    said = {row.owner: one for row, one in decoder.advance()}
+    assert set(said) == {0, 1, 2, "more"} and decoder.idle
+    assert decoder.counters["vision_encodes"] == 4
+    assert decoder.counters["decode_tokens"] == sum(one.drawn for one in said.values())
+
+
+@pytest.mark.parametrize("name", ["visvm", "clip_prm", "best_of_n", "stage_beam", "vimar"])
+@pytest.mark.parametrize("architecture", ["demo", "qwen2_vl", "mllama"])
+def test_a_search_finds_the_same(policy, pictures, prompts, name: str, architecture: str) -> None:
+    own = policy if architecture == "demo" else tiny(architecture)
+    settings = Settings(
+        (0.0, 0.6, 1.0), margin=0.2, weak_below=0.5, max_sentences=3, max_sentence_tokens=24, max_new_tokens=40
+    )
+
+    def found(decoder: Any) -> dict[int, Found]:
+        desk = Desk(decoder, in_flight=3, top_p=0.9, scores=ByLength(), values=ByLength())
+        small = [picture.resize(size) for picture, size in zip(pictures, [(56, 40), (28, 60), (80, 80)], strict=False)]
+        return dict(desk.run(
+            Job(i, lambda i=i: small[i], prompts[i], find(name).search(Task(prompts[i], settings)), ("f", i))
+            for i in range(3)
+        ))  # fmt: skip
+
+    assert found(GenerateDecoder(own, "asked for")) == found(Decoder(own))
+
+
+class ByLength:
+    """Judges a text by its length."""
+
+    def score(self, images: Any, asked: Any) -> list[float | None]:
+        return [len(text) / 40 for _, text in asked]
+
+    def value(self, images: Any, asked: Any) -> list[float]:
+        return [len(before) / 80 + len(one.text) / 40 for _, before, one in asked]
+
+    def forget(self, job: Any) -> None:
+        pass
+
+    def is_cut(self, text: str) -> bool:
+        return False
+
+
+# Who needs it
+
+
+class Bare:
+    """A model without an inner one that gives hidden states."""
+
+    def __init__(self, model: Any) -> None:
+        self.generation_config, self.config = model.generation_config, model.config
+        self.get_input_embeddings = model.get_input_embeddings
+
+
+def test_a_model_without_an_inner_one_falls_back_and_says_so(policy, caplog) -> None:
+    odd = Policy(Bare(policy.model), policy.processor, "odd")
+    with pytest.raises(CannotFork, match="Bare has no inner model that gives hidden states"):
+        check_forkable(odd)
+    assert isinstance(open_decoder(odd, cells=1000), GenerateDecoder)
+    assert "Bare has no inner model" in caplog.text and "reads image and prompt again by generate" in caplog.text
+    assert isinstance(open_decoder(policy, cells=1000), Decoder)
+
+
+def test_a_model_with_a_sliding_window_falls_back(policy, monkeypatch) -> None:
+    text = policy.model.config.get_text_config()
+    monkeypatch.setattr(text, "sliding_window", 8, raising=False)
+    monkeypatch.setattr(text, "layer_types", ["sliding_attention"] * text.num_hidden_layers, raising=False)
+    with pytest.raises(CannotFork, match="keeps DynamicSlidingWindowLayer in its cache"):
+        check_forkable(policy)
+    assert isinstance(open_decoder(policy), GenerateDecoder)
+
+
+def test_a_cache_that_turns_out_to_be_more_than_keys_and_values_is_refused() -> None:
+    cache = DynamicCache()
+    cache.layers = [DynamicSlidingWindowLayer(sliding_window=4)]
+    with pytest.raises(CannotFork, match="layer 0 of its cache is a DynamicSlidingWindowLayer"):
+        _stacked(cache, frozenset())
+    cache = DynamicCache()
+    for layer, width in enumerate((4, 6)):
+        cache.update(torch.zeros(1, 2, 3, width), torch.zeros(1, 2, 3, width), layer)
+    with pytest.raises(CannotFork, match="keys and values differ in shape"):
+        _stacked(cache, frozenset())

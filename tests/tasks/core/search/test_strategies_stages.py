@@ -1,0 +1,135 @@
+"""Searches over the stages of tagged answers: the tags, the self-judge and stage beam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.core.search.contract import Reply, Say
+from tasks.core.search.judge import PURPOSES, verdict
+from tasks.core.search.stage_beam import stage_beam
+from tasks.core.search.stages import STAGES, closing, conclusion, content, is_whole
+from tests.support.number_world import World, ending, number, run, said, script, tagged
+
+# Stages
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<SUMMARY>S</SUMMARY> <CONCLUSION> It is red. </CONCLUSION>", "It is red."),
+        ("<SUMMARY>S</SUMMARY> <CONCLUSION>It is", "It is"),
+        ("<CONCLUSION>Red</CONCLUSION> <REASONING>x", "Red"),
+        ("It is red.", "It is red."),
+    ],
+)
+def test_the_conclusion_is_what_is_scored(text: str, shown: str) -> None:
+    assert conclusion(text) == shown
+
+
+def test_a_stage_is_whole_between_its_tags() -> None:
+    assert is_whole("x <CAPTION>a</CAPTION>", "CAPTION")
+    assert not is_whole("<CAPTION>a", "CAPTION") and not is_whole("a</CAPTION><CAPTION>", "CAPTION")
+    assert content("<CAPTION> a </CAPTION> b", "CAPTION") == "a"
+
+
+# The judge
+
+
+@pytest.mark.parametrize(
+    ("reply", "choice"),
+    [
+        ("I choose response 1.", 1), ("I choose Response 2", 2), ("2", 2), ("Response 1 is better.", 1),
+        ("Response 1 is vague, so I prefer the second, I choose 2.", 2), ("Option 1 beats 2, I pick option 1", 1),
+        ("I choose response 1. I choose response 2.", None), ("Both 1 and 2 are good.", None), ("", None),
+        ("It is 1.5 m.", None), ("There are 12.", None), ("Neither.", None),
+    ],
+)  # fmt: skip
+def test_a_verdict_counts_only_if_it_is_clear(reply: str, choice: int | None) -> None:
+    assert verdict(reply) == choice
+
+
+def prefers(better: Callable[[str, str], bool]) -> Callable[[str], str]:
+    """A judge that compares the numbers of both texts, in whichever order they stand."""
+
+    def judge(question: str) -> str:
+        first, rest = question.split("Response 1:\n")[1].split("\n\nResponse 2:\n")
+        second = rest.split("\n\n")[0]
+        return f"I choose response {1 if better(first, second) else 2}"
+
+    return judge
+
+
+def inside(text: str) -> int:
+    return number(text.split("<")[1].split(">")[1])
+
+
+largest = prefers(lambda a, b: inside(a) > inside(b))
+
+# Stage beam
+
+
+def test_each_stage_goes_on_from_the_tournaments_winner() -> None:
+    world = World(tagged(), judge=largest)
+    found = run(stage_beam, world, options={"width": 4})
+    asked = world.of(Say)
+    assert [request.until for request in asked] == [closing(stage) for stage in STAGES]
+    assert [request.after.text if request.after else None for request in asked] == [None, *found.sentences[:-1]]
+    for step in range(4):
+        rows = [row for row in found.trace if row.step == step]
+        (chosen,) = [row for row in rows if row.chosen]
+        assert inside(chosen.proposal.text) == max(inside(row.proposal.text) for row in rows)
+        assert {row.phase for row in rows} == {STAGES[step].lower()}
+    assert (found.stop_reason, len(world.of(Reply))) == ("end", 4 * 3 * 2)
+    assert conclusion(found.text) == content(found.sentences[-1], "CONCLUSION")
+
+
+def test_both_orders_are_asked_about_the_question_and_the_answer_so_far() -> None:
+    world = World(tagged(), judge=largest)
+    found = run(stage_beam, world)
+    for first, second in zip(world.of(Reply)[::2], world.of(Reply)[1::2], strict=True):
+        one, other = (q.question.split("Response 1:\n")[1].split("\n\n")[0] for q in (first, second))
+        assert one != other
+        assert f"Response 2:\n{other}" in first.question and f"Response 2:\n{one}" in second.question
+        assert "What is there?" in first.question
+    last = world.of(Reply)[-1].question
+    assert " ".join(found.sentences[:-1]) in last and PURPOSES["conclusion"] in last
+
+
+@pytest.mark.parametrize("always", ["I choose response 1", "I choose response 2", "Both are fine.", ""])
+@given(width=st.integers(1, 5))
+def test_a_judge_that_looks_at_the_position_never_changes_the_order(always: str, width: int) -> None:
+    found = run(stage_beam, World(tagged(), judge=lambda question: always), options={"width": width})
+    assert [row.candidate for row in found.trace if row.chosen] == [0, 0, 0, 0]
+
+
+def test_released_one_order_is_asked_and_what_is_no_vote_for_the_first_is_one_for_the_second() -> None:
+    world = World(tagged(), judge=lambda question: "Both are fine.")
+    found = run(stage_beam, world, published=True)
+    assert [row.candidate for row in found.trace if row.chosen] == [1, 1, 1, 1]
+    assert len(world.of(Reply)) == 4
+    found = run(stage_beam, World(tagged(), judge=lambda question: "I choose response 1."), published=True)
+    assert [row.candidate for row in found.trace if row.chosen] == [0, 0, 0, 0]
+
+
+def test_a_policy_without_tags_gives_whole_answers_to_choose_from() -> None:
+    world = World(script(said("It is red.", "It is blue.", ended=True)), judge=prefers(lambda a, b: "blue" in a))
+    found = run(stage_beam, world)
+    assert (found.text, found.stop_reason) == ("It is blue.", "untagged")
+    assert PURPOSES["answer"] in world.of(Reply)[0].question
+    assert conclusion(found.text) == "It is blue."
+
+
+def test_a_whole_stage_goes_before_one_that_was_cut_off() -> None:
+    steps = said("<SUMMARY>Plan", "<SUMMARY>Plan.</SUMMARY>"), said("<CAPTION>It is")
+    found = run(stage_beam, World(script(*steps)))
+    assert found.sentences == ["<SUMMARY>Plan.</SUMMARY>", "<CAPTION>It is"]
+    assert found.stop_reason == "length"
+
+
+def test_a_policy_that_ends_between_stages_ends_the_answer() -> None:
+    found = run(stage_beam, World(script(said("<SUMMARY>Plan.</SUMMARY>"), ending("", ""))))
+    assert (found.text, found.stop_reason) == ("<SUMMARY>Plan.</SUMMARY>", "end")

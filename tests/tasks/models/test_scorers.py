@@ -1,0 +1,189 @@
+"""Scorers and rewards by reference: what is in a reference, and what it scores; a plug-in is in test_plugin_reward."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from storage import checkpoints
+from storage.artifacts import ArtifactRef
+from tasks.configs.reward import (
+    CosineReward,
+    JudgeReward,
+    LikelihoodReward,
+    ObjectsReward,
+    PluginReward,
+    Reward,
+    TokenReward,
+)
+from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.models.endpoint import EndpointError
+from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
+from tests.support.chat_server import chat_server, saying
+from tests.support.small_world import MODEL, RUNTIME, policy
+
+FOLDER = "deployments/demo/scorer"
+
+
+def test_a_folder_is_loaded_from_where_it_is() -> None:
+    scores = load_scores(import_scorer(FOLDER), RuntimeConfig(device="cpu", threads=1), Counter())
+    assert scores.scorer.context_length == 32
+
+
+def test_a_scorer_that_open_clip_knows_is_kept_as_its_name() -> None:
+    ref = import_scorer("ViT-L-14-336-quickgelu/openai")
+    assert ref == import_scorer("ViT-L-14-336-quickgelu/openai") != import_scorer("ViT-B-32/openai")
+    (kept,) = checkpoints.folder(ref).glob("*.txt")
+    assert kept.read_text() == "ViT-L-14-336-quickgelu/openai"
+
+
+def test_a_known_scorer_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    import tasks.core.models.scorer as models
+
+    asked = []
+    monkeypatch.setattr(models, "load_scorer", lambda checkpoint, **options: asked.append(str(checkpoint)))
+    load_scores(import_scorer("ViT-B-16/openai"), RuntimeConfig(device="cpu", threads=1), Counter())
+    assert asked == ["ViT-B-16/openai"]
+
+
+@pytest.mark.parametrize("place", ["nonsense", "a/b/c", "/no/such/folder", "name/"])
+def test_anything_else_says_what_the_forms_are(place: str) -> None:
+    with pytest.raises(ValueError, match=r"neither hf-hub:ORG/NAME nor NAME/PRETRAINED .* nor plugin:NAME"):
+        import_scorer(place)
+
+
+# Rewards of the profile
+
+
+def noise(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (96, 96, 3), dtype=np.uint8))
+
+
+IMAGES = [noise(1), noise(2)]
+COCO = [CosineReward(checkpoint=FOLDER), LikelihoodReward(), LikelihoodReward(contrast=False), TokenReward(),
+        JudgeReward(url="http://localhost:1/v1", model="m")]  # fmt: skip
+
+
+def imported(reward: Reward, detections: ArtifactRef | None = None, model: PolicyConfig = MODEL) -> ArtifactRef:
+    return import_reward(reward, import_scorer(FOLDER), policy(), model, detections)
+
+
+@pytest.mark.parametrize("reward", COCO, ids=reward_name)
+def test_a_reward_s_reference_is_the_same_for_the_same_and_whatever_its_weight(reward: Reward) -> None:
+    ref = imported(reward)
+    assert ref.kind == "scorer" and ref == imported(reward) == imported(reward.model_copy(update={"weight": 3.0}))
+    others = [imported(one) for one in COCO if one != reward]
+    assert ref not in others
+
+
+def test_what_a_likelihood_depends_on_is_in_its_reference() -> None:
+    ref = imported(LikelihoodReward())
+    assert ref != imported(LikelihoodReward(prompt="What is it?"))
+    assert ref != imported(LikelihoodReward(), model=MODEL.model_copy(update={"dtype": "bfloat16"}))
+    assert list(needed_by(ref)) == [policy()]
+
+
+def test_the_profile_s_scorer_stands_in_where_a_reward_names_none() -> None:
+    assert list(needed_by(imported(TokenReward()))) == [import_scorer(FOLDER)]
+    assert list(needed_by(imported(TokenReward(checkpoint="ViT-B-32/openai")))) == [import_scorer("ViT-B-32/openai")]
+    assert imported(CosineReward(checkpoint=FOLDER)) == import_scorer(FOLDER)
+    assert list(needed_by(import_scorer(FOLDER))) == []
+
+
+def test_an_objects_reward_wants_what_was_detected() -> None:
+    with pytest.raises(ValueError, match="got None: pass the output `objects` of the stage detect"):
+        imported(ObjectsReward())
+    with pytest.raises(ValueError, match=r"got scorer .*: pass the output"):
+        imported(ObjectsReward(), import_scorer(FOLDER))
+
+
+def test_a_key_is_in_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    (kept,) = checkpoints.folder(imported(COCO[-1])).iterdir()
+    assert "sk-secret" not in kept.read_text() and "OPENAI_API_KEY" in kept.read_text()
+    with pytest.raises(EndpointError, match="no name, password or query"):
+        imported(JudgeReward(url="http://me:secret@localhost/v1", model="m"))
+
+
+@pytest.mark.parametrize(
+    ("reward", "name"),
+    [
+        (CosineReward(checkpoint="ViT-B-32/openai"), "cosine ViT-B-32/openai"),
+        (CosineReward(checkpoint="hf-hub:timm/ViT-B-16-SigLIP"), "cosine timm/ViT-B-16-SigLIP"),
+        (CosineReward(checkpoint="/models/here/demo/scorer"), "cosine demo/scorer"),
+        (LikelihoodReward(), "likelihood"),
+        (LikelihoodReward(contrast=False), "likelihood uncontrasted"),
+        (ObjectsReward(), "objects"),
+        (ObjectsReward(table="/tables/yolo.parquet"), "objects yolo.parquet"),
+        (TokenReward(), "token_clip"),
+        (TokenReward(checkpoint="ViT-B-32/openai"), "token_clip ViT-B-32/openai"),
+        (JudgeReward(url="http://host/v1", model="qwen"), "judge qwen"),
+        (PluginReward(name="length"), "plugin length"),
+    ],
+)
+def test_names_are_short_and_tell_rewards_apart(reward: Reward, name: str) -> None:
+    assert reward_name(reward) == name
+
+
+@pytest.mark.parametrize("reward", COCO[:-1], ids=reward_name)
+def test_a_score_is_the_same_whether_jobs_are_image_ids_or_numbers(reward: Reward) -> None:
+    asked = [(0, "There is a dog."), (1, "There is a dog."), (0, "There is a dog and a cat near it.")]
+    by_number = load_scores(imported(reward), RUNTIME, Counter()).score(dict(enumerate(IMAGES)), asked)
+    counters: Counter[str] = Counter()
+    scores = load_scores(imported(reward), RUNTIME, counters)
+    by_id = scores.score({"b": IMAGES[1], "a": IMAGES[0]}, [("ab"[job], text) for job, text in asked[::-1]])[::-1]
+    assert by_number == by_id and len(set(by_number)) == 3
+    assert sum(counters.values()) > 0
+
+
+def test_a_judge_s_ratings_are_scores() -> None:
+    with chat_server(
+        lambda body, before: saying("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
+    ) as asked:
+        counters: Counter[str] = Counter()
+        scores = load_scores(imported(JudgeReward(url=asked.url, model="m")), RUNTIME, counters)
+        assert scores.score({0: IMAGES[0]}, [(0, "A dog."), (0, "A cat."), (0, "A dog.")]) == [0.8, None, 0.8]
+    assert len(asked.bodies) == 2
+    assert counters == {"judge_rated": 1, "judge_unparsable": 1, "judge_refused": 0, "texts_scored_judge": 2}
+
+
+def test_a_siglip_is_a_scorer_like_any_other(tmp_path: Path) -> None:
+    reward = CosineReward(checkpoint=str(tiny_siglip(tmp_path)))
+    scores = load_scores(imported(reward), RUNTIME, Counter())
+    assert scores.scorer.model.logit_bias is not None
+    got = scores.score(dict(enumerate(IMAGES)), [(0, "A dog."), (1, "A dog."), (0, "There is a cat.")])
+    images, texts = scores.scorer.embed_images(IMAGES), scores.scorer.embed_texts(["A dog.", "There is a cat."])
+    assert got == pytest.approx([images[0] @ texts[0], images[1] @ texts[0], images[0] @ texts[1]], abs=1e-6)
+    assert len(set(got)) == 3 and scores.is_cut("dog " * 99)
+
+
+def tiny_siglip(folder: Path) -> Path:
+    """A random open_clip checkpoint as SigLIP's are: timm's tower, a text tower without causal mask, a bias, its own mean and
+    standard deviation, squashed images."""
+    from tasks.core.models.scorer import open_clip
+
+    text = {
+        "context_length": 16, "vocab_size": 722, "hf_tokenizer_name": "tokenizer", "width": 64, "heads": 2, "layers": 1,
+        "tokenizer_kwargs": {"clean": "canonicalize"}, "no_causal_mask": True, "proj_bias": True, "pool_type": "last",
+    }  # fmt: skip
+    vision = {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "none"}
+    model = {"embed_dim": 64, "init_logit_bias": -10.0, "custom_text": True, "vision_cfg": vision, "text_cfg": text}
+    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(Path(FOLDER) / name, folder)
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": preprocess}))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        built = open_clip.model.CustomTextCLIP(
+            **{name: value for name, value in model.items() if name != "custom_text"}
+        )
+    save_file({k: v.contiguous() for k, v in built.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder

@@ -1,0 +1,147 @@
+"""Token rewards: every object word is scored once, baselines come from annotations or without them, nothing is lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from storage import lake
+from storage.artifacts import ArtifactRef, StageOutput
+from storage.schema import Annotation, Quarantined, Rollout, TokenScore
+from tasks.configs.train import FisaoConfig
+from tasks.core.benchmarks.chair import find_mentions
+from tasks.data.sample import annotate
+from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
+from tasks.stage.stage import Shard, StageInputError, TooManyQuarantined
+from tests.support.small_world import RUNTIME, drawn, rollouts, samples, scorer, source
+
+
+def scored(said: ArtifactRef | None = None, **options: object) -> StageOutput:
+    world = drawn()
+    return score_tokens.fn(
+        scorer(), world["images"], world["samples"], said or rollouts(), runtime=RUNTIME, **options
+    )  # fmt: skip
+
+
+@cache
+def words() -> ArtifactRef:
+    return scored()["token_scores"]
+
+
+@cache
+def true() -> ArtifactRef:
+    return annotate.fn(source("train"), drawn()["images"], runtime=RUNTIME)["annotations"]
+
+
+def measured(
+    table: ArtifactRef | None = None, annotations: ArtifactRef | None = None, margin: float = 0
+) -> StageOutput:
+    with lake.annotations_allowed():
+        return token_baselines.fn(
+            FisaoConfig(margin=margin), table or words(), drawn()["samples"], rollouts(), annotations or true(),
+            runtime=RUNTIME,
+        )  # fmt: skip
+
+
+def rows_of(table: ArtifactRef) -> list[TokenScore]:
+    return lake.read_rows(TokenScore, table)
+
+
+def test_every_object_word_of_every_answer_has_one_row_where_it_stands() -> None:
+    said = {one.rollout_id: one.text for one in lake.read_rows(Rollout, rollouts())}
+    rows = rows_of(words())
+    assert Counter(row.rollout_id for row in rows) == Counter(
+        {key: len(find_mentions(text)) for key, text in said.items() if find_mentions(text)}
+    )
+    assert all(said[row.rollout_id][row.start : row.end] == row.word for row in rows)
+    assert {row.reward for row in rows} == {None}
+
+
+def test_shards_give_the_rows_of_the_whole() -> None:
+    parts = [row for index in range(3) for row in rows_of(scored(shard=Shard(index=index, of=3))["token_scores"])]
+    whole = rows_of(words())
+    assert [row.score for row in parts] == pytest.approx([row.score for row in whole], abs=1e-6)
+    assert [replace(row, score=0.0) for row in parts] == [replace(row, score=0.0) for row in whole]
+
+
+def test_baselines_are_the_means_of_true_and_hallucinated_words() -> None:
+    output = measured()
+    with lake.annotations_allowed():
+        objects = {row.image_id: set(row.objects) for row in lake.read_rows(Annotation, true())}
+    image_of_sample = {one.sample_id: one.image_id for one in samples()}
+    image_of = {one.rollout_id: image_of_sample[one.sample_id] for one in lake.read_rows(Rollout, rollouts())}
+    right = [row.score for row in rows_of(words()) if row.object in objects[image_of[row.rollout_id]]]
+    wrong = [row.score for row in rows_of(words()) if row.object not in objects[image_of[row.rollout_id]]]
+    assert output.facts["mu_right"] == pytest.approx(sum(right) / len(right))
+    assert output.facts["mu_hallucinated"] == pytest.approx(sum(wrong) / len(wrong))
+    assert (output.facts["n_right"], output.facts["n_hallucinated"]) == (len(right), len(wrong))
+    assert output.facts["auc"] > 0.95
+    for row in rows_of(output["token_scores"]):
+        if row.reward:
+            assert (row.reward > 0) == (row.score > output.facts["mu_right"])
+            assert (row.reward < 0) == (row.score < output.facts["mu_hallucinated"])
+
+
+def test_a_margin_rewards_and_punishes_fewer() -> None:
+    wide, narrow = measured(margin=0.05).facts, measured().facts
+    assert wide["rewarded"] < narrow["rewarded"]
+    assert wide["punished"] < narrow["punished"]
+
+
+def test_a_good_scorer_needs_no_annotations() -> None:
+    output = split_token_baselines.fn(FisaoConfig(baselines="split"), words(), runtime=RUNTIME)
+    facts = measured().facts
+    for name in ("mu_right", "mu_hallucinated", "deviation"):
+        assert output.facts[name] == pytest.approx(facts[name], abs=0.05)
+    assert not split_token_baselines.reads_annotations
+    assert not score_tokens.reads_annotations
+
+
+def test_images_without_annotations_are_refused_with_the_way_out() -> None:
+    with lake.annotations_allowed():
+        few = lake.publish(Annotation, lake.read_rows(Annotation, true())[:3])
+    with pytest.raises(StageInputError, match=r"images have no annotations .* finetune\.fisao\.baselines to split"):
+        measured(annotations=few)
+
+
+def test_a_scorer_that_sees_the_wrong_way_round_is_refused() -> None:
+    turned = lake.publish(TokenScore, [replace(row, score=-row.score) for row in rows_of(words())])
+    with pytest.raises(StageInputError, match="can't tell them apart"):
+        measured(turned)
+
+
+def test_answers_without_objects_are_counted_and_none_at_all_is_refused() -> None:
+    said = [replace(one, text="How nice.") for one in lake.read_rows(Rollout, rollouts())]
+    output = scored(lake.publish(Rollout, said))
+    assert output.counters["answers_without_objects"] == len(said)
+    with pytest.raises(StageInputError, match="no answer names an object of COCO"):
+        measured(output["token_scores"])
+
+
+def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refused(monkeypatch) -> None:
+    import tasks.reward.tokens as module
+
+    load = module.load_scores
+
+    def blind(share: int):
+        def loaded(*arguments):
+            scores = load(*arguments)
+            whole = scores.score
+            scores.score = lambda images, asked: [
+                None if i % share == 0 else one for i, one in enumerate(whole(images, asked))
+            ]
+            return scores
+
+        return loaded
+
+    monkeypatch.setattr(module, "load_scores", blind(4))
+    output = scored()
+    set_aside = lake.read_rows(Quarantined, output["quarantine"])
+    assert len(set_aside) + len(rows_of(output["token_scores"])) == output.counters["words"]
+    assert {row.reason for row in set_aside} == {"not_scored"}
+    monkeypatch.setattr(module, "load_scores", blind(1))
+    with pytest.raises(TooManyQuarantined):
+        scored()

@@ -1,0 +1,74 @@
+"""Captions become answers that can be scored, labelled and learned from beside the policy's own."""
+
+from __future__ import annotations
+
+from storage import lake
+from storage.artifacts import ArtifactRef
+from storage.schema import Caption, Reward, Rollout, Value
+from tasks.configs.steps import FixedTau, LabelConfig
+from tasks.reward.label import label
+from tasks.reward.score import score
+from tasks.rollout.guided import guided_rollouts
+from tasks.value.train_value import train_value
+from tests.support.small_world import MODEL, RUNTIME, VALUE, drawn, labelled, policy, rollouts, samples, scorer
+
+
+def guided(texts: list[str], number: int = 1) -> ArtifactRef:
+    """Captions of the training samples as answers."""
+    rows = [
+        Caption(one.sample_id, one.image_id, policy().digest, "visvm", text, 2, "reward", 6, 40)
+        for one, text in zip(samples(), texts, strict=True)
+    ]
+    return guided_rollouts.fn(lake.publish(Caption, rows), number=number, seed=5, runtime=RUNTIME)["rollouts"]
+
+
+def test_every_caption_is_an_answer_of_its_round() -> None:
+    texts = [f"There is a dog. There are {n} cats." for n in range(len(samples()))]
+    rows = lake.read_rows(Rollout, guided(texts, number=3))
+    assert {(row.sample_id, row.text) for row in rows} == {
+        (one.sample_id, text) for one, text in zip(samples(), texts, strict=True)
+    }
+    for row in rows:
+        assert (row.rollout_id, row.decode) == (f"{row.sample_id}-guided-3", "guided-3")
+        assert (row.policy, row.temperature, row.seed, row.finish_reason) == (policy().digest, 0.0, 5, "stop")
+
+
+def test_guided_answers_of_two_rounds_and_the_policys_own_stand_side_by_side() -> None:
+    texts = ["There is a dog."] * len(samples())
+    ids = [
+        row.rollout_id for one in (guided(texts), guided(texts, 2), rollouts()) for row in lake.read_rows(Rollout, one)
+    ]
+    assert len(set(ids)) == len(ids)
+
+
+def test_a_value_model_learns_from_both_and_is_judged_on_both() -> None:
+    said = guided(["There is a dog. There is a cat. There is a cup."] * len(samples()))
+    world = drawn()
+    scored = score.fn(scorer(), world["images"], world["samples"], said, runtime=RUNTIME)["scored"]
+    tau = labelled().facts["tau"]
+    rewarded = label.fn(LabelConfig(tau=FixedTau(value=tau)), scored, runtime=RUNTIME)
+    assert rewarded.facts["tau"] == tau
+
+    def train(reads: str, rewards: list[ArtifactRef], answers: list[ArtifactRef]):
+        config = VALUE.model_copy(update={"reads": reads, "train": "frozen", "epochs": 1})
+        return train_value.fn(
+            config, MODEL, policy(), world["images"], world["samples"], rewards, rollouts=answers, seed=0, runtime=RUNTIME
+        )  # fmt: skip
+
+    own, both = [labelled()["rewards"]], [labelled()["rewards"], rewarded["rewards"]]
+    for reads in ("image_and_text", "policy_states"):
+        one, two = train(reads, own, [rollouts()]), train(reads, both, [rollouts(), said])
+        held_out = [row for row in lake.read_rows(Value, two["values"]) if row.rollout_id.endswith("-guided-1")]
+        assert len(held_out) == 3 * sum(one.split == "val" for one in samples())
+        assert two.facts["held_out"] == one.facts["held_out"] + len(held_out)
+        more = rewarded["rewards"].rows - len(held_out)
+        assert two.counters["transitions"] == one.counters["transitions"] + more
+    assert two.counters["states_tokens"] > one.counters["states_tokens"]
+
+
+def test_a_caption_without_a_word_is_set_aside_by_the_scorer_and_not_lost() -> None:
+    texts = ["", *["There is a dog."] * (len(samples()) - 1)]
+    world = drawn()
+    output = score.fn(scorer(), world["images"], world["samples"], guided(texts), runtime=RUNTIME)
+    assert output["quarantine"].rows == 1
+    assert len({row.rollout_id for row in lake.read_rows(Reward, output["scored"])}) == len(samples()) - 1

@@ -1,0 +1,143 @@
+"""Search: one caption a sample by every strategy, with its whole trace, however it is batched and sharded."""
+
+from __future__ import annotations
+
+import pytest
+
+from storage import lake
+from storage.artifacts import StageOutput
+from storage.checkpoints import import_checkpoint
+from storage.schema import Caption, Image, Rollout, Sample, SearchStep
+from tasks.configs.steps import SearchConfig
+from tasks.core.reward.shaping import shape_scores
+from tasks.core.text import split_sentences
+from tasks.search.search import search
+from tasks.stage.gather import gather
+from tasks.stage.stage import Shard, StageInputError
+from tests.support.paths import DEMO
+from tests.support.small_world import MODEL, RUNTIME, SEARCH, drawn, labelled, policy, rollouts, samples, scorer, value
+
+STRATEGIES = ["visvm", "clip_prm", "best_of_n", "greedy"]
+
+
+def found(strategy: str = "visvm", batch_size: int = 16, config: SearchConfig = SEARCH, **options) -> StageOutput:
+    guides = {"scorer": scorer(), "tau": labelled().facts["tau"], "value": value(), "backbone": policy()}
+    return search.fn(
+        config.model_copy(update={"strategy": strategy}), MODEL, policy(), drawn()["images"], drawn()["samples"],
+        seed=0, runtime=RUNTIME.model_copy(update={"batch_size": batch_size}), **{**guides, **options},
+    )  # fmt: skip
+
+
+def rows_of(output: StageOutput) -> tuple[list[Caption], dict[str, list[SearchStep]]]:
+    trace: dict[str, list[SearchStep]] = {}
+    for row in lake.read_rows(SearchStep, output["search_trace"]):
+        trace.setdefault(row.sample_id, []).append(row)
+    return lake.read_rows(Caption, output["captions"]), trace
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_sample_has_a_caption_and_its_trace(strategy: str) -> None:
+    captions, traces = rows_of(found(strategy))
+    assert {row.sample_id for row in captions} == {one.sample_id for one in samples()} == traces.keys()
+    for caption in captions:
+        trace = traces[caption.sample_id]
+        chosen = [row for row in trace if row.chosen]
+        assert caption.text == " ".join(row.text for row in chosen)
+        assert (caption.steps, caption.candidates) == (len(chosen), len(trace))
+        assert caption.stop_reason in ("end", "reward", "max_sentences", "length", "repeat")
+        assert [row.stop for row in trace if row.stop] == [caption.stop_reason]
+        assert trace[-1].stop == caption.stop_reason
+        assert {row.step for row in trace} == set(range(max(row.step for row in trace) + 1))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_batches_and_shards_change_no_digest(strategy: str) -> None:
+    together = found(strategy)
+    alone = found(strategy, batch_size=1)
+    shards = gather.fn([found(strategy, shard=Shard(index=i, of=4)) for i in range(4)])
+    # Values and scores may differ in the last bits between batches; what is said may not.
+    for other in (alone, shards):
+        assert other["captions"] == together["captions"]
+        assert _said(other) == _said(together)
+
+
+def _said(output: StageOutput) -> list[tuple]:
+    rows = lake.read_rows(SearchStep, output["search_trace"])
+    return [(row.sample_id, row.step, row.candidate, row.text, row.chosen, row.ended, row.stop) for row in rows]
+
+
+def test_greedy_captions_are_the_greedy_rollouts() -> None:
+    config = SEARCH.model_copy(update={"max_new_tokens": 80})
+    captions = {row.sample_id: row.text for row in rows_of(found("greedy", config=config))[0]}
+    rolled = {row.sample_id: row.text for row in lake.read_rows(Rollout, rollouts()) if row.decode == "greedy"}
+    assert captions == rolled
+
+
+def test_the_trace_says_what_guided_the_choice() -> None:
+    tau = labelled().facts["tau"]
+    for strategy, guide in (("visvm", "value"), ("clip_prm", "score")):
+        _, traces = rows_of(found(strategy))
+        for trace in traces.values():
+            for step in {row.step for row in trace}:
+                rows = [row for row in trace if row.step == step and row.score is not None]
+                enough = [row for row in rows if row.score >= tau] or rows
+                for row in rows:
+                    assert row.shaped == pytest.approx(
+                        shape_scores(_array(row.score), shaping="margin", tau=tau, alpha=1)[0]
+                    )
+                    assert (row.value is None) == (strategy == "clip_prm")
+                    if row.chosen:
+                        assert getattr(row, guide) == max(getattr(one, guide) for one in enough)
+
+
+def _array(score: float):
+    import numpy as np
+
+    return np.array([score])
+
+
+def test_after_the_first_sentence_nothing_below_the_margin_is_said() -> None:
+    captions, traces = rows_of(found("clip_prm"))
+    tau = labelled().facts["tau"]
+    for caption in captions:
+        assert all(row.score >= tau for row in traces[caption.sample_id] if row.chosen and row.step > 0)
+    assert any(row.stop_reason == "reward" for row in captions)
+
+
+def test_limits_hold() -> None:
+    captions, traces = rows_of(found(config=SEARCH.model_copy(update={"max_sentences": 1, "candidates": 5})))
+    assert all(len(split_sentences(row.text)) <= 1 and row.steps <= 1 for row in captions)
+    assert {len(trace) for trace in traces.values()} == {5}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "missing", "needs"),
+    [
+        ("clip_prm", "scorer", "it needs a scorer"),
+        ("best_of_n", "scorer", "it needs a scorer"),
+        ("visvm", "value", "train one, or use clip_prm"),
+        ("visvm", "tau", "needs the rewards' margin tau"),
+        ("clip_prm", "tau", "or use stop: vote"),
+    ],
+)
+def test_a_strategy_without_its_guide_says_what_it_needs(strategy: str, missing: str, needs: str) -> None:
+    with pytest.raises(StageInputError, match=needs):
+        found(strategy, **{missing: None})
+
+
+def test_in_a_store_of_its_own_the_same_captions_again(home) -> None:
+    """Nothing but the inputs decides: no global state, no cache, no order of earlier calls."""
+    home.mkdir()
+    output = search.over_shards(
+        3, SEARCH.model_copy(update={"strategy": "best_of_n"}), MODEL,
+        import_checkpoint("policy", str(DEMO / "policy")), lake.publish(Image, _IMAGES), lake.publish(Sample, _SAMPLES),
+        seed=0, scorer=import_checkpoint("scorer", str(DEMO / "scorer")), runtime=RUNTIME,
+    )  # fmt: skip
+    assert output["captions"].digest == _CAPTIONS
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _before_the_store_changes(_store_of_the_session) -> None:
+    global _IMAGES, _SAMPLES, _CAPTIONS
+    _IMAGES, _SAMPLES = lake.read_rows(Image, drawn()["images"]), samples()
+    _CAPTIONS = found("best_of_n")["captions"].digest
