@@ -23,7 +23,7 @@ def measure(scenes: int, repeats: int) -> dict[str, Any]:
     from flows.round.improvement import scores_of
     from storage import lake
     from storage.schema import Sample
-    from tasks.configs.steps import search_config
+    from tasks.configs.search import search_config
     from tasks.models.loading import Pictures
     from tasks.search.searcher import Guides, Searcher
 

@@ -81,7 +81,7 @@ def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
     from flows.round.guide import learn_guide, search_captions
     from flows.round.improvement import scores_of
     from flows.self_training import check_health, prepare
-    from tasks.configs.steps import search_config
+    from tasks.configs.search import search_config
     from tasks.search.search import search_needs
 
     began = time.perf_counter()

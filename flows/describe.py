@@ -11,7 +11,7 @@ from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError, locate
 from storage.checkpoints import import_checkpoint
 from storage.images import SUFFIXES, scan_folder
-from tasks.configs.steps import SearchConfig, search_config
+from tasks.configs.search import SearchConfig, search_config
 from tasks.models.scorers import import_scorer
 from tasks.report.explain_page import write_page
 from tasks.search.caption import Described, caption_images, latest_trained

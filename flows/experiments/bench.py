@@ -16,7 +16,7 @@ from flows.round.improvement import scores_of
 from storage.artifacts import ArtifactRef, StageOutput
 from tasks.analysis.findings import Evidence
 from tasks.analysis.observe import observe
-from tasks.configs.steps import SearchConfig, search_config
+from tasks.configs.search import SearchConfig, search_config
 from tasks.evaluate.evaluate import compare
 from tasks.report.comparison import Contender
 from tasks.search.search import search_needs

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError
-from tasks.configs.steps import SearchConfig
+from tasks.configs.search import SearchConfig
 from tasks.report.comparison import Contender, contenders
 from tasks.search.search import search_needs
 from tasks.stage.quarantine import StageInputError

@@ -8,8 +8,8 @@ from flows.profiles.loading import Profile
 from storage.artifacts import ArtifactRef
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
 from tasks.analysis.judge_rewards import judge_rewards
+from tasks.configs.data import FolderSource
 from tasks.configs.reward import CosineReward, LikelihoodReward, ObjectsReward, Reward, TokenReward
-from tasks.configs.steps import FolderSource
 from tasks.data.sample import annotate
 from tasks.models.scorers import reward_name
 

@@ -9,7 +9,7 @@ from flows.round.guide import lay_ground, learn_guide
 from flows.round.improvement import Model, measure
 from flows.round.train import by_captions
 from tasks.analysis.findings import Evidence, Findings, Plot
-from tasks.configs.steps import search_config
+from tasks.configs.search import search_config
 from tasks.search.search import search_needs
 
 SEARCHED, CHOSEN, OWN = "searched", "best of n", "own greedy"

@@ -15,7 +15,8 @@ from storage.artifacts import ArtifactRef, StageOutput
 from tasks.analysis.concepts import concepts, judge_objects
 from tasks.analysis.excerpts import together
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
-from tasks.configs.steps import FolderSource, search_config
+from tasks.configs.data import FolderSource
+from tasks.configs.search import search_config
 from tasks.data.sample import annotate
 from tasks.search.search import search_needs
 

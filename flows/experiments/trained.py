@@ -13,7 +13,7 @@ from storage.artifacts import StageOutput
 from tasks.analysis.answer_shares import sameness
 from tasks.analysis.excerpts import excerpt
 from tasks.analysis.findings import Evidence
-from tasks.configs.train import DriftConfig
+from tasks.configs.evaluate import DriftConfig
 from tasks.evaluate.evaluate import compare
 
 BASE = "base"

@@ -16,24 +16,17 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.profiles.errors import explain
-from tasks.configs.reward import ScorerConfig
+from tasks.configs.data import DataConfig, FolderSource, SampleConfig
+from tasks.configs.evaluate import DriftConfig, EvaluateConfig, HealthConfig, PromoteConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.reward import LabelConfig, ScorerConfig
+from tasks.configs.rollout import RolloutConfig
+from tasks.configs.search import SearchConfig
 from tasks.configs.staged import QuestionConfig, StagedConfig
-from tasks.configs.steps import (
-    DataConfig,
-    EvaluateConfig,
-    FolderSource,
-    HealthConfig,
-    LabelConfig,
-    PolicyConfig,
-    PromoteConfig,
-    RolloutConfig,
-    RuntimeConfig,
-    SampleConfig,
-    SearchConfig,
-)
-from tasks.configs.train import DriftConfig, FinetuneConfig
+from tasks.configs.train import FinetuneConfig
 from tasks.configs.value import ValueConfig
 from tasks.stage.config import StageConfig
+from tasks.stage.runtime import RuntimeConfig
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROFILES = CHECKOUT / "deployments" / "profiles"

@@ -24,8 +24,8 @@ from flows.round.improvement import Model
 from flows.round.rewards import score_answers
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.checkpoints import import_checkpoint
+from tasks.configs.data import FolderSource
 from tasks.configs.staged import EndpointTeacher
-from tasks.configs.steps import FolderSource
 from tasks.data.sample import Draw, open_source
 from tasks.evaluate.promote import promote
 from tasks.models.scorers import import_scorer

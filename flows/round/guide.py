@@ -8,7 +8,8 @@ from flows.profiles.loading import Profile, locate
 from flows.round.rewards import score_answers
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.checkpoints import import_checkpoint
-from tasks.configs.steps import FixedTau, SearchConfig
+from tasks.configs.reward import FixedTau
+from tasks.configs.search import SearchConfig
 from tasks.data.sample import Draw, OpenSource, annotate, open_source, sample
 from tasks.models.scorers import import_scorer
 from tasks.reward.label import label

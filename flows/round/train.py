@@ -7,7 +7,7 @@ from typing import Any, cast
 from flows.profiles.loading import Profile
 from flows.round.guide import Ground, Guide, search_captions
 from storage.artifacts import ArtifactRef, StageOutput
-from tasks.configs.steps import SearchConfig
+from tasks.configs.search import SearchConfig
 from tasks.configs.train import DpoConfig
 from tasks.data.questions import ask, questions_digest
 from tasks.data.sample import annotate

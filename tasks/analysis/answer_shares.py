@@ -10,9 +10,10 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Metric, Score
-from tasks.configs.steps import EvaluateConfig, RuntimeConfig
+from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.metrics import Ratio, bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 

@@ -6,11 +6,12 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.coco_categories import CATEGORIES
 from storage.schema import Annotation, Caption, Comparison, Metric, Rollout, Sample
-from tasks.configs.steps import EvaluateConfig, RuntimeConfig
+from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import concepts as core
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.metrics import bootstrap_draws, estimate, paired_difference
 from tasks.core.seeds import seed_for
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 SUPERCATEGORY = {one["name"]: one["supercategory"] for one in CATEGORIES}

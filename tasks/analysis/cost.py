@@ -14,9 +14,11 @@ from pathlib import Path
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Metric, Sample
-from tasks.configs.steps import PolicyConfig, RuntimeConfig, SearchConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.search import SearchConfig
 from tasks.models.loading import Pictures, device_of
 from tasks.search.searcher import Guides, Searcher
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 TIMES = 2  # the same again; the quicker one counts, for the other may have shared the machine

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Metric, Sample, SearchStep
-from tasks.configs.steps import EvaluateConfig, PolicyConfig, RuntimeConfig
+from tasks.configs.evaluate import EvaluateConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.core.analysis.observations import guide_of
 from tasks.core.analysis.pair_verdicts import Pair, examine, guide_counts, guides_of, pairs_of, policy_counts
 from tasks.core.benchmarks.chair import true_objects
@@ -15,6 +16,7 @@ from tasks.core.metrics import Ratio, bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import stage
 
 

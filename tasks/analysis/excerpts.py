@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Comparison, Finding, Metric
-from tasks.configs.steps import RuntimeConfig
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from storage import lake, records, runs
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Comparison, Finding, Metric
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.analysis.findings import Findings, line_of, listed, paired
 from tasks.core.analysis.measures import measure_of
 from tasks.report.findings_figures import Plot, draw, standalone
 from tasks.report.pages import inline_svg, render, write_whole
 from tasks.report.views import data_uri
 from tasks.stage.calls import current_run
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import Pending, StageInputError, stage
 
 __all__ = [

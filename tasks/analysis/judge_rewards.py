@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Metric, Reward, Sample
-from tasks.configs.steps import EvaluateConfig, RuntimeConfig
+from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis.observations import wrong
 from tasks.core.analysis.reward_quality import Scored, quality
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.metrics import bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 

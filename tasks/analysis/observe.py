@@ -13,11 +13,12 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Caption, Metric, Sample, SearchStep, Value
-from tasks.configs.steps import EvaluateConfig, RuntimeConfig
+from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import observations as seen
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.metrics import Ratio, bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import stage
 
 LEAST = 20  # sentences that a figure of one position stands on

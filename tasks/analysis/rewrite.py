@@ -8,8 +8,8 @@ from dataclasses import replace
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Quarantined
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.analysis.retag import Form, retag
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 

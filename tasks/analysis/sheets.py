@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Finding, Quarantined, SheetPair
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.analysis.ratings import Figure, rating_figures
 from tasks.core.analysis.sheets import blank_ratings, draw_pairs, read_ratings, settle
 from tasks.models.loading import load_images
 from tasks.report.pages import render, write_whole
 from tasks.report.views import data_uri
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 TEMPLATE = "sheets.html.jinja"

@@ -6,7 +6,7 @@ import math
 
 from storage import checkpoints
 from storage.artifacts import ArtifactRef, StageOutput
-from tasks.configs.steps import RuntimeConfig
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 

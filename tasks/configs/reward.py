@@ -102,3 +102,43 @@ class ScorerConfig(StageConfig):
         description="of several rewards: standard: each less its mean over its deviation, both of the run's own answers, "
         "before they are weighted; raw: as they are",
     )
+
+
+class QuantileTau(StageConfig):
+    """The margin is a quantile of this run's scores (ViMaR's 0.16 was about the 0.17 quantile of its own)."""
+
+    model_config = ConfigDict(title="Quantile of this run's scores")
+    kind: Literal["quantile"] = Field("quantile", description="a quantile of this run's scores")
+    q: float = Field(0.17, ge=0, le=1, description="which quantile")
+
+
+class FixedTau(StageConfig):
+    """The margin is a number. Only meaningful for one scorer."""
+
+    model_config = ConfigDict(title="Fixed number")
+    kind: Literal["fixed"] = Field("fixed", description="a number, for one scorer only")
+    value: float = Field(0.16, ge=-1, le=1, description="cosine")
+
+
+class OtsuTau(StageConfig):
+    """The margin is where two groups of scores part best (Otsu 1979): for scorers that separate clearly."""
+
+    model_config = ConfigDict(title="Otsu's threshold")
+    kind: Literal["otsu"] = Field("otsu", description="where this run's scores part best into two groups")
+
+
+class LabelConfig(StageConfig):
+    """From sentence scores to rewards (ViMaR's margin; methods of section 3.1)."""
+
+    model_config = ConfigDict(title="Rewards")
+    shaping: Literal["none", "margin", "published_equation", "zero_below", "floor", "continuous"] = Field(
+        "margin", description="margin: d if d >= tau else -alpha (tau - d), the released code's rule"
+    )
+    tau: Annotated[QuantileTau | FixedTau | OtsuTau, Field(discriminator="kind")] = Field(
+        QuantileTau(),
+        title="Margin (tau)",
+        description="where the margin lies; kind: quantile (q), fixed (value) or otsu",
+    )
+    alpha: float = Field(
+        1.0, ge=0, le=100, title="Penalty (alpha)", description="slope of the penalty below the margin"
+    )

@@ -103,26 +103,3 @@ class FinetuneConfig(StageConfig):
         others = {"replay": ReplayConfig(), "dpo": DpoConfig(), "grpo": GrpoConfig(), "fisao": FisaoConfig()}
         others.pop("replay" if self.method == "sft" else self.method)
         return self.model_copy(update=others)
-
-
-class DriftConfig(StageConfig):
-    """How far a new model may move from the base in what it was not trained for."""
-
-    model_config = ConfigDict(title="Drift")
-    questions: int = Field(
-        0,
-        ge=0,
-        description="questions about benchmark images, answered before and after, as a general benchmark; 0: none",
-    )
-    max_length_change: float | None = Field(
-        None, gt=0, description="largest relative change of the captions' mean length, in words; none: no bound"
-    )
-    max_ngram_drift: float | None = Field(
-        None, gt=0, le=1, description="largest Jensen-Shannon divergence of the captions' word pairs; none: no bound"
-    )
-    max_general_drop: float | None = Field(
-        None, gt=0, le=1, description="accuracy on the general benchmark that may surely be lost; none: no bound"
-    )
-    action: Literal["refuse", "stop"] = Field(
-        "refuse", description="refuse: a model beyond a bound is not promoted; stop: the run ends there as well"
-    )

@@ -17,9 +17,9 @@ from storage import coco, lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Answer, Box, Caption, Quarantined, Sample
 from tasks.configs.staged import QuestionConfig
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.data.questions import make_questions
 from tasks.core.seeds import digest_of, seed_for
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 FILE_KIND = "file"

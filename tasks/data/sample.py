@@ -16,12 +16,13 @@ from storage import coco, lake
 from storage.artifacts import ArtifactRef, StageOutput, canonical_json, home
 from storage.images import read_image_file, scan_folder
 from storage.schema import Annotation, Box, Image, Quarantined, Sample
-from tasks.configs.steps import CocoSource, DemoSource, FolderSource, RuntimeConfig, SampleConfig
+from tasks.configs.data import CocoSource, DemoSource, FolderSource, SampleConfig
 from tasks.core.data.sampling import draw_prompt, held_out, round_slice, stratified_order, stratum
 from tasks.core.seeds import digest_of, seed_for
 from tasks.demo.dataset import write_demo_dataset
 from tasks.stage.config import NOT_SEMANTIC
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 Source = DemoSource | CocoSource | FolderSource

@@ -11,13 +11,14 @@ import json
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Answer, Caption, Metric, Score
-from tasks.configs.steps import EvaluateConfig, RuntimeConfig
+from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.benchmarks.answers import BENCHMARK, AnswerItem, answer_ratios
 from tasks.core.data.questions import is_right
 from tasks.core.metrics import bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
 from tasks.core.staged.answers import form_problem, stated, without_tags
 from tasks.core.text import words
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 

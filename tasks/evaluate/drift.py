@@ -5,11 +5,11 @@ from __future__ import annotations
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Comparison, Metric
-from tasks.configs.steps import RuntimeConfig
-from tasks.configs.train import DriftConfig
+from tasks.configs.evaluate import DriftConfig
 from tasks.core.benchmarks.drift import beyond, drift_figures
 from tasks.core.metrics import bootstrap_draws
 from tasks.core.seeds import seed_for
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 DECODING = "greedy"  # what drifts is the model: a search would hide it

@@ -14,7 +14,7 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Sample, Score
-from tasks.configs.steps import EvaluateConfig, HealthConfig, RuntimeConfig
+from tasks.configs.evaluate import EvaluateConfig, HealthConfig
 from tasks.core.benchmarks.answers import AnswerItem, answer_ratios
 from tasks.core.benchmarks.chair import (
     COUNTS,
@@ -26,6 +26,7 @@ from tasks.core.benchmarks.chair import (
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.metrics import Ratio, bootstrap_draws, estimate, grouped_auc, paired_difference
 from tasks.core.seeds import seed_for
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Comparison, Decision
-from tasks.configs.steps import PromoteConfig, RuntimeConfig
+from tasks.configs.evaluate import PromoteConfig
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from storage import checkpoints
 from storage.artifacts import ArtifactRef
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.core.text import split_sentences
 from tasks.models.loading import load_policy, load_state_value, load_value
+from tasks.stage.runtime import RuntimeConfig
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -10,7 +10,8 @@ from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef
 from storage.images import decode
 from storage.schema import Image, Sample
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.stage.runtime import RuntimeConfig
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from storage import checkpoints
 from storage.artifacts import ArtifactRef, canonical_json
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.reward import CosineReward, JudgeReward, LikelihoodReward, ObjectsReward, PluginReward, Reward
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
 from tasks.models.loading import device_of, load_policy
 from tasks.stage.quarantine import StageInputError
+from tasks.stage.runtime import RuntimeConfig
 
 KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one that open_clip knows
 PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code

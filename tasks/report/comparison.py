@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage import catalog, runs
-from tasks.configs.steps import SearchConfig, search_config
+from tasks.configs.search import SearchConfig, search_config
 from tasks.core.benchmarks.chair import METRICS
 from tasks.report.comparison_figures import budget_figure, work_figure
 from tasks.report.comparison_points import Point, at_equal_work, front, points, token_budget, widened

@@ -15,10 +15,10 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Agreement, Reward
 from tasks.configs.reward import ScorerConfig
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.models.combined import Scale, weighted_sum
 from tasks.core.reward.agreement import agreements
 from tasks.models.scorers import described, needed_by, publish_scorer
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 COMBINED = "combined"  # the sum's name beside the rewards'

@@ -23,7 +23,6 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Detection
 from tasks.configs.reward import ObjectsReward
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.benchmarks.coco_words import SYNONYMS
 from tasks.core.models.object_list import pixel_digest
 from tasks.core.models.token_clip import phrase_of
@@ -31,6 +30,7 @@ from tasks.core.reward.shaping import minimum_error
 from tasks.models.loading import device_of, load_images
 from tasks.models.scorers import OBJECTS, described, kept_scorer, publish_scorer
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 KINDS = tuple(SYNONYMS)  # COCO's names

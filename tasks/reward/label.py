@@ -13,8 +13,9 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Reward
-from tasks.configs.steps import FixedTau, LabelConfig, QuantileTau, RuntimeConfig
+from tasks.configs.reward import FixedTau, LabelConfig, QuantileTau
 from tasks.core.reward.shaping import otsu_tau, quantile_tau, shape_scores
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 

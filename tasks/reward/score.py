@@ -13,11 +13,11 @@ from itertools import islice
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Quarantined, Reward, Rollout, Sample
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.text import Sentence, split_sentences
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 _ANSWERS = 512  # scored together

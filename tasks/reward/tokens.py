@@ -16,7 +16,6 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Quarantined, Rollout, Sample, TokenScore
-from tasks.configs.steps import RuntimeConfig
 from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.mentions import find_mentions
@@ -32,6 +31,7 @@ from tasks.core.reward.object_words import (
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import WHOLE, Shard, StageInputError, check_nothing_lost, stage
 
 _ANSWERS = 512  # scored together

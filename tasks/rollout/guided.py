@@ -9,7 +9,7 @@ from __future__ import annotations
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Rollout
-from tasks.configs.steps import RuntimeConfig
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import check_nothing_lost, stage
 
 

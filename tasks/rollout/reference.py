@@ -10,8 +10,8 @@ from __future__ import annotations
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Reward, Rollout, Sample
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.text import split_sentences
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 DECODE = "annotated"

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Rollout, Sample
-from tasks.configs.steps import PolicyConfig, RolloutConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.rollout import RolloutConfig
 from tasks.core.search.contract import ANSWER, Ask, Found, TraceRow, say
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from storage import checkpoints, images, records, runs
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Image, ImageFile, Run, Sample
-from tasks.configs.steps import PolicyConfig, RuntimeConfig, SearchConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.search import SearchConfig
 from tasks.search.searcher import Guides, Searcher
 from tasks.stage.progress import Advance, progress
 from tasks.stage.quarantine import StageInputError
+from tasks.stage.runtime import RuntimeConfig
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Sample, SearchStep
-from tasks.configs.steps import PolicyConfig, RuntimeConfig, SearchConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.search import SearchConfig
 from tasks.core.search import registry
 from tasks.models.loading import Pictures
 from tasks.search.searcher import Guides, Searcher, needs_of, settings_of
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 if TYPE_CHECKING:

@@ -12,13 +12,15 @@ import numpy as np
 from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef
 from storage.schema import Sample, Value
-from tasks.configs.steps import PolicyConfig, RuntimeConfig, SearchConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.search import SearchConfig
 from tasks.core.search.contract import Settings, Task
 from tasks.core.search.registry import find
 from tasks.core.search.temperatures import spread_temperatures
 from tasks.models.loading import load_policy, load_state_value, load_value
 from tasks.models.scorers import load_scores
 from tasks.stage.quarantine import StageInputError
+from tasks.stage.runtime import RuntimeConfig
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -17,13 +17,13 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Answer, Caption, Quarantined, Rollout, Sample, Verdict
 from tasks.configs.staged import EndpointTeacher
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.search.stages import STAGES, content, opening
 from tasks.core.seeds import seed_for
 from tasks.core.staged import answers as staged
 from tasks.models.endpoint import Endpoint, EndpointError, Message, image_message
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, fault_point, resume_folder, stage
 
 FAILED = 0.05  # share of requests that may fail for good before the stage does

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Answer, Caption, Rollout, Sample, Verdict
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.data.questions import is_right
 from tasks.core.staged import answers as staged
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Preference, Sample
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.train import FinetuneConfig
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
 from tasks.train.publish import publish_tuned, recipe_of
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Sample
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.train import FinetuneConfig
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
 from tasks.train.publish import publish_tuned, recipe_of
 from tasks.train.replay import Replay, draw_replayed, replay_count

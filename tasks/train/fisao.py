@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Rollout, Sample, TokenScore
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.train import FinetuneConfig
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
@@ -17,6 +17,7 @@ from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, say
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
 from tasks.train.publish import publish_tuned, recipe_of
 

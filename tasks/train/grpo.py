@@ -11,7 +11,7 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Sample
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.train import FinetuneConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
@@ -19,6 +19,7 @@ from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
 from tasks.train.publish import publish_tuned, recipe_of
 

@@ -9,12 +9,13 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Preference, Reward, Rollout, Sample
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.train import DpoConfig
 from tasks.core.train.preferences import Pair, WorthyAnswer, best_against_worst
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
 _ANSWERS = 256  # valued together: what is held in memory

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from storage import checkpoints
 from storage.artifacts import ArtifactRef
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.train import FinetuneConfig
 from tasks.models.loading import device_of
+from tasks.stage.runtime import RuntimeConfig
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -19,10 +19,11 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput, canonical_json
 from storage.images import read_image_file
 from storage.schema import Caption, Image, Quarantined, Sample
-from tasks.configs.steps import RuntimeConfig, SampleConfig
+from tasks.configs.data import SampleConfig
 from tasks.core.seeds import digest_of, seed_for
 from tasks.stage.config import NOT_SEMANTIC
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 log = logging.getLogger(__name__)

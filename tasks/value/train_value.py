@@ -11,11 +11,12 @@ import numpy as np
 from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Reward, Rollout, Sample, Value
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.value import ValueConfig
 from tasks.core.value import health as value_health
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
 from tasks.value.learners import Answer, Learner, image_and_text, policy_states
 

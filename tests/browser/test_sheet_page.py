@@ -14,7 +14,7 @@ from storage.artifacts import ArtifactRef
 from storage.images import read_image_file
 from storage.schema import Caption, Image, SheetPair
 from tasks.analysis.sheets import open_ratings, score_sheets, sheets, write_sheets
-from tasks.configs.steps import RuntimeConfig
+from tasks.stage.runtime import RuntimeConfig
 from tests.support.made_captions import draw
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

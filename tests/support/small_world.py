@@ -11,22 +11,18 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.checkpoints import import_checkpoint
 from storage.schema import Caption, Sample
-from tasks.configs.steps import (
-    DemoSource,
-    LabelConfig,
-    OtsuTau,
-    PolicyConfig,
-    RolloutConfig,
-    RuntimeConfig,
-    SampleConfig,
-    SearchConfig,
-)
+from tasks.configs.data import DemoSource, SampleConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.reward import LabelConfig, OtsuTau
+from tasks.configs.rollout import RolloutConfig
+from tasks.configs.search import SearchConfig
 from tasks.configs.train import FinetuneConfig
 from tasks.configs.value import ValueConfig
 from tasks.data.sample import Draw, OpenSource, annotate, open_source, sample
 from tasks.reward.label import label
 from tasks.reward.score import score
 from tasks.rollout.rollout import rollout
+from tasks.stage.runtime import RuntimeConfig
 from tasks.value.train_value import train_value
 from tests.support.paths import DEMO
 

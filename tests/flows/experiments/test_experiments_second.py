@@ -30,9 +30,9 @@ from tasks.analysis.answer_shares import concluding, sameness
 from tasks.analysis.excerpts import excerpt, ratings, together
 from tasks.analysis.rewrite import rewrite
 from tasks.analysis.sizes import size_of
-from tasks.configs.steps import RuntimeConfig
 from tasks.core.analysis.findings import Findings
 from tasks.core.staged.answers import in_stages
+from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, planning
 from tests.support.tiny_run import tiny
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flows.profiles.loading import Profile, ProfileError, available_profiles, load_profile, locate
-from tasks.configs.steps import FolderSource, OtsuTau, QuantileTau
+from tasks.configs.data import FolderSource
+from tasks.configs.reward import OtsuTau, QuantileTau
 
 
 def problem(name: str = "demo", *overrides: str) -> str:

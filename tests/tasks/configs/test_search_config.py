@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tasks.configs.steps import SearchConfig, search_config
+from tasks.configs.search import SearchConfig, search_config
 
 BASE = SearchConfig(candidates=3, top_p=0.8, options={"width": 2})
 

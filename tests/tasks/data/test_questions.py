@@ -10,8 +10,8 @@ import pytest
 from storage import coco, lake
 from storage.artifacts import StageOutput
 from storage.schema import Answer, Caption, Quarantined, Sample
+from tasks.configs.data import FolderSource
 from tasks.configs.staged import QuestionConfig
-from tasks.configs.steps import FolderSource
 from tasks.data.questions import ask, plainly, questions_digest
 from tasks.data.sample import open_source
 from tasks.stage.stage import StageInputError, TooManyQuarantined

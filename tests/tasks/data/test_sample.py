@@ -10,7 +10,7 @@ from storage import lake
 from storage.artifacts import StageOutput
 from storage.images import decode
 from storage.schema import Image, Quarantined, Sample
-from tasks.configs.steps import CocoSource, FolderSource, SampleConfig
+from tasks.configs.data import CocoSource, FolderSource, SampleConfig
 from tasks.data.sample import Draw, annotate, open_source, sample
 from tasks.stage.stage import StageInputError, TooManyQuarantined
 from tests.support.small_world import IMAGES, RUNTIME, drawn, samples, source

@@ -9,7 +9,7 @@ import pytest
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Comparison, Metric
-from tasks.configs.train import DriftConfig
+from tasks.configs.evaluate import DriftConfig
 from tasks.evaluate.drift import drift
 from tasks.stage.stage import StageInputError
 from tests.support.small_world import RUNTIME, captions_of

@@ -11,7 +11,7 @@ from storage import lake
 from storage.artifacts import StageOutput
 from storage.lake import AnnotationsForbidden
 from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Score
-from tasks.configs.steps import EvaluateConfig, HealthConfig
+from tasks.configs.evaluate import EvaluateConfig, HealthConfig
 from tasks.data import sample
 from tasks.evaluate import promote
 from tasks.evaluate.evaluate import compare, evaluate, health

@@ -9,7 +9,7 @@ import pytest
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Answer, Caption, Comparison, Metric, Score
-from tasks.configs.steps import EvaluateConfig
+from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.staged.answers import in_stages
 from tasks.evaluate.answers import evaluate_answers
 from tasks.evaluate.evaluate import compare, evaluate

@@ -8,7 +8,7 @@ import pytest
 
 from storage import lake
 from storage.schema import Comparison, Decision
-from tasks.configs.steps import PromoteConfig
+from tasks.configs.evaluate import PromoteConfig
 from tasks.evaluate.promote import decide, decide_accuracy, promote
 from tasks.stage.stage import StageInputError
 from tests.support.small_world import RUNTIME

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from storage import checkpoints
 from storage.artifacts import ArtifactRef
+from tasks.configs.policy import PolicyConfig
 from tasks.configs.reward import (
     CosineReward,
     JudgeReward,
@@ -24,9 +25,9 @@ from tasks.configs.reward import (
     Reward,
     TokenReward,
 )
-from tasks.configs.steps import PolicyConfig, RuntimeConfig
 from tasks.models.endpoint import EndpointError
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
+from tasks.stage.runtime import RuntimeConfig
 from tests.support.chat_server import chat_server, saying
 from tests.support.small_world import MODEL, RUNTIME, policy
 

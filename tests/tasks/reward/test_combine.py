@@ -14,9 +14,8 @@ from storage.artifacts import ArtifactMissing, ArtifactRef, StageOutput
 from storage.checkpoints import import_checkpoint
 from storage.schema import Agreement, Reward, SearchStep
 from storage.upkeep import collect_garbage
-from tasks.configs.reward import CosineReward, LikelihoodReward, ObjectsReward, ScorerConfig, TokenReward
+from tasks.configs.reward import CosineReward, LabelConfig, LikelihoodReward, ObjectsReward, ScorerConfig, TokenReward
 from tasks.configs.reward import Reward as RewardConfig
-from tasks.configs.steps import LabelConfig
 from tasks.core.metrics import spearman
 from tasks.models.loading import load_images
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name

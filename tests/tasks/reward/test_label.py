@@ -10,7 +10,7 @@ import pytest
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Quarantined, Reward, Rollout
-from tasks.configs.steps import FixedTau, LabelConfig, OtsuTau, QuantileTau
+from tasks.configs.reward import FixedTau, LabelConfig, OtsuTau, QuantileTau
 from tasks.core.text import split_sentences
 from tasks.reward.label import label
 from tasks.reward.score import score

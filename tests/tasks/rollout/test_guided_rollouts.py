@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage import lake
 from storage.artifacts import ArtifactRef
 from storage.schema import Caption, Reward, Rollout, Value
-from tasks.configs.steps import FixedTau, LabelConfig
+from tasks.configs.reward import FixedTau, LabelConfig
 from tasks.reward.label import label
 from tasks.reward.score import score
 from tasks.rollout.guided import guided_rollouts

@@ -6,7 +6,7 @@ import pytest
 
 from storage import lake
 from storage.schema import Rollout
-from tasks.configs.steps import RolloutConfig
+from tasks.configs.rollout import RolloutConfig
 from tasks.rollout.rollout import decode_names, rollout
 from tests.support.small_world import MODEL, ROLLOUT, RUNTIME, drawn, policy, rolled, rollouts, samples
 

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from storage.artifacts import ArtifactRef
-from tasks.configs.steps import PolicyConfig, RuntimeConfig, SearchConfig
+from tasks.configs.policy import PolicyConfig
+from tasks.configs.search import SearchConfig
 from tasks.report.explain_page import trace_of, write_page
 from tasks.search import caption as module
 from tasks.search.caption import Described, Trained, caption_images
 from tasks.stage.quarantine import StageInputError
+from tasks.stage.runtime import RuntimeConfig
 from tests.support.made_captions import SIGN, FakeSearcher, answers, draw, guided, revised
 
 POLICY, SCORER, VALUES = (ArtifactRef(kind=kind, digest=kind[0] * 64) for kind in ("policy", "scorer", "values"))

@@ -8,7 +8,7 @@ from storage import lake
 from storage.artifacts import StageOutput
 from storage.checkpoints import import_checkpoint
 from storage.schema import Caption, Image, Rollout, Sample, SearchStep
-from tasks.configs.steps import SearchConfig
+from tasks.configs.search import SearchConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
 from tasks.search.search import search

@@ -12,7 +12,7 @@ import pytest
 from storage import lake
 from storage.artifacts import StageOutput
 from storage.schema import Caption, Image, Quarantined, Sample
-from tasks.configs.steps import SampleConfig
+from tasks.configs.data import SampleConfig
 from tasks.stage.stage import StageInputError, TooManyQuarantined
 from tasks.train.replay import Replay, draw_replayed, open_replay, read_replay, replay_count
 from tests.support.small_world import RUNTIME

@@ -1,0 +1,23 @@
+"""The vision-language model to improve."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from tasks.stage.config import NOT_SEMANTIC, StageConfig
+
+
+class PolicyConfig(StageConfig):
+    """The vision-language model to improve."""
+
+    model_config = ConfigDict(title="Policy")
+    # Its digest is what counts, and that is an input of every stage which loads it.
+    checkpoint: str = Field(
+        min_length=1,
+        description="a local folder or a hub id that AutoModelForImageTextToText loads",
+        json_schema_extra=NOT_SEMANTIC,
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of weights and decoding")
+    trust_remote_code: bool = Field(False, description="run code that the checkpoint brings; leave it off")

@@ -1,0 +1,82 @@
+"""How better captions are found."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, field_validator
+
+from tasks.core.search import registry
+from tasks.stage.config import StageConfig
+
+
+def _strategy_names(schema: dict[str, Any]) -> None:
+    schema["enum"] = registry.names()
+
+
+class SearchConfig(StageConfig):
+    """How better captions are found."""
+
+    model_config = ConfigDict(title="Search")
+    strategy: str = Field(
+        "visvm", description="how captions are searched for; docs/strategies.md", json_schema_extra=_strategy_names
+    )
+    candidates: int = Field(6, ge=1, le=256, description="candidates a step: one greedy, the others over temperatures")
+    temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="dealt out evenly over the candidates"
+    )
+    greedy: bool = Field(True, description="one candidate of a step is greedy; else all are drawn at the temperatures")
+    top_p: float = Field(0.9, gt=0, le=1, title="Top p", description="nucleus mass kept")
+    stop: Literal["reward", "vote", "chosen", "value"] = Field(
+        "reward",
+        description="reward: when no candidate reaches the margin; vote: when half of them end; "
+        "chosen: when the best one ends; value: when the best one is worth less than stopping (0)",
+    )
+    redundancy: float = Field(
+        0.0, ge=0, le=100, description="taken off what guides the choice, times the share that a candidate repeats"
+    )
+    by: Literal["score", "value", "judge"] | None = Field(
+        None, description="who judges in best_of_n and vimar; none: the strategy's own way"
+    )
+    weak_quantile: float = Field(
+        0.3, ge=0, le=1, description="vimar replaces sentences whose value is under this quantile of held-out ones"
+    )
+    max_sentences: int = Field(20, ge=1, le=1000, description="hard limit of a caption")
+    max_sentence_tokens: int = Field(128, ge=4, le=4096, description="token limit of one candidate sentence")
+    max_new_tokens: int = Field(1024, ge=1, le=32768, description="token limit of whole answers (greedy, best_of_n)")
+    published: bool = Field(False, description="do as the released code does, defects included; docs/strategies.md")
+    options: dict[str, bool | int | float | str] = Field({}, description="the strategy's own; docs/strategies.md")
+
+    @field_validator("strategy")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in registry.names():
+            registry.find(name)  # says which there are
+        return name
+
+
+def search_config(base: SearchConfig, spec: str) -> SearchConfig:
+    """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `base`, but for those named.
+
+    A key that is no setting of the search is one of the strategy's own options.
+
+    Raises:
+        ValueError: for what is no such text, or a value out of its bounds.
+    """
+    name, _, rest = spec.partition(":")
+    settings: dict[str, Any] = {"strategy": name}
+    options = {} if name != base.strategy else dict(base.options)
+    for part in filter(None, rest.split(",")):
+        key, equals, text = part.partition("=")
+        if not equals:
+            raise ValueError(f"{spec!r}: {part!r} is no key=value; write for example best_of_n:by=value,candidates=4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{spec!r}: {text!r} is no value ({error})") from error
+        if key in SearchConfig.model_fields:
+            settings[key] = value
+        else:
+            options[key] = value
+    return SearchConfig.model_validate({**base.model_dump(), "options": options, **settings})

@@ -1,0 +1,36 @@
+"""How fast, never what: device, batch sizes, shards."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from tasks.stage.config import NOT_SEMANTIC, StageConfig
+
+
+class RuntimeConfig(StageConfig):
+    """How fast, never what: nothing here changes a result."""
+
+    model_config = ConfigDict(title="Runtime")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$",
+        description="auto: a GPU if there is one",
+        json_schema_extra=NOT_SEMANTIC,
+    )
+    batch_size: int = Field(16, ge=1, le=65536, description="images in flight", json_schema_extra=NOT_SEMANTIC)
+    token_budget: int = Field(
+        0,
+        ge=0,
+        description="tokens of key-value cache that are decoded over at once; 0: until memory runs out, then half of it",
+        json_schema_extra=NOT_SEMANTIC,
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="parts a stage is split into; each resumes by itself",
+        json_schema_extra=NOT_SEMANTIC,
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="of torch on the CPU; 0: torch decides", json_schema_extra=NOT_SEMANTIC
+    )
