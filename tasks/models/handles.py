@@ -34,3 +34,6 @@ class Guide:
     value: ValueHandle | None = None
     held_out: Table[Value] | None = None  # the value model's estimates of held-out sentences
     answer_scores: tuple[float, float] | None = None  # mean and deviation of the rollouts' mean scores
+
+
+UNGUIDED = Guide()
