@@ -32,11 +32,10 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
         scores=arms[SCORER].found.search_trace,
         values=arms[V].found.search_trace,
     )
-    tables = {"policy": verdicts.policy, "scorer": verdicts.scorer, "value": verdicts.value}
     found = [evidence(bench, greedy)]
     for name, (_, judge) in BY.items():
         measured = evidence(bench, arms[name], [greedy, arms[SCORER]])
-        found.append(replace(measured, metrics=(*measured.metrics, tables[judge])))
+        found.append(replace(measured, metrics=(*measured.metrics, verdicts.metrics[judge])))
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,15 +56,16 @@ WORK = {
 }
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True)
+class Evidence:
     """What one arm of an experiment measured."""
 
     arm: str  # LINE@X if it is a point of a line
     x: float | None = None  # the swept number
     metrics: tuple[Table[Metric], ...] = ()  # NAME@I in them is a point of the line that the arm names
-    pairs: Mapping[str, Table[Comparison]] = {}  # other arm -> comparisons with it
-    work: Mapping[str, float] = {}  # counters of its search, of all captions together
-    facts: Mapping[str, Any] = {}  # numbers as they are
+    pairs: Mapping[str, Table[Comparison]] = field(default_factory=dict)  # other arm -> comparisons with it
+    work: Mapping[str, float] = field(default_factory=dict)  # counters of its search, of all captions together
+    facts: Mapping[str, Any] = field(default_factory=dict)  # numbers as they are
 
 
 class Report(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from storage import lake
-from storage.artifacts import ArtifactRef, Table
+from storage.artifacts import Table
 from storage.schema import Caption, Finding, Image, Quarantined, SheetPair
 from tasks.core.analysis.ratings import Figure, rating_figures
 from tasks.core.analysis.sheets import blank_ratings, draw_pairs, read_ratings, settle
@@ -106,7 +106,7 @@ def sheets(
 
 
 def write_sheets(
-    folder: Path, key: ArtifactRef, images: ArtifactRef, *, question: str = "Which description of the image is better?"
+    folder: Path, key: Table[SheetPair], images: Table[Image], *, question: str = "Which description of the image is better?"
 ) -> list[Path]:
     """Write what a rater gets: a page that needs nothing but itself, and an empty file for who can't use it.
 
@@ -125,7 +125,7 @@ def write_sheets(
     return [*written, write_whole(folder / "ratings.csv", blank_ratings(sheet_id(key), [row.pair for row in rows]))]
 
 
-def sheet_id(key: ArtifactRef) -> str:
+def sheet_id(key: Table[SheetPair]) -> str:
     """What a sheet is called in its files: whose captions it holds can't be told from it."""
     return key.digest[:12]
 
@@ -216,7 +216,7 @@ def _by_sample(captions: Table[Caption]) -> dict[str, Caption]:
     return by_sample
 
 
-def _shown(rows: Sequence[SheetPair], images: ArtifactRef) -> Iterator[dict[str, Any]]:
+def _shown(rows: Sequence[SheetPair], images: Table[Image]) -> Iterator[dict[str, Any]]:
     """What the page shows of each pair; images are read some at a time."""
     for start in range(0, len(rows), READ_AT_ONCE):
         part = rows[start : start + READ_AT_ONCE]
