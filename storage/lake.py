@@ -83,7 +83,7 @@ def publish(row_type: type[R], rows: Iterable[R] | pa.Table) -> Table[R]:
 
 
 def _listed(refs: Tables) -> list[Table[Any]]:
-    listed = [refs] if isinstance(refs, Table) else list(refs)
+    listed = [refs] if isinstance(refs, ArtifactRef) else list(refs)
     if not listed:
         raise WrongArtifact("no references: nothing to read")
     return listed

@@ -7,7 +7,6 @@ the files behind a result, and its file locks outlive a killed process.
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib
 import inspect
@@ -94,8 +93,8 @@ class Stage(Generic[P, R]):
 
     def with_label(self, label: str) -> Stage[P, R]:
         """The same stage; its calls are recorded and shown with this label, which is no part of the key."""
-        labelled = copy.copy(self)
-        labelled.label = label
+        labelled: Stage[P, R] = object.__new__(type(self))  # `copy` would give the stage itself, see `__reduce__`
+        labelled.__dict__ |= self.__dict__ | {"label": label}
         return labelled
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

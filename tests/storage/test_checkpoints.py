@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage import checkpoints, objects
+from storage.artifacts import PolicyCheckpoint, ValueCheckpoint
 from storage.checkpoints import CheckpointNotFound
 from storage.lake import publish
 from storage.objects import ArtifactDamaged, ArtifactMissing
@@ -33,10 +34,10 @@ def age(folder: Path) -> None:
 
 
 def test_a_folder_has_one_digest_whether_published_or_imported(tmp_path: Path) -> None:
-    imported = checkpoints.import_checkpoint("policy", str(write(tmp_path / "a")))
+    imported = checkpoints.import_checkpoint(PolicyCheckpoint, str(write(tmp_path / "a")))
     assert checkpoints.folder(imported) == tmp_path / "a"
     with checkpoints.scratch_folder() as folder:
-        published = checkpoints.publish_folder("policy", write(folder / "x"))
+        published = checkpoints.publish_folder(PolicyCheckpoint, write(folder / "x"))
     assert published == imported
     assert checkpoints.folder(published) != tmp_path / "a"
     assert not folder.exists()
@@ -50,31 +51,31 @@ def test_a_folder_has_one_digest_whether_published_or_imported(tmp_path: Path) -
 
 
 def test_other_weights_are_another_digest(tmp_path: Path) -> None:
-    refs = [checkpoints.import_checkpoint("policy", str(write(tmp_path / w, w.encode()))) for w in ("a", "b")]
+    refs = [checkpoints.import_checkpoint(PolicyCheckpoint, str(write(tmp_path / w, w.encode()))) for w in ("a", "b")]
     assert refs[0].digest != refs[1].digest
 
 
 def test_a_model_card_is_not_the_model(tmp_path: Path) -> None:
-    first = checkpoints.import_checkpoint("policy", str(write(tmp_path / "a")))
+    first = checkpoints.import_checkpoint(PolicyCheckpoint, str(write(tmp_path / "a")))
     (tmp_path / "a" / "README.md").write_text("A model.")
-    assert checkpoints.import_checkpoint("policy", "a", tmp_path) == first
+    assert checkpoints.import_checkpoint(PolicyCheckpoint, "a", tmp_path) == first
 
 
 def test_a_big_folder_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     age(write(tmp_path / "a"))
-    first = checkpoints.import_checkpoint("policy", "a", tmp_path)
+    first = checkpoints.import_checkpoint(PolicyCheckpoint, "a", tmp_path)
 
     def refuse(path: Path) -> str:
         raise AssertionError(f"{path} is hashed again")
 
     monkeypatch.setattr(objects, "file_digest", refuse)
-    assert checkpoints.import_checkpoint("policy", "a", tmp_path) == first
+    assert checkpoints.import_checkpoint(PolicyCheckpoint, "a", tmp_path) == first
     first.verify()
 
 
 def test_a_changed_or_missing_file_of_an_imported_folder_is_noticed(tmp_path: Path) -> None:
     age(write(tmp_path / "a"))
-    ref = checkpoints.import_checkpoint("value", "a", tmp_path)
+    ref = checkpoints.import_checkpoint(ValueCheckpoint, "a", tmp_path)
     (tmp_path / "a/model.safetensors").write_bytes(b"WEIGHTS")
     with pytest.raises(ArtifactDamaged, match="changed since it was first used"):
         ref.verify()
@@ -84,24 +85,22 @@ def test_a_changed_or_missing_file_of_an_imported_folder_is_noticed(tmp_path: Pa
 
 
 def test_a_damaged_published_folder_is_noticed_and_replaced(tmp_path: Path) -> None:
-    ref = checkpoints.publish_folder("policy", write(tmp_path / "a"))
+    ref = checkpoints.publish_folder(PolicyCheckpoint, write(tmp_path / "a"))
     weights = checkpoints.folder(ref) / "model.safetensors"
     weights.unlink()
     with pytest.raises(ArtifactMissing):
         ref.verify()
-    assert checkpoints.publish_folder("policy", write(tmp_path / "a")) == ref
+    assert checkpoints.publish_folder(PolicyCheckpoint, write(tmp_path / "a")) == ref
     ref.verify(full=True)
 
 
 def test_what_can_not_be_had_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointNotFound, match="holds no files"):
-        checkpoints.import_checkpoint("policy", "empty", tmp_path)
+        checkpoints.import_checkpoint(PolicyCheckpoint, "empty", tmp_path)
     with pytest.raises(CheckpointNotFound, match="no such folder"):
-        checkpoints.import_checkpoint("policy", "/no/such/folder")
+        checkpoints.import_checkpoint(PolicyCheckpoint, "/no/such/folder")
     with pytest.raises(CheckpointNotFound, match="hf download nobody/nothing"):
-        checkpoints.import_checkpoint("policy", "nobody/nothing")
-    with pytest.raises(ValueError, match="one of policy, scorer, value"):
-        checkpoints.publish_folder("model", tmp_path)
+        checkpoints.import_checkpoint(PolicyCheckpoint, "nobody/nothing")
     with pytest.raises(TypeError, match=r"read it with storage\.lake"):
         checkpoints.folder(publish(Sample, []))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage import checkpoints, lake, objects, records, runs
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import ArtifactRef, PolicyCheckpoint, StageOutput
 from storage.records import Record
 from storage.schema import Sample
 from storage.upkeep import collect_garbage, verify
@@ -75,8 +75,8 @@ def test_checkpoints_are_swept_whole_and_folders_of_others_never(tmp_path: Path)
     for name in ("theirs", "ours"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model").write_text(name)
-    theirs = checkpoints.import_checkpoint("policy", "theirs", tmp_path)
-    ours = checkpoints.publish_folder("policy", tmp_path / "ours")
+    theirs = checkpoints.import_checkpoint(PolicyCheckpoint, "theirs", tmp_path)
+    ours = checkpoints.publish_folder(PolicyCheckpoint, tmp_path / "ours")
     assert collect_garbage().objects == 1
     assert not checkpoints.folder(ours).exists()
     theirs.verify(full=True)
@@ -86,7 +86,7 @@ def test_verify_finds_damage_and_the_next_look_does_too(tmp_path: Path) -> None:
     whole, flipped, gone = (kept(f"sample-{name}", made(name)) for name in ("whole", "flipped", "gone"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("w")
-    checkpoint = checkpoints.publish_folder("policy", tmp_path / "model")
+    checkpoint = checkpoints.publish_folder(PolicyCheckpoint, tmp_path / "model")
     assert verify().whole
     for path in (flipped.path, checkpoints.folder(checkpoint) / "weights"):
         data = bytearray(path.read_bytes())

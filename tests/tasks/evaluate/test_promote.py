@@ -13,7 +13,6 @@ from tasks.evaluate.promote import decide, decide_accuracy, promote
 from tasks.stage.stage import StageInputError
 
 
-
 def difference(metric: str, low: float, high: float) -> Comparison:
     return Comparison("round-1", "greedy", "base", "greedy", "chair", metric, (low + high) / 2, low, high, 0.01, 300)
 

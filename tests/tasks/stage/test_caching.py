@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -16,6 +18,7 @@ from storage import lake, runs
 from storage.lake import AnnotationsForbidden
 from storage.records import all_records
 from tasks.stage.calls import carry_out
+from tasks.stage.runtime import RuntimeConfig, use_runtime
 from tasks.stage.stage import Shard, StageInputError, in_round, run_recording
 from tests.support import toy_stages as toy
 from tests.support.paths import ROOT
@@ -23,6 +26,7 @@ from tests.support.toy_stages import Config, computed
 
 pytestmark = pytest.mark.usefixtures("home")
 
+R = TypeVar("R")
 ALL = ["draw", "grow0of3", "grow1of3", "grow2of3", "count"]
 
 
@@ -53,11 +57,12 @@ def test_only_what_depends_on_a_change_runs_again(change: dict[str, object], aga
 
 
 def test_label_and_runtime_are_not_in_the_key() -> None:
-    samples = toy.draw(Config(), label="first").samples
-    toy.grow(Config(), samples, runtime=object(), label="a")
+    samples = toy.draw.with_label("first")(Config()).samples
+    toy.grow.with_label("a")(Config(), samples)
     before = computed()
-    toy.draw(Config(), label="second")
-    toy.grow(Config(), samples, runtime="another machine", label="b")
+    toy.draw.with_label("second")(Config())
+    with use_runtime(RuntimeConfig(device="cpu", batch_size=3)):
+        toy.grow.with_label("b")(Config(), samples)
     assert newly(before) == []
 
 
@@ -102,9 +107,14 @@ def test_a_truncated_record_is_a_miss() -> None:
     assert computed() == ["draw", "draw"]
 
 
+def in_shards(n: int, call: Callable[[], R]) -> R:
+    with use_runtime(RuntimeConfig(shards=n)):
+        return call()
+
+
 def test_the_number_of_shards_changes_no_digest() -> None:
     samples = toy.draw(Config()).samples
-    outputs = [toy.grow.over_shards(n, Config(), samples) for n in (1, 2, 3, 50)]
+    outputs = [in_shards(n, lambda: toy.grow.over_shards(Config(), samples)) for n in (1, 2, 3, 50)]
     assert len({output.digest for output in outputs}) == 1
     assert outputs[0].samples == toy.grow(Config(), samples).samples
     assert [output.counters for output in outputs] == [{"rows": 7}] * 4
@@ -125,12 +135,12 @@ def test_a_shard_has_an_index_below_the_count() -> None:
 
 def test_shards_that_disagree_in_a_fact_are_an_error() -> None:
     with pytest.raises(StageInputError, match="disagree"):
-        toy.disagree.over_shards(2, toy.draw(Config()).samples)
+        in_shards(2, lambda: toy.disagree.over_shards(toy.draw(Config()).samples))
 
 
 def test_only_evaluation_gets_annotations() -> None:
     output = toy.annotate()
-    assert toy.judge(output.annotations).facts == {"n": 1}
+    assert toy.judge(output.annotations).n == 1
     for argument in (output.annotations, output, [output], {"x": output.annotations}):
         with pytest.raises(AnnotationsForbidden, match="count got annotations as samples"):
             toy.count(argument)
@@ -159,7 +169,7 @@ def test_every_call_is_recorded_under_its_run_and_round() -> None:
         with in_round(1):
             toy.loop(Config())
         with in_round(2):
-            toy.count(toy.draw(Config(), label="again").samples)
+            toy.count(toy.draw.with_label("again")(Config()).samples)
     runs.finish_run(run_id, "completed", rounds=2, champion="round-1")
     calls = runs.stage_runs(run_id)
     assert [(c.round, c.stage, c.shard, c.cached) for c in calls] == [
@@ -186,7 +196,7 @@ def test_a_call_travels_to_another_process_by_name() -> None:
     there = cloudpickle.loads(cloudpickle.dumps(call))
     assert there.key == call.key
     assert there.stage is toy.grow
-    assert carry_out(there).output.samples.rows == 4
+    assert carry_out(there).output.refs["samples"].rows == 4
 
 
 def in_process(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:

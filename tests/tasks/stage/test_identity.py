@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field
 
-from storage.artifacts import Table
+from storage.artifacts import StageOutput, Table
 from tasks.stage.differences import differences
 from tasks.stage.identity import build_identity, canonical, code_of, key_of
 from tasks.stage.stage import planning

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from storage import runs
+from tasks.stage.runtime import RuntimeConfig, use_runtime
 from tasks.stage.stage import run_recording
 from tests.support import toy_stages as toy
 from tests.support.toy_stages import Config, computed
@@ -73,7 +74,11 @@ def test_the_original_error_reaches_the_caller_of_the_flow() -> None:
 
 
 def test_when_a_shard_fails_the_others_finish_and_its_error_comes_out() -> None:
-    looping = make_flow(lambda: toy.fail_in_shard_1.over_shards(3, toy.draw(Config()).samples))
+    def body() -> object:
+        with use_runtime(RuntimeConfig(shards=3)):
+            return toy.fail_in_shard_1.over_shards(toy.draw(Config()).samples)
+
+    looping = make_flow(body)
     with pytest.raises(LookupError, match="the second shard"):
         looping()
     assert set(computed()) == {"draw", "shard0", "shard1", "shard2"}

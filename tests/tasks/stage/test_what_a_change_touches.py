@@ -9,7 +9,7 @@ import pytest
 
 from tasks.data import sample
 from tasks.evaluate import evaluate, promote
-from tasks.reward import label, score
+from tasks.reward import score, shape_rewards
 from tasks.rollout import rollout
 from tasks.search import search
 from tasks.stage.identity import code_of
@@ -17,7 +17,7 @@ from tasks.train import finetune
 from tasks.value import train_value
 from tests.support.paths import ROOT
 
-MODULES = (sample, rollout, score, label, train_value, search, finetune, evaluate, promote)
+MODULES = (sample, rollout, score, shape_rewards, train_value, search, finetune, evaluate, promote)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def touched(root: Path, file: str, old: str, new: str) -> set[str]:
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
-        ("core/reward/shaping.py", "-alpha * (tau - d)", "-alpha * (tau - d) ** 2", {"label"}),
+        ("core/reward/shaping.py", "-alpha * (tau - d)", "-alpha * (tau - d) ** 2", {"shape_rewards"}),
         ("core/reward/shaping.py", "# As printed in the paper", "# As the paper prints it", set()),
         ("core/reward/shaping.py", '"""From sentence scores to rewards.', '"""Other words.', set()),
         ("core/value/td.py", "reward + gamma * next_value", "reward + next_value", {"train_value"}),

@@ -16,7 +16,6 @@ from tasks.configs.data import SampleConfig
 from tasks.stage.stage import StageInputError, TooManyQuarantined
 from tasks.train.replay import Replay, draw_replayed, open_replay, read_replay, replay_count
 
-
 LENIENT = SampleConfig(max_quarantined=1.0)
 
 
