@@ -1,7 +1,7 @@
-"""References to what is kept: the only thing that passes between stages, never a table and never a model.
+"""References to artifacts: the only thing that passes between stages, never a table and never a model.
 
 A reference says what an artifact is and what its bytes are, not where they lie: the store can be moved. Equal content
-has an equal reference, so a stage whose input was computed again to the same result doesn't run again.
+has an equal reference: a stage does not run again if its input was recomputed with the same result.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ R = TypeVar("R", bound=Row)
 
 
 def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: keys sorted, no spaces."""
+    """The canonical JSON text of a value: keys sorted, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
@@ -67,7 +67,7 @@ class ArtifactRef(BaseModel):
 
         Raises:
             ArtifactMissing: it, or a file of it, is gone.
-            ArtifactDamaged: its content is another.
+            ArtifactDamaged: its content does not match its digest.
         """
         if self.is_table:
             objects.check_file(self.path, self.digest, self.size, full=full)
@@ -122,7 +122,7 @@ def reference(fields: Any) -> ArtifactRef:
 class StageOutput(BaseModel):
     """What is kept of a stage's result.
 
-    `refs` are its artifacts by name, `facts` small deterministic results that decide something later, `counters` the
+    `refs` are its artifacts by name, `facts` small deterministic results that later stages depend on, `counters` the
     work it counted. Two outputs are the same if refs and facts are; counters are not part of the identity.
     """
 

@@ -1,8 +1,8 @@
-"""SQL over everything that is kept: one DuckDB view for each table, over all runs, with `run_id` and `round`.
+"""SQL over the store: a DuckDB view for each table, over all runs, with `run_id` and `round`.
 
 The only importer of duckdb. The connection is in memory and can read the store's folder and nothing else; `query`
-accepts statements that read. An artifact that several runs share shows once for each run and round; the pieces of
-shards don't show, the tables merged from them do.
+accepts only statements that read. An artifact that several runs share appears once for each run and round. Tables of
+single shards are left out, those merged from them are not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RECORDS = (Run.table, StageRun.table)
 
 
 class NotAQuery(ValueError):
-    """A statement that is not a single one that reads."""
+    """Not a single statement that only reads."""
 
 
 def _shown(stages: Iterable[StageRun]) -> dict[str, dict[tuple[str, int, str], ArtifactRef]]:
@@ -36,7 +36,7 @@ def _shown(stages: Iterable[StageRun]) -> dict[str, dict[tuple[str, int, str], A
             continue
         for name, value in json.loads(call.outputs).items():
             ref = reference(value)
-            # Under another name than its table's, an output is a step on the way: its rows come again, finished.
+            # An output under another name than its table's is intermediate: its rows come again in a later one.
             fits = ref.kind == name and ref.is_table and ref.schema_version == ROW_TYPES[ref.kind].version
             if fits and ref.path.exists():
                 shown.setdefault(ref.kind, {})[(call.run_id, call.round, ref.digest)] = ref
@@ -92,7 +92,7 @@ def connect(home: Path | None = None) -> duckdb.DuckDBPyConnection:
         ValueError: `home` is another folder than the store in use.
     """
     if home is not None and home.absolute() != objects.home():
-        raise ValueError(f"the store in use is {objects.home()}; set VISLOOP_HOME={home} to look into that one")
+        raise ValueError(f"the store in use is {objects.home()}; set VISLOOP_HOME={home} to query that folder")
     known = runs.list_runs()
     stages = [call for run in known for call in runs.stage_runs(run.run_id)]
     shown = _shown(stages)
@@ -140,16 +140,18 @@ def _checked(sql: str, connection: duckdb.DuckDBPyConnection) -> str:
     kind = statements[0].type.name
     executes_what_it_explains = kind == "EXPLAIN" and "analyze" in sql.lower()
     if kind not in _READING or executes_what_it_explains:
-        raise NotAQuery(f"a {kind} statement; only such that read are accepted: SELECT, FROM, DESCRIBE, SUMMARIZE")
+        raise NotAQuery(
+            f"a {kind} statement; only statements that read are accepted: SELECT, FROM, DESCRIBE, SUMMARIZE"
+        )
     return sql
 
 
 def query(sql: str, connection: duckdb.DuckDBPyConnection | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of one reading statement.
+    """Column names and rows of a statement that reads.
 
     Raises:
-        NotAQuery: it is not a single one, or it does not only read.
-        duckdb.Error: the SQL is wrong; DuckDB's words.
+        NotAQuery: several statements, or one that does not only read.
+        duckdb.Error: the SQL is wrong; DuckDB's message.
     """
     connection = connection or connect()
     cursor = connection.execute(_checked(sql, connection))

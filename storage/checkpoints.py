@@ -16,12 +16,12 @@ C = TypeVar("C", bound=Checkpoint)
 
 
 class CheckpointNotFound(ArtifactError):
-    """No folder and no repository of that name can be had."""
+    """Neither a folder nor a repository of that name is available."""
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """An empty folder on the store's disk to write a checkpoint into; what is left of it afterwards is deleted."""
+    """An empty folder on the store's disk to write a checkpoint into; deleted afterwards unless it was published."""
     folder = objects.temporary_path()
     folder.mkdir()
     try:
@@ -60,12 +60,12 @@ def publish_folder(kind: type[C], folder: Path) -> C:
     with objects.using_store():
         _, digest = manifests.encode(manifest)
         objects.install_folder(inside, digest)
-        manifests.keep(manifest)  # last: only now does the artifact exist
+        manifests.keep(manifest)  # last: without its manifest the artifact does not exist
     return _ref(kind, digest, manifest)
 
 
 def import_checkpoint(kind: type[C], source: str, root: Path | None = None) -> C:
-    """Reference a model that lies elsewhere: it is hashed once and not copied.
+    """Reference a model outside the store: it is hashed once and not copied.
 
     Args:
         kind: the class of its reference, for example PolicyCheckpoint.
@@ -74,7 +74,7 @@ def import_checkpoint(kind: type[C], source: str, root: Path | None = None) -> C
         root: where relative folders start.
 
     Raises:
-        CheckpointNotFound: neither a folder nor a repository that can be had.
+        CheckpointNotFound: neither a folder nor an available repository.
     """
     folder = (root or Path.cwd()) / Path(source).expanduser()
     if not folder.is_dir():
@@ -88,7 +88,7 @@ def import_checkpoint(kind: type[C], source: str, root: Path | None = None) -> C
 
 
 def _hub_snapshot(source: str) -> Path:
-    """The cached snapshot of a hub repository; asked from the hub only if it is not cached."""
+    """The cached snapshot of a hub repository; downloaded if it is not cached."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -102,7 +102,7 @@ def _hub_snapshot(source: str) -> Path:
         raise CheckpointNotFound(f"{source}: no such folder, and not the id of a hub repository") from None
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointNotFound(
-            f"{source}: no such folder, not in the hub's cache, and not to be had from the hub "
+            f"{source}: no such folder, not in the hub's cache, and not available from the hub "
             f"({type(error).__name__}); fetch it with: hf download {name}"
         ) from error
 

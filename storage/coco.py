@@ -1,11 +1,11 @@
-"""Reads data sets in COCO's layout, and writes drawn images as one.
+"""Reads data sets in COCO's layout, and writes drawn images as such a data set.
 
     {root}/{split}/*.png                              (or .jpg)
     {root}/annotations/instances_{split}.json
     {root}/annotations/captions_{split}.json          (optional when reading)
 
-Images and truths are read by different functions on purpose: `list_images` never looks at annotations, so that a
-stage which may not see the truth has no way to.
+Images and annotations are read by different functions on purpose: a stage that must not see annotations calls
+`list_images`, which reads none.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def list_images(root: Path, split: str) -> list[CocoImage]:
 
 
 def read_annotations(root: Path, split: str, image_ids: Collection[str]) -> list[CocoAnnotation]:
-    """The truths of the images asked for, in the order asked; an image without objects has empty lists."""
+    """The annotations of these images, in the order given; an image without objects has empty lists."""
     instances = _load(_annotation_file(root, "instances", split))
     unknown = set(image_ids) - {str(item["id"]) for item in instances["images"]}
     if unknown:
@@ -88,7 +88,7 @@ def read_annotations(root: Path, split: str, image_ids: Collection[str]) -> list
 
 @dataclass(frozen=True, slots=True)
 class DrawnImage:
-    """An image to write, with its truths."""
+    """An image to write, with its annotations."""
 
     image: PIL.Image.Image
     boxes: list[tuple[str, tuple[int, int, int, int]]]  # category; left, top, width, height in px
@@ -96,16 +96,16 @@ class DrawnImage:
 
 
 def write_dataset(root: Path, parameters: dict[str, Any], splits: Mapping[str, Iterable[DrawnImage]]) -> bool:
-    """Write images with their truths as a COCO data set, whole or not at all; returns whether anything was to do.
+    """Write images with their annotations as a COCO data set, whole or not at all; returns whether anything was written.
 
-    `parameters` say what the data set is: a second call with the same ones does nothing, one with others replaces it.
-    A folder that is no such data set is left alone (FileExistsError).
+    `parameters` say what the data set is: a second call with equal ones does nothing, a call with others
+    replaces it. A folder that is no such data set is left alone (FileExistsError).
     """
     marker = root / MARKER
     if marker.is_file() and _load(marker) == parameters:
         return False
     if root.exists() and any(root.iterdir()) and not marker.is_file():
-        raise FileExistsError(f"{root} holds something that is no demo data set; give another folder")
+        raise FileExistsError(f"{root} holds files that are no demo data set; give another folder")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-", ignore_cleanup_errors=True) as folder:
         fresh = Path(folder) / "new"
@@ -126,14 +126,14 @@ def _write_split(root: Path, split: str, drawn: Iterable[DrawnImage], first_id: 
     records: list[dict[str, Any]] = []
     instances: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
-    for image_id, one in enumerate(drawn, start=first_id):
+    for image_id, item in enumerate(drawn, start=first_id):
         file_name = f"{image_id:012d}.png"
-        one.image.save(root / split / file_name, optimize=False, compress_level=6)
-        width, height = one.image.size
+        item.image.save(root / split / file_name, optimize=False, compress_level=6)
+        width, height = item.image.size
         records.append({"id": image_id, "file_name": file_name, "width": width, "height": height, "license": 1})
-        for category, box in one.boxes:
+        for category, box in item.boxes:
             instances.append(_instance(first_id * 10 + len(instances), image_id, category, box))
-        for text in one.captions:
+        for text in item.captions:
             captions.append({"id": first_id * 10 + len(captions), "image_id": image_id, "caption": text})
     head = {"info": {**_INFO, "attribution": ATTRIBUTION}, "licenses": _LICENSES, "images": records}
     _dump(_annotation_file(root, "instances", split), {**head, "categories": CATEGORIES, "annotations": instances})

@@ -1,7 +1,6 @@
-"""Image files: find them, decide whether they can be used, decode them the one way every model sees them.
+"""Image files: list them, check them, and decode them in the same way for every model.
 
-A file that can't be used is not an exception but a quarantine row. Nothing is re-encoded: the table keeps the bytes
-as they were.
+An unusable file gives a quarantine row, not an exception. Nothing is re-encoded: the table keeps the bytes as they were.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from storage.schema import Image, ImageFile, Quarantined
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 _ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that width and height change places
-# What Pillow's decoders raise on broken files; its plugins don't agree on one.
+# What Pillow's decoders raise on broken files; each format has its own.
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -43,8 +42,8 @@ def scan_folder(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder of images")
-    found = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
-    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts))
+    files = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts))
 
 
 def read_image_file(
@@ -67,7 +66,7 @@ def read_image_file(
     try:
         data = path.read_bytes()
         with warnings.catch_warnings():
-            # We have a limit of our own, in words; Pillow's warning would reach the user's terminal, or fail a test.
+            # Our own limit has its own message; Pillow's warning would reach the user's terminal, or fail a test.
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
             with PIL.Image.open(io.BytesIO(data)) as opened:
                 width, height = opened.size
@@ -80,7 +79,7 @@ def read_image_file(
                 opened.load()
     except PIL.Image.DecompressionBombError:
         return refuse("too_large", f"more pixels than Pillow opens, at most {max_megapixels:g} megapixels")
-    except PIL.UnidentifiedImageError:  # its text holds a memory address: another one in every run
+    except PIL.UnidentifiedImageError:  # its text holds a memory address, which differs in every run
         return refuse("unreadable", f"no image format that Pillow knows, {len(data)} bytes")
     except _BROKEN as error:
         return refuse("unreadable", f"{type(error).__name__}: {str(error)[:200]}")

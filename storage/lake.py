@@ -46,11 +46,11 @@ _allowed: ContextVar[bool] = ContextVar("annotations_allowed", default=False)
 
 
 class AnnotationsForbidden(ArtifactError):
-    """Something that is not evaluation tried to read what is truly in the images."""
+    """Annotations were read outside evaluation."""
 
 
 class WrongArtifact(ArtifactError):
-    """A reference of another kind or schema version than what was needed."""
+    """A reference of another kind or schema version than needed."""
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def check(ref: ArtifactRef, needed: str | None = None) -> type[Row]:
     if ref.schema_version != row_type.version:
         raise WrongArtifact(
             f"{ref} has schema version {ref.schema_version}, this code needs {row_type.version}; "
-            "run again (visloop run): stages whose outputs are of an older version compute them anew"
+            "run again (visloop run): stages whose outputs are of an older version compute them again"
         )
     return row_type
 
@@ -117,7 +117,7 @@ def _load(ref: ArtifactRef, columns: list[str] | None, keys: Collection[str] | N
         table = pq.read_table(path, columns=columns, filters=wanted, partitioning=None)
     except FileNotFoundError:
         raise ArtifactMissing(
-            f"{ref} is not in {objects.home()}; run again (visloop run): the stage that made it will make it anew"
+            f"{ref} is not in {objects.home()}; run again (visloop run): the stage that made it will make it again"
         ) from None
     return table if columns is not None else conform(row_type, table)
 

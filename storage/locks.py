@@ -1,7 +1,7 @@
-"""Locks between processes that no crash can leave behind: flock(2), which the kernel drops with its holder.
+"""Locks between processes that are released even by a crash: flock(2), which the kernel drops with its holder.
 
-Works on local disks and on cluster file systems with flock; on NFS without it two hosts may compute the same twice,
-which costs time and nothing else, since every write is atomic and content-addressed.
+Works on local disks and on cluster file systems with flock; on NFS without it two hosts may compute the same artifact
+twice, which costs time and nothing else: every write is atomic and content-addressed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _try(descriptor: int, operation: int) -> bool:
 
 @contextmanager
 def shared(path: Path) -> Iterator[None]:
-    """Hold `path` together with other readers; waits while somebody holds it alone."""
+    """Hold `path` together with other readers; waits while another process holds it alone."""
     with _opened(path) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
@@ -43,7 +43,7 @@ def shared(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold `path` alone; calls `on_wait` once if somebody else holds it, then waits (polling, so that Ctrl-C works)."""
+    """Hold `path` alone; calls `on_wait` once if another process holds it, then polls, so that Ctrl-C works."""
     with _opened(path) as descriptor:
         pause = 0.02
         while not _try(descriptor, fcntl.LOCK_EX):
@@ -57,7 +57,7 @@ def exclusive(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator
 
 @contextmanager
 def exclusive_or_none(path: Path) -> Iterator[bool]:
-    """Hold `path` alone if nobody holds it; yields whether it is held."""
+    """Hold `path` alone if no other process holds it; yields whether it does."""
     with _opened(path) as descriptor:
         yield _try(descriptor, fcntl.LOCK_EX)
 

@@ -1,6 +1,6 @@
 """Checkpoint folders: a manifest of file digests, whose own digest is the folder's name.
 
-A folder that we wrote lies in the store; one that came from elsewhere stays where it is, and a pointer says where.
+A folder written by a stage lies in the store; any other stays where it is, and a pointer file holds its path.
 The same files have the same digest either way.
 """
 
@@ -28,17 +28,17 @@ Manifest = dict[str, Entry]
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files that make a checkpoint what it is, sorted.
+    """The files that belong to a checkpoint, sorted.
 
     Not its model card (`*.md`), which says when and with what it was trained and may be edited later; and nothing
     hidden (.git, .cache).
     """
-    found = []
+    files = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.is_file() and not hidden and path.suffix != ".md":
-            found.append(path)
-    return found
+            files.append(path)
+    return files
 
 
 def describe(folder: Path, *, remember: bool) -> Manifest:
@@ -83,7 +83,7 @@ def load(digest: str) -> Manifest:
 
     Raises:
         ArtifactMissing: there is none.
-        ArtifactDamaged: its content is another.
+        ArtifactDamaged: its content does not match the digest.
     """
     path = objects.object_path(digest, _MANIFEST)
     try:
@@ -91,7 +91,7 @@ def load(digest: str) -> Manifest:
     except FileNotFoundError:
         raise ArtifactMissing(f"{path} is gone") from None
     if hashlib.sha256(text).hexdigest() != digest:
-        raise ArtifactDamaged(f"{path} does not have the content its name promises")
+        raise ArtifactDamaged(f"{path} does not match the digest in its name")
     manifest: Manifest = json.loads(text)["files"]
     return manifest
 
@@ -101,7 +101,7 @@ def check_folder(digest: str, *, full: bool) -> None:
 
     Raises:
         ArtifactMissing: a file is gone.
-        ArtifactDamaged: a file has another content.
+        ArtifactDamaged: a file's content does not match its digest.
     """
     folder = locate(digest)
     ours = folder == objects.object_path(digest, "")
@@ -112,6 +112,6 @@ def check_folder(digest: str, *, full: bool) -> None:
             continue
         if not path.is_file():
             raise ArtifactMissing(f"{path} is gone; the checkpoint was used from there")
-        found = objects.file_digest(path) if full else objects.remembered_digest(path)
-        if found != entry["sha256"]:
+        digest_now = objects.file_digest(path) if full else objects.remembered_digest(path)
+        if digest_now != entry["sha256"]:
             raise ArtifactDamaged(f"{path} was changed since it was first used")

@@ -1,7 +1,7 @@
-"""Immutable files under a name that is their digest: written aside, fsynced, hashed, sealed, renamed.
+"""Immutable files named by their digest: written to a temporary name, fsynced, hashed, sealed, renamed.
 
-Sealing (read-only, a fixed modification time) makes a later check cheap: a file of the right size that still carries
-the seal was not written to since; any other is hashed again. Nothing here knows what the files mean.
+Sealing (read-only, a fixed modification time) makes a later check cheap: a sealed file of the right size was not
+written to since; any other is hashed again. What the files hold does not matter here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _RACY_NS = 2_000_000_000  # a file younger than this may change again within its
 
 
 class ArtifactError(Exception):
-    """Something of the store is not as it should be."""
+    """The store does not hold what it should."""
 
 
 class ArtifactMissing(ArtifactError):
@@ -31,11 +31,11 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactDamaged(ArtifactError):
-    """A file of the store does not have the content its name promises."""
+    """A file of the store does not match its digest."""
 
 
 class StoreInUse(ArtifactError):
-    """The store can't be swept now: a run uses it."""
+    """Garbage can't be collected now: a run uses the store."""
 
 
 def home() -> Path:
@@ -50,14 +50,14 @@ def object_path(digest: str, suffix: str) -> Path:
 
 @contextmanager
 def using_store() -> Iterator[None]:
-    """Keep the sweeper away while something of the store is written or relied on."""
+    """Hold off garbage collection while the store is written to or read from."""
     with locks.shared(home() / "locks" / "store"):
         yield
 
 
 @contextmanager
 def owning_store() -> Iterator[None]:
-    """Have the store alone.
+    """Hold the store exclusively.
 
     Raises:
         StoreInUse: a run uses it.
@@ -128,7 +128,7 @@ def check_file(path: Path, digest: str, size: int, *, full: bool) -> None:
 
     Raises:
         ArtifactMissing: there is no such file.
-        ArtifactDamaged: its content is another.
+        ArtifactDamaged: its content does not match the digest.
     """
     try:
         stat = path.stat()
@@ -140,7 +140,7 @@ def check_file(path: Path, digest: str, size: int, *, full: bool) -> None:
     if sealed and not full:
         return
     if file_digest(path) != digest:
-        raise ArtifactDamaged(f"{path} does not have the content its name promises")
+        raise ArtifactDamaged(f"{path} does not match the digest in its name")
     if not sealed:
         seal(path)  # copied or touched, but whole: cheap to check from now on
 
@@ -170,7 +170,7 @@ def install_folder(temporary: Path, digest: str) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder of the store; out of sight first, so that no reader sees half of it."""
+    """Delete a folder of the store; moved away first, so that no reader sees half of it."""
     aside = temporary_path(".gone")
     folder.replace(aside)
     shutil.rmtree(aside, ignore_errors=True)

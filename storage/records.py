@@ -1,6 +1,6 @@
-"""The cache's memory: for each key what identified the call and what it gave.
+"""Records of the cache: for each key the identity of the call and its output.
 
-A record is found by its key; it counts only if every artifact it names is still there and whole.
+A record counts only if every artifact it names is still there and whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Identity = dict[str, Any]
 
 @dataclass(frozen=True)
 class Record:
-    """One remembered call: identity, label (for people, not part of the key), output, seconds it took."""
+    """A recorded call: identity, label (for people, not part of the key), output, seconds it took."""
 
     identity: Identity
     label: str
@@ -55,12 +55,12 @@ def remember(stage: str, key: str, record: Record) -> None:
 
 def _load(path: Path) -> Record | None:
     try:
-        kept = json.loads(path.read_text())
+        saved = json.loads(path.read_text())
         return Record(
-            identity=kept["identity"],
-            label=kept["label"],
-            output=StageOutput.model_validate(kept["output"]),
-            seconds=kept["seconds"],
+            identity=saved["identity"],
+            label=saved["label"],
+            output=StageOutput.model_validate(saved["output"]),
+            seconds=saved["seconds"],
         )
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return None
@@ -78,7 +78,7 @@ def _problem(ref: ArtifactRef) -> str | None:
 
 
 def recall(stage: str, key: str) -> tuple[Record | None, str | None]:
-    """The record of a key if it still holds; otherwise why not (None: there never was one)."""
+    """The record of a key if it is still valid; otherwise why it is not (None: there never was a record)."""
     path = _path(stage, key)
     if not path.exists():
         return None, None
@@ -101,20 +101,20 @@ def records(stage: str, newest: int = 200) -> list[Record]:
 
 
 def all_records() -> Iterator[tuple[Path, Record | None]]:
-    """Every record with its file; None for one that can't be read."""
+    """Every record with its file; None for a record that can't be read."""
     for path in sorted((objects.home() / "cache").glob("*/*.json")):
         yield path, _load(path)
 
 
 @contextmanager
 def computing(key: str, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Be the only one who computes `key`; the sweeper stays away meanwhile."""
+    """Compute `key` in this process only; garbage collection is held off meanwhile."""
     with objects.using_store(), locks.exclusive(objects.home() / "locks" / f"{key}.lock", on_wait):
         yield
 
 
 def resume_folder(key: str) -> Path:
-    """A folder for the unfinished work of one key: it outlives a killed process and goes when the key is done."""
+    """A folder for the unfinished work of one key: it stays after a killed process and is deleted when the key is done."""
     folder = objects.home() / "resume" / key
     folder.mkdir(parents=True, exist_ok=True)
     return folder

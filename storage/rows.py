@@ -1,4 +1,4 @@
-"""Row dataclasses to Arrow tables and back; what does not fit its schema is refused with the row that does not."""
+"""Row dataclasses to Arrow tables and back; the error for a value that does not fit its schema names the row."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def conform(row_type: type[Row], table: pa.Table) -> pa.Table:
     """The table with exactly the columns of its row type, in order; missing nullable ones are filled with None.
 
     Raises:
-        RowError: a column is missing, unknown, of another type, or None where None means nothing.
+        RowError: a column is missing, unknown, of another type, or None in a column that is not nullable.
     """
     schema = arrow_schema(row_type)
     unknown = set(table.column_names) - set(schema.names)
@@ -112,7 +112,7 @@ def sort_unique(row_type: type[Row], table: pa.Table) -> pa.Table:
 
 @cache
 def _builder(hint: Any) -> Callable[[Any], Any]:
-    """What turns the Python form of an Arrow value into the type the hint names."""
+    """A function from the Python form of an Arrow value to the type of the hint."""
     if isinstance(hint, types.UnionType):
         (inner,) = [part for part in typing.get_args(hint) if part is not type(None)]
         build = _builder(inner)

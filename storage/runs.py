@@ -1,6 +1,6 @@
-"""What ran: one record for each run, one for each stage call of it. The catalog's `runs` and `stages`.
+"""Records of runs and of their stage calls: the catalog's `runs` and `stages`.
 
-Records are small Parquet files written at once or not at all; they are what says which artifacts are still wanted.
+Records are small Parquet files, written atomically; garbage collection keeps the artifacts that they name.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def _compact(run_id: str) -> None:
     folder = run_folder(run_id) / "stages"
     pieces = _stage_files(run_id)
     if len(pieces) > 1:
-        # A digit first, as all names here: it sorts first, and a crash before the pieces are gone doubles nothing,
-        # because readers drop equal rows.
+        # All names here begin with a digit and this one sorts first. A crash before the pieces are deleted duplicates
+        # nothing, because readers drop equal rows.
         _write(folder / "0.parquet", StageRun, stage_table(run_id))
         for piece in pieces:
             if piece.name != "0.parquet":
@@ -123,7 +123,7 @@ def stage_runs(run_id: str) -> list[StageRun]:
 
 
 def load_run(run_id: str) -> Run:
-    """One run; `failed` if its process ended without saying so.
+    """One run; `failed` if its process ended before the run did.
 
     Raises:
         NoSuchRun: there is none of that id.
@@ -134,15 +134,15 @@ def load_run(run_id: str) -> Run:
     (run,) = to_rows(Run, conform(Run, pq.ParquetFile(path).read()))
     alive = run_folder(run_id) / "alive"
     if run.status == "running" and alive.exists() and not locks.is_held(alive):
-        return dataclasses.replace(run, status="failed", message="its process ended without a word (killed?)")
+        return dataclasses.replace(run, status="failed", message="its process ended before the run did (killed?)")
     return run
 
 
 def list_runs() -> list[Run]:
     """All runs, oldest first."""
     folder = objects.home() / "runs"
-    found = [load_run(path.parent.name) for path in folder.glob("*/run.parquet")]
-    return sorted(found, key=lambda run: (run.started_at, run.run_id))
+    loaded = [load_run(path.parent.name) for path in folder.glob("*/run.parquet")]
+    return sorted(loaded, key=lambda run: (run.started_at, run.run_id))
 
 
 def latest_run() -> Run | None:
@@ -152,6 +152,6 @@ def latest_run() -> Run | None:
 
 @contextlib.contextmanager
 def alive(run_id: str) -> Iterator[None]:
-    """Mark a run as running as long as this process lives, and keep the sweeper away."""
+    """Mark a run as running as long as this process lives, and hold off garbage collection."""
     with objects.using_store(), locks.shared(run_folder(run_id) / "alive"):
         yield

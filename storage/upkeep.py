@@ -1,4 +1,4 @@
-"""Look after the store: hash everything again, and sweep what nothing refers to any more."""
+"""Maintain the store: verify every digest, and delete what nothing refers to any more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MANIFEST, _POINTER, _TABLE = ".manifest.json", ".pointer.json", ".parquet"
 
 @dataclass
 class VerifyReport:
-    """What `verify` found: artifacts looked at, bytes hashed, what is wrong with which."""
+    """The result of `verify`: artifacts checked, bytes hashed, what is wrong with which."""
 
     artifacts: int = 0
     size: int = 0
@@ -61,7 +61,7 @@ def _size(path: Path) -> int:
 def verify() -> VerifyReport:
     """Hash every artifact again, checkpoints that lie outside the store too.
 
-    A damaged file loses its seal, so that the next run that needs it notices and computes it anew.
+    A damaged file loses its seal, so that the next run that needs it notices and computes it again.
     """
     report = VerifyReport()
     with objects.using_store():
@@ -109,13 +109,13 @@ def _refs_of_runs(kept: Iterable[Run]) -> Iterator[tuple[str, set[str]]]:
 def collect_garbage(keep_runs: int | None = None, *, dry_run: bool = False) -> GarbageReport:
     """Remove what is not needed any more.
 
-    Always: unfinished temporary files, step checkpoints that nobody resumed for a week, lock files, and objects that
+    Always: unfinished temporary files, step checkpoints that were not resumed for a week, lock files, and objects that
     no run and no cache record names. With `keep_runs`: also older runs' records, and every cache record that the kept
     runs did not use.
 
     Args:
         keep_runs: how many of the newest runs to keep; None keeps all runs and the whole cache.
-        dry_run: only say what would go.
+        dry_run: only report what would be deleted.
 
     Raises:
         StoreInUse: a run uses the store.
@@ -125,7 +125,7 @@ def collect_garbage(keep_runs: int | None = None, *, dry_run: bool = False) -> G
         known = runs.list_runs()
         kept = known if keep_runs is None else known[len(known) - min(keep_runs, len(known)) :]
         dropped = {run.run_id for run in known} - {run.run_id for run in kept}
-        doomed = [runs.run_folder(run_id) for run_id in sorted(dropped)]
+        to_delete = [runs.run_folder(run_id) for run_id in sorted(dropped)]
         report.runs = sorted(dropped)
         keys, wanted = set[str](), set[str]()
         for key, digests in _refs_of_runs(kept):
@@ -135,21 +135,21 @@ def collect_garbage(keep_runs: int | None = None, *, dry_run: bool = False) -> G
             if record is not None and (keep_runs is None or path.stem in keys):
                 wanted.update(ref.digest for ref in record.output.refs.values())
             else:
-                doomed.append(path)
+                to_delete.append(path)
                 report.records += 1
         unwanted = list(_unwanted(wanted))
         report.objects = len({_digest(path) for path in unwanted})
         unfinished = [*(objects.home() / "tmp").glob("*"), *_abandoned()]
         report.unfinished = len(unfinished)
-        doomed += unwanted + unfinished
-        report.size = sum(map(_size, doomed))
+        to_delete += unwanted + unfinished
+        report.size = sum(map(_size, to_delete))
         if not dry_run:
-            _remove([*doomed, *(objects.home() / "locks").glob("*.lock")])
+            _remove([*to_delete, *(objects.home() / "locks").glob("*.lock")])
         return report
 
 
 def _unwanted(wanted: set[str]) -> Iterator[Path]:
-    """Objects no digest asks for; a checkpoint outside the store is only a note here, and stays."""
+    """Objects without a wanted digest; the pointer of a checkpoint outside the store stays."""
     for path in sorted((objects.home() / "objects").glob("*/*")):
         digest = _digest(path)
         if digest not in wanted and not objects.object_path(digest, _POINTER).exists():
@@ -157,7 +157,7 @@ def _unwanted(wanted: set[str]) -> Iterator[Path]:
 
 
 def _abandoned() -> Iterator[Path]:
-    """Step checkpoints of killed runs that nobody resumed for a week."""
+    """Step checkpoints of killed runs, not resumed for a week."""
     for path in (objects.home() / "resume").glob("*"):
         if time.time() - path.stat().st_mtime > _RESUMABLE_SECONDS:
             yield path

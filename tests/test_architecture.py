@@ -71,6 +71,7 @@ PLANTED = {
     "the store knows nothing of models and orchestration": ("storage/rows.py", "import torch"),
     "one module of tasks speaks to Prefect": ("tasks/stage/calls.py", "import prefect"),
     "only reports query what evaluation knows": ("tasks/train/finetune.py", "import storage.catalog"),
+    "the front for plug-ins is for others": ("storage/locks.py", "import visloop"),
 }
 
 

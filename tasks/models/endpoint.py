@@ -1,6 +1,6 @@
-"""A small client of OpenAI-compatible chat endpoints, for what asks a model elsewhere: the judge and the teacher.
+"""Chat requests to an OpenAI-compatible endpoint: the judge's and the teacher's model.
 
-The key is read from the environment when a request is sent. It is in no artifact, no log and no error of ours.
+The key is read from the environment with every request; no artifact, log or error holds it.
 """
 
 from __future__ import annotations
@@ -8,43 +8,49 @@ from __future__ import annotations
 import base64
 import io
 import os
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from functools import cached_property
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import HttpUrl, ValidationError
 
 if TYPE_CHECKING:
-    import httpx
+    from openai import APIStatusError, Omit, OpenAI
     from PIL import Image
 
+T = TypeVar("T")
 Message = dict[str, Any]
 
-ATTEMPTS = 6
-_LONGEST_PAUSE = 60.0  # seconds; also where the endpoint asks for more
-_SHOWN = 300  # characters of an endpoint's own words in an error
+ATTEMPTS = 8  # with the client's pauses of 0.5, 1, 2, 4, 8, 8 and 8 s: half a minute
+_QUOTED = 300  # characters of a response in an error
+_REFUSES_ONE_REQUEST = (400, 413, 422)
+_BUSY = (408, 409, 429)  # and 5xx: what the client sends again
+# The client would take the first two from the environment and describe this machine in the others.
+_NOT_SENT = (
+    "OpenAI-Organization",
+    "OpenAI-Project",
+    "X-Stainless-OS",
+    "X-Stainless-Arch",
+    "X-Stainless-Runtime",
+    "X-Stainless-Runtime-Version",
+)
 
 
 class EndpointError(RuntimeError):
-    """The endpoint could not be asked, or gave no answer; the message names the endpoint and what to check."""
+    """The endpoint is out of reach or refuses requests; the message names it and says what to check."""
 
 
 class Unanswered(EndpointError):
-    """This one request was refused, or answered without text; others may fare better."""
+    """This single request was refused, or its answer holds no text; others may succeed."""
 
 
 class Endpoint:
     """A model behind `URL/chat/completions`. Safe to share between threads."""
 
     def __init__(
-        self,
-        url: str,
-        model: str,
-        key_variable: str = "OPENAI_API_KEY",
-        timeout: float = 120.0,
-        parallel: int = 8,
-        *,
-        pause: float = 1.0,
+        self, url: str, model: str, key_variable: str = "OPENAI_API_KEY", timeout: float = 120.0, parallel: int = 8
     ) -> None:
         """Nothing is sent yet.
 
@@ -53,23 +59,23 @@ class Endpoint:
             model: the name that the endpoint knows it by.
             key_variable: environment variable that holds the key; where it isn't set, none is sent.
             timeout: seconds that one request may take.
-            parallel: requests under way at once in `chat_each`.
-            pause: seconds before a request is sent again; doubled each time.
+            parallel: requests at the same time in `chat_each`.
 
         Raises:
-            EndpointError: the URL is none, or holds a name, a password or a query: it would be kept with the results.
+            EndpointError: not an HTTP URL, or one with a name, a password or a query: it would be kept with the results.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise EndpointError(f"endpoint url: want http(s)://HOST[:PORT]/v1, got one of scheme {parts.scheme!r}")
+        try:
+            parts = HttpUrl(url)
+        except ValidationError:  # quotes the URL
+            raise EndpointError("endpoint url: not valid, want http(s)://HOST[:PORT]/v1") from None
         if parts.username or parts.password or parts.query:
             raise EndpointError(
-                f"endpoint url at {parts.hostname}: no name, password or query in it, for it is kept with the results; "
+                f"endpoint url at {parts.host}: no name, password or query in it, for it is kept with the results; "
                 f"put the key into the environment variable {key_variable}"
             )
-        self.url, self.model, self.key_variable = url.rstrip("/"), model, key_variable
-        self.timeout, self.parallel, self.pause = timeout, max(1, parallel), pause
-        self._client: httpx.Client | None = None
+        self.url, self.model, self.key_variable = str(parts).rstrip("/"), model, key_variable
+        self.timeout, self.parallel = timeout, max(1, parallel)
+        self._on_this_machine = _is_loopback(parts.host or "")
 
     def chat(
         self,
@@ -79,42 +85,57 @@ class Endpoint:
         max_tokens: int | None = None,
         seed: int | None = None,
     ) -> str:
-        """The answer to a conversation; what is None is not sent. Busy (408, 429, 5xx) or out of reach: asked again.
+        """The answer to a conversation; what is None is not sent. Sent again while the endpoint is busy or out of reach.
 
         Raises:
             Unanswered: it refuses this request (400, 413, 422), or its answer holds no text.
-            EndpointError: it refuses all of them, is still busy after `ATTEMPTS`, or is no such endpoint.
+            EndpointError: it refuses all of them, fails `ATTEMPTS` times, or is no such endpoint.
         """
-        options = {"temperature": temperature, "max_tokens": max_tokens, "seed": seed}
-        body: dict[str, Any] = {"model": self.model, "messages": list(messages)}
-        body |= {name: value for name, value in options.items() if value is not None}
-        return self._text_of(self._sent(body))
+        import openai
 
-    def ask(self, *messages: Message) -> str:
-        """`chat` with one conversation given as its messages."""
-        return self.chat(messages)
+        key = os.environ.get(self.key_variable, "") if self.key_variable else ""
+        headers: dict[str, str | Omit] = dict.fromkeys(_NOT_SENT, openai.omit)
+        headers["Authorization"] = f"Bearer {key}" if key else openai.omit
+        try:
+            response = self._client.chat.completions.create(
+                model=self.model,
+                messages=list(messages),  # type: ignore[arg-type]  # plain dictionaries
+                temperature=_or_omit(temperature),
+                max_tokens=_or_omit(max_tokens),
+                seed=_or_omit(seed),
+                extra_headers=headers,
+            )
+        except openai.APIStatusError as error:
+            failure = self._refusal(error, key)
+        except openai.APIConnectionError as error:
+            failure = self._not_reached(type(error.__cause__ or error).__name__)
+        except ValueError:  # said to be JSON, but is not
+            failure = self._not_compatible()
+        else:
+            return self._text_of(response)
+        raise failure  # out here, so that it does not carry the client's error, which may quote the key
 
     def chat_each(
         self, conversations: Sequence[Sequence[Message]], *, max_tokens: int | None = None
     ) -> Iterator[str | EndpointError]:
-        """The answer to each of several conversations, in their order, `parallel` at once; its error where one failed."""
+        """Each conversation's answer, or its error, in order; `parallel` requests at the same time."""
 
-        def one(messages: Sequence[Message]) -> str | EndpointError:
+        def answer(messages: Sequence[Message]) -> str | EndpointError:
             try:
                 return self.chat(messages, max_tokens=max_tokens)
             except EndpointError as error:
                 return error
 
         with ThreadPoolExecutor(self.parallel) as pool:
-            yield from pool.map(one, conversations)
+            yield from pool.map(answer, conversations)
 
     def answers(self, questions: Sequence[tuple[Image.Image, str]]) -> Iterator[str | None]:
-        """The answer to each question about an image, in order, many at once; None for a request that it refused.
+        """The answer to each question about an image, in order; None for a request that was refused.
 
         Raises:
             EndpointError: as `chat`, but for a single refused request.
         """
-        urls: dict[int, str] = {}  # one an image, whatever is asked about it
+        urls: dict[int, str] = {}  # by image: many questions may be about it
         for image, _ in questions:
             if id(image) not in urls:
                 urls[id(image)] = data_url(image)
@@ -123,49 +144,48 @@ class Endpoint:
                 raise answer
             yield None if isinstance(answer, EndpointError) else answer
 
-    def _sent(self, body: dict[str, Any]) -> httpx.Response:
-        """The response to a request; sent again while the endpoint is busy or out of reach."""
-        import httpx
+    @cached_property
+    def _client(self) -> OpenAI:
+        from openai import DefaultHttpxClient, OpenAI
 
-        if self._client is None:
-            self._client = httpx.Client(timeout=self.timeout)
-        key = os.environ.get(self.key_variable, "") if self.key_variable else ""
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        wrong = ""
-        for attempt in range(ATTEMPTS):
-            asked_to_wait = 0.0
-            try:
-                response = self._client.post(f"{self.url}/chat/completions", json=body, headers=headers)
-            except httpx.InvalidURL as error:
-                raise EndpointError(f"{self.url}: not a URL ({error})") from None
-            except httpx.HTTPError as error:
-                wrong = f"{type(error).__name__}"
-            else:
-                if response.is_success:
-                    return response
-                wrong = self._refusal(response, key)
-                if response.status_code not in (408, 429) and response.status_code < 500:
-                    kind = Unanswered if response.status_code in (400, 413, 422) else EndpointError
-                    raise kind(f"{self.url} refused a request to model {self.model}: {wrong}")
-                asked_to_wait = _seconds(response.headers.get("retry-after", ""))
-            if attempt + 1 < ATTEMPTS:
-                time.sleep(min(_LONGEST_PAUSE, max(asked_to_wait, self.pause * 2**attempt)))
-        raise EndpointError(
-            f"{self.url} did not answer for model {self.model} in {ATTEMPTS} attempts: {wrong}; is it up, and is the URL right?"
-        ) from None
+        # A proxy of the environment can't reach this machine. Redirects would take key and images to another host.
+        http = DefaultHttpxClient(trust_env=not self._on_this_machine, follow_redirects=False)
+        return OpenAI(
+            base_url=self.url,
+            api_key="unused",  # each request brings its own
+            timeout=self.timeout,
+            max_retries=ATTEMPTS - 1,
+            http_client=http,
+        )
 
-    def _refusal(self, response: httpx.Response, key: str) -> str:
-        """The status with the endpoint's own words, unless they may quote the key."""
-        if response.status_code in (401, 403):
-            return f"{response.status_code}, not allowed; check the key in the environment variable {self.key_variable}"
-        words = " ".join(response.text.split())
-        return f"{response.status_code} {(words.replace(key, '***') if key else words)[:_SHOWN]}"
+    def _refusal(self, error: APIStatusError, key: str) -> EndpointError:
+        """The error of a status, quoting the response unless it may quote the key."""
+        status = error.status_code
+        if status in (401, 403):
+            reason = f"{status}, not allowed; check the key in the environment variable {self.key_variable}"
+        else:
+            text = " ".join(error.response.text.split())
+            reason = f"{status} {(text.replace(key, '***') if key else text)[:_QUOTED]}"
+        if status in _BUSY or status >= 500:
+            return self._not_reached(reason)
+        kind = Unanswered if status in _REFUSES_ONE_REQUEST else EndpointError
+        return kind(f"{self.url} refused a request to model {self.model}: {reason}")
 
-    def _text_of(self, response: httpx.Response) -> str:
+    def _not_reached(self, reason: str) -> EndpointError:
+        return EndpointError(
+            f"{self.url} did not answer for model {self.model} within {ATTEMPTS} attempts: {reason}; "
+            "is it up, and is the URL right?"
+        )
+
+    def _not_compatible(self) -> EndpointError:
+        return EndpointError(f"{self.url}: not the response of an OpenAI-compatible chat endpoint")
+
+    def _text_of(self, response: Any) -> str:
+        """The text of a response, which the client leaves unchecked."""
         try:
-            text = response.json()["choices"][0]["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
-            raise EndpointError(f"{self.url}: its response is none of an OpenAI-compatible chat endpoint") from None
+            text = response.choices[0].message.content
+        except (AttributeError, IndexError, TypeError):
+            raise self._not_compatible() from None
         if not isinstance(text, str) or not text.strip():
             raise Unanswered(f"{self.url}: model {self.model} answered without text")
         return text
@@ -187,9 +207,15 @@ def image_message(image: Image.Image | str, text: str) -> Message:
     }
 
 
-def _seconds(header: str) -> float:
-    """Retry-After in seconds; a date or nothing is 0."""
+def _or_omit(value: T | None) -> T | Omit:
+    from openai import omit
+
+    return omit if value is None else value
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether the host is this machine."""
     try:
-        return max(0.0, float(header))
+        return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        return 0.0
+        return host == "localhost" or host.endswith(".localhost")

@@ -126,7 +126,7 @@ def test_the_run_of_a_killed_process_does_not_stay_running() -> None:
     assert killed.returncode == -9
     run = runs.latest_run()
     assert run is not None
-    assert (run.status, run.message) == ("failed", "its process ended without a word (killed?)")
+    assert (run.status, run.message) == ("failed", "its process ended before the run did (killed?)")
     assert query("SELECT status FROM runs")[1] == [("failed",)]
 
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible chat endpoint on this machine, that answers as a test says and remembers what it was asked."""
+"""An OpenAI-compatible chat endpoint on this machine: answers by a function of the test, and records the requests."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-Reply = tuple[int, dict[str, str], str]  # status, headers, body
+Response = tuple[int, dict[str, str], str]  # status, headers, body
 
 
-def saying(text: str | None) -> Reply:
+def answering(text: str | None) -> Response:
     """A response with an answer."""
     return 200, {}, json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]})
 
 
 @dataclass
-class Asked:
-    """What came in."""
+class Requests:
+    """The requests that came in."""
 
     url: str
     bodies: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
+    headers: list[Message] = field(default_factory=list)  # names in any case
     paths: list[str] = field(default_factory=list)
-    at_once: int = 0  # requests under way together, the most there were
-    going: int = 0
+    at_once: int = 0  # most requests at the same time
+    running: int = 0
 
 
 @contextmanager
-def chat_server(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Asked]:
+def chat_server(answer: Callable[[dict[str, Any], int], Response]) -> Iterator[Requests]:
     """Serve `answer(body, how many came before)` until the block ends."""
     lock = threading.Lock()
 
@@ -39,15 +40,15 @@ def chat_server(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Aske
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
-                before = len(asked.bodies)
-                asked.bodies.append(body)
-                asked.headers.append(dict(self.headers))
-                asked.paths.append(self.path)
-                asked.going += 1
-                asked.at_once = max(asked.at_once, asked.going)
+                before = len(requests.bodies)
+                requests.bodies.append(body)
+                requests.headers.append(self.headers)
+                requests.paths.append(self.path)
+                requests.running += 1
+                requests.at_once = max(requests.at_once, requests.running)
             status, headers, text = answer(body, before)
             with lock:
-                asked.going -= 1
+                requests.running -= 1
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(text.encode()))}.items():
                 self.send_header(name, value)
@@ -58,13 +59,12 @@ def chat_server(answer: Callable[[dict[str, Any], int], Reply]) -> Iterator[Aske
             """Nothing into the tests' output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    asked = Asked(f"http://127.0.0.1:{server.server_port}/v1")
-    thread = threading.Thread(
-        target=server.serve_forever, args=(0.01,), daemon=True
-    )  # looks for the end that often, in s
+    requests = Requests(f"http://127.0.0.1:{server.server_port}/v1")
+    poll_s = 0.01  # how soon it notices the shutdown
+    thread = threading.Thread(target=server.serve_forever, args=(poll_s,), daemon=True)
     thread.start()
     try:
-        yield asked
+        yield requests
     finally:
         server.shutdown()
         server.server_close()

@@ -1,6 +1,6 @@
-"""A vision-language model elsewhere as the reward `judge`: it rates a sentence from 0 to 10, and a tenth of that counts.
+"""The reward `judge`: another vision-language model rates a sentence from 0 to 10; the score is a tenth of the rating.
 
-How it is asked is the caller's business: no network here.
+No network here: the caller brings a function that answers questions about images.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ QUESTION = (
     "the image. Answer with one number from 0 to 10 and nothing else."
 )
 _RATING = re.compile(r"(\d{1,2}(?:\.\d+)?)\s*(?:/\s*10)?\.?")
-_PATIENCE = 8  # sentences without any rating after which the judge is taken for one that can't rate
+_FAILURES = 8  # sentences without a rating, and none with one, after which the judge counts as unable to rate
 
-# (image, question) pairs -> answers, in order; None: that one was refused.
-Ask = Callable[[Sequence[tuple[Image.Image, str]]], Iterable[str | None]]
+# (image, question) pairs -> answers, in order; None: that request was refused.
+AnswerQuestions = Callable[[Sequence[tuple[Image.Image, str]]], Iterable[str | None]]
 
 
 class JudgeError(ValueError):
@@ -37,32 +37,34 @@ def read_rating(answer: str) -> float | None:
     return rating / 10 if 0 <= rating <= 10 else None
 
 
-def judge_scores(ask: Ask, counters: Counter[str]) -> Remembered:
-    """`Scores` by ratings. What has no rating is None and counted: `judge_refused`, `judge_unparsable`.
+def judge_scores(answers: AnswerQuestions, counters: Counter[str]) -> Remembered:
+    """`Scores` by ratings. A sentence without a rating scores None and is counted: `judge_refused`, `judge_unparsable`.
 
-    Raises, when asked:
+    Its `score` raises:
         JudgeError: none of the first sentences got a rating; quotes an answer.
     """
 
     def rate(images: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> list[list[float | None]]:
         questions = [
-            (image, QUESTION.format(sentence=text)) for image, some in zip(images, texts, strict=True) for text in some
+            (image, QUESTION.format(sentence=text))
+            for image, of_image in zip(images, texts, strict=True)
+            for text in of_image
         ]
         ratings: list[float | None] = []
-        for answer in ask(questions):
+        for answer in answers(questions):
             rating = None if answer is None else read_rating(answer)
             counters["judge_refused"] += answer is None
             counters["judge_unparsable"] += answer is not None and rating is None
             counters["judge_rated"] += rating is not None
             failed = counters["judge_refused"] + counters["judge_unparsable"]
-            if not counters["judge_rated"] and failed >= _PATIENCE:
+            if not counters["judge_rated"] and failed >= _FAILURES:
                 raise JudgeError(
                     f"the judge rated none of {failed} sentences; "
-                    + ("every request was refused" if answer is None else f"it said for example {answer[:200]!r}")
+                    + ("every request was refused" if answer is None else f"one answer was {answer[:200]!r}")
                     + "; want a model that reads images and answers with a number"
                 )
             ratings.append(rating)
-        left = iter(ratings)
-        return [[next(left) for _ in some] for some in texts]
+        remaining = iter(ratings)
+        return [[next(remaining) for _ in of_image] for of_image in texts]
 
     return Remembered(rate, counters, "texts_scored_judge")

@@ -60,7 +60,7 @@ def find(name: str) -> Strategy:
     if not isinstance(strategy, Strategy):
         raise TypeError(
             f"{installed[name].value} of {_package(installed[name])} is {type(strategy).__name__}, not a Strategy: put "
-            '@strategy("scorer"), or what else it needs, from tasks.core.search.contract on the function'
+            '@strategy("scorer"), or what else it needs, from the module visloop on the function'
         )
     return strategy
 

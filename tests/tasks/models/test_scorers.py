@@ -28,7 +28,7 @@ from tasks.configs.reward import (
 from tasks.models.endpoint import EndpointError
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
 from tasks.stage.runtime import RuntimeConfig
-from tests.support.chat_server import chat_server, saying
+from tests.support.chat_server import answering, chat_server
 from tests.support.small_world import policy
 
 FOLDER = "deployments/demo/scorer"
@@ -147,12 +147,12 @@ def test_a_score_is_the_same_whether_jobs_are_image_ids_or_numbers(reward: Rewar
 
 def test_a_judge_s_ratings_are_scores() -> None:
     with chat_server(
-        lambda body, before: saying("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
-    ) as asked:
+        lambda body, before: answering("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
+    ) as requests:
         counters: Counter[str] = Counter()
-        scores = load_scores(imported(JudgeReward(url=asked.url, model="m")), RUNTIME, counters)
+        scores = load_scores(imported(JudgeReward(url=requests.url, model="m")), RUNTIME, counters)
         assert scores.score({0: IMAGES[0]}, [(0, "A dog."), (0, "A cat."), (0, "A dog.")]) == [0.8, None, 0.8]
-    assert len(asked.bodies) == 2
+    assert len(requests.bodies) == 2
     assert counters == {"judge_rated": 1, "judge_unparsable": 1, "judge_refused": 0, "texts_scored_judge": 2}
 
 

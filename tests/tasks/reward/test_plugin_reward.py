@@ -1,4 +1,4 @@
-"""An installed reward in a scorer's place: kept as name and code, asked by the score stage and by searches."""
+"""An installed reward in a scorer's place: kept as name and code, called by the score stage and by searches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.small_world import SEARCH, drawn, policy, rollouts
 SOURCE = """
 def by_length(image, sentences):
     assert image.size == (96, 96)
-    return [1 / len(one) if len(one) % 5 else None for one in sentences]
+    return [1 / len(text) if len(text) % 5 else None for text in sentences]
 """
 Write = Callable[[str], None]
 
@@ -87,12 +87,12 @@ def test_a_search_is_guided_by_it(reward: Write) -> None:
     for rows in steps.values():
         known = [row for row in rows if row.score is not None]
         assert all(row.score == pytest.approx(1 / len(row.text)) for row in known)
-        assert all(row.score == max(one.score for one in known) for row in known if row.chosen)
+        assert all(row.score == max(other.score for other in known) for row in known if row.chosen)
     assert any(row.chosen for rows in steps.values() for row in rows if row.score is not None)
     assert output.counters["texts_scored"] > 0
 
 
-@pytest.mark.parametrize("wrong", ["[1.0]", "[float('nan') for one in sentences]"])
+@pytest.mark.parametrize("wrong", ["[1.0]", "[float('nan') for text in sentences]"])
 def test_what_is_no_score_for_every_sentence_ends_the_stage(reward: Write, wrong: str) -> None:
     reward(f"def by_length(image, sentences):\n    return {wrong}\n")
     world = drawn()

@@ -115,7 +115,7 @@ def in_shards(n: int, call: Callable[[], R]) -> R:
 def test_the_number_of_shards_changes_no_digest() -> None:
     samples = toy.draw(Config()).samples
     outputs = [in_shards(n, lambda: toy.grow.over_shards(Config(), samples)) for n in (1, 2, 3, 50)]
-    assert len({output.digest for output in outputs}) == 1
+    assert len({output.samples.digest for output in outputs}) == 1
     assert outputs[0].samples == toy.grow(Config(), samples).samples
     assert [output.counters for output in outputs] == [{"rows": 7}] * 4
     assert "grow6of7" in computed()  # 50 shards of 7 rows are 7

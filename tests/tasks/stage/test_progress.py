@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
+from uuid import UUID
 
 import pytest
 
 from tasks.stage import progress as module
-from tasks.stage.progress import create_markdown, create_table, progress
+from tasks.stage.progress import create_markdown, progress
 from tasks.stage.stage import StageInputError, TooManyQuarantined, check_nothing_lost
 
 
@@ -34,6 +37,31 @@ def test_a_log_gets_a_line_every_ten_seconds_with_rate_and_time_left(
     ]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_one_bar_and_no_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, terminal = Clock(), Terminal()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with caplog.at_level(logging.INFO), progress("rollout", 4, unit="answers") as advance:
+        clock.now = 20
+        advance(3)
+        with progress("score", 4, unit="sentences") as advance_other:  # another shard's
+            clock.now = 40
+            advance_other(1)
+    assert "rollout" in terminal.getvalue() and "answers" in terminal.getvalue()
+    assert [record.getMessage() for record in caplog.records] == ["score: 1 of 4 sentences"]
+    with progress("label", 1):
+        pass
+    assert "label" in terminal.getvalue()
+
+
 def test_nothing_to_do_is_no_error() -> None:
     with progress("rollout", 0) as advance:
         advance(0)
@@ -46,33 +74,34 @@ def test_an_error_inside_comes_out() -> None:
 
 
 def test_outside_a_run_artifacts_are_not_made() -> None:
-    create_table("Round 1", [{"a": 1}])
     create_markdown("Round 1", "text")
 
 
-def test_in_a_task_the_ring_is_sent_and_a_server_that_fails_is_ignored(
+def test_in_a_task_an_artifact_is_updated_and_a_server_that_fails_is_ignored(
     prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect import flow, task
 
+    from tasks.stage import prefect as client
+
     sent: list[float] = []
     monkeypatch.setattr(module, "_UPDATE_EVERY", 0.0)
-    real = module._Ring._send
+    show_progress = client.show_progress
 
-    def send(ring: module._Ring, percent: float) -> None:
+    def send(artifact: UUID | None, percent: float, name: str) -> UUID:
         sent.append(percent)
         if len(sent) > 2:
             raise ConnectionError("no server")
-        real(ring, percent)
+        return show_progress(artifact, percent, name)
 
-    monkeypatch.setattr(module._Ring, "_send", send)
+    monkeypatch.setattr(client, "show_progress", send)
 
     @task
     def work() -> str:
         with progress("rollout", 4) as advance:
             for _ in range(4):
                 advance()
-        create_table("Round 1", [{"a": 1}])
+        create_markdown("Round 1", "text")
         return "done"
 
     assert flow(work)() == "done"
