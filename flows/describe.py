@@ -9,14 +9,17 @@ from pydantic import ValidationError
 
 from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError, locate
+from storage.artifacts import PolicyCheckpoint
 from storage.checkpoints import import_checkpoint
 from storage.images import SUFFIXES, scan_folder
 from tasks.configs.search import SearchConfig, search_config
+from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_scorer
 from tasks.report.explain_page import write_page
-from tasks.search.caption import Described, caption_images, latest_trained
+from tasks.search.caption import Described, Trained, caption_images, latest_trained
 from tasks.search.search import search_needs
 from tasks.stage.quarantine import StageInputError
+from tasks.stage.runtime import use_runtime
 
 CHAMPION = "champion"
 
@@ -47,26 +50,18 @@ def describe(
     files = find_images(paths)
     search = _search_config(profile, strategy)
     trained = latest_trained(profile.name)
-    if checkpoint == CHAMPION:
-        if trained is None:
-            raise StageInputError(
-                f"no finished run of profile {profile.name} has a champion: visloop run {profile.name}"
-            )
-        policy = trained.champion or import_checkpoint("policy", locate(profile.policy.checkpoint))
-    else:
-        policy = import_checkpoint("policy", locate(checkpoint or profile.policy.checkpoint))
+    policy = _policy(profile, checkpoint, trained)
     prompt = prompt or profile.sample.prompts[0]
-    found = caption_images(
-        files,
-        model=profile.policy,
-        policy=policy,
-        search=search,
-        scorer=import_scorer(locate(profile.scorer.checkpoint)) if "scorer" in search_needs(search) else None,
-        trained=trained,
-        prompt=prompt,
-        seed=profile.seed,
-        runtime=profile.runtime,
-    )
+    with use_runtime(profile.runtime):
+        found = caption_images(
+            files,
+            search,
+            policy,
+            scorer=import_scorer(locate(profile.scorer.checkpoint)) if "scorer" in search_needs(search) else None,
+            trained=trained,
+            prompt=prompt,
+            seed=profile.seed,
+        )
     if page is not None and any(one.found for one in found):
         named = checkpoint or profile.policy.checkpoint
         if trained is not None and checkpoint == CHAMPION:
@@ -74,6 +69,18 @@ def describe(
         facts = {"strategy": strategy, "policy": named, "profile": profile.name, "seed": profile.seed, "prompt": prompt}
         write_page(page, found, facts)
     return found
+
+
+def _policy(profile: Profile, checkpoint: str | None, trained: Trained | None) -> PolicyHandle:
+    """Who answers: the profile's policy, another checkpoint, or the champion of the latest run."""
+    base = profile.policy.checkpoint
+    if checkpoint != CHAMPION:
+        chosen = import_checkpoint(PolicyCheckpoint, locate(checkpoint or base))
+    elif trained is None:
+        raise StageInputError(f"no finished run of profile {profile.name} has a champion: visloop run {profile.name}")
+    else:
+        chosen = trained.champion or import_checkpoint(PolicyCheckpoint, locate(base))
+    return PolicyHandle(chosen, profile.policy.dtype, profile.policy.trust_remote_code)
 
 
 def _search_config(profile: Profile, strategy: str) -> SearchConfig:

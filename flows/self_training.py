@@ -5,30 +5,24 @@ visloop run demo          the same as          prefect run self-training --profi
 
 from __future__ import annotations
 
-import logging
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.profiles.loading import Profile, load_profile
 from flows.recording import recorded_run
-from flows.round.answer_bench import AnswerGround
+from flows.round.answer_bench import AnswerContext
 from flows.round.answers import AnswerRound, answer_round, prepare_answers
-from flows.round.guide import Ground, lay_ground, search_captions
-from flows.round.improvement import Model, Round, improvement_round, measure, scores_of
-from flows.round.rewards import score_answers
+from flows.round.improvement import Round, improvement_round, prepare
+from flows.round.measure import Model
+from flows.round.prepare import CaptionContext
 from storage import runs
-from storage.artifacts import StageOutput
-from tasks.data.sample import take
-from tasks.evaluate.evaluate import compare, health
 from tasks.report.run_report import round_summary_markdown, write_report
-from tasks.rollout.rollout import rollout
+from tasks.stage.calls import in_round
 from tasks.stage.plan import current_plan
 from tasks.stage.progress import create_markdown
-from tasks.stage.stage import StageInputError, in_round
-
-log = logging.getLogger(__name__)
+from tasks.stage.runtime import use_runtime
 
 
 class RunSummary(NamedTuple):
@@ -38,10 +32,6 @@ class RunSummary(NamedTuple):
     rounds: int
     champion: str
     message: str
-
-
-class UnhealthyGround(StageInputError):
-    """The base model or the scorer is not what a loop can stand on."""
 
 
 @flow(
@@ -66,86 +56,41 @@ def self_training(profile: Profile = load_profile("demo")) -> RunSummary:  # noq
 
 def improve(profile: Profile, run_id: str) -> RunSummary:
     """Rounds from the base model on; a round that does not win leaves the champion as it is."""
-    ground, base = prepare(profile)
+    with use_runtime(profile.runtime):
+        context, base = prepare_answers(profile) if profile.task == "answers" else prepare(profile)
+        return rounds_of(context, base, run_id)
+
+
+def rounds_of(context: CaptionContext | AnswerContext, base: Model, run_id: str) -> RunSummary:
+    """Round after round, until all are done, too many lost, or one drifted too far."""
+    profile = context.profile
     champion, losses, message = base, 0, "all rounds done"
     for number in range(1, profile.rounds + 1):
         with in_round(number):
-            done = one_round(profile, ground, champion, base, number)
-        if done.decision.facts["promoted"]:
+            done = one_round(context, champion, base, number)
+        if done.decision.promoted:
             champion, losses = done.candidate, 0
         else:
             losses += 1
         if current_plan() is None:
             show_round(run_id, number)
-        beyond = done.drift.facts["beyond"] if isinstance(done, Round) else None
-        if isinstance(beyond, list) and beyond and profile.drift.action == "stop":
-            message = f"stopped after round {number}, for it drifted: {'; '.join(map(str, beyond))}"
+        beyond = done.drift.beyond if isinstance(done, Round) else []
+        if isinstance(beyond, list) and beyond and profile.drift.action == "stop":  # not known in a plan
+            message = f"stopped after round {number}: drift limit exceeded: {'; '.join(beyond)}"
             break
         if losses >= profile.patience:
-            message = f"stopped after round {number}: {done.decision.facts['reason']}"
+            message = f"stopped after round {number}: {done.decision.reason}"
             break
     return RunSummary(run_id, number, champion.name, message)
 
 
 def one_round(
-    profile: Profile, ground: Ground | AnswerGround, champion: Model, base: Model, number: int
+    context: CaptionContext | AnswerContext, champion: Model, base: Model, number: int
 ) -> Round | AnswerRound:
     """A round of the profile's task."""
-    if isinstance(ground, AnswerGround):
-        return answer_round(profile, ground, champion, base, number)
-    done = improvement_round(profile, ground, champion, base, number)
-    compare_with_base(profile, ground, base, done, number)
-    return done
-
-
-def prepare(profile: Profile) -> tuple[Ground | AnswerGround, Model]:
-    """What all rounds share, and the base model measured; checks that the loop's ground is firm."""
-    if profile.task == "answers":
-        return prepare_answers(profile)
-    ground, base = lay_ground(profile)
-    model = measure(profile, ground, "base", base)
-    check_health(profile, ground, model)
-    return ground, model
-
-
-def check_health(profile: Profile, ground: Ground, base: Model) -> StageOutput:
-    """Roll out some of the benchmark's images and see whether the scorer can tell; the verdict."""
-    run: dict[str, Any] = {"runtime": profile.runtime, "label": "health"}
-    images = ground.bench["images"]
-    few = take(ground.bench["samples"], count=profile.health.images, seed=profile.seed, **run)["part"]
-    answers = rollout.over_shards(
-        profile.runtime.shards, profile.rollout, profile.policy, base.policy, images, few,
-        seed=profile.seed, **run,
-    )  # fmt: skip
-    scored = score_answers(profile, ground, images, few, answers["rollouts"], label="health").scored
-    verdict = health(
-        profile.health, base.scores["metrics"], scored, few, ground.truth["annotations"],
-        subject="base", **run,
-    )  # fmt: skip
-    problems = verdict.facts["problems"]
-    if isinstance(problems, list) and problems:
-        text = "the loop's ground is not firm: " + "; ".join(map(str, problems))
-        if profile.health.action == "stop":
-            raise UnhealthyGround(f"{text}. Set health's bounds to what this model is, or health.action=warn to go on")
-        log.warning(text)
-    return verdict
-
-
-def compare_with_base(profile: Profile, ground: Ground, base: Model, done: Round, number: int) -> None:
-    """Beside the gate's comparison: this round against the base, and, once, what search does for the untrained base."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    if number > 1:
-        paired = f"round-{number} - base"
-        compare(profile.evaluate, done.candidate.scores["scores"], base.scores["scores"], label=paired, **run)
-    searches = profile.finetune.method == "sft" and profile.search.strategy != "greedy"
-    if number == 1 and "search" in profile.evaluate.decodings and searches:
-        strategy = profile.search.strategy
-        captions = search_captions(
-            profile, ground, base.policy, done.guide, profile.search, ground.bench["images"], ground.bench["samples"],
-            label=f"base {strategy}",
-        )  # fmt: skip
-        searched = scores_of(profile, ground, captions, "base", strategy)
-        compare(profile.evaluate, searched["scores"], base.scores["scores"], label=f"base {strategy} - greedy", **run)
+    if isinstance(context, AnswerContext):
+        return answer_round(context, champion, base, number)
+    return improvement_round(context, champion, base, number)
 
 
 def show_round(run_id: str, number: int) -> None:
@@ -154,5 +99,5 @@ def show_round(run_id: str, number: int) -> None:
 
 
 def plan(profile: Profile) -> None:
-    """Go through a run's stages inside `tasks.stage.stage.planning()`: nothing is computed."""
+    """Go through a run's stages inside `tasks.stage.plan.planning()`: nothing is computed."""
     improve(profile, run_id="")

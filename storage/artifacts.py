@@ -9,17 +9,29 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict, JsonValue, field_validator
 
 from storage import manifests, objects
 from storage.objects import ArtifactDamaged, ArtifactError, ArtifactMissing, home
-from storage.schema import ROW_TYPES
+from storage.schema import ROW_TYPES, Row
 
-__all__ = ["ArtifactDamaged", "ArtifactError", "ArtifactMissing", "ArtifactRef", "StageOutput", "home"]
+__all__ = [
+    "ArtifactDamaged",
+    "ArtifactError",
+    "ArtifactMissing",
+    "ArtifactRef",
+    "Checkpoint",
+    "PolicyCheckpoint",
+    "ScorerCheckpoint",
+    "StageOutput",
+    "Table",
+    "ValueCheckpoint",
+    "home",
+]
 
-FOLDER_KINDS = ("policy", "scorer", "value")
+R = TypeVar("R", bound=Row)
 
 
 def canonical_json(value: Any) -> str:
@@ -67,8 +79,48 @@ class ArtifactRef(BaseModel):
         return f"{self.kind} {self.digest[:12]}"
 
 
+class Table(ArtifactRef, Generic[R]):
+    """A table whose rows are of one type: `Table[Reward]`. What a stage takes and returns; a type checker follows it."""
+
+
+class Checkpoint(ArtifactRef):
+    """A model's folder."""
+
+    @classmethod
+    def of(cls, digest: str, size: int = 0) -> Self:
+        """The checkpoint of this digest."""
+        return cls(kind=KIND_OF[cls], digest=digest, size=size)
+
+
+class PolicyCheckpoint(Checkpoint):
+    """A vision-language model with its processor."""
+
+
+class ScorerCheckpoint(Checkpoint):
+    """What gives sentences scores: an image-text model, or the description of another reward."""
+
+
+class ValueCheckpoint(Checkpoint):
+    """A value model's head and adapters; its backbone is a policy's checkpoint."""
+
+
+KIND_OF: dict[type[Checkpoint], str] = {
+    PolicyCheckpoint: "policy",
+    ScorerCheckpoint: "scorer",
+    ValueCheckpoint: "value",
+}
+_CHECKPOINTS = {kind: checkpoint for checkpoint, kind in KIND_OF.items()}
+
+
+def reference(fields: Any) -> ArtifactRef:
+    """A reference, from what `model_dump` gave or from another reference, of the class that its kind has."""
+    ref = fields if isinstance(fields, ArtifactRef) else ArtifactRef.model_validate(fields)
+    of_kind: type[ArtifactRef] = Table if ref.is_table else _CHECKPOINTS.get(ref.kind, ArtifactRef)
+    return ref if type(ref) is of_kind else of_kind(**ref.model_dump())
+
+
 class StageOutput(BaseModel):
-    """What a stage returns.
+    """What is kept of a stage's result.
 
     `refs` are its artifacts by name, `facts` small deterministic results that decide something later, `counters` the
     work it counted. Two outputs are the same if refs and facts are; counters are not part of the identity.
@@ -80,15 +132,10 @@ class StageOutput(BaseModel):
     facts: dict[str, JsonValue] = {}
     counters: dict[str, float] = {}
 
-    def __getitem__(self, name: str) -> ArtifactRef:
-        """The artifact of that name.
-
-        Raises:
-            KeyError: there is none; says which there are.
-        """
-        if name not in self.refs:
-            raise KeyError(f"no output {name!r}; this stage has {sorted(self.refs)}")
-        return self.refs[name]
+    @field_validator("refs")
+    @classmethod
+    def _of_their_kinds(cls, refs: dict[str, ArtifactRef]) -> dict[str, ArtifactRef]:
+        return {name: reference(ref) for name, ref in refs.items()}
 
     @property
     def digest(self) -> str:

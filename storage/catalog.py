@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from storage import objects, runs
-from storage.artifacts import ArtifactRef
+from storage.artifacts import ArtifactRef, reference
 from storage.rows import to_table
 from storage.schema import ROW_TYPES, Row, Run, StageRun, arrow_schema
 
@@ -35,7 +35,7 @@ def _shown(stages: Iterable[StageRun]) -> dict[str, dict[tuple[str, int, str], A
         if call.shard is not None:
             continue
         for name, value in json.loads(call.outputs).items():
-            ref = ArtifactRef.model_validate(value)
+            ref = reference(value)
             # Under another name than its table's, an output is a step on the way: its rows come again, finished.
             fits = ref.kind == name and ref.is_table and ref.schema_version == ROW_TYPES[ref.kind].version
             if fits and ref.path.exists():

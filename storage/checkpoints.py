@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from storage import manifests, objects
-from storage.artifacts import FOLDER_KINDS, ArtifactRef
+from storage.artifacts import KIND_OF, ArtifactRef, Checkpoint
 from storage.objects import ArtifactError
+
+C = TypeVar("C", bound=Checkpoint)
 
 
 class CheckpointNotFound(ArtifactError):
@@ -27,29 +30,26 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ref(kind: str, digest: str, manifest: manifests.Manifest) -> ArtifactRef:
-    return ArtifactRef(kind=kind, digest=digest, size=sum(entry["size"] for entry in manifest.values()))
+def _ref(kind: type[C], digest: str, manifest: manifests.Manifest) -> C:
+    return kind.of(digest, sum(entry["size"] for entry in manifest.values()))
 
 
-def _check_kind(kind: str, folder: Path) -> None:
-    if kind not in FOLDER_KINDS:
-        raise ValueError(f"kind {kind!r}: a checkpoint is one of {', '.join(FOLDER_KINDS)}")
+def _check_files(kind: type[Checkpoint], folder: Path) -> None:
     if not manifests.files_of(folder):
-        raise CheckpointNotFound(f"{folder} holds no files: nothing to keep as {kind}")
+        raise CheckpointNotFound(f"{folder} holds no files: nothing to keep as {KIND_OF[kind]}")
 
 
-def publish_folder(kind: str, folder: Path) -> ArtifactRef:
+def publish_folder(kind: type[C], folder: Path) -> C:
     """Move a finished folder into the store; it is gone from where it was.
 
     Args:
-        kind: policy, scorer or value.
+        kind: the class of its reference, for example PolicyCheckpoint.
         folder: what `save_pretrained` wrote; a model card comes along but is not part of the identity.
 
     Raises:
         CheckpointNotFound: the folder is empty.
-        ValueError: unknown kind.
     """
-    _check_kind(kind, folder)
+    _check_files(kind, folder)
     inside = objects.temporary_path()
     shutil.move(folder, inside)
     for path in manifests.files_of(inside):
@@ -64,11 +64,11 @@ def publish_folder(kind: str, folder: Path) -> ArtifactRef:
     return _ref(kind, digest, manifest)
 
 
-def import_checkpoint(kind: str, source: str, root: Path | None = None) -> ArtifactRef:
+def import_checkpoint(kind: type[C], source: str, root: Path | None = None) -> C:
     """Reference a model that lies elsewhere: it is hashed once and not copied.
 
     Args:
-        kind: policy, scorer or value.
+        kind: the class of its reference, for example PolicyCheckpoint.
         source: a folder (relative to `root`, or to the current folder), or a hub id such as `org/name` or
             `org/name@revision`.
         root: where relative folders start.
@@ -79,7 +79,7 @@ def import_checkpoint(kind: str, source: str, root: Path | None = None) -> Artif
     folder = (root or Path.cwd()) / Path(source).expanduser()
     if not folder.is_dir():
         folder = _hub_snapshot(source)
-    _check_kind(kind, folder)
+    _check_files(kind, folder)
     with objects.using_store():
         manifest = manifests.describe(folder, remember=True)
         digest = manifests.keep(manifest)

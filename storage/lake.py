@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage import objects
-from storage.artifacts import ArtifactRef
+from storage.artifacts import ArtifactRef, Table
 from storage.objects import ArtifactError, ArtifactMissing
 from storage.rows import RowError, conform, sort_unique, to_rows, to_table
 from storage.schema import ROW_TYPES, Annotation, Answer, Image, Row
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 R = TypeVar("R", bound=Row)
-Refs = ArtifactRef | Sequence[ArtifactRef]
+Tables = Table[Any] | Sequence[Table[Any]]
 
 # Images are looked up by id, a shard at a time: small groups let a reader skip the others. Texts compress better in
 # large ones.
@@ -63,7 +63,7 @@ def annotations_allowed() -> Iterator[None]:
         _allowed.reset(token)
 
 
-def publish(row_type: type[Row], rows: Iterable[Row] | pa.Table) -> ArtifactRef:
+def publish(row_type: type[R], rows: Iterable[R] | pa.Table) -> Table[R]:
     """Write rows as an immutable table.
 
     Args:
@@ -79,13 +79,11 @@ def publish(row_type: type[Row], rows: Iterable[Row] | pa.Table) -> ArtifactRef:
         group = _GROUP_ROWS.get(row_type.table, _DEFAULT_GROUP_ROWS)
         pq.write_table(table, temporary, compression="zstd", row_group_size=group)
         digest, size = objects.install_file(temporary, ".parquet")
-    return ArtifactRef(
-        kind=row_type.table, digest=digest, rows=table.num_rows, schema_version=row_type.version, size=size
-    )
+    return Table(kind=row_type.table, digest=digest, rows=table.num_rows, schema_version=row_type.version, size=size)
 
 
-def _listed(refs: Refs) -> list[ArtifactRef]:
-    listed = [refs] if isinstance(refs, ArtifactRef) else list(refs)
+def _listed(refs: Tables) -> list[Table[Any]]:
+    listed = [refs] if isinstance(refs, Table) else list(refs)
     if not listed:
         raise WrongArtifact("no references: nothing to read")
     return listed
@@ -124,7 +122,7 @@ def _load(ref: ArtifactRef, columns: list[str] | None, keys: Collection[str] | N
     return table if columns is not None else conform(row_type, table)
 
 
-def read(refs: Refs, *, columns: list[str] | None = None, keys: Collection[str] | None = None) -> pa.Table:
+def read(refs: Tables, *, columns: list[str] | None = None, keys: Collection[str] | None = None) -> pa.Table:
     """One Arrow table of one or several artifacts of one kind, each sorted by its primary key.
 
     Args:
@@ -148,7 +146,9 @@ def read(refs: Refs, *, columns: list[str] | None = None, keys: Collection[str] 
     return pa.concat_tables([_load(ref, columns, keys) for ref in listed])
 
 
-def read_rows(row_type: type[R], refs: Refs, *, keys: Collection[str] | None = None) -> list[R]:
+def read_rows(
+    row_type: type[R], refs: Table[R] | Sequence[Table[R]], *, keys: Collection[str] | None = None
+) -> list[R]:
     """The rows of one or several artifacts as their dataclasses; errors as `read`'s."""
     listed = _listed(refs)
     for ref in listed:
@@ -156,7 +156,7 @@ def read_rows(row_type: type[R], refs: Refs, *, keys: Collection[str] | None = N
     return to_rows(row_type, read(listed, keys=keys))
 
 
-def merge(refs: Sequence[ArtifactRef]) -> ArtifactRef:
+def merge(refs: Sequence[Table[Any]]) -> Table[Any]:
     """One sorted table of the tables of shards: the same digest however many shards there were.
 
     Raises:

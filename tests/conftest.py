@@ -30,6 +30,15 @@ def _store_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _runtime_of_the_session() -> Iterator[None]:
+    """Every stage that a test calls runs on one CPU thread."""
+    from tasks.stage.runtime import RuntimeConfig, use_runtime
+
+    with use_runtime(RuntimeConfig(device="cpu", threads=1, batch_size=16)):
+        yield
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store for this test alone."""

@@ -6,58 +6,91 @@ Everything is a stage of the loop or of a comparison under the same name, so wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
-from flows.experiments.comparison import searched
 from flows.experiments.contract import varied
 from flows.profiles.loading import Profile
-from flows.round.guide import Ground, Guide, lay_ground, learn_guide
-from flows.round.improvement import scores_of
-from storage.artifacts import ArtifactRef, StageOutput
+from flows.round.guide import RoundGuide, fit_guide, guide_for
+from flows.round.measure import chair_of, compared
+from flows.round.prepare import CaptionContext, prepare_loop, round_draw
+from storage.artifacts import Table
+from storage.schema import Comparison
 from tasks.analysis.findings import Evidence
 from tasks.analysis.observe import observe
 from tasks.configs.search import SearchConfig, search_config
-from tasks.evaluate.evaluate import compare
-from tasks.report.comparison import Contender
-from tasks.search.search import search_needs
+from tasks.data.sample import SampleResult, sample
+from tasks.evaluate.evaluate import EvaluateResult
+from tasks.reward.shape_rewards import RewardsResult
+from tasks.search.search import CaptionsResult, search, search_needs
 from tasks.stage.plan import Pending
+from tasks.value.train_value import ValueResult
 
 # A head on the policy's own states: learned in seconds, so that many of them can be compared.
 HEAD = {"reads": "policy_states", "lr": 1e-3, "epochs": 5}
 
 
-class Bench(NamedTuple):
-    """The ground of all arms, and what guides their searches."""
+@dataclass(frozen=True)
+class Bench:
+    """What all arms share, and what guides their searches."""
 
-    profile: Profile
-    ground: Ground
-    base: ArtifactRef
-    drawn: StageOutput | None  # the first round's images and samples
-    guide: Guide | None
+    context: CaptionContext
+    drawn: SampleResult | None = None  # the first round's images and samples
+    guide: RoundGuide | None = None
+
+    @property
+    def profile(self) -> Profile:
+        """The settings of its arms."""
+        return self.context.profile
+
+    @property
+    def rewards(self) -> RewardsResult:
+        """The rewards of the first round's answers."""
+        if self.guide is None:
+            raise ValueError("this bench has no rewards: prepare it for a search that needs them")
+        return self.guide.rewards
+
+    @property
+    def value(self) -> ValueResult:
+        """V of the first round's answers."""
+        if self.guide is None or self.guide.value is None:
+            raise ValueError("this bench has no V: prepare it for a search that needs one")
+        return self.guide.value
 
 
-class Arm(NamedTuple):
+@dataclass(frozen=True)
+class Arm:
     """One search of the benchmark's images, measured."""
 
     name: str
     x: float | None
-    found: StageOutput
-    scores: StageOutput
+    found: CaptionsResult
+    scores: EvaluateResult
 
 
-def lay_bench(profile: Profile, specs: Iterable[str] = (), needs: Iterable[str] = ()) -> Bench:
+def prepare_bench(profile: Profile, specs: Iterable[str] = (), needs: Iterable[str] = ()) -> Bench:
     """The benchmark, the base policy, and what these searches need to be guided."""
-    ground, base = lay_ground(profile)
     wanted = frozenset(needs).union(*(search_needs(search_config(profile.search, spec)) for spec in specs))
-    return guided(Bench(profile, ground, base, None, None), wanted)
+    return guided(Bench(prepare_loop(profile)), wanted)
+
+
+def first_round(context: CaptionContext, needs: frozenset[str], number: int = 1) -> tuple[SampleResult, RoundGuide]:
+    """A round's images and the base's guide for them."""
+    drawn = sample(context.profile.sample, context.source, round_draw(context.profile, number))
+    return drawn, fit_guide(context, context.base, drawn, needs)
 
 
 def guided(bench: Bench, needs: frozenset[str]) -> Bench:
     """The bench with the guide that its profile learns in the first round."""
     if not needs:
         return bench
-    drawn, guide = learn_guide(bench.profile, bench.ground, bench.base, 1, needs)
-    return bench._replace(drawn=drawn, guide=guide)
+    drawn, guide = first_round(bench.context, needs)
+    return replace(bench, drawn=drawn, guide=guide)
+
+
+def with_profile(bench: Bench, profile: Profile) -> Bench:
+    """The bench under other settings; its guide stays as it is."""
+    return replace(bench, context=replace(bench.context, profile=profile))
 
 
 def with_settings(bench: Bench, **sections: Mapping[str, Any]) -> Bench:
@@ -69,12 +102,21 @@ def with_settings(bench: Bench, **sections: Mapping[str, Any]) -> Bench:
     profile = varied(bench.profile, **sections)
     if profile != bench.profile:
         profile = varied(profile, value={"min_spearman": -1.0, "min_spread": 0.0})
-    return guided(bench._replace(profile=profile), frozenset({"value", "scorer", "margin", "weak"}))
+    return guided(with_profile(bench, profile), frozenset({"value", "scorer", "margin", "weak"}))
 
 
 def config_of(bench: Bench, spec: str) -> SearchConfig:
     """`NAME:key=value` with the profile's other settings."""
     return search_config(bench.profile.search, spec)
+
+
+def searched(bench: Bench, name: str, config: SearchConfig) -> CaptionsResult:
+    """The benchmark's captions by one search, in one piece: one clock, and its counters as they were."""
+    context, benchmark = bench.context, bench.context.benchmark
+    guide = guide_for(context, bench.guide, config)
+    return search.with_label(name)(
+        config, context.base, benchmark.images, benchmark.samples, guide, seed=bench.profile.seed, name=name
+    )
 
 
 def arm(bench: Bench, spec: str, name: str = "", x: float | None = None, config: SearchConfig | None = None) -> Arm:
@@ -89,8 +131,8 @@ def arm(bench: Bench, spec: str, name: str = "", x: float | None = None, config:
     """
     config = config_of(bench, spec) if config is None else config
     name = name or spec
-    found = searched(bench.profile, bench.ground, bench.base, bench.guide, Contender(name, config))
-    return Arm(name, x, found, scores_of(bench.profile, bench.ground, found, "base", name))
+    found = searched(bench, name, config)
+    return Arm(name, x, found, chair_of(bench.context, found.captions, "base", name))
 
 
 def wide(bench: Bench, spec: str, width: int, name: str = "", key: str = "candidates") -> Arm:
@@ -101,7 +143,7 @@ def wide(bench: Bench, spec: str, width: int, name: str = "", key: str = "candid
 
 def evidence(
     bench: Bench,
-    one: Arm,
+    measured: Arm,
     against: Sequence[Arm] = (),
     *,
     like: Arm | None = None,
@@ -112,62 +154,43 @@ def evidence(
 
     Args:
         bench: where.
-        one: the arm.
+        measured: the arm.
         against: arms to be paired with.
         like: an arm whose captions its own are compared with, word by word.
         seen: look at its trace, too.
         facts: more numbers.
     """
-    profile, ground = bench.profile, bench.ground
-    metrics = [one.scores["metrics"]]
+    metrics = [measured.scores.metrics]
     if seen or like is not None:
-        other: dict[str, Any] = {}
-        if like is not None:
-            other = {"other_captions": like.found["captions"], "other_trace": like.found["search_trace"]}
-        looked = observe(
-            profile.evaluate, one.found["captions"], one.found["search_trace"], ground.bench["samples"],
-            ground.truth["annotations"], subject="base", decoding=one.name, runtime=profile.runtime, label=one.name,
-            **other,
-        )  # fmt: skip
-        metrics.append(looked["metrics"])
-    pairs = {other.name: differences(bench, one, other) for other in against if other.name != one.name}
-    return Evidence(one.name, one.x, tuple(metrics), pairs, one.found.counters, facts or {})
+        observed = observe.with_label(measured.name)(
+            bench.profile.evaluate,
+            measured.found.captions,
+            measured.found.search_trace,
+            bench.context.benchmark.samples,
+            bench.context.annotations,
+            subject="base",
+            decoding=measured.name,
+            other=None if like is None else (like.found.captions, like.found.search_trace),
+        )
+        metrics.append(observed.metrics)
+    pairs = {other.name: differences(bench, measured, other) for other in against if other.name != measured.name}
+    return Evidence(measured.name, measured.x, tuple(metrics), pairs, measured.found.counters, facts or {})
 
 
-def differences(bench: Bench, one: Arm, other: Arm) -> ArtifactRef:
-    """The paired comparison of two arms."""
-    label = f"{one.name} - {other.name}"
-    profile = bench.profile
-    paired = compare(
-        profile.evaluate, one.scores["scores"], other.scores["scores"], label=label, runtime=profile.runtime
-    )
-    return paired["comparisons"]
-
-
-def rewards_of(bench: Bench) -> StageOutput:
-    """What the labelling of the bench's answers gave."""
-    if bench.guide is None:
-        raise ValueError("this bench has no rewards: lay it for a search that needs them")
-    return bench.guide.rewards
-
-
-def value_of(bench: Bench) -> StageOutput:
-    """What the training of the bench's V gave."""
-    if bench.guide is None or bench.guide.value is None:
-        raise ValueError("this bench has no V: lay it for a search that needs one")
-    return bench.guide.value
+def differences(bench: Bench, a: Arm, b: Arm) -> Table[Comparison]:
+    """The paired comparison of two arms, a - b."""
+    return compared(bench.context, a.scores.scores, b.scores.scores, f"{a.name} - {b.name}").comparisons
 
 
 def value_facts(bench: Bench) -> dict[str, Any]:
     """Rank correlation with the held-out return, and spread, of the bench's V."""
-    facts = value_of(bench).facts
-    return {"spearman": facts["spearman"], "spread": facts["spread"]}
+    return {"spearman": bench.value.spearman, "spread": bench.value.spread}
 
 
-def tokens_of(bench: Bench, one: Arm) -> float | None:
+def tokens_of(bench: Bench, measured: Arm) -> float | None:
     """Decoded tokens a caption; None in a plan that doesn't know yet."""
-    count: Any = one.found.counters
-    return None if isinstance(count, Pending) else count["decode_tokens"] / bench.profile.evaluate.images
+    counters: Any = measured.found.counters
+    return None if isinstance(counters, Pending) else counters["decode_tokens"] / bench.profile.evaluate.images
 
 
 def within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None, key: str = "candidates") -> Arm:
@@ -175,11 +198,11 @@ def within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None,
 
     In a plan, which doesn't know tokens yet, the widest.
     """
-    found = None
+    narrower = None
     for width in sorted(widths, reverse=True):
-        found = wide(bench, spec, width, key=key)
-        tokens = tokens_of(bench, found)
+        narrower = wide(bench, spec, width, key=key)
+        tokens = tokens_of(bench, narrower)
         if tokens is None or budget is None or tokens <= budget:
             break
-    assert found is not None
-    return found
+    assert narrower is not None
+    return narrower

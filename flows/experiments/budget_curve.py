@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import arm, evidence, lay_bench, wide
+from flows.experiments.bench import arm, evidence, prepare_bench, wide
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
@@ -13,7 +13,7 @@ WIDTHS = (1, 2, 4, 8, 16)
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Every method at every width, paired with its widest."""
-    bench = lay_bench(profile, METHODS)
+    bench = prepare_bench(profile, METHODS)
     found = [evidence(bench, arm(bench, "greedy"))]
     for method in METHODS:
         line = [wide(bench, method, width) for width in WIDTHS[: 3 if quick else None]]

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.experiments.bench import Bench, guided, searched
 from flows.experiments.contenders import enter
 from flows.profiles.loading import Profile
 from flows.recording import recorded_run
-from flows.round.guide import Ground, Guide, lay_ground, learn_guide, search_guides
-from flows.round.improvement import scores_of
+from flows.round.measure import chair_of, compared
+from flows.round.prepare import prepare_loop
 from storage import runs
-from storage.artifacts import ArtifactRef, StageOutput
-from tasks.evaluate.evaluate import compare
 from tasks.report.comparison import Contender, write_comparison
-from tasks.search.search import search, search_needs
+from tasks.search.search import CaptionsResult, search_needs
+from tasks.stage.runtime import use_runtime
 
 log = logging.getLogger(__name__)
 
@@ -50,38 +50,19 @@ def recorded(profile: Profile, entered: Sequence[Contender], tokens: float | Non
     # Not under the profile's name: its latest run has a champion, and this has none.
     with recorded_run(f"{profile.name} compare", profile) as run_id:
         log.info("run %s", run_id)
-        search_all(profile, entered)
+        with use_runtime(profile.runtime):
+            search_all(profile, entered)
     runs.finish_run(run_id, "completed", message=f"{len(entered)} searches compared")
     write_comparison(run_id, tokens)
     return run_id
 
 
-def search_all(profile: Profile, entered: Sequence[Contender]) -> dict[str, StageOutput]:
+def search_all(profile: Profile, entered: Sequence[Contender]) -> dict[str, CaptionsResult]:
     """Captions of the benchmark's images by every search, measured, each paired with greedy; by the search's name."""
-    ground, base = lay_ground(profile)
-    guide, needs = None, frozenset[str]().union(*(search_needs(one.config) for one in entered))
-    if needs:
-        _, guide = learn_guide(profile, ground, base, 1, needs)
-    found = {one.name: searched(profile, ground, base, guide, one) for one in entered}
-    scores = {name: scores_of(profile, ground, captions, "base", name) for name, captions in found.items()}
-    for name, one in scores.items():
+    bench = guided(Bench(prepare_loop(profile)), frozenset().union(*(search_needs(one.config) for one in entered)))
+    found = {one.name: searched(bench, one.name, one.config) for one in entered}
+    scores = {name: chair_of(bench.context, result.captions, "base", name).scores for name, result in found.items()}
+    for name, measured in scores.items():
         if name != "greedy":
-            label = f"base {name} - greedy"
-            compare(profile.evaluate, one["scores"], scores["greedy"]["scores"], label=label, runtime=profile.runtime)
+            compared(bench.context, measured, scores["greedy"], f"base {name} - greedy")
     return found
-
-
-def searched(profile: Profile, ground: Ground, base: ArtifactRef, guide: Guide | None, one: Contender) -> StageOutput:
-    """The benchmark's captions by one search, in one piece: one clock, and its counters as they were."""
-    return search(
-        one.config,
-        profile.policy,
-        base,
-        ground.bench["images"],
-        ground.bench["samples"],
-        seed=profile.seed,
-        name=one.name,
-        runtime=profile.runtime,
-        label=one.name,
-        **search_guides(ground, guide, one.config),
-    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import Bench, config_of, lay_bench
+from flows.experiments.bench import Bench, config_of, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from flows.round.guide import search_guides
-from storage.artifacts import ArtifactRef
-from tasks.analysis.cost import weigh
+from flows.round.guide import guide_for
+from storage.artifacts import Table
+from storage.schema import Sample
+from tasks.analysis.cost import profile_search_cost
 from tasks.analysis.findings import Evidence, Findings, Plot, line_of
 from tasks.data.sample import take
 
@@ -18,24 +19,28 @@ IMAGES = 64
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Every method at every number of images in flight, on some of the benchmark's images."""
-    bench = lay_bench(profile, METHODS)
-    few = take(
-        bench.ground.bench["samples"], count=4 if quick else IMAGES, seed=profile.seed, runtime=profile.runtime,
-        label="cost",
-    )["part"]  # fmt: skip
+    bench = prepare_bench(profile, METHODS)
+    samples = bench.context.benchmark.samples
+    part = take.with_label("cost")(samples, count=4 if quick else IMAGES, seed=profile.seed).part
     methods, batches = (METHODS[::3], BATCHES[:2]) if quick else (METHODS, BATCHES)
-    return [weighed(bench, method, batch, few) for method in methods for batch in batches]
+    return [profiled(bench, method, batch, part) for method in methods for batch in batches]
 
 
-def weighed(bench: Bench, method: str, batch: int, samples: ArtifactRef) -> Evidence:
+def profiled(bench: Bench, method: str, batch: int, samples: Table[Sample]) -> Evidence:
     """One method with so many images in flight."""
     name, config = f"{method}@{batch}", config_of(bench, method)
-    found = weigh(
-        config, bench.profile.policy, bench.base, bench.ground.bench["images"], samples, batch_size=batch,
-        seed=bench.profile.seed, decoding=name, runtime=bench.profile.runtime, label=name,
-        **search_guides(bench.ground, bench.guide, config),
-    )  # fmt: skip
-    return Evidence(name, float(batch), (found["metrics"],))
+    guide = guide_for(bench.context, bench.guide, config)
+    found = profile_search_cost.with_label(name)(
+        config,
+        bench.context.base,
+        bench.context.benchmark.images,
+        samples,
+        guide,
+        batch_size=batch,
+        seed=bench.profile.seed,
+        decoding=name,
+    )
+    return Evidence(name, float(batch), (found.metrics,))
 
 
 def answer(found: Findings) -> str:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 
-from flows.experiments.bench import arm, evidence, lay_bench, wide
+from flows.experiments.bench import arm, evidence, prepare_bench, wide
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot, spent, totals
 
 V = "visvm"
 CAPTIONS = (100, 1_000, 10_000, 100_000)
-MARGIN, VALUE = ("rollout", "score", "label"), ("train_value",)
+MARGIN, VALUE = ("rollout", "score", "shape_rewards"), ("train_value",)
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Methods that need nothing, the rewards' margin, or V; with the seconds that these took."""
-    bench = lay_bench(profile, [V, "clip_prm", "vimar"])
+    bench = prepare_bench(profile, [V, "clip_prm", "vimar"])
     margin = spent(*MARGIN)
     setup = {V: margin + spent(*VALUE), "vimar": margin + spent(*VALUE), "clip_prm": margin}
     width = profile.search.candidates

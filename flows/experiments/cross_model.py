@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from flows.experiments.bench import Arm, Bench, arm, evidence, guided, lay_bench
+from flows.experiments.bench import Arm, Bench, arm, evidence, guided, prepare_bench
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.trained import DEMO, on_drawn_scenes
 from flows.profiles.loading import Profile, ProfileError, load_profile, locate
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
+from storage.schema import Metric
 from tasks.analysis.excerpts import excerpt
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.analysis.observe import appraise
@@ -43,10 +45,10 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
         for stop, ending in (("value", ""), ("vote", CHOICE))[: 1 if quick else 2]:
             own: list[Arm] = []
             for source, other in sources.items():
-                one = arm(bench._replace(guide=other.guide), f"visvm:stop={stop}", f"{name}: V of {source}{ending}")
+                one = arm(replace(bench, guide=other.guide), f"visvm:stop={stop}", f"{name}: V of {source}{ending}")
                 looked = evidence(bench, one, [*own, without[0]], seen=True)
                 own.append(one)
-                found.append(looked._replace(metrics=(*looked.metrics, known(bench, one))))
+                found.append(replace(looked, metrics=(*looked.metrics, known(bench, one))))
     return found
 
 
@@ -78,7 +80,7 @@ def learned(profile: Profile, others: Sequence[Profile]) -> dict[str, Bench]:
     own = profile if reads else varied(profile, value={**READS, **UNJUDGED})
     benches: dict[str, Bench] = {}
     for one in (own, *(varied(other, value={**own.value.model_dump(), **UNJUDGED}) for other in others)):
-        benches[named(one, benches)] = guided(lay_bench(one), NEEDS)
+        benches[named(one, benches)] = guided(prepare_bench(one), NEEDS)
     return benches
 
 
@@ -88,14 +90,17 @@ def named(profile: Profile, taken: dict[str, Bench]) -> str:
     return name if name not in taken else f"{name} ({len(taken) + 1})"
 
 
-def known(bench: Bench, one: Arm) -> ArtifactRef:
+def known(bench: Bench, searched: Arm) -> Table[Metric]:
     """Whether V knows this policy's true sentences from its hallucinated ones, as metrics."""
-    looked = appraise(
-        bench.profile.evaluate, one.found["search_trace"], bench.ground.bench["samples"],
-        bench.ground.truth["annotations"], subject="base", decoding=one.name, runtime=bench.profile.runtime,
-        label=one.name,
-    )  # fmt: skip
-    return excerpt(looked["metrics"], ["auc"], label=one.name, runtime=bench.profile.runtime)["excerpt"]
+    appraised = appraise.with_label(searched.name)(
+        bench.profile.evaluate,
+        searched.found.search_trace,
+        bench.context.benchmark.samples,
+        bench.context.annotations,
+        subject="base",
+        decoding=searched.name,
+    )
+    return excerpt.with_label(searched.name)(appraised.metrics, ["auc"]).excerpt
 
 
 def answer(found: Findings) -> str:

@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from flows.experiments.bench import first_round
 from flows.experiments.contract import Experiment, varied
-from flows.experiments.trained import BASE, answering, examples_of, told, with_accuracy
+from flows.experiments.trained import BASE, answering, evidence_of, examples_of, with_accuracy
 from flows.profiles.loading import Profile
-from flows.round.guide import lay_ground, learn_guide
-from flows.round.improvement import measure
-from flows.round.train import by_captions
+from flows.round.measure import measure
+from flows.round.prepare import prepare_loop
+from flows.round.train import sft
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)
 RATES = (0.1, 3.0)  # of the profile's learning rate
-KEPT = 0.25  # replayed at the highest of them
+REPLAYED = 0.25  # replayed at the highest of them
 REPLAY, RATE = "replay", "learning rate"
 QUESTIONS = 300
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The base, then the same captions learned with more and more replay; without any at lower learning rates."""
-    profile = asked(answering(profile))
-    ground, policy = lay_ground(profile)
-    base = measure(profile, ground, BASE, policy)
-    drawn, guide = learn_guide(profile, ground, policy, 1, search_needs(profile.search))
-    found = [with_accuracy(profile, ground, base, base, told(profile, ground, base, [], drift=False))]
+    profile = supervised(answering(profile))
+    context = prepare_loop(profile)
+    base = measure(context, BASE, context.base)
+    drawn, guide = first_round(context, search_needs(profile.search))
+    found = [with_accuracy(context, base, base, evidence_of(context, base, [], drift=False))]
     reference = None
-    for name, x, one in arms_of(profile, quick):
-        tuned = by_captions(one, ground, policy, guide, drawn)
-        model = measure(one, ground, name, tuned["policy"])
+    for name, x, settings in arms_of(profile, quick):
+        way = replace(context, profile=settings)
+        trained = sft(way, guide, drawn)
+        model = measure(way, name, way.handle(trained.policy))
         against = [base] if reference is None else [base, reference]
         reference = reference or model
-        looked = told(one, ground, model, against, **examples_of(tuned))
-        found.append(with_accuracy(one, ground, model, base, looked)._replace(x=x))
+        measured = evidence_of(way, model, against, **examples_of(trained))
+        found.append(replace(with_accuracy(way, model, base, measured), x=x))
     return found
 
 
-def asked(profile: Profile) -> Profile:
+def supervised(profile: Profile) -> Profile:
     """Supervised, with a general benchmark of at least as many questions as there are images to ask about."""
     questions = profile.drift.questions or min(QUESTIONS, profile.evaluate.images)
     return varied(profile, finetune={"method": "sft"}, drift={"questions": questions})
@@ -54,8 +57,8 @@ def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, 
         settings = {"replay": replayed(profile, 0.0), "lr": lr}
         yield f"{RATE}@{lr:g}", lr, varied(profile, finetune=settings)
     if not quick:
-        settings = {"replay": replayed(profile, KEPT), "lr": lr}
-        yield f"{RATE} {lr:g}, {REPLAY} {KEPT:g}", None, varied(profile, finetune=settings)
+        settings = {"replay": replayed(profile, REPLAYED), "lr": lr}
+        yield f"{RATE} {lr:g}, {REPLAY} {REPLAYED:g}", None, varied(profile, finetune=settings)
 
 
 def replayed(profile: Profile, share: float) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import HEAD, Arm, arm, evidence, lay_bench, value_facts, with_settings
+from flows.experiments.bench import HEAD, Arm, arm, evidence, prepare_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
@@ -14,7 +14,7 @@ PRM_CHOICE, PRM_WHOLE = "CLIP-PRM, choice alone", "CLIP-PRM, choice and stop"
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Two settings: both stop by vote, so that only choices differ; or each guide says itself when to stop."""
-    bench = lay_bench(profile, ["clip_prm", "visvm"])
+    bench = prepare_bench(profile, ["clip_prm", "visvm"])
     choice, whole = arm(bench, "clip_prm:stop=vote", PRM_CHOICE), arm(bench, "clip_prm:stop=reward", PRM_WHOLE)
     found = [evidence(bench, choice, seen=True), evidence(bench, whole, seen=True)]
     without: dict[str, Arm] = {}  # each line's own arm without a future

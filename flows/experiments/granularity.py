@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import Arm, arm, evidence, lay_bench, tokens_of, wide, within
+from dataclasses import replace
+
+from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of, wide, within
 from flows.experiments.contract import Experiment
 from flows.experiments.search_compare import over
 from flows.profiles.loading import Profile
@@ -19,7 +21,7 @@ BEAMS, CAPTIONS = (1, 2, 3, 4), (2, 4, 8)
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """One search of each grain within VisVM's tokens; then beam widths and SWIRES' captions."""
-    bench = lay_bench(profile, ["visvm", "clip_prm", "swires"])
+    bench = prepare_bench(profile, ["visvm", "clip_prm", "swires"])
     most = profile.search.candidates
     greedy, own = arm(bench, "greedy"), named("sentence", wide(bench, "visvm", most))
     budget = tokens_of(bench, own)
@@ -41,7 +43,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 def named(grain: str, one: Arm) -> Arm:
     """An arm called by its grain."""
-    return one._replace(name=f"{grain}: {one.name}", x=None)
+    return replace(one, name=f"{grain}: {one.name}", x=None)
 
 
 def answer(found: Findings) -> str:

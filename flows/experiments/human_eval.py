@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flows.experiments.bench import arm, differences, lay_bench
+from flows.experiments.bench import arm, differences, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from storage import runs
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
+from storage.schema import Image, SheetPair
 from tasks.analysis.excerpts import ratings
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.analysis.sheets import open_ratings, score_sheets, sheets, write_sheets
@@ -30,33 +31,41 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     """Both subjects' captions and the sheets, written into the run's folder; with raters' files their verdict, too."""
     files = open_ratings([Path(one).expanduser() for one in given]) if given else []
     spec = profile.search.strategy
-    bench = lay_bench(profile, [spec])
+    bench = prepare_bench(profile, [spec])
     greedy, searched = arm(bench, GREEDY), arm(bench, spec, SEARCHED, config=profile.search)
+    images, drawn = bench.context.benchmark.images, min(PAIRS, profile.evaluate.images)
     key = sheets(
-        greedy.found["captions"], searched.found["captions"], bench.ground.bench["images"],
-        name_a=GREEDY, name_b=SEARCHED, pairs=min(PAIRS, profile.evaluate.images), seed=profile.seed,
-        runtime=profile.runtime,
-    )  # fmt: skip
-    export(key["sheet_pairs"], bench.ground.bench["images"])
+        greedy.found.captions,
+        searched.found.captions,
+        images,
+        name_a=GREEDY,
+        name_b=SEARCHED,
+        pairs=drawn,
+        seed=profile.seed,
+    )
+    export(key.sheet_pairs, images)
     pairs = {GREEDY: differences(bench, searched, greedy)}
-    drawn = min(PAIRS, profile.evaluate.images)
+    identical = key.counters["identical"] / drawn if current_plan() is None else None
     found = [
-        Evidence(GREEDY, None, (greedy.scores["metrics"],)),
-        Evidence(SEARCHED, None, (searched.scores["metrics"],), pairs,
-                 facts={"pairs": drawn, "identical": key.counters["identical"] / drawn if current_plan() is None else None}),
-    ]  # fmt: skip
+        Evidence(GREEDY, None, (greedy.scores.metrics,)),
+        Evidence(SEARCHED, None, (searched.scores.metrics,), pairs, facts={"pairs": drawn, "identical": identical}),
+    ]
     if files:
         scored = score_sheets(
-            key["sheet_pairs"], files, subject=SEARCHED, seed=profile.seed, bootstrap=profile.evaluate.bootstrap,
-            confidence=profile.evaluate.confidence, runtime=profile.runtime,
-        )  # fmt: skip
-        told = ratings(scored["findings"], subject=SEARCHED, runtime=profile.runtime)
-        facts = {"ratings": scored.facts["ratings"], "pairs": drawn}
-        found.append(Evidence(VERDICT, None, (told["metrics"],), facts=facts))
+            key.sheet_pairs,
+            files,
+            subject=SEARCHED,
+            seed=profile.seed,
+            bootstrap=profile.evaluate.bootstrap,
+            confidence=profile.evaluate.confidence,
+        )
+        verdict = ratings(scored.findings, subject=SEARCHED)
+        facts = {"ratings": scored.ratings, "pairs": drawn}
+        found.append(Evidence(VERDICT, None, (verdict.metrics,), facts=facts))
     return found
 
 
-def export(key: ArtifactRef, images: ArtifactRef) -> None:
+def export(key: Table[SheetPair], images: Table[Image]) -> None:
     """Write what a rater gets into the run's folder; nothing in a plan or outside a run."""
     run = current_run()
     if run is not None and current_plan() is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import arm, evidence, lay_bench
+from dataclasses import replace
+
+from flows.experiments.bench import arm, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.cross_examine import cross_examine
@@ -16,21 +18,24 @@ EXAMINED = 100  # images whose answers are compared in pairs
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The best of the same whole answers by each judge; then each judge on pairs of them, in both orders."""
-    bench = lay_bench(profile, ["best_of_n:by=score", "best_of_n:by=value"])
-    ground, greedy = bench.ground, arm(bench, GREEDY)
+    bench = prepare_bench(profile, ["best_of_n:by=score", "best_of_n:by=value"])
+    context, greedy = bench.context, arm(bench, GREEDY)
     arms = {name: arm(bench, f"best_of_n:by={by}", f"best of n by {name}") for name, (by, _) in BY.items()}
-    few = take(
-        ground.bench["samples"], count=8 if quick else EXAMINED, seed=profile.seed, runtime=profile.runtime,
-        label="judge",
-    )["part"]  # fmt: skip
-    asked = cross_examine(
-        profile.evaluate, profile.policy, bench.base, ground.bench["images"], few, ground.truth["annotations"],
-        scores=arms[SCORER].found["search_trace"], values=arms[V].found["search_trace"], runtime=profile.runtime,
-    )  # fmt: skip
+    count = 8 if quick else EXAMINED
+    part = take.with_label("judge")(context.benchmark.samples, count=count, seed=profile.seed).part
+    verdicts = cross_examine(
+        profile.evaluate,
+        context.base,
+        context.benchmark.images,
+        part,
+        context.annotations,
+        scores=arms[SCORER].found.search_trace,
+        values=arms[V].found.search_trace,
+    )
     found = [evidence(bench, greedy)]
-    for name, (_, table) in BY.items():
-        looked = evidence(bench, arms[name], [greedy, arms[SCORER]])
-        found.append(looked._replace(metrics=(*looked.metrics, asked[table])))
+    for name, (_, judge) in BY.items():
+        measured = evidence(bench, arms[name], [greedy, arms[SCORER]])
+        found.append(replace(measured, metrics=(*measured.metrics, verdicts.metrics[judge])))
     return found
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import Bench, arm, evidence, guided, lay_bench, rewards_of
+from dataclasses import replace
+
+from flows.experiments.bench import Bench, arm, evidence, guided, prepare_bench, with_profile
 from flows.experiments.contract import Experiment, varied
 from flows.profiles.loading import Profile
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
+from storage.schema import Annotation, Sample
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
 from tasks.analysis.judge_rewards import judge_rewards
 from tasks.configs.data import FolderSource
@@ -20,7 +23,7 @@ SPEC = "clip_prm"
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The same rollouts rewarded by each; then CLIP-PRM guided by each, with each one's own margin."""
-    bench = lay_bench(profile)
+    bench = prepare_bench(profile)
     benches = {
         name: rewarded(bench, rewards)
         for name, rewards in kinds_of(profile).items()
@@ -28,19 +31,18 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     }
     judged = judge_rewards(
         profile.evaluate,
-        {name: rewards_of(one)["rewards"] for name, one in benches.items()},
-        *told_images(profile, next(iter(benches.values()))),
-        runtime=profile.runtime,
+        {name: there.rewards.rewards for name, there in benches.items()},
+        *known_images(next(iter(benches.values()))),
     )
     greedy = arm(bench, GREEDY)
     found, reference = [evidence(bench, greedy)], None
     for name, there in benches.items():
-        one = arm(there, SPEC, name)
-        facts = {fact: rewards_of(there).facts[fact] for fact in ("tau", "below_tau")}
+        searched = arm(there, SPEC, name)
+        facts = {"tau": there.rewards.margin, "below_tau": there.rewards.below_margin}
         against = [greedy] if reference is None else [greedy, reference]
-        looked = evidence(there, one, against, seen=True, facts=facts)
-        found.append(looked._replace(metrics=(*looked.metrics, judged[name])))
-        reference = reference or one
+        measured = evidence(there, searched, against, seen=True, facts=facts)
+        found.append(replace(measured, metrics=(*measured.metrics, judged.metrics[name])))
+        reference = reference or searched
     return found
 
 
@@ -67,17 +69,16 @@ def rewarded(bench: Bench, rewards: list[Reward]) -> Bench:
         "rewards": [] if plain else [one.model_dump() for one in rewards],
         "scale": "raw" if alone else "standard",
     }
-    return guided(bench._replace(profile=varied(bench.profile, scorer=scorer)), NEEDS)
+    return guided(with_profile(bench, varied(bench.profile, scorer=scorer)), NEEDS)
 
 
-def told_images(profile: Profile, bench: Bench) -> tuple[ArtifactRef, ArtifactRef | None]:
+def known_images(bench: Bench) -> tuple[Table[Sample], Table[Annotation] | None]:
     """The rollouts' samples, and what is in their images where that is known: to judge rewards by, not to learn from."""
     assert bench.drawn is not None
-    samples = bench.drawn["samples"]
-    if isinstance(profile.data.train, FolderSource):
+    samples = bench.drawn.samples
+    if isinstance(bench.profile.data.train, FolderSource):
         return samples, None
-    truth = annotate(bench.ground.train, bench.drawn["images"], label="train", runtime=profile.runtime)
-    return samples, truth["annotations"]
+    return samples, annotate.with_label("train")(bench.context.source, bench.drawn.images).annotations
 
 
 def answer(found: Findings) -> str:

@@ -17,9 +17,9 @@ from flows.experiments.contract import quickened
 from flows.profiles.loading import Profile, ProfileError
 from flows.recording import recorded_run
 from storage import runs
-from storage.artifacts import StageOutput
-from tasks.analysis.findings import Findings, Report, conclude, findings_of, markdown, write_page
+from tasks.analysis.findings import Findings, FindingsResult, Report, conclude, findings_of, markdown, write_page
 from tasks.stage.progress import create_markdown
+from tasks.stage.runtime import use_runtime
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def recorded(
     return run_id, found, report
 
 
-def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] = ()) -> StageOutput:
+def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] = ()) -> FindingsResult:
     """All stages of an experiment; inside `tasks.stage.plan.planning()` nothing is computed.
 
     Raises:
@@ -71,8 +71,9 @@ def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] =
     one = find(name)
     if given and one.run_with is None:
         raise ProfileError(f"experiment {name} takes nothing by --with; {' '.join(given)} was given")
-    found = one.run_with(profile, quick, given) if one.run_with else one.run(profile, quick)
-    return conclude(found, experiment=name, seed=profile.seed, runtime=profile.runtime, label=name)
+    with use_runtime(profile.runtime):
+        found = one.run_with(profile, quick, given) if one.run_with else one.run(profile, quick)
+        return conclude.with_label(name)(found, experiment=name, seed=profile.seed)
 
 
 def reported(

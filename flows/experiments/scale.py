@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from flows.experiments.bench import Bench, arm, evidence, guided, lay_bench
+from flows.experiments.bench import Bench, arm, evidence, guided, prepare_bench
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.cross_model import NEEDS, READS, UNJUDGED, named, other_policies
 from flows.profiles.loading import Profile
@@ -25,16 +26,16 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     """Each policy greedily, under CLIP-PRM with its own margin, and under the first one's V."""
     if profile.value.reads != "image_and_text":
         profile = varied(profile, value={**READS, **UNJUDGED})
-    first = guided(lay_bench(profile), NEEDS)
+    first = guided(prepare_bench(profile), NEEDS)
     benches: dict[str, Bench] = {named(profile, {}): first}
     for other in other_policies(profile, given, MOST):
-        benches[named(other, benches)] = guided(lay_bench(other), frozenset({"scorer", "margin"}))
+        benches[named(other, benches)] = guided(prepare_bench(other), frozenset({"scorer", "margin"}))
     found = []
     for name, bench in benches.items():
-        size = size_of(bench.base, runtime=profile.runtime, label=name).facts["parameters"]
+        size = size_of.with_label(name)(bench.context.base.checkpoint).parameters
         greedy = arm(bench, "greedy", f"{name}: {GREEDY}")
         owner = next(iter(benches))
-        arms = [greedy, arm(bench._replace(guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")]
+        arms = [greedy, arm(replace(bench, guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")]
         if not quick:
             arms.append(arm(bench, "clip_prm:stop=reward", f"{name}: {PRM}"))
         found += [evidence(bench, one, [greedy], facts={"parameters": size}) for one in arms]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import arm, evidence, lay_bench, tokens_of, wide, within
+from flows.experiments.bench import arm, evidence, prepare_bench, tokens_of, wide, within
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot, line_of, listed
@@ -12,7 +12,7 @@ RIVALS = ("best_of_n", "clip_prm", "vimar", "vimar:by=score")
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Greedy, VisVM as the profile has it, and every rival at as many candidates as its tokens allow."""
-    bench = lay_bench(profile, ["visvm", *RIVALS])
+    bench = prepare_bench(profile, ["visvm", *RIVALS])
     greedy, own = arm(bench, "greedy"), wide(bench, "visvm", profile.search.candidates)
     budget = tokens_of(bench, own)
     most = profile.search.candidates + 2

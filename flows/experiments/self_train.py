@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from flows.experiments.bench import first_round
 from flows.experiments.contract import Experiment, varied
-from flows.experiments.trained import BASE, told
+from flows.experiments.trained import BASE, evidence_of
 from flows.profiles.loading import Profile
-from flows.round.guide import lay_ground, learn_guide
-from flows.round.improvement import Model, measure
-from flows.round.train import by_captions
+from flows.round.guide import RoundGuide, fit_guide
+from flows.round.measure import Model, measure
+from flows.round.prepare import CaptionContext, prepare_loop, round_draw
+from flows.round.train import sft
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.configs.search import search_config
+from tasks.data.sample import SampleResult, sample
 from tasks.search.search import search_needs
 
 SEARCHED, CHOSEN, OWN = "searched", "best of n", "own greedy"
@@ -20,33 +25,37 @@ UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Three policies from the same images, and a second round from the first of them."""
     profile = varied(profile, finetune={"method": "sft"}, drift={"questions": 0})
-    ground, policy = lay_ground(profile)
-    base = measure(profile, ground, BASE, policy)
-    ways = {name: profile.model_copy(update={"search": search_config(profile.search, spec)}) for name, spec in (
-        (SEARCHED, profile.search.strategy), (CHOSEN, "best_of_n"), (OWN, "greedy"))}  # fmt: skip
+    context = prepare_loop(profile)
+    base = measure(context, BASE, context.base)
+    specs = {SEARCHED: profile.search.strategy, CHOSEN: "best_of_n", OWN: "greedy"}
+    ways = {
+        name: profile.model_copy(update={"search": search_config(profile.search, spec)}) for name, spec in specs.items()
+    }
     needs = frozenset[str]().union(*(search_needs(way.search) for way in ways.values()))
-    drawn, guide = learn_guide(profile, ground, policy, 1, needs)
-    models = [
-        measure(way, ground, name, by_captions(way, ground, policy, guide, drawn)["policy"])
-        for name, way in ways.items()
-    ]
+    drawn, guide = first_round(context, needs)
+    models = [trained_as(replace(context, profile=way), name, guide, drawn) for name, way in ways.items()]
     first, *_, own = models
-    found = [told(profile, ground, base, [], drift=False)]
-    found += [told(profile, ground, one, [base, own] if one is not own else [base]) for one in models]
-    again = second_round(profile, quick, first)
-    return [*found, told(profile, ground, again, [base, first])]
+    found = [evidence_of(context, base, [], drift=False)]
+    found += [evidence_of(context, model, [base, own] if model is not own else [base]) for model in models]
+    again = second_round(profile, first)
+    return [*found, evidence_of(context, again, [base, first])]
 
 
-def second_round(profile: Profile, quick: bool, first: Model) -> Model:
-    """The tuned policy's own answers, rewards, V and searched captions of new images, learned.
+def trained_as(context: CaptionContext, name: str, guide: RoundGuide, drawn: SampleResult) -> Model:
+    """The guide's policy trained on captions by the context's search, measured."""
+    return measure(context, name, context.handle(sft(context, guide, drawn).policy))
+
+
+def second_round(profile: Profile, first: Model) -> Model:
+    """The trained policy's own answers, rewards, V and searched captions of new images, learned.
 
     A V that can't rank what hardly holds an error any more is measured and not refused.
     """
     profile = varied(profile, value=UNJUDGED)
-    ground, _ = lay_ground(profile)
-    drawn, guide = learn_guide(profile, ground, first.policy, 2, search_needs(profile.search))
-    tuned = by_captions(profile, ground, first.policy, guide, drawn)
-    return measure(profile, ground, AGAIN, tuned["policy"])
+    context = prepare_loop(profile)
+    drawn = sample(profile.sample, context.source, round_draw(profile, 2))
+    guide = fit_guide(context, first.policy, drawn, search_needs(profile.search))
+    return trained_as(context, AGAIN, guide, drawn)
 
 
 def answer(found: Findings) -> str:

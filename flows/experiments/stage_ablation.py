@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import arm, evidence, lay_bench
+from flows.experiments.bench import arm, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot
@@ -25,7 +25,7 @@ SWEEP = "both, threshold"
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The stages alone and together, and the threshold under which a sentence is weak."""
-    bench = lay_bench(profile, ["vimar", "vimar:by=score"])
+    bench = prepare_bench(profile, ["vimar", "vimar:by=score"])
     specs = {name: spec for name, spec in ARMS.items() if not quick or name in QUICK}
     arms = {name: arm(bench, spec, name) for name, spec in specs.items()}
     found = [evidence(bench, one, [arms[BOTH], arms["stage 1 only"]], seen=True) for one in arms.values()]

@@ -8,15 +8,16 @@ from typing import Any
 from flows.experiments.contract import Experiment
 from flows.experiments.trained import BASE, DEMO, on_drawn_scenes
 from flows.profiles.loading import Profile, ProfileError, load_profile
-from flows.round.answer_bench import AnswerGround, compare_answers, plain_answers, questions_about, scores_of_answers
+from flows.round.answer_bench import AnswerContext, accuracy_of, plain_answers, questions_about
 from flows.round.answers import own_answers, prepare_answers, verified_answers
-from flows.round.improvement import Model
-from flows.round.train import greedy_answers
-from storage.artifacts import ArtifactRef
+from flows.round.measure import Model, compared, greedy_answers
+from flows.round.prepare import round_draw
+from storage.artifacts import Table
+from storage.schema import Caption
 from tasks.analysis.answer_shares import concluding
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.analysis.rewrite import rewrite
-from tasks.data.sample import Draw
+from tasks.models.handles import PolicyHandle
 from tasks.train.finetune import finetune
 
 TAGGED, UNTAGGED, SHUFFLED, SHORT = "tagged", "untagged", "shuffled", "conclusion alone"
@@ -28,24 +29,22 @@ SHARED = ("seed", "data", "sample", "evaluate", "runtime")  # of the given profi
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """One lesson in four forms, each learned by the base under the bare questions, each measured as rounds are."""
     profile = answers_of(profile)
-    ground, base = prepare_answers(profile)
-    draw = Draw(images=profile.sample.images, seed=profile.seed, round_index=0)
-    asked = questions_about(profile, ground.shared.train, draw)
-    own = own_answers(profile, ground, base.policy, asked)
-    accepted = verified_answers(profile, ground, base.policy, asked, own)
-    lesson = plain_answers(profile, accepted, asked)["plain"]
-    images, samples = asked.drawn["images"], asked.plain["samples"]
+    context, base = prepare_answers(profile)
+    questions = questions_about(profile, context.source, round_draw(profile, 1))
+    accepted = verified_answers(context, own_answers(context, base.policy, questions))
+    lesson = plain_answers(profile, accepted, questions).plain
+    images, samples = questions.drawn.images, questions.plain.samples
     models: list[Model] = []
     for name in (TAGGED, UNTAGGED, SHUFFLED, SHORT)[: 2 if quick else 4]:
-        tuned = finetune(
-            profile.finetune, profile.policy, base.policy, images, samples, told_as(profile, lesson, name),
-            seed=profile.seed, runtime=profile.runtime, label=name,
-        )  # fmt: skip
-        models.append(measured(profile, ground, name, tuned["policy"]))
+        trained = finetune.with_label(name)(
+            profile.finetune, base.policy, images, samples, in_form(profile, lesson, name), seed=profile.seed
+        )
+        models.append(measured(context, name, context.handle(trained.policy)))
     facts = {"examples": lesson.rows}
-    found = [told(profile, base, [])]
+    found = [evidence_of(context, base, [])]
     return found + [
-        told(profile, one, [base, models[0]] if one is not models[0] else [base], **facts) for one in models
+        evidence_of(context, model, [base, models[0]] if model is not models[0] else [base], **facts)
+        for model in models
     ]
 
 
@@ -65,35 +64,34 @@ def answers_of(profile: Profile) -> Profile:
     return load_profile(DEMO).model_copy(update={name: getattr(profile, name) for name in SHARED})
 
 
-def told_as(profile: Profile, lesson: ArtifactRef, name: str) -> ArtifactRef:
+def in_form(profile: Profile, lesson: Table[Caption], name: str) -> Table[Caption]:
     """The lesson in a form."""
     if name == TAGGED:
         return lesson
     form: Any = FORMS[name]
-    return rewrite(lesson, form=form, seed=profile.seed, label=name, runtime=profile.runtime)["captions"]
+    return rewrite.with_label(name)(lesson, form=form, seed=profile.seed).captions
 
 
-def measured(profile: Profile, ground: AnswerGround, name: str, policy: ArtifactRef) -> Model:
+def measured(context: AnswerContext, name: str, policy: PolicyHandle) -> Model:
     """Greedy answers to the benchmark's bare questions, scored; of an answer without tags the last sentence counts."""
-    bench = ground.bench
-    said = greedy_answers(profile, policy, bench.drawn["images"], bench.plain["samples"], f"{name} greedy")["captions"]
+    samples = context.questions.plain.samples
+    captions = greedy_answers(context, policy, context.benchmark.images, samples, f"{name} greedy").captions
     if name == UNTAGGED:
-        said = rewrite(said, form="concluded", seed=profile.seed, label=f"{name}, last", runtime=profile.runtime)[
-            "captions"
-        ]
-    return Model(name, policy, scores_of_answers(profile, ground, said, name, "greedy"), said)
+        concluded = rewrite.with_label(f"{name}, last")
+        captions = concluded(captions, form="concluded", seed=context.profile.seed).captions
+    return Model(name, policy, accuracy_of(context, captions, name, "greedy"), captions)
 
 
-def told(profile: Profile, model: Model, against: Sequence[Model], **facts: Any) -> Evidence:
+def evidence_of(context: AnswerContext, model: Model, against: Sequence[Model], **facts: Any) -> Evidence:
     """Accuracy by kind of question and how many answers conclude, with paired differences."""
     pairs = {
-        other.name: compare_answers(profile, model.scores, other.scores, f"{model.name} - {other.name}")["comparisons"]
+        other.name: compared(
+            context, model.scores.scores, other.scores.scores, f"{model.name} - {other.name}"
+        ).comparisons
         for other in against
     }
-    stated = concluding(
-        profile.evaluate, model.scores["scores"], subject=model.name, label=model.name, runtime=profile.runtime
-    )
-    return Evidence(model.name, None, (model.scores["metrics"], stated["metrics"]), pairs, facts=facts)
+    stated = concluding.with_label(model.name)(context.profile.evaluate, model.scores.scores, subject=model.name)
+    return Evidence(model.name, None, (model.scores.metrics, stated.metrics), pairs, facts=facts)
 
 
 def answer(found: Findings) -> str:

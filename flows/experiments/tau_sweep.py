@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import HEAD, Arm, Bench, arm, evidence, lay_bench, rewards_of, with_settings
+from flows.experiments.bench import HEAD, Arm, Bench, arm, evidence, prepare_bench, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot
@@ -16,13 +16,12 @@ PRM, VIMAR, VALUE, ALPHA = "CLIP-PRM", "ViMaR by score", "VisVM by V", "VisVM by
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The margin as a quantile of the run's scores for three searches; then its penalty and form for V."""
-    bench = lay_bench(profile)
+    bench = prepare_bench(profile)
     reference = valued(bench, f"{VALUE}@{OWN:g}", OWN)
     found = []
     for q in QUANTILES[1::2] if quick else QUANTILES:
         there = with_settings(bench, value=HEAD, label={"tau": {"kind": "quantile", "q": q}})
-        rewards = rewards_of(there).facts
-        facts = {"tau": rewards["tau"], "below_tau": rewards["below_tau"]}
+        facts = {"tau": there.rewards.margin, "below_tau": there.rewards.below_margin}
         prm = arm(there, "clip_prm:stop=reward", f"{PRM}@{q:g}", q)
         found.append(evidence(there, prm, seen=True, facts=facts))
         found.append(evidence(there, arm(there, "vimar:by=score", f"{VIMAR}@{q:g}", q), seen=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flows.experiments.bench import HEAD, Arm, arm, evidence, lay_bench, value_facts, with_settings
+from flows.experiments.bench import HEAD, Arm, arm, evidence, prepare_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot
@@ -29,7 +29,7 @@ QUICK = (TD, "whole return, mean to go")
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Every V on the same answers; each guides the same search, which stops by vote."""
-    bench = lay_bench(profile, ["clip_prm"])
+    bench = prepare_bench(profile, ["clip_prm"])
     prm = arm(bench, "clip_prm:stop=vote", PRM)
     found: list[Evidence] = []
     reference: Arm | None = None

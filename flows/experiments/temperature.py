@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import Arm, Bench, arm, config_of, evidence, lay_bench
+from flows.experiments.bench import Arm, Bench, arm, config_of, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, Plot
@@ -13,7 +13,7 @@ METHODS = ("visvm", "best_of_n")
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Each method with the profile's temperatures, and with each of them alone."""
-    bench = lay_bench(profile, METHODS)
+    bench = prepare_bench(profile, METHODS)
     found = []
     for method in METHODS:
         several = arm(bench, method, several_of(method))

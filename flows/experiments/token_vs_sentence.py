@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
+from dataclasses import replace
 
+from flows.experiments.bench import first_round
 from flows.experiments.contract import Experiment, varied
-from flows.experiments.trained import BASE, told
+from flows.experiments.trained import BASE, evidence_of
 from flows.profiles.loading import Profile
-from flows.round.guide import Ground, lay_ground, learn_guide
-from flows.round.improvement import Model, measure
-from flows.round.train import tune
-from storage.artifacts import ArtifactRef, StageOutput
+from flows.round.measure import Model, measure
+from flows.round.prepare import CaptionContext, prepare_loop
+from flows.round.train import train_policy
+from storage.artifacts import Table
+from storage.schema import Rollout
 from tasks.analysis.concepts import concepts, judge_objects
 from tasks.analysis.excerpts import together
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
 from tasks.configs.data import FolderSource
 from tasks.configs.search import search_config
-from tasks.data.sample import annotate
+from tasks.data.sample import SampleResult, annotate
 from tasks.search.search import search_needs
 
 WORDS, PAIRS, CAPTIONS = "FiSAO", "DPO by reward", "SFT on CLIP-PRM"
@@ -29,19 +31,18 @@ OFTEN, SELDOM = "chair_i: often made up", "chair_i: seldom made up"
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The base, then the same rollouts learned sentence by sentence, answer by answer, and word by word."""
-    ground, policy = lay_ground(profile)
-    base = measure(profile, ground, BASE, policy)
-    needs = search_needs(search_config(profile.search, "clip_prm"))
-    drawn, guide = learn_guide(profile, ground, policy, 1, needs)
-    kinds = kinds_of(profile, ground, drawn, guide.rollouts)
-    found = [by_kind(profile, ground, base, base, kinds, told(profile, ground, base, [], drift=False))]
+    context = prepare_loop(profile)
+    base = measure(context, BASE, context.base)
+    drawn, guide = first_round(context, search_needs(search_config(profile.search, "clip_prm")))
+    kinds = kinds_of(context, drawn, guide.rollouts)
+    found = [by_kind(context, base, base, kinds, evidence_of(context, base, [], drift=False))]
     sentences: Model | None = None
-    for name, x, one in ways(profile, quick):
-        model = measure(one, ground, name, tune(one, ground, policy, guide, drawn)["policy"])
+    for name, x, settings in ways(profile, quick):
+        way = replace(context, profile=settings)
+        model = measure(way, name, way.handle(train_policy(way, guide, drawn).policy))
         against = [base] if sentences is None else [base, sentences]
         sentences = sentences or model
-        looked = told(one, ground, model, against)
-        found.append(by_kind(one, ground, model, base, kinds, looked)._replace(x=x))
+        found.append(replace(by_kind(way, model, base, kinds, evidence_of(way, model, against)), x=x))
     return found
 
 
@@ -67,28 +68,32 @@ def rate(profile: Profile, way: str) -> float:
     return supervised * RATES[way]
 
 
-def kinds_of(profile: Profile, ground: Ground, drawn: StageOutput, rollouts: ArtifactRef) -> dict[str, str] | None:
+def kinds_of(context: CaptionContext, drawn: SampleResult, rollouts: Table[Rollout]) -> dict[str, str] | None:
     """Which objects the base often makes up about its training images; None where nothing says what is in these."""
-    if isinstance(profile.data.train, FolderSource):
+    if isinstance(context.profile.data.train, FolderSource):
         return None
-    truth = annotate(ground.train, drawn["images"], label="train", runtime=profile.runtime)["annotations"]
-    judged = judge_objects(rollouts, drawn["samples"], truth, runtime=profile.runtime)
-    return cast(dict[str, str], judged.facts["kinds"])
+    truth = annotate.with_label("train")(context.source, drawn.images).annotations
+    return judge_objects(rollouts, drawn.samples, truth).kinds
 
 
 def by_kind(
-    profile: Profile, ground: Ground, model: Model, base: Model, kinds: dict[str, str] | None, one: Evidence
+    context: CaptionContext, model: Model, base: Model, kinds: dict[str, str] | None, measured: Evidence
 ) -> Evidence:
     """The evidence with CHAIR by kind of object, and what changed in it against the base."""
-    found = concepts(
-        profile.evaluate, model.captions, base.captions, ground.truth["annotations"], subject=model.name,
-        other=base.name, kinds=kinds, runtime=profile.runtime, label=model.name,
-    )  # fmt: skip
-    pairs = dict(one.pairs)
+    found = concepts.with_label(model.name)(
+        context.profile.evaluate,
+        model.captions,
+        base.captions,
+        context.annotations,
+        subject=model.name,
+        other=base.name,
+        kinds=kinds,
+    )
+    pairs = dict(measured.pairs)
     if model is not base:
-        both = [pairs[base.name], found["comparisons"]]
-        pairs[base.name] = together(both, runtime=profile.runtime, label=model.name)["comparisons"]
-    return one._replace(metrics=(*one.metrics, found["metrics"]), pairs=pairs)
+        both = [pairs[base.name], found.comparisons]
+        pairs[base.name] = together.with_label(model.name)(both).comparisons
+    return replace(measured, metrics=(*measured.metrics, found.metrics), pairs=pairs)
 
 
 def answer(found: Findings) -> str:

@@ -1,71 +1,68 @@
-"""What the experiments on tuning share: a policy tuned one way or another, measured by its greedy captions and its drift."""
+"""What the experiments on tuning share: a policy trained one way or another, measured by its greedy captions and its drift."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 from flows.experiments.contract import varied
 from flows.profiles.loading import Profile, load_profile, locate
-from flows.round.guide import Ground
-from flows.round.improvement import Model, drifted, general_answers
-from storage.artifacts import StageOutput
+from flows.round.measure import Model, compared, drift_of, general_answers
+from flows.round.prepare import CaptionContext
 from tasks.analysis.answer_shares import sameness
 from tasks.analysis.excerpts import excerpt
 from tasks.analysis.findings import Evidence
 from tasks.configs.evaluate import DriftConfig
-from tasks.evaluate.evaluate import compare
+from tasks.train.publish import TrainResult
 
 BASE = "base"
 DEMO = "demo-cot"  # the shipped profile whose policy also answers questions
 
 
-def told(
-    profile: Profile, ground: Ground, model: Model, against: Sequence[Model], *, drift: bool = True, **facts: Any
+def evidence_of(
+    context: CaptionContext, model: Model, against: Sequence[Model], *, drift: bool = True, **facts: Any
 ) -> Evidence:
     """What a policy's greedy captions measure: CHAIR, how far they moved from the base's, paired differences.
 
     Args:
-        profile: of the benchmark.
-        ground: what all stand on.
+        context: with the benchmark.
         model: measured.
         against: the base first, then others to be paired with.
         drift: measure what moved from the base, too.
         facts: more numbers.
     """
-    metrics = [model.scores["metrics"]]
+    metrics = [model.scores.metrics]
     if drift:
-        unbound = varied(profile, drift=DriftConfig(questions=profile.drift.questions).model_dump())
-        metrics.append(drifted(unbound, ground, against[0], model)["metrics"])
+        questions = context.profile.drift.questions
+        unbound = varied(context.profile, drift=DriftConfig(questions=questions).model_dump())
+        metrics.append(drift_of(replace(context, profile=unbound), model, against[0]).metrics)
     pairs = {
-        other.name: compare(
-            profile.evaluate, model.scores["scores"], other.scores["scores"], label=f"{model.name} - {other.name}",
-            runtime=profile.runtime,
-        )["comparisons"]
+        other.name: compared(
+            context, model.scores.scores, other.scores.scores, f"{model.name} - {other.name}"
+        ).comparisons
         for other in against
-    }  # fmt: skip
+    }
     return Evidence(model.name, None, tuple(metrics), pairs, facts=facts)
 
 
-def with_accuracy(profile: Profile, ground: Ground, model: Model, base: Model, one: Evidence) -> Evidence:
+def with_accuracy(context: CaptionContext, model: Model, base: Model, measured: Evidence) -> Evidence:
     """The evidence with how many short questions the policy answers rightly, by kind, and how many as the base does."""
-    said = general_answers(profile, ground, model)
+    profile = context.profile
+    answers = general_answers(context, model)
     kinds = [f"accuracy_{kind}" for kind in profile.questions.kinds]
-    kept = excerpt(said["metrics"], ["accuracy", *kinds], label=model.name, runtime=profile.runtime)
-    metrics = [*one.metrics, kept["excerpt"]]
+    part = excerpt.with_label(model.name)(answers.metrics, ["accuracy", *kinds])
+    metrics = [*measured.metrics, part.excerpt]
     if model is not base:
-        before = general_answers(profile, ground, base)
-        same = sameness(
-            profile.evaluate, said["scores"], before["scores"], subject=model.name, label=model.name,
-            runtime=profile.runtime,
-        )  # fmt: skip
-        metrics.append(same["metrics"])
-    return one._replace(metrics=tuple(metrics))
+        before = general_answers(context, base)
+        same = sameness.with_label(model.name)(profile.evaluate, answers.scores, before.scores, subject=model.name)
+        metrics.append(same.metrics)
+    return replace(measured, metrics=tuple(metrics))
 
 
-def examples_of(tuned: StageOutput) -> dict[str, Any]:
+def examples_of(trained: TrainResult) -> dict[str, Any]:
     """How many examples a policy learned, as a fact."""
-    counters: Any = tuned.counters
+    counters: Any = trained.counters
     return {"examples": counters.get("examples")}
 
 
@@ -85,4 +82,4 @@ def answering(profile: Profile) -> Profile:
 def second_policy(profile: Profile) -> dict[str, Any]:
     """Settings of the demo's second policy."""
     other = load_profile(DEMO)
-    return cast(dict[str, Any], {**other.policy.model_dump(), "dtype": profile.policy.dtype})
+    return {**other.policy.model_dump(), "dtype": profile.policy.dtype}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import HEAD, Bench, arm, lay_bench, value_of, with_settings
+from flows.experiments.bench import HEAD, Bench, arm, prepare_bench, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
+from storage.schema import Value
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.analysis.observe import appraise
 
@@ -14,23 +15,27 @@ V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far",
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """V of the profile and other kinds, each on the candidates that it chose among; the scorer on its own."""
-    bench = lay_bench(profile, ["visvm"])
-    found = [judged(bench, V, "visvm:stop=vote", value_of(bench)["values"])]
+    bench = prepare_bench(profile, ["visvm"])
+    found = [judged(bench, V, "visvm:stop=vote", bench.value.values)]
     for name, settings in ((HEAD_V, HEAD), (PREFIX_V, {"state": "prefix"}))[: 1 if quick else 2]:
         other = with_settings(bench, value=settings)
-        found.append(judged(other, name, "visvm:stop=vote", value_of(other)["values"]))
+        found.append(judged(other, name, "visvm:stop=vote", other.value.values))
     return [*found, judged(bench, SCORE, "clip_prm:stop=vote", None)]
 
 
-def judged(bench: Bench, name: str, spec: str, values: ArtifactRef | None) -> Evidence:
+def judged(bench: Bench, name: str, spec: str, values: Table[Value] | None) -> Evidence:
     """A guide judged on the benchmark, and on the held-out answers if it is a V."""
-    one = arm(bench, spec, f"{spec} by {name}")
-    looked = appraise(
-        bench.profile.evaluate, one.found["search_trace"], bench.ground.bench["samples"],
-        bench.ground.truth["annotations"], values=values, subject="base", decoding=one.name,
-        runtime=bench.profile.runtime, label=name,
-    )  # fmt: skip
-    return Evidence(name, None, (looked["metrics"],))
+    searched = arm(bench, spec, f"{spec} by {name}")
+    appraised = appraise.with_label(name)(
+        bench.profile.evaluate,
+        searched.found.search_trace,
+        bench.context.benchmark.samples,
+        bench.context.annotations,
+        values=values,
+        subject="base",
+        decoding=searched.name,
+    )
+    return Evidence(name, None, (appraised.metrics,))
 
 
 def answer(found: Findings) -> str:

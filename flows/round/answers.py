@@ -1,103 +1,105 @@
-"""One round of learning to answer in stages (LLaVA-CoT), and what comes before the first. Order only: every line is a stage.
+"""One round of learning to answer in stages (LLaVA-CoT), and what comes before the first. Order only.
 
-Questions take the place of prompts: alone, as they are learned and measured, and with an instruction, as the policy is asked
-for stages. The rest is the loop's own: search, fine-tune, measure, decide.
+Questions take the place of prompts: plain, as they are learned and measured, and with an instruction, as the policy answers in
+stages. The rest is the loop's own: search, fine-tune, measure, decide.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 from flows.profiles.loading import Profile, locate
 from flows.round.answer_bench import (
-    AnswerGround,
+    AnswerContext,
     Questions,
-    compare_answers,
     measure_answers,
     measure_search,
-    measure_told,
+    measure_staged,
     plain_answers,
     questions_about,
 )
-from flows.round.guide import Ground, Guide, search_guides
-from flows.round.improvement import Model
+from flows.round.guide import RoundGuide, guide_for
+from flows.round.measure import Model, compared
+from flows.round.prepare import base_policy, benchmark_draw, round_draw
 from flows.round.rewards import score_answers
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.checkpoints import import_checkpoint
+from storage.artifacts import Table
+from storage.schema import Caption, Rollout, Sample
 from tasks.configs.data import FolderSource
 from tasks.configs.staged import EndpointTeacher
-from tasks.data.sample import Draw, open_source
-from tasks.evaluate.promote import promote
+from tasks.data.sample import open_source
+from tasks.evaluate.promote import PromoteResult, promote
+from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_scorer
-from tasks.reward.label import label
+from tasks.reward.shape_rewards import shape_rewards
 from tasks.rollout.rollout import rollout
 from tasks.search.search import search, search_needs
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tasks.staged.teach import attempt_name, attempt_seed, judge, reasonings, teach
-from tasks.staged.verify import verify, verify_by_agreement, verify_by_judge
+from tasks.staged.verify import VerifyResult, verify, verify_by_agreement, verify_by_judge
 from tasks.train.finetune import finetune
 
 
-class AnswerRound(NamedTuple):
+@dataclass(frozen=True)
+class AnswerRound:
     """What a round gave."""
 
     candidate: Model
-    decision: StageOutput
+    decision: PromoteResult
 
 
-class Own(NamedTuple):
-    """A policy's own staged answers to a round's questions, and what they tell a search; None where nobody needs them."""
+@dataclass(frozen=True)
+class Attempt:
+    """What an attempt to have questions answered in stages stands on."""
 
-    rollouts: StageOutput | None
-    guide: Guide | None
+    number: int  # 0-based
+    policy: PolicyHandle
+    questions: Questions
+    rollouts: Table[Rollout] | None  # the policy's own staged answers, where the gate votes or the search calibrates
+    guide: RoundGuide | None
+
+    @property
+    def label(self) -> str:
+        """For people: 1-based."""
+        return f"attempt {self.number + 1}"
 
 
-def prepare_answers(profile: Profile) -> tuple[AnswerGround, Model]:
-    """The questions to measure on, and the base: asked plainly, as rounds are compared, and told to answer in stages."""
+def prepare_answers(profile: Profile) -> tuple[AnswerContext, Model]:
+    """The questions to measure on, and the base: asked plainly, as rounds are compared, and with the instruction."""
     check_answers(profile)
-    source = open_source(profile.data.benchmark)
-    draw = Draw(images=profile.evaluate.images, seed=profile.seed, benchmark=True)
-    bench = questions_about(profile, source, draw, label="benchmark")
-    base = import_checkpoint("policy", locate(profile.policy.checkpoint))
-    scorer = import_scorer(locate(profile.scorer.checkpoint))
-    shared = Ground(base, open_source(profile.data.train), scorer, bench.drawn, bench.plain)
-    ground = AnswerGround(shared, bench)
-    model = measure_answers(profile, ground, "base", base)
+    questions = questions_about(profile, open_source(profile.data.benchmark), benchmark_draw(profile), "benchmark")
+    context = AnswerContext(
+        profile=profile,
+        base=base_policy(profile),
+        source=open_source(profile.data.train),
+        scorer=import_scorer(locate(profile.scorer.checkpoint)),
+        benchmark=questions.drawn,
+        questions=questions,
+    )
+    model = measure_answers(context, "base", context.base)
     if profile.staged.instruction:
-        measure_told(profile, ground, model)
-    return ground, model
+        measure_staged(context, model)
+    return context, model
 
 
-def answer_round(profile: Profile, ground: AnswerGround, champion: Model, base: Model, number: int) -> AnswerRound:
+def answer_round(context: AnswerContext, champion: Model, base: Model, number: int) -> AnswerRound:
     """Ask about new images, have answers in stages written and verified, learn them under the bare questions, measure."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    seeded: dict[str, Any] = {"seed": profile.seed, **run}
-    name = f"round-{number}"
+    profile, name = context.profile, f"round-{number}"
 
-    draw = Draw(images=profile.sample.images, seed=profile.seed, round_index=number - 1)
-    asked = questions_about(profile, ground.shared.train, draw)
-    own = own_answers(profile, ground, champion.policy, asked)
-    accepted = verified_answers(profile, ground, champion.policy, asked, own)
-    lesson = plain_answers(profile, accepted, asked)["plain"]
-    tuned = finetune(
-        profile.finetune,
-        profile.policy,
-        champion.policy,
-        asked.drawn["images"],
-        asked.plain["samples"],
-        lesson,
-        **seeded,
+    questions = questions_about(profile, context.source, round_draw(profile, number))
+    attempt = own_answers(context, champion.policy, questions)
+    accepted = verified_answers(context, attempt)
+    lesson = plain_answers(profile, accepted, questions).plain
+    trained = finetune(
+        profile.finetune, champion.policy, questions.drawn.images, questions.plain.samples, lesson, seed=profile.seed
     )
 
-    candidate = measure_answers(profile, ground, name, tuned["policy"])
-    paired = compare_answers(profile, candidate.scores, champion.scores, f"{name} - {champion.name}")
-    decision = promote(
-        profile.promote, paired["comparisons"], candidate=name, champion=champion.name, label=name, **run
-    )
+    candidate = measure_answers(context, name, context.handle(trained.policy))
+    against = compared(context, candidate.scores.scores, champion.scores.scores, f"{name} - {champion.name}")
+    decision = promote.with_label(name)(profile.promote, against.comparisons, candidate=name, champion=champion.name)
     if champion.name != base.name:
-        compare_answers(profile, candidate.scores, base.scores, f"{name} - {base.name}")
+        compared(context, candidate.scores.scores, base.scores.scores, f"{name} - {base.name}")
     if searches_champion(profile, champion, number):
-        measure_search(profile, ground, champion, own.guide)
+        measure_search(context, champion, attempt.guide)
     return AnswerRound(candidate, decision)
 
 
@@ -108,92 +110,82 @@ def searches_champion(profile: Profile, champion: Model, number: int) -> bool:
     return wanted and new and profile.staged.teacher.kind == "self"
 
 
-def own_answers(profile: Profile, ground: AnswerGround, policy: ArtifactRef, asked: Questions) -> Own:
+def own_answers(context: AnswerContext, policy: PolicyHandle, questions: Questions) -> Attempt:
     """The policy's own staged answers, where the gate votes by them or the search calibrates on their reasonings."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
+    profile = context.profile
     calibrates = profile.staged.teacher.kind == "self" and bool(search_needs(profile.search) & {"margin", "answers"})
     if not calibrates and profile.staged.verify != "agreement":
-        return Own(None, None)
-    shards, samples = profile.runtime.shards, asked.told["samples"]
-    said = rollout.over_shards(
-        shards, profile.rollout, profile.policy, policy, asked.drawn["images"], samples, seed=profile.seed, **run
-    )
+        return Attempt(0, policy, questions, None, None)
+    images, samples = questions.drawn.images, questions.staged.samples
+    rollouts = rollout.over_shards(profile.rollout, policy, images, samples, seed=profile.seed).rollouts
     if not calibrates:
-        return Own(said, None)
-    reasoned = reasonings(said["rollouts"], **run)
-    scored = score_answers(profile, ground.shared, asked.drawn["images"], samples, reasoned["rollouts"])
-    rewards = label(profile.label, scored.scored, **run)
-    return Own(said, Guide(scored.scorer, said["rollouts"], rewards, None, policy))
+        return Attempt(0, policy, questions, rollouts, None)
+    scored = score_answers(context, images, samples, reasonings(rollouts).rollouts)
+    rewards = shape_rewards(profile.label, scored.scored)
+    return Attempt(0, policy, questions, rollouts, RoundGuide(policy, rollouts, scored.scorer, rewards))
 
 
-def verified_answers(
-    profile: Profile, ground: AnswerGround, policy: ArtifactRef, asked: Questions, own: Own
-) -> list[ArtifactRef]:
+def verified_answers(context: AnswerContext, first: Attempt) -> list[Table[Caption]]:
     """The accepted answers of every attempt; what was refused in one is tried again in the next."""
-    samples, accepted = asked.told["samples"], []
-    for attempt in range(profile.staged.attempts):
-        written = written_answers(profile, ground, policy, asked, samples, own, attempt)
-        verdict = gate(profile, written["captions"], samples, asked, own, attempt)
-        accepted.append(verdict["accepted"])
-        samples = verdict["refused"]
+    samples, accepted = first.questions.staged.samples, []
+    for number in range(context.profile.staged.attempts):
+        attempt = Attempt(number, first.policy, first.questions, first.rollouts, first.guide)
+        verdict = gate(context, attempt, samples, written_answers(context, attempt, samples))
+        accepted.append(verdict.accepted)
+        samples = verdict.refused
         if samples.rows == 0:
             break
     return accepted
 
 
-def written_answers(
-    profile: Profile,
-    ground: AnswerGround,
-    policy: ArtifactRef,
-    asked: Questions,
-    samples: ArtifactRef,
-    own: Own,
-    attempt: int,
-) -> StageOutput:
+def written_answers(context: AnswerContext, attempt: Attempt, samples: Table[Sample]) -> Table[Caption]:
     """Staged answers to some of the questions, by the teacher or by the policy's search."""
-    seed, name = attempt_seed(profile.seed, attempt), f"attempt {attempt + 1}"
-    teacher = profile.staged.teacher
+    profile, teacher, images = context.profile, context.profile.staged.teacher, attempt.questions.drawn.images
     if isinstance(teacher, EndpointTeacher):
-        return teach(
+        return teach.with_label(attempt.label)(
             teacher,
-            asked.drawn["images"],
+            images,
             samples,
-            asked.told["answers"],
+            attempt.questions.staged.answers,
             instruction=profile.staged.instruction,
-            attempt=attempt,
+            attempt=attempt.number,
             seed=profile.seed,
-            runtime=profile.runtime,
-            label=name,
+        ).captions
+    guide = guide_for(context, attempt.guide, profile.search)
+    return (
+        search.with_label(attempt.label)
+        .over_shards(
+            profile.search,
+            attempt.policy,
+            images,
+            samples,
+            guide,
+            seed=attempt_seed(profile.seed, attempt.number),
+            name=attempt_name(profile.search.strategy, attempt.number),
         )
-    return search.over_shards(
-        profile.runtime.shards,
-        profile.search,
-        profile.policy,
-        policy,
-        asked.drawn["images"],
-        samples,
-        seed=seed,
-        name=attempt_name(profile.search.strategy, attempt),
-        runtime=profile.runtime,
-        label=name,
-        **search_guides(ground.shared, own.guide, profile.search),
+        .captions
     )
 
 
-def gate(
-    profile: Profile, captions: ArtifactRef, samples: ArtifactRef, asked: Questions, own: Own, attempt: int
-) -> StageOutput:
+def gate(context: AnswerContext, attempt: Attempt, samples: Table[Sample], captions: Table[Caption]) -> VerifyResult:
     """The profile's verification of an attempt's answers."""
-    staged, answers = profile.staged, asked.told["answers"]
-    run: dict[str, Any] = {"attempt": attempt, "runtime": profile.runtime, "label": f"attempt {attempt + 1}"}
-    if own.rollouts is not None and staged.verify == "agreement":
-        least = staged.min_agreement
-        return verify_by_agreement(captions, samples, own.rollouts["rollouts"], min_agreement=least, **run)
+    staged, answers, number = context.profile.staged, attempt.questions.staged.answers, attempt.number
+    if attempt.rollouts is not None and staged.verify == "agreement":
+        return verify_by_agreement.with_label(attempt.label)(
+            captions, samples, attempt.rollouts, min_agreement=staged.min_agreement, attempt=number
+        )
     if isinstance(staged.teacher, EndpointTeacher) and staged.verify == "judge":
-        said: dict[str, Any] = {"instruction": staged.instruction, "seed": profile.seed, **run}
-        judged = judge(staged.teacher, captions, samples, answers, **said)
-        return verify_by_judge(captions, samples, judged["judged"], **run)
-    return verify(captions, samples, answers, **run)
+        judged = judge.with_label(attempt.label)(
+            staged.teacher,
+            captions,
+            samples,
+            answers,
+            instruction=staged.instruction,
+            attempt=number,
+            seed=context.profile.seed,
+        ).judged
+        return verify_by_judge.with_label(attempt.label)(captions, samples, judged, attempt=number)
+    return verify.with_label(attempt.label)(captions, samples, answers, attempt=number)
 
 
 def check_answers(profile: Profile) -> None:

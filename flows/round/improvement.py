@@ -1,115 +1,103 @@
-"""One round of self-training, in the order of a method section. Order only: every line is a stage."""
+"""One round of self-training, in the order of a method section. Order only: every line is a stage, or a page of stages."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+import logging
+from dataclasses import dataclass
 
 from flows.profiles.loading import Profile
-from flows.round.guide import Ground, Guide, learn_guide
-from flows.round.train import greedy_answers, tune, tuning_needs
-from storage.artifacts import ArtifactRef, StageOutput
-from tasks.data.questions import ask, questions_digest
-from tasks.data.sample import open_source, take
-from tasks.evaluate.answers import evaluate_answers
-from tasks.evaluate.drift import drift
-from tasks.evaluate.evaluate import compare, evaluate
-from tasks.evaluate.promote import promote
+from flows.round.guide import RoundGuide, fit_guide, search_captions
+from flows.round.measure import Model, chair_of, compared, drift_of, measure
+from flows.round.prepare import CaptionContext, prepare_loop, round_draw
+from flows.round.rewards import score_answers
+from flows.round.train import train_needs, train_policy
+from tasks.data.sample import sample, take
+from tasks.evaluate.drift import DriftResult
+from tasks.evaluate.health import HealthResult, health
+from tasks.evaluate.promote import PromoteResult, promote
+from tasks.rollout.rollout import rollout
+from tasks.stage.quarantine import StageInputError
+
+log = logging.getLogger(__name__)
 
 
-class Model(NamedTuple):
-    """A policy with its name and its greedy captions of the benchmark's images, scored."""
-
-    name: str
-    policy: ArtifactRef
-    scores: StageOutput
-    captions: ArtifactRef
-
-
-class Round(NamedTuple):
+@dataclass(frozen=True)
+class Round:
     """What a round gave."""
 
     candidate: Model
-    guide: Guide
-    decision: StageOutput
-    drift: StageOutput
+    decision: PromoteResult
+    drift: DriftResult
 
 
-def improvement_round(profile: Profile, ground: Ground, champion: Model, base: Model, number: int) -> Round:
-    """Sample images, roll out captions, reward sentences, train V, search, fine-tune, measure, decide."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    name = f"round-{number}"
+class HealthCheckFailed(StageInputError):
+    """The base model or the scorer is not what a loop can improve on."""
 
-    drawn, guide = learn_guide(profile, ground, champion.policy, number, tuning_needs(profile))
-    tuned = tune(profile, ground, champion.policy, guide, drawn)
 
-    candidate = measure(profile, ground, name, tuned["policy"])
-    moved = drifted(profile, ground, base, candidate)
-    paired = compare(
-        profile.evaluate,
-        candidate.scores["scores"],
-        champion.scores["scores"],
-        label=f"{name} - {champion.name}",
-        **run,
+def prepare(profile: Profile) -> tuple[CaptionContext, Model]:
+    """Before the first round: what all rounds share, the base measured, and the health check."""
+    context = prepare_loop(profile)
+    base = measure(context, "base", context.base)
+    check_health(context, base)
+    return context, base
+
+
+def improvement_round(context: CaptionContext, champion: Model, base: Model, number: int) -> Round:
+    """Sample images, roll out captions, reward sentences, fit V, search, fine-tune, measure, decide."""
+    profile, name = context.profile, f"round-{number}"
+
+    drawn = sample(profile.sample, context.source, round_draw(profile, number))  # images with prompts
+    guide = fit_guide(context, champion.policy, drawn, train_needs(profile))  # rollouts, rewards, V
+    trained = train_policy(context, guide, drawn)  # by the profile's method; sft searches first
+
+    candidate = measure(context, name, context.handle(trained.policy))
+    moved = drift_of(context, candidate, base)
+    against = compared(context, candidate.scores.scores, champion.scores.scores, f"{name} - {champion.name}")
+    decision = promote.with_label(name)(
+        profile.promote, against.comparisons, candidate=name, champion=champion.name, beyond=moved.beyond
     )
-    decision = promote(
-        profile.promote,
-        paired["comparisons"],
-        candidate=name,
-        champion=champion.name,
-        beyond=cast(list[str], moved.facts["beyond"]),
-        label=name,
-        **run,
+
+    if number > 1:  # beside the gate's comparison: this round against the base
+        compared(context, candidate.scores.scores, base.scores.scores, f"{name} - base")
+    elif searches(profile):  # and, once, what the search does for the untrained base
+        measure_search(context, guide, base)
+    return Round(candidate, decision, moved)
+
+
+def searches(profile: Profile) -> bool:
+    """Whether the profile's search is measured on the base."""
+    wanted = "search" in profile.evaluate.decodings
+    return wanted and profile.finetune.method == "sft" and profile.search.strategy != "greedy"
+
+
+def measure_search(context: CaptionContext, guide: RoundGuide, base: Model) -> None:
+    """The base's captions of the benchmark by the profile's search, against its greedy ones."""
+    strategy = context.profile.search.strategy
+    benchmark = context.benchmark
+    found = search_captions(context, guide, benchmark.images, benchmark.samples, f"base {strategy}")
+    scores = chair_of(context, found.captions, "base", strategy).scores
+    compared(context, scores, base.scores.scores, f"base {strategy} - greedy")
+
+
+def check_health(context: CaptionContext, base: Model) -> HealthResult:
+    """Roll out some of the benchmark's images and see whether the scorer can tell true sentences from false ones.
+
+    Raises:
+        HealthCheckFailed: a bound is not met, and the profile's action is to stop.
+    """
+    profile, images = context.profile, context.benchmark.images
+    part = take.with_label("health")(context.benchmark.samples, count=profile.health.images, seed=profile.seed).part
+    answers = rollout.with_label("health").over_shards(profile.rollout, base.policy, images, part, seed=profile.seed)
+    scored = score_answers(context, images, part, answers.rollouts, "health").scored
+    verdict = health.with_label("health")(
+        profile.health, base.scores.metrics, scored, part, context.annotations, subject="base"
     )
-    return Round(candidate, guide, decision, moved)
-
-
-def drifted(profile: Profile, ground: Ground, base: Model, candidate: Model) -> StageOutput:
-    """How far the candidate has moved from the base in what it was not trained for."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    general = None
-    if profile.drift.questions:
-        before, after = (general_answers(profile, ground, one) for one in (base, candidate))
-        paired = f"{candidate.name} - base general"
-        general = compare(profile.evaluate, after["scores"], before["scores"], label=paired, **run)["comparisons"]
-    return drift(
-        profile.drift, candidate.captions, base.captions,
-        subject=candidate.name, general=general, bootstrap=profile.evaluate.bootstrap,
-        confidence=profile.evaluate.confidence, label=candidate.name, **run,
-    )  # fmt: skip
-
-
-def general_answers(profile: Profile, ground: Ground, model: Model) -> StageOutput:
-    """Short answers to questions about the benchmark's images, scored."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    label = f"{model.name} general"
-    asked = ask(
-        profile.questions, open_source(profile.data.benchmark), ground.bench["images"],
-        benchmark=True, file_digest=questions_digest(profile.questions, benchmark=True), seed=profile.seed,
-        label="general", **run,
-    )  # fmt: skip
-    few = take(asked["samples"], count=profile.drift.questions, seed=profile.seed, label="general", **run)["part"]
-    said = greedy_answers(profile, model.policy, ground.bench["images"], few, label)
-    return evaluate_answers(
-        profile.evaluate, said["captions"], few, asked["answers"],
-        subject=model.name, decoding="greedy", label=label, **run,
-    )  # fmt: skip
-
-
-def measure(profile: Profile, ground: Ground, name: str, policy: ArtifactRef) -> Model:
-    """A policy's greedy captions of the benchmark's images, scored."""
-    captions = greedy_answers(profile, policy, ground.bench["images"], ground.bench["samples"], f"{name} greedy")
-    return Model(name, policy, scores_of(profile, ground, captions, name, "greedy"), captions["captions"])
-
-
-def scores_of(profile: Profile, ground: Ground, captions: StageOutput, subject: str, decoding: str) -> StageOutput:
-    """CHAIR of captions of the benchmark's images."""
-    return evaluate(
-        profile.evaluate,
-        captions["captions"],
-        ground.bench["samples"],
-        ground.truth["annotations"],
-        subject=subject,
-        decoding=decoding,
-        runtime=profile.runtime,
-        label=f"{subject} {decoding}",
-    )
+    problems = verdict.problems
+    if isinstance(problems, list) and problems:  # not known in a plan
+        text = "health check failed: " + "; ".join(problems)
+        if profile.health.action == "stop":
+            raise HealthCheckFailed(
+                f"{text}. Set health's bounds to what this model is, or health.action=warn to go on"
+            )
+        log.warning(text)
+    return verdict

@@ -1,129 +1,112 @@
-"""How a round's policy learns, by the profile's method; all of them from the same rollouts. Order only."""
+"""How a round's policy learns, by the profile's method; all methods learn from the same rollouts. Order only."""
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from flows.profiles.loading import Profile
-from flows.round.guide import Ground, Guide, search_captions
-from storage.artifacts import ArtifactRef, StageOutput
-from tasks.configs.search import SearchConfig
+from flows.round.guide import RoundGuide, search_captions
+from flows.round.measure import greedy_answers
+from flows.round.prepare import LoopContext
 from tasks.configs.train import DpoConfig
 from tasks.data.questions import ask, questions_digest
-from tasks.data.sample import annotate
+from tasks.data.sample import SampleResult, annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
-from tasks.search.search import search, search_needs
-from tasks.train.dpo import tune_dpo
+from tasks.search.search import search_needs
+from tasks.train.dpo import train_dpo
 from tasks.train.finetune import finetune
-from tasks.train.fisao import tune_fisao
-from tasks.train.grpo import tune_grpo
+from tasks.train.fisao import WordReward, train_fisao
+from tasks.train.grpo import ShapedReward, train_grpo
 from tasks.train.prefer import prefer
+from tasks.train.publish import TrainResult
 from tasks.train.replay import Replay, open_replay, read_replay, replay_count
 
 
-def tuning_needs(profile: Profile) -> frozenset[str]:
-    """What the method needs of a round's guide: all that its search does, or a value model, or nothing but rewards."""
-    tune = profile.finetune
-    if tune.method == "sft":
+def train_needs(profile: Profile) -> frozenset[str]:
+    """What the method needs of a round's guide: all that its search does, or a value model, or rewards only."""
+    config = profile.finetune
+    if config.method == "sft":
         return search_needs(profile.search)
-    by_value = (tune.method, tune.dpo.by) == ("dpo", "value") or (tune.method, tune.grpo.reward) == ("grpo", "value")
+    by_value = (config.method, config.dpo.by) == ("dpo", "value") or (config.method, config.grpo.reward) == (
+        "grpo",
+        "value",
+    )
     return frozenset({"value"}) if by_value else frozenset()
 
 
-def tune(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide, drawn: StageOutput) -> StageOutput:
-    """The policy tuned on its own answers to the round's prompts."""
-    method = {"sft": by_captions, "dpo": by_preferences, "grpo": by_groups, "fisao": by_words}[profile.finetune.method]
-    return method(profile, ground, policy, guide, drawn)
+def train_policy(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
+    """The policy trained on its own answers to the round's prompts."""
+    method = {"sft": sft, "dpo": dpo, "grpo": grpo, "fisao": fisao}[context.profile.finetune.method]
+    return method(context, guide, drawn)
 
 
-def by_captions(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide, drawn: StageOutput) -> StageOutput:
+def sft(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """Supervised: the captions that a guided search finds, with other material among them if the profile wants that."""
-    images, samples = drawn["images"], drawn["samples"]
-    found = search_captions(profile, ground, policy, guide, profile.search, images, samples)
+    profile = context.profile
+    captions = search_captions(context, guide, drawn.images, drawn.samples).captions
     return finetune(
-        profile.finetune.alone(),
-        profile.policy,
-        policy,
-        images,
-        samples,
-        found["captions"],
-        seed=profile.seed,
-        runtime=profile.runtime,
-        **replayed(profile, ground, drawn),
+        profile.finetune.alone(), guide.policy, drawn.images, drawn.samples, captions,
+        seed=profile.seed, replay=replayed(context, drawn),
+    )  # fmt: skip
+
+
+def replayed(context: LoopContext, drawn: SampleResult) -> Replay | None:
+    """What is replayed: a file's examples, or the base's own answers to questions; None: nothing."""
+    profile, replay = context.profile, context.profile.finetune.replay
+    if replay.share == 0:
+        return None
+    if replay.source != "self":
+        count = replay_count(replay.share, profile.sample.images)
+        source = open_replay(replay.source)
+        examples = read_replay.with_label("replay")(profile.sample, source, count=count, seed=profile.seed)
+        return Replay(examples.images, examples.samples, examples.captions)
+    digest = questions_digest(profile.questions, benchmark=False)
+    questions = ask.with_label("replay")(
+        profile.questions, context.source, drawn.images, benchmark=False, file_digest=digest, seed=profile.seed
+    )
+    answers = greedy_answers(context, context.base, drawn.images, questions.samples, "replay")
+    return Replay(drawn.images, questions.samples, answers.captions)
+
+
+def dpo(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
+    """DPO: each prompt's best answer against its worst."""
+    profile = context.profile
+    # How strongly preferences are learned does not change which they are.
+    ranking = profile.finetune.dpo.model_copy(update={"beta": DpoConfig().beta})
+    by_value = ranking.by == "value"
+    pairs = prefer(
+        ranking, drawn.samples, guide.rollouts, guide.rewards.rewards,
+        value=guide.value_handle if by_value else None, images=drawn.images if by_value else None,
+    )  # fmt: skip
+    return train_dpo(
+        profile.finetune.alone(), guide.policy, drawn.images, drawn.samples, pairs.preferences, seed=profile.seed
     )
 
 
-def replayed(profile: Profile, ground: Ground, drawn: StageOutput) -> dict[str, Any]:
-    """The argument of `finetune` that says what is replayed: a file's, or the base's own answers to questions."""
-    replay = profile.finetune.replay
-    run: dict[str, Any] = {"seed": profile.seed, "runtime": profile.runtime, "label": "replay"}
-    if replay.share == 0:
-        return {}
-    if replay.source != "self":
-        count = replay_count(replay.share, profile.sample.images)
-        read = read_replay(profile.sample, open_replay(replay.source), count=count, **run)
-        return {"replay": Replay(read["images"], read["samples"], read["captions"])}
-    digest = questions_digest(profile.questions, benchmark=False)
-    asked = ask(profile.questions, ground.train, drawn["images"], benchmark=False, file_digest=digest, **run)
-    said = greedy_answers(profile, ground.base, drawn["images"], asked["samples"], "replay")
-    return {"replay": Replay(drawn["images"], asked["samples"], said["captions"])}
-
-
-def greedy_answers(
-    profile: Profile, policy: ArtifactRef, images: ArtifactRef, samples: ArtifactRef, label: str
-) -> StageOutput:
-    """Greedy answers to any prompts."""
-    # Nothing else of the search counts, so changing it leaves these answers as they are.
-    greedy = SearchConfig(strategy="greedy", candidates=1, max_new_tokens=profile.search.max_new_tokens)
-    return search.over_shards(
-        profile.runtime.shards, greedy, profile.policy, policy, images, samples,
-        seed=profile.seed, runtime=profile.runtime, label=label,
-    )  # fmt: skip
-
-
-def by_preferences(
-    profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide, drawn: StageOutput
-) -> StageOutput:
-    """DPO: each prompt's best answer against its worst."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    # How strongly preferences are learned is no matter of which they are.
-    ranked = profile.finetune.dpo.model_copy(update={"beta": DpoConfig().beta})
-    seen = {"model": profile.policy, "images": drawn["images"], **judge(guide)} if ranked.by == "value" else {}
-    pairs = prefer(ranked, drawn["samples"], guide.rollouts, guide.rewards["rewards"], **seen, **run)
-    return tune_dpo(
-        profile.finetune.alone(), profile.policy, policy, drawn["images"], drawn["samples"], pairs["preferences"],
-        seed=profile.seed, **run,
-    )  # fmt: skip
-
-
-def by_groups(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide, drawn: StageOutput) -> StageOutput:
+def grpo(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """GRPO: new answers, each rewarded against the others to its prompt."""
-    return tune_grpo(
-        profile.finetune.alone(), profile.policy, policy, drawn["images"], drawn["samples"], guide.scorer,
-        tau=cast(float, guide.rewards.facts["tau"]), shaping=profile.label.shaping, alpha=profile.label.alpha,
-        seed=profile.seed, runtime=profile.runtime, **judge(guide),
-    )  # fmt: skip
+    profile = context.profile
+    reward = ShapedReward(guide.scorer, guide.rewards.margin, profile.label.shaping, profile.label.alpha)
+    return train_grpo(
+        profile.finetune.alone(),
+        guide.policy,
+        drawn.images,
+        drawn.samples,
+        reward,
+        guide.value_handle,
+        seed=profile.seed,
+    )
 
 
-def judge(guide: Guide) -> dict[str, Any]:
-    """The value model as arguments, where there is one: `tuning_needs` decided that."""
-    return {} if guide.value is None else {"value": guide.value["value"], "backbone": guide.backbone}
-
-
-def by_words(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide, drawn: StageOutput) -> StageOutput:
+def fisao(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """FiSAO: PPO with a reward for every object word, its margins measured on the round's own rollouts."""
-    run: dict[str, Any] = {"runtime": profile.runtime}
-    config, samples, rollouts = profile.finetune.fisao, drawn["samples"], guide.rollouts
-    heard = score_tokens.over_shards(profile.runtime.shards, ground.scorer, drawn["images"], samples, rollouts, **run)[
-        "token_scores"
-    ]
+    profile, images, samples = context.profile, drawn.images, drawn.samples
+    config = profile.finetune.fisao
+    words = score_tokens.over_shards(context.scorer, images, samples, guide.rollouts).token_scores
     if config.baselines == "annotations":
-        truth = annotate(ground.train, drawn["images"], label="train", **run)["annotations"]
-        rewarded = token_baselines(config, heard, samples, rollouts, truth, **run)
+        truth = annotate.with_label("train")(context.source, images).annotations
+        rewarded = token_baselines(config, words, samples, guide.rollouts, truth)
     else:
-        rewarded = split_token_baselines(config, heard, **run)
-    margins: dict[str, Any] = {name: rewarded.facts[name] for name in ("mu_right", "mu_hallucinated", "deviation")}
-    return tune_fisao(
-        profile.finetune.alone(), profile.policy, policy, drawn["images"], samples, rollouts, rewarded["token_scores"],
-        ground.scorer, seed=profile.seed, **margins, **run,
+        rewarded = split_token_baselines(config, words)
+    return train_fisao(
+        profile.finetune.alone(), guide.policy, images, samples, guide.rollouts, rewarded.token_scores,
+        WordReward(context.scorer, rewarded.baselines), seed=profile.seed,
     )  # fmt: skip

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Metric, Score
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.metrics import Ratio, bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 
-@stage()
-def sameness(
-    config: EvaluateConfig,
-    scores: ArtifactRef,
-    other: ArtifactRef,
-    *,
-    subject: str,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Share of equal answers to questions, outer blanks aside; both are `scores` of `evaluate_answers`.
+@dataclass(frozen=True)
+class SharesResult(StageResult):
+    """Figures of benchmark `answers`."""
 
-    Output: metrics (`same_answers` of benchmark `answers`).
+    metrics: Table[Metric]
+
+
+@stage()
+def sameness(config: EvaluateConfig, scores: Table[Score], other: Table[Score], *, subject: str) -> SharesResult:
+    """Metric `same_answers`: share of equal answers to questions, outer blanks aside; both are `scores` of `evaluate_answers`.
 
     Accuracy hides what changes among guesses: half of them stay right whatever happens. This does not.
 
@@ -42,28 +40,27 @@ def sameness(
             f"{subject} has answers to {len(mine)} questions, the other to {len(theirs)}, "
             f"{len(mine.keys() & theirs.keys())} in common: want the same, at least one"
         )
-    return _share(config, "same_answers", {one: mine[one] == theirs[one] for one in mine}, subject)
+    return _share(config, "same_answers", {item: mine[item] == theirs[item] for item in mine}, subject)
 
 
 @stage()
-def concluding(
-    config: EvaluateConfig, scores: ArtifactRef, *, subject: str, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """Share of answers that conclude anything, right or wrong. Output: metrics (`concluded` of benchmark `answers`)."""
-    return _share(config, "concluded", {one: bool(said) for one, said in _texts(scores, "said").items()}, subject)
+def concluding(config: EvaluateConfig, scores: Table[Score], *, subject: str) -> SharesResult:
+    """Metric `concluded`: share of answers that conclude anything, right or wrong."""
+    conclusions = _texts(scores, "said")
+    return _share(config, "concluded", {item: bool(text) for item, text in conclusions.items()}, subject)
 
 
-def _share(config: EvaluateConfig, metric: str, counted: Mapping[str, bool], subject: str) -> StageOutput:
+def _share(config: EvaluateConfig, metric: str, counted: Mapping[str, bool], subject: str) -> SharesResult:
     """A share of the questions with its interval."""
     ids = sorted(counted)
     share = Ratio(np.array([float(counted[one]) for one in ids]), np.ones(len(ids)))
     draws = bootstrap_draws(len(ids), config.bootstrap, seed_for("bootstrap", len(ids)))
     one = estimate(share, draws=draws, confidence=config.confidence)
     row = Metric(subject, "greedy", "answers", metric, *one)
-    return StageOutput(refs={"metrics": lake.publish(Metric, [row])})
+    return SharesResult(lake.publish(Metric, [row]))
 
 
-def _texts(scores: ArtifactRef, part: str = "text") -> dict[str, str]:
-    """Question -> what was answered, or only what that concludes (`said`)."""
+def _texts(scores: Table[Score], part: str = "text") -> dict[str, str]:
+    """Question -> the answer's text, or only what it concludes (`said`)."""
     rows = lake.read_rows(Score, scores)
     return {row.item_id: json.loads(row.detail)[part].strip() for row in rows if row.detail and row.metric == "right"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.coco_categories import CATEGORIES
 from storage.schema import Annotation, Caption, Comparison, Metric, Rollout, Sample
 from tasks.configs.evaluate import EvaluateConfig
@@ -11,28 +13,41 @@ from tasks.core.analysis import concepts as core
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.metrics import bootstrap_draws, estimate, paired_difference
 from tasks.core.seeds import seed_for
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
-SUPERCATEGORY = {one["name"]: one["supercategory"] for one in CATEGORIES}
+SUPERCATEGORY = {category["name"]: category["supercategory"] for category in CATEGORIES}
 LEAST = 30  # mentions in the reference's captions that a group stands on
 BENCHMARK = "concepts"
+
+
+@dataclass(frozen=True)
+class ConceptsResult(StageResult):
+    """CHAIRi and Recall by kind of object, and their differences: subject minus reference."""
+
+    metrics: Table[Metric]
+    comparisons: Table[Comparison]
+
+
+@dataclass(frozen=True)
+class ObjectKindsResult(StageResult):
+    """Object -> whether it is often made up."""
+
+    kinds: dict[str, str]
 
 
 @stage(reads_annotations=True)
 def concepts(
     config: EvaluateConfig,
-    captions: ArtifactRef,
-    reference: ArtifactRef,
-    annotations: ArtifactRef,
+    captions: Table[Caption],
+    reference: Table[Caption],
+    annotations: Table[Annotation],
     *,
     subject: str,
     other: str,
     kinds: dict[str, str] | None = None,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """CHAIRi and Recall by kind of object. Outputs: metrics, comparisons (subject minus reference).
+) -> ConceptsResult:
+    """CHAIRi and Recall by kind of object.
 
     Groups are those that the reference names at least LEAST times, so that they are the same for all subjects.
 
@@ -43,9 +58,7 @@ def concepts(
         annotations: of the benchmark's images.
         subject: whose captions they are.
         other: the reference's name.
-        kinds: fact `kinds` of `judge_objects`; None: supercategories alone.
-        runtime: machine matters.
-        label: for people.
+        kinds: those of `judge_objects`; None: supercategories alone.
 
     Raises:
         StageInputError: captions of other samples.
@@ -58,11 +71,11 @@ def concepts(
             f"{len(mine.keys() & theirs.keys())} in common: a paired comparison needs the same ones"
         )
     ids = sorted(mine)
-    told = [core.Told(mine[one].text, truth[mine[one].image_id]) for one in ids]
-    before = [core.Told(theirs[one].text, truth[theirs[one].image_id]) for one in ids]
+    described = [core.Told(mine[sample_id].text, truth[mine[sample_id].image_id]) for sample_id in ids]
+    before = [core.Told(theirs[sample_id].text, truth[theirs[sample_id].image_id]) for sample_id in ids]
     groups = core.groups_of(kinds or {}, SUPERCATEGORY)
     groups = {name: groups[name] for name in core.named_enough(before, groups, LEAST)}
-    after, past = core.by_group(told, groups), core.by_group(before, groups)
+    after, past = core.by_group(described, groups), core.by_group(before, groups)
     draws = bootstrap_draws(len(ids), config.bootstrap, seed_for("bootstrap", len(ids)))
     metrics, pairs = [], []
     for name, ratio in after.items():
@@ -70,27 +83,24 @@ def concepts(
         metrics.append(Metric(subject, "greedy", BENCHMARK, name, *one))
         change = paired_difference(ratio, past[name], draws=draws, confidence=config.confidence)
         pairs.append(Comparison(subject, "greedy", other, "greedy", BENCHMARK, name, *change))
-    return StageOutput(refs={"metrics": lake.publish(Metric, metrics), "comparisons": lake.publish(Comparison, pairs)})
+    return ConceptsResult(metrics=lake.publish(Metric, metrics), comparisons=lake.publish(Comparison, pairs))
 
 
 @stage(reads_annotations=True)
 def judge_objects(
-    rollouts: ArtifactRef, samples: ArtifactRef, annotations: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """Which objects a policy often makes up, by its answers about training images, which measure nothing.
-
-    Fact: kinds, object -> its kind.
-    """
+    rollouts: Table[Rollout], samples: Table[Sample], annotations: Table[Annotation]
+) -> ObjectKindsResult:
+    """Which objects a policy often makes up, by its answers about training images, which no benchmark holds."""
     truth = _truth(annotations)
     image_of = {row.sample_id: row.image_id for row in lake.read_rows(Sample, samples)}
-    said = [core.Told(row.text, truth[image_of[row.sample_id]]) for row in lake.read_rows(Rollout, rollouts)]
-    return StageOutput(facts={"kinds": dict(sorted(core.made_up(said).items()))})
+    answers = [core.Told(row.text, truth[image_of[row.sample_id]]) for row in lake.read_rows(Rollout, rollouts)]
+    return ObjectKindsResult(kinds=dict(sorted(core.made_up(answers).items())))
 
 
-def _truth(annotations: ArtifactRef) -> dict[str, set[str]]:
+def _truth(annotations: Table[Annotation]) -> dict[str, set[str]]:
     rows = lake.read_rows(Annotation, annotations)
     return {row.image_id: true_objects(row.objects, row.captions) for row in rows}
 
 
-def _by_sample(captions: ArtifactRef) -> dict[str, Caption]:
+def _by_sample(captions: Table[Caption]) -> dict[str, Caption]:
     return {row.sample_id: row for row in lake.read_rows(Caption, captions)}

@@ -1,4 +1,4 @@
-"""Weigh: what a search takes at a number of images in flight: seconds, tokens, and memory beyond what stood before it.
+"""What a search costs at a number of images in flight: seconds, tokens, and the memory that it adds.
 
 A stage apart from `search`, whose result doesn't depend on the batch size and is therefore not computed again for another one.
 """
@@ -9,19 +9,22 @@ import ctypes
 import gc
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Metric, Sample
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import Table
+from storage.schema import Image, Metric, Sample
 from tasks.configs.search import SearchConfig
-from tasks.models.loading import Pictures, device_of
-from tasks.search.searcher import Guides, Searcher
-from tasks.stage.runtime import RuntimeConfig
+from tasks.models.handles import Guide, PolicyHandle
+from tasks.models.loading import Pictures, current_device
+from tasks.search.search import strategy_code
+from tasks.search.searcher import Searcher
+from tasks.stage.results import StageResult
+from tasks.stage.runtime import current_runtime, use_runtime
 from tasks.stage.stage import StageInputError, stage
 
-TIMES = 2  # the same again; the quicker one counts, for the other may have shared the machine
+TIMES = 2  # searches in all; the quicker one counts, for the other may have shared the machine
 COUNTED = {
     "tokens": "decode_tokens",
     "prefill_tokens": "prefill_tokens",
@@ -30,58 +33,57 @@ COUNTED = {
 }
 
 
-@stage()
-def weigh(
+@dataclass(frozen=True)
+class SearchCostResult(StageResult):
+    """Figures of benchmark `cost`.
+
+    `ms` and token counts are of one caption; `peak_mib` is memory at the peak less what was in use before the search: of the
+    GPU where there is one, else of the process (Linux only).
+    """
+
+    metrics: Table[Metric]
+
+
+@stage(plug_in_code=strategy_code)
+def profile_search_cost(
     config: SearchConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    guide: Guide,
     *,
     batch_size: int,
     seed: int,
     decoding: str,
-    scorer: ArtifactRef | None = None,
-    tau: float | None = None,
-    value: ArtifactRef | None = None,
-    backbone: ArtifactRef | None = None,
-    values: ArtifactRef | None = None,
-    answer_mean: float | None = None,
-    answer_std: float | None = None,
-    code: str = "",
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """A search of all samples, `batch_size` in flight, models loaded and warm. Output: metrics of benchmark cost.
+) -> SearchCostResult:
+    """A search of all samples, `batch_size` in flight, models loaded and warm.
 
-    `ms` and token counts are of one caption; `peak_mib` is memory at the peak less what was taken before the search: of the GPU
-    where there is one, else of the process (Linux only).
+    Raises:
+        StageInputError: no samples.
     """
     todo = lake.read_rows(Sample, samples)
     if not todo:
-        raise StageInputError("no samples to weigh a search on; raise evaluate.images")
-    runtime = runtime.model_copy(update={"batch_size": batch_size})
-    answers = None if answer_mean is None or answer_std is None else (answer_mean, answer_std)
-    guides = Guides(scorer, tau, value, backbone, values, answers)
-    searcher = Searcher(config, model, policy, guides, seed=seed, runtime=runtime)
-    list(searcher.run(todo[:2], Pictures(images, todo, batch_size)))
-    best, before, peaks = float("inf"), Counter(searcher.counters), []
-    for _ in range(TIMES):
-        memory, began = _Peak(device_of(runtime)), time.perf_counter()
-        for _ in searcher.run(todo, Pictures(images, todo, batch_size)):
-            pass
-        best = min(best, time.perf_counter() - began)
-        peaks.append(memory.mib())
+        raise StageInputError("no samples to profile a search on; raise evaluate.images")
+    with use_runtime(current_runtime().model_copy(update={"batch_size": batch_size})):
+        searcher = Searcher(config, policy, guide, seed=seed)
+        list(searcher.run(todo[:2], Pictures(images, todo)))
+        best, before, peaks = float("inf"), Counter(searcher.counters), []
+        for _ in range(TIMES):
+            memory, began = _Peak(current_device()), time.perf_counter()
+            for _ in searcher.run(todo, Pictures(images, todo)):
+                pass
+            best = min(best, time.perf_counter() - began)
+            peaks.append(memory.mib())
     counts = searcher.counters - before
-    found = {name: counts[counter] / TIMES / len(todo) for name, counter in COUNTED.items()}
-    found |= {"ms": 1000 * best / len(todo), "peak_mib": min(peaks)}
+    figures = {name: counts[counter] / TIMES / len(todo) for name, counter in COUNTED.items()}
+    figures |= {"ms": 1000 * best / len(todo), "peak_mib": min(peaks)}
     nan = float("nan")
-    rows = [Metric("base", decoding, "cost", name, one, nan, nan, nan, len(todo)) for name, one in found.items()]
-    return StageOutput(refs={"metrics": lake.publish(Metric, rows)})
+    rows = [Metric("base", decoding, "cost", name, value, nan, nan, nan, len(todo)) for name, value in figures.items()]
+    return SearchCostResult(lake.publish(Metric, rows))
 
 
 class _Peak:
-    """The most memory that is taken from here on, beyond what is taken now."""
+    """The most memory in use from here on, beyond what is in use now."""
 
     def __init__(self, device: str) -> None:
         self.cuda = device.startswith("cuda")
@@ -93,7 +95,7 @@ class _Peak:
             self.before = torch.cuda.memory_allocated() / 2**20
             return
         gc.collect()
-        _give_back()
+        _return_free_memory()
         try:
             # The peak counts from now on; see proc(5).
             Path("/proc/self/clear_refs").write_text("5")
@@ -103,7 +105,7 @@ class _Peak:
         self.before = _status("VmRSS")
 
     def mib(self) -> float:
-        """MiB; NaN where it can't be told."""
+        """MiB; NaN where it can't be measured."""
         if self.cuda:
             import torch
 
@@ -112,8 +114,8 @@ class _Peak:
         return _status("VmHWM") - self.before
 
 
-def _give_back() -> None:
-    """Let the C library return what is free, so that memory of an earlier search doesn't serve this one unseen."""
+def _return_free_memory() -> None:
+    """Let the C library return what is free, or this search would use memory of an earlier one without being counted."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):  # not glibc
@@ -126,5 +128,5 @@ def _status(field: str) -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
         return float("nan")
-    found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
-    return int(found[0]) / 1024 if found else float("nan")
+    kib = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(kib[0]) / 1024 if kib else float("nan")

@@ -3,57 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Annotation, Metric, Sample, SearchStep
+from storage.artifacts import Table
+from storage.schema import Annotation, Image, Metric, Sample, SearchStep
 from tasks.configs.evaluate import EvaluateConfig
-from tasks.configs.policy import PolicyConfig
 from tasks.core.analysis.observations import guide_of
 from tasks.core.analysis.pair_verdicts import Pair, examine, guide_counts, guides_of, pairs_of, policy_counts
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.metrics import Ratio, bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
+from tasks.models.handles import PolicyHandle
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
+from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
+
+
+@dataclass(frozen=True)
+class VerdictsResult(StageResult):
+    """Figures of benchmark `judge` for each judge: policy, scorer, value. See `tasks.core.analysis.pair_verdicts`."""
+
+    metrics: dict[str, Table[Metric]]
 
 
 @stage(reads_annotations=True)
 def cross_examine(
     config: EvaluateConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    annotations: ArtifactRef,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    annotations: Table[Annotation],
     *,
-    scores: ArtifactRef,
-    values: ArtifactRef,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Who knows the better of two answers: `scores` and `values` are traces of best_of_n over the same answers.
-
-    Outputs: policy, scorer, value, each a table of metrics of benchmark judge; see `tasks.core.analysis.pair_verdicts`.
-    """
+    scores: Table[SearchStep],
+    values: Table[SearchStep],
+) -> VerdictsResult:
+    """Who knows the better of two answers: `scores` and `values` are traces of best_of_n over the same answers."""
     rows = lake.read_rows(Sample, samples)
     objects = {row.image_id: true_objects(row.objects, row.captions) for row in lake.read_rows(Annotation, annotations)}
     truth = {row.sample_id: objects[row.image_id] for row in rows}
     by_score, by_value = lake.read_rows(SearchStep, scores), lake.read_rows(SearchStep, values)
     pairs = pairs_of(by_score, truth)
     ids = sorted(truth)
-    replies = _replies(rows, pairs, model, policy, images, runtime)
-    found = {
+    replies = _replies(rows, pairs, policy, images)
+    counts = {
         "policy": policy_counts(pairs, [replies[pair] for pair in pairs], ids),
         "scorer": guide_counts(pairs, guides_of(by_score, guide_of), ids),
         "value": guide_counts(pairs, guides_of(by_value, guide_of), ids),
     }
-    return StageOutput(refs={judge: _metrics(judge, ratios, config) for judge, ratios in found.items()})
+    return VerdictsResult({judge: _metrics(judge, ratios, config) for judge, ratios in counts.items()})
 
 
-def _metrics(judge: str, ratios: Mapping[str, Ratio], config: EvaluateConfig) -> ArtifactRef:
+def _metrics(judge: str, ratios: Mapping[str, Ratio], config: EvaluateConfig) -> Table[Metric]:
     rows = []
     for name, ratio in ratios.items():
         draws = bootstrap_draws(len(ratio.top), config.bootstrap, seed_for("bootstrap", len(ratio.top)))
@@ -63,14 +66,9 @@ def _metrics(judge: str, ratios: Mapping[str, Ratio], config: EvaluateConfig) ->
 
 
 def _replies(
-    rows: list[Sample],
-    pairs: list[Pair],
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    runtime: RuntimeConfig,
+    rows: list[Sample], pairs: list[Pair], policy: PolicyHandle, images: Table[Image]
 ) -> dict[Pair, tuple[str, str]]:
-    """What the policy says of every pair, in order and swapped."""
+    """The policy's verdicts on every pair, in order and swapped."""
     from tasks.core.engine.fallback import open_decoder
     from tasks.core.engine.scheduler import Desk, Job
 
@@ -78,24 +76,24 @@ def _replies(
     for pair in pairs:
         of_sample.setdefault(pair.sample_id, []).append(pair)
     todo = [row for row in rows if row.sample_id in of_sample]
-    pictures = Pictures(images, todo, runtime.batch_size)
-    decoder = open_decoder(load_policy(model, policy, runtime), cells=runtime.token_budget or None)
+    pictures, runtime = Pictures(images, todo), current_runtime()
+    decoder = open_decoder(load_policy(policy), cells=runtime.token_budget or None)
     desk = Desk(decoder, in_flight=runtime.batch_size, top_p=1.0)
     jobs = (
         Job(
             index,
-            image=lambda one=one: pictures(one),  # type: ignore[misc]
-            prompt=one.prompt,
-            search=examine(one.prompt, of_sample[one.sample_id]),
-            seed=("examine", one.sample_id),
+            image=lambda sample=sample: pictures(sample),  # type: ignore[misc]
+            prompt=sample.prompt,
+            search=examine(sample.prompt, of_sample[sample.sample_id]),
+            seed=("examine", sample.sample_id),
         )
-        for index, one in enumerate(todo)
+        for index, sample in enumerate(todo)
     )
     replies: dict[Pair, tuple[str, str]] = {}
     with progress("cross_examine", len(pairs), unit="pairs") as advance:
-        for index, found in desk.run(jobs):
-            said = [row.proposal.text for row in found.trace]
-            for pair, one, two in zip(of_sample[todo[index].sample_id], said[::2], said[1::2], strict=True):
-                replies[pair] = one, two
+        for index, result in desk.run(jobs):
+            texts = [row.proposal.text for row in result.trace]
+            for pair, in_order, swapped in zip(of_sample[todo[index].sample_id], texts[::2], texts[1::2], strict=True):
+                replies[pair] = in_order, swapped
                 advance(1)
     return replies

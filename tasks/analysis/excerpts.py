@@ -3,40 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Comparison, Finding, Metric
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 
+@dataclass(frozen=True)
+class ExcerptResult(StageResult):
+    """Some rows of a table, as a table of the same kind."""
+
+    excerpt: Table[Any]
+
+
+@dataclass(frozen=True)
+class TogetherResult(StageResult):
+    """The rows of several tables."""
+
+    comparisons: Table[Comparison]
+
+
+@dataclass(frozen=True)
+class RatingsResult(StageResult):
+    """Raters' verdicts as figures of benchmark `ratings`."""
+
+    metrics: Table[Metric]
+
+
 @stage()
-def excerpt(figures: ArtifactRef, names: Sequence[str], *, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """The rows of these metrics, of a table of metrics or of comparisons. Output: excerpt, of the same kind.
+def excerpt(figures: Table[Metric] | Table[Comparison], names: Sequence[str]) -> ExcerptResult:
+    """The rows of these metrics, of a table of metrics or of comparisons.
 
     Raises:
         StageInputError: another kind of table, or none of these metrics in it.
     """
-    kinds: dict[str, type[Metric] | type[Comparison]] = {one.table: one for one in (Metric, Comparison)}
+    kinds: dict[str, Any] = {row_type.table: row_type for row_type in (Metric, Comparison)}
     if figures.kind not in kinds:
         raise StageInputError(f"{figures}: want a table of {' or '.join(kinds)}")
-    of = kinds[figures.kind]
-    rows = [row for row in lake.read_rows(of, figures) if row.metric in names]
+    row_type = kinds[figures.kind]
+    rows = [row for row in lake.read_rows(row_type, figures) if row.metric in names]
     if not rows:
         raise StageInputError(f"{figures} has none of {', '.join(names)}")
-    return StageOutput(refs={"excerpt": lake.publish(of, rows)})
+    return ExcerptResult(lake.publish(row_type, rows))
 
 
 @stage()
-def together(differences: list[ArtifactRef], *, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """Several tables of comparisons as one: what is measured against another arm is one table. Output: comparisons."""
-    return StageOutput(refs={"comparisons": lake.publish(Comparison, lake.read_rows(Comparison, differences))})
+def together(differences: Sequence[Table[Comparison]]) -> TogetherResult:
+    """Several tables of comparisons as one: an arm has one table for each arm that it is compared with."""
+    return TogetherResult(lake.publish(Comparison, lake.read_rows(Comparison, differences)))
 
 
 @stage()
-def ratings(findings: ArtifactRef, *, subject: str, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """What raters said, as a table of metrics: of all together, and METRIC@I of the I-th rater by name. Output: metrics."""
+def ratings(findings: Table[Finding], *, subject: str) -> RatingsResult:
+    """The figures of `score_sheets` as metrics: of all raters together, and METRIC@I of the I-th rater by name."""
     rows = lake.read_rows(Finding, findings)
     arms = list(dict.fromkeys(row.arm for row in rows))
     whole = min(arms, key=len)  # the others are it with a rater's name behind
@@ -56,4 +79,4 @@ def ratings(findings: ArtifactRef, *, subject: str, runtime: RuntimeConfig, labe
         )
         for row in rows
     ]
-    return StageOutput(refs={"metrics": lake.publish(Metric, metrics)})
+    return RatingsResult(lake.publish(Metric, metrics))

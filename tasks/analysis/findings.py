@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage import lake, records, runs
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Comparison, Finding, Metric
 from tasks.core.analysis.findings import Findings, line_of, listed, paired
 from tasks.core.analysis.measures import measure_of
@@ -20,7 +21,7 @@ from tasks.report.findings_figures import Plot, draw, standalone
 from tasks.report.pages import inline_svg, render, write_whole
 from tasks.report.views import data_uri
 from tasks.stage.calls import current_run
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult, from_output
 from tasks.stage.stage import Pending, StageInputError, stage
 
 __all__ = [
@@ -55,15 +56,16 @@ WORK = {
 }
 
 
-class Evidence(NamedTuple):
+@dataclass(frozen=True)
+class Evidence:
     """What one arm of an experiment measured."""
 
     arm: str  # LINE@X if it is a point of a line
     x: float | None = None  # the swept number
-    metrics: tuple[ArtifactRef, ...] = ()  # tables of metrics; NAME@I in them is a point of the line that the arm names
-    pairs: Mapping[str, ArtifactRef] = {}  # other arm -> table of comparisons with it
-    work: Mapping[str, float] = {}  # counters of its search, of all captions together
-    facts: Mapping[str, Any] = {}  # numbers as they are
+    metrics: tuple[Table[Metric], ...] = ()  # NAME@I in them is a point of the line that the arm names
+    pairs: Mapping[str, Table[Comparison]] = field(default_factory=dict)  # other arm -> comparisons with it
+    work: Mapping[str, float] = field(default_factory=dict)  # counters of its search, of all captions together
+    facts: Mapping[str, Any] = field(default_factory=dict)  # numbers as they are
 
 
 class Report(NamedTuple):
@@ -78,20 +80,30 @@ class Report(NamedTuple):
     again: str  # the command
 
 
+@dataclass(frozen=True)
+class FindingsResult(StageResult):
+    """All figures of an experiment, and the names of its arms in order."""
+
+    findings: Table[Finding]
+    arms: list[str]
+
+
 @stage()
-def conclude(
-    evidence: Sequence[Evidence], *, experiment: str, seed: int, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """All figures of an experiment. Output: findings; fact: arms, their names in order."""
+def conclude(evidence: Sequence[Evidence], *, experiment: str, seed: int) -> FindingsResult:
+    """All figures of an experiment in one table.
+
+    Raises:
+        StageInputError: an arm has a figure twice.
+    """
     rows: list[Finding] = []
-    for one in evidence:
-        rows += _rows(one, experiment, seed)
+    for arm in evidence:
+        rows += _rows(arm, experiment, seed)
     seen: dict[tuple[str, str], Finding] = {}
     for row in rows:
         if (row.arm, row.metric) in seen:
             raise StageInputError(f"experiment {experiment}: arm {row.arm!r} has {row.metric} twice; name arms apart")
         seen[row.arm, row.metric] = row
-    return StageOutput(refs={"findings": lake.publish(Finding, rows)}, facts={"arms": _ordered(rows)})
+    return FindingsResult(lake.publish(Finding, rows), _ordered(rows))
 
 
 def _ordered(rows: Sequence[Finding]) -> list[str]:
@@ -100,31 +112,31 @@ def _ordered(rows: Sequence[Finding]) -> list[str]:
     for row in rows:
         line = row.arm if row.x is None else line_of(row.arm)
         lines.setdefault(line, {})[row.arm] = -math.inf if row.x is None else row.x
-    return [arm for points in lines.values() for arm in sorted(points, key=lambda one: points[one])]
+    return [arm for points in lines.values() for arm in sorted(points, key=lambda arm: points[arm])]
 
 
-def _rows(one: Evidence, experiment: str, seed: int) -> list[Finding]:
+def _rows(evidence: Evidence, experiment: str, seed: int) -> list[Finding]:
     """The findings of one arm."""
     rows = []
-    for ref in one.metrics:
-        for metric in lake.read_rows(Metric, ref):
+    for metrics in evidence.metrics:
+        for metric in lake.read_rows(Metric, metrics):
             name, at, x = metric.metric.partition("@")
-            arm, place = (f"{one.arm}@{x}", float(x)) if at else (one.arm, one.x)
+            arm, place = (f"{evidence.arm}@{x}", float(x)) if at else (evidence.arm, evidence.x)
             ends = _end(metric.ci_low), _end(metric.ci_high)
             rows.append(Finding(experiment, arm, place, seed, name, metric.value, *ends, metric.n))
     n = max((row.n for row in rows), default=0)
-    for other, ref in one.pairs.items():
-        for row in lake.read_rows(Comparison, ref):
+    for other, comparisons in evidence.pairs.items():
+        for row in lake.read_rows(Comparison, comparisons):
             ends = _end(row.ci_low), _end(row.ci_high)
             name = paired(row.metric, other)
-            rows.append(Finding(experiment, one.arm, one.x, seed, name, row.diff, *ends, row.n))
-    numbers = dict(one.facts)
+            rows.append(Finding(experiment, evidence.arm, evidence.x, seed, name, row.diff, *ends, row.n))
+    numbers = dict(evidence.facts)
     for counter, (name, factor) in WORK.items():
-        if counter in one.work:
-            numbers[name] = factor * one.work[counter] / n if n else math.nan
+        if counter in evidence.work:
+            numbers[name] = factor * evidence.work[counter] / n if n else math.nan
     for name, value in numbers.items():
         if isinstance(value, int | float):
-            rows.append(Finding(experiment, one.arm, one.x, seed, name, float(value), None, None, n))
+            rows.append(Finding(experiment, evidence.arm, evidence.x, seed, name, float(value), None, None, n))
     return rows
 
 
@@ -132,11 +144,9 @@ def _end(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def findings_of(concluded: StageOutput) -> Findings:
+def findings_of(concluded: FindingsResult) -> Findings:
     """The figures of an experiment as `conclude` left them."""
-    arms = concluded.facts.get("arms")
-    rows = lake.read_rows(Finding, concluded["findings"])
-    return Findings(rows, [str(arm) for arm in arms] if isinstance(arms, list) else [])
+    return Findings(lake.read_rows(Finding, concluded.findings), concluded.arms)
 
 
 def spent(*stages: str) -> float:
@@ -152,19 +162,19 @@ def spent(*stages: str) -> float:
     return sum(record.seconds for record in kept if record is not None)
 
 
-def totals(line: str, found: StageOutput, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
+def totals(line: str, searched: StageResult, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
     """Seconds of a search in all, by how many captions are wanted; nothing in a plan, which knows no seconds.
 
     Args:
         line: what the points are called.
-        found: what the search gave.
+        searched: the search's result; its counter `search_seconds` is of all its captions.
         captions: how many it searched.
         setup: seconds before the first.
         counts: numbers of captions.
     """
-    if isinstance(found, Pending):
+    if isinstance(searched, Pending):
         return []
-    each = found.counters["search_seconds"] / captions
+    each = searched.counters["search_seconds"] / captions
     return [
         Evidence(f"{line}@{count}", float(count), facts={"total_seconds": setup + count * each}) for count in counts
     ]
@@ -176,7 +186,7 @@ def found_in(run_id: str) -> Findings:
     record, problem = records.recall(call.stage, call.key)
     if record is None:
         raise StageInputError(f"run {run_id}: its figures are gone ({problem}); run the experiment again")
-    return findings_of(record.output)
+    return findings_of(from_output(FindingsResult, record.output))
 
 
 def table(found: Findings, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Annotation, Metric, Reward, Sample
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis.observations import wrong
@@ -13,21 +14,25 @@ from tasks.core.analysis.reward_quality import Scored, quality
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.metrics import bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
+
+
+@dataclass(frozen=True)
+class RewardQualityResult(StageResult):
+    """Figures of benchmark `rewards` by the reward's name; intervals resample images."""
+
+    metrics: dict[str, Table[Metric]]
 
 
 @stage(reads_annotations=True)
 def judge_rewards(
     config: EvaluateConfig,
-    rewards: dict[str, ArtifactRef],
-    samples: ArtifactRef,
-    annotations: ArtifactRef | None,
-    *,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Tables of metrics of benchmark `rewards`, one for each of `rewards` under its name; intervals resample images.
+    rewards: dict[str, Table[Reward]],
+    samples: Table[Sample],
+    annotations: Table[Annotation] | None,
+) -> RewardQualityResult:
+    """What each of the rewards is worth.
 
     Metrics: `auc` (true above hallucinated sentences, within an image; not without annotations) and `rank: OTHER` (Spearman's
     correlation within an image).
@@ -37,8 +42,6 @@ def judge_rewards(
         rewards: name -> rewards of one and the same table of rollouts.
         samples: theirs.
         annotations: of their images; None: there are none.
-        runtime: machine matters.
-        label: for people.
 
     Raises:
         StageInputError: rewards of different rollouts.
@@ -50,11 +53,11 @@ def judge_rewards(
     image_of = {row.sample_id: row.image_id for row in lake.read_rows(Sample, samples)}
     scored = {name: _scored(ref, image_of, truth) for name, ref in rewards.items()}
     try:
-        found = quality(scored)
+        ratios_of = quality(scored)
     except ValueError as error:
         raise StageInputError(f"{', '.join(rewards)}: {error}") from error
-    refs = {}
-    for name, ratios in found.items():
+    tables = {}
+    for name, ratios in ratios_of.items():
         metrics = []
         for metric, ratio in ratios.items():
             n = len(ratio.top)
@@ -62,11 +65,11 @@ def judge_rewards(
                 draws = bootstrap_draws(n, config.bootstrap, seed_for("bootstrap", n))
                 one = estimate(ratio, draws=draws, confidence=config.confidence)
                 metrics.append(Metric("base", name, "rewards", metric, *one))
-        refs[name] = lake.publish(Metric, metrics)
-    return StageOutput(refs=refs)
+        tables[name] = lake.publish(Metric, metrics)
+    return RewardQualityResult(metrics=tables)
 
 
-def _scored(rewards: ArtifactRef, image_of: Mapping[str, str], truth: Mapping[str, set[str]]) -> list[Scored]:
+def _scored(rewards: Table[Reward], image_of: Mapping[str, str], truth: Mapping[str, set[str]]) -> list[Scored]:
     rows = []
     for row in lake.read_rows(Reward, rewards):
         image = image_of[row.sample_id]

@@ -1,89 +1,94 @@
-"""Observe: how a search went on the benchmark, and what guided it was worth. For experiments; both may read annotations.
-
-Outputs are tables of `metrics` with intervals, as evaluation's are; benchmark `search` or `value`.
-"""
+"""How a search went on the benchmark, and how good its guide was. For experiments; both stages may read annotations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Annotation, Caption, Metric, Sample, SearchStep, Value
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import observations as seen
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.metrics import Ratio, bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
 
 LEAST = 20  # sentences that a figure of one position stands on
 RESAMPLES = 500  # of rank correlations and AUCs, each of which sorts all sentences
 
 
+@dataclass(frozen=True)
+class ObservationsResult(StageResult):
+    """Figures of benchmark `search`; see `tasks.core.analysis.observations`."""
+
+    metrics: Table[Metric]
+
+
+@dataclass(frozen=True)
+class AppraisalResult(StageResult):
+    """Figures of benchmark `value`; NAME@I is the figure of the sentences at position I."""
+
+    metrics: Table[Metric]
+
+
 @stage(reads_annotations=True)
 def observe(
     config: EvaluateConfig,
-    captions: ArtifactRef,
-    trace: ArtifactRef,
-    samples: ArtifactRef,
-    annotations: ArtifactRef,
+    captions: Table[Caption],
+    trace: Table[SearchStep],
+    samples: Table[Sample],
+    annotations: Table[Annotation],
     *,
     subject: str,
     decoding: str,
-    other_captions: ArtifactRef | None = None,
-    other_trace: ArtifactRef | None = None,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """How a search went: why it stopped, what it chose, what it refined; and how often another one says the same.
+    other: tuple[Table[Caption], Table[SearchStep]] | None = None,
+) -> ObservationsResult:
+    """How a search went: why it stopped, what it chose, what it refined.
 
-    Output: metrics, see `tasks.core.analysis.observations`.
+    `other`: captions and trace of another search of the same samples; how often both agree is measured, too.
     """
     rows = sorted(lake.read_rows(Caption, captions), key=lambda row: row.sample_id)
     steps = lake.read_rows(SearchStep, trace)
-    found = seen.habits(rows, steps, _truth(samples, annotations))
-    if other_captions is not None and other_trace is not None:
-        others = {row.sample_id: row.text for row in lake.read_rows(Caption, other_captions)}
-        found |= seen.agreement(rows, steps, others, lake.read_rows(SearchStep, other_trace))
+    ratios = seen.habits(rows, steps, _truth(samples, annotations))
+    if other is not None:
+        texts = {row.sample_id: row.text for row in lake.read_rows(Caption, other[0])}
+        ratios |= seen.agreement(rows, steps, texts, lake.read_rows(SearchStep, other[1]))
     draws = bootstrap_draws(len(rows), config.bootstrap, seed_for("bootstrap", len(rows)))
     metrics = [
         Metric(subject, decoding, "search", name, *estimate(ratio, draws=draws, confidence=config.confidence))
-        for name, ratio in found.items()
+        for name, ratio in ratios.items()
     ]
-    return StageOutput(refs={"metrics": lake.publish(Metric, metrics)})
+    return ObservationsResult(lake.publish(Metric, metrics))
 
 
 @stage(reads_annotations=True)
 def appraise(
     config: EvaluateConfig,
-    trace: ArtifactRef,
-    samples: ArtifactRef,
-    annotations: ArtifactRef,
+    trace: Table[SearchStep],
+    samples: Table[Sample],
+    annotations: Table[Annotation],
     *,
-    values: ArtifactRef | None = None,
+    values: Table[Value] | None = None,
     subject: str,
     decoding: str,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
+) -> AppraisalResult:
     """Does a guide know true sentences from hallucinated ones, and does V know what follows? Overall, and by position.
 
-    Output: metrics `auc` (within an image, mean), `auc_pooled`, `step_spread`; with the held-out `values` of a V `spearman`
-    with the Monte-Carlo return, `spread` and `td_error`. NAME@I is the figure of the sentences at position I.
+    Metrics `auc` (within an image, mean) and `auc_pooled`; with the held-out `values` of a V `spearman` with the Monte-Carlo
+    return, `spread` and `td_error`.
     """
     sentences = seen.judged_sentences(lake.read_rows(SearchStep, trace), _truth(samples, annotations))
-    known = {name: Metric(subject, decoding, "value", name, *one) for name, one in _ranking(sentences, config).items()}
+    figures = _ranking(sentences, config)
     if values is not None:
-        rows = lake.read_rows(Value, values)
-        known |= {name: Metric(subject, decoding, "value", name, *one) for name, one in _returns(rows, config).items()}
-    return StageOutput(
-        refs={"metrics": lake.publish(Metric, known.values())}, facts={name: row.value for name, row in known.items()}
-    )
+        figures |= _returns(lake.read_rows(Value, values), config)
+    metrics = [Metric(subject, decoding, "value", name, *figure) for name, figure in figures.items()]
+    return AppraisalResult(lake.publish(Metric, metrics))
 
 
 Estimates = dict[str, tuple[float, float, float, float, int]]  # value, standard error, low, high, items
@@ -135,7 +140,7 @@ def _clustered(
     return value, error, low, high, len(items)
 
 
-def _truth(samples: ArtifactRef, annotations: ArtifactRef) -> dict[str, set[str]]:
+def _truth(samples: Table[Sample], annotations: Table[Annotation]) -> dict[str, set[str]]:
     """The objects of every sample's image."""
     objects = {row.image_id: true_objects(row.objects, row.captions) for row in lake.read_rows(Annotation, annotations)}
     return {row.sample_id: objects[row.image_id] for row in lake.read_rows(Sample, samples)}

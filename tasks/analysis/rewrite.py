@@ -1,21 +1,28 @@
-"""Rewrite: staged answers in another form, for experiments on what tags and their order are worth."""
+"""Staged answers in another form, for experiments on what tags and their order are worth."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Caption, Quarantined
 from tasks.core.analysis.retag import Form, retag
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 
+@dataclass(frozen=True)
+class RewriteResult(StageResult):
+    """Answers in another form; in quarantine as `not_staged` those without four whole stages."""
+
+    captions: Table[Caption]
+    quarantine: Table[Quarantined]
+
+
 @stage()
-def rewrite(captions: ArtifactRef, *, form: Form, seed: int, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """The answers as `core.analysis.retag` tells them. Outputs: captions, quarantine (`not_staged`: no four whole stages).
+def rewrite(captions: Table[Caption], *, form: Form, seed: int) -> RewriteResult:
+    """The answers in a form of `tasks.core.analysis.retag`.
 
     Raises:
         StageInputError: none of them could be rewritten.
@@ -31,8 +38,8 @@ def rewrite(captions: ArtifactRef, *, form: Form, seed: int, runtime: RuntimeCon
         raise StageInputError(
             f"none of {len(rows)} answers has four whole stages ({refused[0].detail}); nothing to rewrite"
         )
-    counts = Counter(refused=len(refused), rewritten=len(done))
-    return StageOutput(
-        refs={"captions": lake.publish(Caption, done), "quarantine": lake.publish(Quarantined, refused)},
-        counters={name: float(count) for name, count in counts.items()},
+    return RewriteResult(
+        captions=lake.publish(Caption, done),
+        quarantine=lake.publish(Quarantined, refused),
+        counters={"refused": len(refused), "rewritten": len(done)},
     )

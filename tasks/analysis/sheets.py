@@ -7,7 +7,9 @@ says nothing of who wrote what. `score_sheets` reads what comes back.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Caption, Finding, Quarantined, SheetPair
+from storage.artifacts import Table
+from storage.schema import Caption, Finding, Image, Quarantined, SheetPair
 from tasks.core.analysis.ratings import Figure, rating_figures
 from tasks.core.analysis.sheets import blank_ratings, draw_pairs, read_ratings, settle
 from tasks.models.loading import load_images
 from tasks.report.pages import render, write_whole
 from tasks.report.views import data_uri
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 TEMPLATE = "sheets.html.jinja"
@@ -38,20 +40,36 @@ class RatingFile(BaseModel):
     text: str
 
 
+@dataclass(frozen=True)
+class SheetsResult(StageResult):
+    """The key of a sheet. Counters: samples, identical pairs."""
+
+    sheet_pairs: Table[SheetPair]
+
+
+@dataclass(frozen=True)
+class SheetScoresResult(StageResult):
+    """The raters' verdict on a subject; in quarantine the rows of their files that don't count."""
+
+    findings: Table[Finding]
+    quarantine: Table[Quarantined]
+    win_rate: float  # of all raters together
+    raters: int
+    ratings: int
+
+
 @stage()
 def sheets(
-    captions_a: ArtifactRef,
-    captions_b: ArtifactRef,
-    images: ArtifactRef,
+    captions_a: Table[Caption],
+    captions_b: Table[Caption],
+    images: Table[Image],
     *,
     name_a: str,
     name_b: str,
     pairs: int = 300,
     seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Draw pairs of captions of the same samples. Output: sheet_pairs, the key. Counters: samples, identical pairs.
+) -> SheetsResult:
+    """Draw pairs of captions of the same samples.
 
     Order and sides are random by seed; A stands left in half of the pairs. Captions that are alike stay in: they are ties.
 
@@ -81,14 +99,14 @@ def sheets(
         sides = [(name_a, a[sample_id].text), (name_b, b[sample_id].text)]
         (left, left_text), (right, right_text) = sides if a_left else reversed(sides)
         rows.append(SheetPair(number, sample_id, a[sample_id].image_id, left, right, left_text, right_text))
-    return StageOutput(
-        refs={"sheet_pairs": lake.publish(SheetPair, rows)},
+    return SheetsResult(
+        lake.publish(SheetPair, rows),
         counters={"samples": len(a), "identical": sum(row.left_text == row.right_text for row in rows)},
     )
 
 
 def write_sheets(
-    folder: Path, key: ArtifactRef, images: ArtifactRef, *, question: str = "Which description of the image is better?"
+    folder: Path, key: Table[SheetPair], images: Table[Image], *, question: str = "Which description of the image is better?"
 ) -> list[Path]:
     """Write what a rater gets: a page that needs nothing but itself, and an empty file for who can't use it.
 
@@ -107,7 +125,7 @@ def write_sheets(
     return [*written, write_whole(folder / "ratings.csv", blank_ratings(sheet_id(key), [row.pair for row in rows]))]
 
 
-def sheet_id(key: ArtifactRef) -> str:
+def sheet_id(key: Table[SheetPair]) -> str:
     """What a sheet is called in its files: whose captions it holds can't be told from it."""
     return key.digest[:12]
 
@@ -135,7 +153,7 @@ def open_ratings(paths: Sequence[Path]) -> list[RatingFile]:
 
 @stage()
 def score_sheets(
-    key: ArtifactRef,
+    key: Table[SheetPair],
     ratings: Sequence[RatingFile],
     *,
     subject: str,
@@ -143,10 +161,8 @@ def score_sheets(
     seed: int,
     bootstrap: int = 2000,
     confidence: float = 0.95,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """What raters say of `subject`. Outputs: findings, quarantine (rows that don't count). Facts: win_rate, raters, ratings.
+) -> SheetScoresResult:
+    """The raters' verdict on `subject`.
 
     Arms are `SUBJECT against OTHER` (all raters) and `SUBJECT against OTHER, RATER`; metrics are those of
     `tasks.core.analysis.ratings.rating_figures`.
@@ -156,30 +172,29 @@ def score_sheets(
     """
     rows = {row.pair: row for row in lake.read_rows(SheetPair, key)}
     other = _other(rows, subject)
-    found, problems = [], []
+    rated, problems = [], []
     for file in ratings:
         try:
             given, refused = read_ratings(file.name, file.text, sheet=sheet_id(key), pairs=rows.keys())
         except ValueError as error:
             raise StageInputError(str(error)) from error
-        found += given
+        rated += given
         problems += refused
-    settled, repeated = settle(found)
+    settled, repeated = settle(rated)
     problems += repeated
     if not settled:
-        told = f", the first refused row: {problems[0].item_id}, {problems[0].detail}" if problems else ""
-        raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet_id(key)}{told}")
+        why = f", the first refused row: {problems[0].item_id}, {problems[0].detail}" if problems else ""
+        raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet_id(key)}{why}")
     on_right = {pair: row.right == subject for pair, row in rows.items()}
-    verdicts = {(rater, pair): one if on_right[pair] else -one for (rater, pair), one in settled.items()}
+    verdicts = {(rater, pair): rating if on_right[pair] else -rating for (rater, pair), rating in settled.items()}
     figures = rating_figures(verdicts, on_right, resamples=bootstrap, confidence=confidence)
     arm = f"{subject} against {other}"
-    win = next(one.value for one in figures if not one.rater and one.metric == "win_rate")
-    return StageOutput(
-        refs={
-            "findings": lake.publish(Finding, [_finding(experiment, arm, seed, one) for one in figures]),
-            "quarantine": lake.publish(Quarantined, [Quarantined("score_sheets", *one) for one in problems]),
-        },
-        facts={"win_rate": win, "raters": len({rater for rater, _ in settled}), "ratings": len(settled)},
+    return SheetScoresResult(
+        findings=lake.publish(Finding, [_finding(experiment, arm, seed, figure) for figure in figures]),
+        quarantine=lake.publish(Quarantined, [Quarantined("score_sheets", *problem) for problem in problems]),
+        win_rate=next(figure.value for figure in figures if not figure.rater and figure.metric == "win_rate"),
+        raters=len({rater for rater, _ in settled}),
+        ratings=len(settled),
         counters={"refused": len(problems)},
     )
 
@@ -190,16 +205,18 @@ def _names(stem: str) -> Iterator[str]:
     yield from (f"{stem}-{number}" for number in count(2))
 
 
-def _by_sample(captions: ArtifactRef) -> dict[str, Caption]:
+def _by_sample(captions: Table[Caption]) -> dict[str, Caption]:
     """sample id -> caption."""
     rows = lake.read_rows(Caption, captions)
-    found = {row.sample_id: row for row in rows}
-    if len(found) != len(rows):
-        raise StageInputError(f"{captions}: {len(rows)} captions of {len(found)} samples; a sheet needs one of each")
-    return found
+    by_sample = {row.sample_id: row for row in rows}
+    if len(by_sample) != len(rows):
+        raise StageInputError(
+            f"{captions}: {len(rows)} captions of {len(by_sample)} samples; a sheet needs one of each"
+        )
+    return by_sample
 
 
-def _shown(rows: Sequence[SheetPair], images: ArtifactRef) -> Iterator[dict[str, Any]]:
+def _shown(rows: Sequence[SheetPair], images: Table[Image]) -> Iterator[dict[str, Any]]:
     """What the page shows of each pair; images are read some at a time."""
     for start in range(0, len(rows), READ_AT_ONCE):
         part = rows[start : start + READ_AT_ONCE]
@@ -220,9 +237,8 @@ def _other(rows: dict[int, SheetPair], subject: str) -> str:
     return next(name for name in sorted(names) if name != subject)
 
 
-def _finding(experiment: str, arm: str, seed: int, one: Figure) -> Finding:
+def _finding(experiment: str, arm: str, seed: int, figure: Figure) -> Finding:
     """A figure as a row; no interval is None there."""
-    told = one.low == one.low  # NaN is not itself
-    arm += f", {one.rater}" if one.rater else ""
-    low, high = (one.low, one.high) if told else (None, None)
-    return Finding(experiment, arm, None, seed, one.metric, one.value, low, high, one.n)
+    arm += f", {figure.rater}" if figure.rater else ""
+    low, high = (None, None) if math.isnan(figure.low) else (figure.low, figure.high)
+    return Finding(experiment, arm, None, seed, figure.metric, figure.value, low, high, figure.n)

@@ -1,18 +1,26 @@
-"""Sizes: how many parameters a checkpoint has, read from its files' headers."""
+"""How many parameters a checkpoint has, read from its files' headers."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from storage import checkpoints
-from storage.artifacts import ArtifactRef, StageOutput
-from tasks.stage.runtime import RuntimeConfig
+from storage.artifacts import PolicyCheckpoint
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 
+@dataclass(frozen=True)
+class SizeResult(StageResult):
+    """A checkpoint's size."""
+
+    parameters: int
+
+
 @stage()
-def size_of(policy: ArtifactRef, *, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """Fact: parameters, of all the checkpoint's safetensors files; tied weights are in them once.
+def size_of(policy: PolicyCheckpoint) -> SizeResult:
+    """Parameters in all the checkpoint's safetensors files; tied weights are in them once.
 
     Raises:
         StageInputError: no safetensors file.
@@ -28,4 +36,4 @@ def size_of(policy: ArtifactRef, *, runtime: RuntimeConfig, label: str = "") -> 
     for file in files:
         with safe_open(file, framework="np") as tensors:
             total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    return StageOutput(facts={"parameters": total})
+    return SizeResult(parameters=total)

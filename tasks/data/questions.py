@@ -10,16 +10,17 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from storage import coco, lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Answer, Box, Caption, Quarantined, Sample
+from storage.artifacts import Table
+from storage.schema import Answer, Box, Caption, Image, Quarantined, Sample
 from tasks.configs.staged import QuestionConfig
 from tasks.core.data.questions import make_questions
 from tasks.core.seeds import digest_of, seed_for
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 FILE_KIND = "file"
@@ -77,20 +78,27 @@ def questions_digest(config: QuestionConfig, *, benchmark: bool) -> str:
         ) from None
 
 
+@dataclass(frozen=True)
+class QuestionsResult(StageResult):
+    """Questions as samples, their true answers, and what no question came of."""
+
+    samples: Table[Sample]
+    answers: Table[Answer]
+    quarantine: Table[Quarantined]
+
+
 @stage(reads_annotations=True)
 def ask(
     config: QuestionConfig,
     source: Source,
-    images: ArtifactRef,
+    images: Table[Image],
     *,
     benchmark: bool,
     instruction: str = "",
     file_digest: str = "",
     seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Questions about images. Outputs: samples (prompt: the question, then `instruction`), answers, quarantine.
+) -> QuestionsResult:
+    """Questions about images; a sample's prompt is the question, then `instruction`.
 
     An image's questions depend on seed, source and image only, so the same ones come with and without an instruction;
     `plainly` brings answers to the former back to the latter. `file_digest`: `questions_digest`, so that the file counts as
@@ -122,27 +130,26 @@ def ask(
             f"no question about any of {len(drawn)} images of {source.name}; see "
             + (f"the image_id's of {name}" if name else "its annotations: questions are made from boxes")
         )
-    return StageOutput(
-        refs={
-            "samples": lake.publish(Sample, samples),
-            "answers": lake.publish(Answer, answers),
-            "quarantine": lake.publish(Quarantined, refused),
-        },
+    return QuestionsResult(
+        samples=lake.publish(Sample, samples),
+        answers=lake.publish(Answer, answers),
+        quarantine=lake.publish(Quarantined, refused),
         counters={"questions": len(samples), "images_without": sum(not asked.get(one.image_id) for one in drawn)},
     )
 
 
+@dataclass(frozen=True)
+class PlainAnswersResult(StageResult):
+    """Answers to questions without instruction."""
+
+    plain: Table[Caption]
+
+
 @stage()
 def plainly(
-    captions: list[ArtifactRef],
-    asked: ArtifactRef,
-    plain: ArtifactRef,
-    *,
-    instruction: str,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Answers to instructed questions (`asked`) as answers to the same ones without instruction. Output: plain (captions).
+    captions: list[Table[Caption]], instructed: Table[Sample], plain: Table[Sample], *, instruction: str
+) -> PlainAnswersResult:
+    """Answers to instructed questions as answers to the same ones without instruction.
 
     What is learned is to answer in stages unasked (LLaVA-CoT needs no extra prompt), and what is measured is one set of
     questions, whatever they were answered under.
@@ -150,7 +157,8 @@ def plainly(
     of = {(one.image_id, one.prompt): one.sample_id for one in lake.read_rows(Sample, plain)}
     ending = f" {instruction}" if instruction else ""
     match = {
-        one.sample_id: of.get((one.image_id, one.prompt.removesuffix(ending))) for one in lake.read_rows(Sample, asked)
+        one.sample_id: of.get((one.image_id, one.prompt.removesuffix(ending)))
+        for one in lake.read_rows(Sample, instructed)
     }
     rows = lake.read_rows(Caption, captions)
     if not rows:
@@ -159,9 +167,9 @@ def plainly(
             '"SELECT reason, count(*) FROM verdicts GROUP BY reason". A policy that does not write stages needs a teacher '
             "(staged.teacher.kind=endpoint)"
         )
-    done = [Caption(**{**vars(row), "sample_id": sample_id}) for row in rows if (sample_id := match.get(row.sample_id))]
+    done = [replace(row, sample_id=sample_id) for row in rows if (sample_id := match.get(row.sample_id))]
     check_nothing_lost("plainly", len(rows), len(done), 0, 0.0, unit="answers")
-    return StageOutput(refs={"plain": lake.publish(Caption, done)})
+    return PlainAnswersResult(lake.publish(Caption, done))
 
 
 def _from_boxes(config: QuestionConfig, source: Source, drawn: Sequence[_Drawn], seed: int) -> dict[str, list[_Asked]]:

@@ -6,6 +6,7 @@ import hashlib
 import struct
 import warnings
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import PIL.Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage import coco, lake
-from storage.artifacts import ArtifactRef, StageOutput, canonical_json, home
+from storage.artifacts import Table, canonical_json, home
 from storage.images import read_image_file, scan_folder
 from storage.schema import Annotation, Box, Image, Quarantined, Sample
 from tasks.configs.data import CocoSource, DemoSource, FolderSource, SampleConfig
@@ -22,7 +23,7 @@ from tasks.core.seeds import digest_of, seed_for
 from tasks.demo.dataset import write_demo_dataset
 from tasks.stage.config import NOT_SEMANTIC
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 Source = DemoSource | CocoSource | FolderSource
@@ -107,11 +108,18 @@ def _stratum_of_file(path: Path) -> str:
         return "unknown"
 
 
+@dataclass(frozen=True)
+class SampleResult(StageResult):
+    """Drawn images, each with its prompt, and files that were refused."""
+
+    images: Table[Image]
+    samples: Table[Sample]
+    quarantine: Table[Quarantined]
+
+
 @stage()
-def sample(
-    config: SampleConfig, source: OpenSource, draw: Draw, *, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """Draw images and give each its prompt. Outputs: images, samples, quarantine."""
+def sample(config: SampleConfig, source: OpenSource, draw: Draw) -> SampleResult:
+    """Draw images and give each its prompt."""
     files = {file.image_id: file for file in _list_files(source)}
     order = stratified_order({file.image_id: file.stratum for file in files.values()}, draw.seed)
     # A folder with fewer images is used as a whole in every round; a smaller benchmark would measure something else.
@@ -144,26 +152,38 @@ def sample(
     for image in images:
         prompt = draw_prompt(config.prompts, draw.seed, image.image_id)
         samples.append(Sample(digest_of(source.name, image.image_id, prompt), image.image_id, prompt, image.split))
-    return StageOutput(
-        refs={
-            "images": lake.publish(Image, images),
-            "samples": lake.publish(Sample, samples),
-            "quarantine": lake.publish(Quarantined, refused),
-        },
+    return SampleResult(
+        images=lake.publish(Image, images),
+        samples=lake.publish(Sample, samples),
+        quarantine=lake.publish(Quarantined, refused),
         counters={"files": len(files), "drawn": len(drawn)},
     )
 
 
+@dataclass(frozen=True)
+class PartResult(StageResult):
+    """Some of a table of samples."""
+
+    part: Table[Sample]
+
+
 @stage()
-def take(samples: ArtifactRef, *, count: int, seed: int, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """`count` of the samples, or all if there are fewer, by seed. Output: part (samples)."""
+def take(samples: Table[Sample], *, count: int, seed: int) -> PartResult:
+    """`count` of the samples, or all if there are fewer, by seed."""
     rows = sorted(lake.read_rows(Sample, samples), key=lambda row: seed_for("take", seed, row.sample_id))
-    return StageOutput(refs={"part": lake.publish(Sample, rows[:count])})
+    return PartResult(lake.publish(Sample, rows[:count]))
+
+
+@dataclass(frozen=True)
+class AnnotationsResult(StageResult):
+    """What is truly in images; only evaluation can read it."""
+
+    annotations: Table[Annotation]
 
 
 @stage(reads_annotations=True)
-def annotate(source: OpenSource, images: ArtifactRef, *, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """What is truly in the benchmark's images. Output: annotations, which only evaluation can read."""
+def annotate(source: OpenSource, images: Table[Image]) -> AnnotationsResult:
+    """Read the annotations of these images."""
     ids = lake.read(images, columns=["image_id"])["image_id"].to_pylist()
     if source.split is None:
         raise StageInputError(f"{source.name} has no annotations; set data.benchmark to a demo or COCO data set")
@@ -171,4 +191,4 @@ def annotate(source: OpenSource, images: ArtifactRef, *, runtime: RuntimeConfig,
         Annotation(one.image_id, one.objects, one.captions, [Box(**box) for box in one.boxes])
         for one in coco.read_annotations(Path(source.root), source.split, ids)
     ]
-    return StageOutput(refs={"annotations": lake.publish(Annotation, rows)})
+    return AnnotationsResult(lake.publish(Annotation, rows))

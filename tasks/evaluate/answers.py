@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Answer, Caption, Metric, Score
+from storage.artifacts import Table
+from storage.schema import Answer, Caption, Metric, Sample, Score
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.benchmarks.answers import BENCHMARK, AnswerItem, answer_ratios
 from tasks.core.data.questions import is_right
@@ -18,23 +18,21 @@ from tasks.core.metrics import bootstrap_draws, estimate
 from tasks.core.seeds import seed_for
 from tasks.core.staged.answers import form_problem, stated, without_tags
 from tasks.core.text import words
-from tasks.stage.runtime import RuntimeConfig
+from tasks.evaluate.evaluate import EvaluateResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 
 @stage(reads_annotations=True)
 def evaluate_answers(
     config: EvaluateConfig,
-    captions: ArtifactRef,
-    samples: ArtifactRef,
-    answers: ArtifactRef,
+    captions: Table[Caption],
+    samples: Table[Sample],
+    answers: Table[Answer],
     *,
     subject: str,
     decoding: str,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Accuracy of one subject. Outputs: scores (right, staged of each question), metrics (with intervals). Facts: the metrics.
+) -> EvaluateResult:
+    """Accuracy of one subject; its scores are `right` and `staged` of each question.
 
     Args:
         config: how intervals are made.
@@ -43,8 +41,6 @@ def evaluate_answers(
         answers: their true answers.
         subject: whose answers they are: base, round-1 ...
         decoding: greedy (asked plainly), staged (asked with the instruction), or a search strategy.
-        runtime: where; changes nothing.
-        label: for people.
 
     Raises:
         StageInputError: a question has no answer, given or true.
@@ -78,7 +74,8 @@ def evaluate_answers(
         Metric(subject, decoding, BENCHMARK, name, *estimate(ratio, draws=draws, confidence=config.confidence))
         for name, ratio in answer_ratios(items).items()
     ]
-    return StageOutput(
-        refs={"scores": lake.publish(Score, scores), "metrics": lake.publish(Metric, metrics)},
-        facts={metric.metric: metric.value for metric in metrics},
+    return EvaluateResult(
+        scores=lake.publish(Score, scores),
+        metrics=lake.publish(Metric, metrics),
+        figures={metric.metric: metric.value for metric in metrics},
     )

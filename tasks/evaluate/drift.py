@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Caption, Comparison, Metric
 from tasks.configs.evaluate import DriftConfig
 from tasks.core.benchmarks.drift import beyond, drift_figures
 from tasks.core.metrics import bootstrap_draws
 from tasks.core.seeds import seed_for
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 DECODING = "greedy"  # what drifts is the model: a search would hide it
 
 
+@dataclass(frozen=True)
+class DriftResult(StageResult):
+    """How far a subject moved."""
+
+    metrics: Table[Metric]
+    beyond: list[str]  # the bounds that it passes, in words
+    figures: dict[str, float]  # the metrics' values by name
+
+
 @stage()
 def drift(
     config: DriftConfig,
-    captions: ArtifactRef,
-    base_captions: ArtifactRef,
+    captions: Table[Caption],
+    base_captions: Table[Caption],
     *,
     subject: str,
-    general: ArtifactRef | None = None,
+    general: Table[Comparison] | None = None,
     bootstrap: int = 2000,
     confidence: float = 0.95,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Style and forgetting of one subject. Output: metrics. Facts: beyond (the bounds it passes, in words), the figures.
+) -> DriftResult:
+    """Style and forgetting of one subject.
 
     Args:
         config: the bounds.
@@ -38,8 +47,6 @@ def drift(
         general: comparisons, candidate minus base, of a general benchmark's accuracy; None: not measured.
         bootstrap: resamples for the intervals.
         confidence: of the intervals.
-        runtime: machine matters.
-        label: for the run's record.
 
     Raises:
         StageInputError: captions of other samples, a base that says nothing, or a bound on what was not measured.
@@ -73,13 +80,14 @@ def drift(
     if change is not None:
         interval = (float("nan"), change.ci_low, change.ci_high, change.n)
         rows.append(Metric(subject, DECODING, "drift", "general_change", change.diff, *interval))
-    return StageOutput(
-        refs={"metrics": lake.publish(Metric, rows)},
-        facts={"beyond": passed, **{row.metric: row.value for row in rows}},
+    return DriftResult(
+        metrics=lake.publish(Metric, rows),
+        beyond=passed,
+        figures={row.metric: row.value for row in rows},
     )
 
 
-def _texts(captions: ArtifactRef) -> dict[str, str]:
+def _texts(captions: Table[Caption]) -> dict[str, str]:
     """sample id -> caption."""
     rows = lake.read_rows(Caption, captions)
     texts = {row.sample_id: row.text for row in rows}
@@ -88,7 +96,7 @@ def _texts(captions: ArtifactRef) -> dict[str, str]:
     return texts
 
 
-def _general(comparisons: ArtifactRef | None) -> Comparison | None:
+def _general(comparisons: Table[Comparison] | None) -> Comparison | None:
     """The paired difference in accuracy, if it was measured."""
     if comparisons is None:
         return None

@@ -1,20 +1,18 @@
-"""Stage 7, evaluate: CHAIR of captions on annotated images, paired comparisons, and the health of the loop's ground.
-
-The only stages that may read annotations.
-"""
+"""Stage 7, evaluate: CHAIR of captions on annotated images, and paired comparisons."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Sample, Score
-from tasks.configs.evaluate import EvaluateConfig, HealthConfig
+from storage.artifacts import Table
+from storage.schema import Annotation, Caption, Comparison, Metric, Sample, Score
+from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.benchmarks.answers import AnswerItem, answer_ratios
 from tasks.core.benchmarks.chair import (
     COUNTS,
@@ -23,27 +21,33 @@ from tasks.core.benchmarks.chair import (
     chair_ratios,
     true_objects,
 )
-from tasks.core.benchmarks.mentions import find_mentions
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate, grouped_auc, paired_difference
+from tasks.core.metrics import Ratio, bootstrap_draws, estimate, paired_difference
 from tasks.core.seeds import seed_for
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+
+
+@dataclass(frozen=True)
+class EvaluateResult(StageResult):
+    """What one subject was measured at."""
+
+    scores: Table[Score]  # a row an item and count
+    metrics: Table[Metric]  # with intervals
+    figures: dict[str, float]  # the metrics' values by name
 
 
 @stage(reads_annotations=True)
 def evaluate(
     config: EvaluateConfig,
-    captions: ArtifactRef,
-    samples: ArtifactRef,
-    annotations: ArtifactRef,
+    captions: Table[Caption],
+    samples: Table[Sample],
+    annotations: Table[Annotation],
     *,
     subject: str,
     decoding: str,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """CHAIR of one subject. Outputs: scores (a row an item and count), metrics (with intervals). Facts: the metrics."""
-    truth = _truth(annotations)
+) -> EvaluateResult:
+    """CHAIR of one subject's captions of the benchmark's samples."""
+    truth = truth_of(annotations)
     rows = lake.read_rows(Caption, captions)
     check_nothing_lost("evaluate", samples.rows or 0, len(rows), 0, 0.0, unit="samples")
     scores, items = [], []
@@ -59,17 +63,27 @@ def evaluate(
     for name, ratio in chair_ratios(items).items():
         one = estimate(ratio, draws=draws, confidence=config.confidence)
         metrics.append(Metric(subject, decoding, "chair", name, *one))
-    return StageOutput(
-        refs={"scores": lake.publish(Score, scores), "metrics": lake.publish(Metric, metrics)},
-        facts={metric.metric: metric.value for metric in metrics},
+    return EvaluateResult(
+        scores=lake.publish(Score, scores),
+        metrics=lake.publish(Metric, metrics),
+        figures={metric.metric: metric.value for metric in metrics},
     )
 
 
+@dataclass(frozen=True)
+class CompareResult(StageResult):
+    """Paired differences of two subjects."""
+
+    comparisons: Table[Comparison]
+
+
 @stage()
-def compare(
-    config: EvaluateConfig, scores_a: ArtifactRef, scores_b: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """Paired differences a - b on the same items of one benchmark. Output: comparisons."""
+def compare(config: EvaluateConfig, scores_a: Table[Score], scores_b: Table[Score]) -> CompareResult:
+    """Paired differences a - b on the same items of one benchmark.
+
+    Raises:
+        StageInputError: scores of two benchmarks, or of different items.
+    """
     a, b = _measured(scores_a), _measured(scores_b)
     if a.benchmark != b.benchmark:
         raise StageInputError(f"{a.subject} has scores of {a.benchmark}, {b.subject} of {b.benchmark}: want the same")
@@ -85,90 +99,11 @@ def compare(
     for name in ratios_a:
         one = paired_difference(ratios_a[name], ratios_b[name], draws=draws, confidence=config.confidence)
         rows.append(Comparison(a.subject, a.decoding, b.subject, b.decoding, a.benchmark, name, *one))
-    return StageOutput(refs={"comparisons": lake.publish(Comparison, rows)})
+    return CompareResult(lake.publish(Comparison, rows))
 
 
-@stage(reads_annotations=True)
-def health(
-    config: HealthConfig,
-    metrics: ArtifactRef,
-    rewards: ArtifactRef,
-    samples: ArtifactRef,
-    annotations: ArtifactRef,
-    *,
-    subject: str,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Does the base hallucinate and see, and can the scorer tell within one image? Output: metrics. Facts: problems."""
-    aucs, pooled = _scorer_auc(rewards, samples, annotations)
-    base = {row.metric: row.value for row in lake.read_rows(Metric, metrics) if row.benchmark == "chair"}
-    auc = float(np.mean(aucs)) if aucs else float("nan")
-    spread = float(np.std(aucs, ddof=1) / np.sqrt(len(aucs))) if len(aucs) > 1 else float("nan")
-    nan = float("nan")
-    rows = [
-        Metric(
-            subject,
-            "rollouts",
-            "health",
-            "scorer_auc",
-            auc,
-            spread,
-            auc - 1.96 * spread,
-            auc + 1.96 * spread,
-            len(aucs),
-        ),
-        Metric(subject, "rollouts", "health", "scorer_auc_pooled", pooled, nan, nan, nan, len(aucs)),
-    ]
-    checks = [
-        ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer can't tell true from hallucinated sentences"),
-        (
-            "chair_i",
-            base["chair_i"],
-            config.min_chair_i,
-            config.max_chair_i,
-            "the base's hallucination is out of range",
-        ),
-        ("recall", base["recall"], config.min_recall, 1.0, "the base does not see what is there"),
-    ]
-    problems = [
-        f"{name} {value:.3f} is outside [{low:g}, {high:g}]: {meaning}"
-        for name, value, low, high, meaning in checks
-        if not low <= value <= high
-    ]
-    return StageOutput(refs={"metrics": lake.publish(Metric, rows)}, facts={"problems": problems, "scorer_auc": auc})
-
-
-def _scorer_auc(rewards: ArtifactRef, samples: ArtifactRef, annotations: ArtifactRef) -> tuple[list[float], float]:
-    """AUCs within the images that have both kinds of sentences, and the AUC over all sentences.
-
-    A sentence is hallucinated if it mentions an absent object, true if all it mentions are there; others don't count.
-    """
-    truth = _truth(annotations)
-    image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
-    groups: dict[str, tuple[list[float], list[float]]] = {}
-    for image_id, sentence, score in sorted(
-        {
-            (image_of[row.sample_id], row.sentence, row.score)
-            for row in lake.read_rows(Reward, rewards)
-            if row.score is not None
-        }
-    ):
-        mentioned = {mention.object for mention in find_mentions(sentence)}
-        if mentioned:
-            good, bad = groups.setdefault(image_id, ([], []))
-            (good if mentioned <= truth[image_id] else bad).append(score)
-    arrays = {image_id: (np.array(good), np.array(bad)) for image_id, (good, bad) in groups.items()}
-    everything = {
-        "all": (
-            np.concatenate([g for g, _ in arrays.values()] or [np.zeros(0)]),
-            np.concatenate([b for _, b in arrays.values()] or [np.zeros(0)]),
-        )
-    }
-    return grouped_auc(arrays)[1], grouped_auc(everything)[0]
-
-
-def _truth(annotations: ArtifactRef) -> dict[str, set[str]]:
+def truth_of(annotations: Table[Annotation]) -> dict[str, set[str]]:
+    """Image id -> the objects that are in it."""
     rows = lake.read_rows(Annotation, annotations)
     return {row.image_id: true_objects(row.objects, row.captions) for row in rows}
 
@@ -194,7 +129,7 @@ def _answer_item(right: Score, staged: Score) -> AnswerItem:
     return AnswerItem(bool(right.value), bool(staged.value), told["kind"], told["words"])
 
 
-def _measured(scores: ArtifactRef) -> _Measured:
+def _measured(scores: Table[Score]) -> _Measured:
     items: dict[str, dict[str, Score]] = {}
     owner = ("", "", "")
     for row in lake.read_rows(Score, scores):

@@ -1,34 +1,42 @@
-"""The promotion gate: a candidate becomes the champion only if it is surely better, and surely not blinder.
+"""The promotion gate: a candidate becomes the champion only if it is better, by its interval, and recall is non-inferior.
 
-Captions: fewer hallucinations, and hardly less Recall. Answers: a larger share that is right.
+Captions: fewer hallucinations, and recall not lower by more than a tolerance. Answers: a larger share that is right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Comparison, Decision
 from tasks.configs.evaluate import PromoteConfig
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
+
+
+@dataclass(frozen=True)
+class PromoteResult(StageResult):
+    """Whether a candidate becomes the champion, and why."""
+
+    decisions: Table[Decision]
+    promoted: bool
+    reason: str
 
 
 @stage()
 def promote(
     config: PromoteConfig,
-    comparisons: ArtifactRef,
+    comparisons: Table[Comparison],
     *,
     candidate: str,
     champion: str,
     beyond: Sequence[str] = (),
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Decide between candidate (a) and champion (b) on their paired differences. Output: decisions. Facts: promoted, reason.
+) -> PromoteResult:
+    """Decide between candidate (a) and champion (b) on their paired differences.
 
-    `beyond`: bounds of drift that the candidate passed, in words; with any, it is kept out.
+    `beyond`: bounds of drift that the candidate passed, in words; with any, it is rejected.
 
     Raises:
         StageInputError: the profile's metric is none of the benchmark's.
@@ -44,12 +52,10 @@ def promote(
     else:
         promoted, reason = decide(rows[config.metric], rows["recall"], config.recall_tolerance)
     if beyond:
-        promoted, reason = False, f"kept: it drifted, {'; '.join(beyond)} ({reason})"
+        promoted, reason = False, f"rejected: drift limit exceeded: {'; '.join(beyond)} ({reason})"
     reason = f"{candidate} against {champion}: {reason}"
     decision = Decision(candidate, champion, promoted, reason)
-    return StageOutput(
-        refs={"decisions": lake.publish(Decision, [decision])}, facts={"promoted": promoted, "reason": reason}
-    )
+    return PromoteResult(decisions=lake.publish(Decision, [decision]), promoted=promoted, reason=reason)
 
 
 def decide(hallucination: Comparison, recall: Comparison, tolerance: float) -> tuple[bool, str]:
@@ -61,17 +67,20 @@ def decide(hallucination: Comparison, recall: Comparison, tolerance: float) -> t
     if better and sees:
         return True, f"promoted: {first} is below zero, {second} stays above -{tolerance:.3f}"
     if not better and not sees:
-        return False, f"kept: {first} does not lie below zero, and {second} may be lower by more than {tolerance:.3f}"
+        return (
+            False,
+            f"rejected: {first} does not lie below zero, and {second} may be lower by more than {tolerance:.3f}",
+        )
     if not better:
-        return False, f"kept: {first} does not lie below zero"
-    return False, f"kept: {second} may be lower by more than {tolerance:.3f}, though {first} is below zero"
+        return False, f"rejected: {first} does not lie below zero"
+    return False, f"rejected: {second} may be lower by more than {tolerance:.3f}, though {first} is below zero"
 
 
 def decide_accuracy(accuracy: Comparison) -> tuple[bool, str]:
     """(promoted, why): accuracy's interval lies above zero. An answer left out is wrong, so nothing is gained by silence."""
     if accuracy.ci_low > 0:
         return True, f"promoted: accuracy {_interval(accuracy)} is above zero"
-    return False, f"kept: accuracy {_interval(accuracy)} does not lie above zero"
+    return False, f"rejected: accuracy {_interval(accuracy)} does not lie above zero"
 
 
 def _interval(row: Comparison) -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from storage import checkpoints
-from storage.artifacts import ArtifactRef
-from tasks.configs.policy import PolicyConfig
 from tasks.core.text import split_sentences
-from tasks.models.loading import load_policy, load_state_value, load_value
-from tasks.stage.runtime import RuntimeConfig
+from tasks.models.handles import ValueHandle
+from tasks.models.loading import layer_read, load_policy, load_state_value, load_value
+from tasks.stage.runtime import current_runtime
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -34,35 +32,22 @@ def mean_values(values: SentenceValues, answers: Sequence[SaidAnswer]) -> list[f
     return [sum(one) / len(one) if one else None for one in values(answers)]
 
 
-def sentence_values(
-    value: ArtifactRef, backbone: ArtifactRef, model: PolicyConfig, runtime: RuntimeConfig
-) -> SentenceValues:
+def sentence_values(value: ValueHandle) -> SentenceValues:
     """V of every sentence of answers, by the kind of value model that `value` is.
 
-    A V of image and text reads each sentence, or all up to it, as its spec says; a V of hidden states reads them in
-    `backbone`, the policy it was trained on, whichever policy wrote the answers.
-
-    Args:
-        value: a value model.
-        backbone: the checkpoint that it stands on.
-        model: how checkpoints are loaded.
-        runtime: where, and how many rows a forward.
+    A V of image and text reads each sentence, or all up to it, as its spec says; a V of hidden states reads them in its
+    backbone, the policy it was trained on, whichever policy wrote the answers.
     """
-    from tasks.core.models.value import read_spec
-
-    if read_spec(checkpoints.folder(value)).reads == "policy_states":
-        return _of_states(value, backbone, model, runtime)
-    return _of_turns(value, backbone, model, runtime)
+    return _of_turns(value) if layer_read(value) is None else _of_states(value)
 
 
-def _of_states(
-    value: ArtifactRef, backbone: ArtifactRef, model: PolicyConfig, runtime: RuntimeConfig
-) -> SentenceValues:
+def _of_states(value: ValueHandle) -> SentenceValues:
     import torch
 
     from tasks.core.models.states import sentence_states
 
-    policy, head = load_policy(model, backbone, runtime), load_state_value(value, runtime)
+    policy, head = load_policy(value.backbone), load_state_value(value)
+    batch_size = current_runtime().batch_size
 
     @torch.inference_mode()
     def values(answers: Sequence[SaidAnswer]) -> list[list[float]]:
@@ -73,7 +58,7 @@ def _of_states(
             [one.prompt for one in spoken],
             [one.text for one in spoken],
             layer=head.spec.layer,
-            batch_size=runtime.batch_size,
+            batch_size=batch_size,
         )
         read = iter([head(of.to(policy.device)).tolist() for of in states])
         return [next(read) if one.text.strip() else [] for one in answers]
@@ -81,17 +66,17 @@ def _of_states(
     return values
 
 
-def _of_turns(value: ArtifactRef, backbone: ArtifactRef, model: PolicyConfig, runtime: RuntimeConfig) -> SentenceValues:
+def _of_turns(value: ValueHandle) -> SentenceValues:
     import torch
 
-    network = load_value(model, value, backbone, runtime)
+    network = load_value(value)
     prefixes = network.spec.state == "prefix"
+    rows = 4 * current_runtime().batch_size  # a sentence is short
 
     @torch.inference_mode()
     def values(answers: Sequence[SaidAnswer]) -> list[list[float]]:
         turns = [(index, text) for index, one in enumerate(answers) for text in _turns_of(one.text, prefixes=prefixes)]
         found: list[list[float]] = [[] for _ in answers]
-        rows = 4 * runtime.batch_size  # a sentence is short
         for start in range(0, len(turns), rows):
             part = turns[start : start + rows]
             read: torch.Tensor = network([answers[index].image for index, _ in part], [text for _, text in part])

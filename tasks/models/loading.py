@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from storage import checkpoints, lake
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
 from storage.images import decode
 from storage.schema import Image, Sample
-from tasks.configs.policy import PolicyConfig
-from tasks.stage.runtime import RuntimeConfig
+from tasks.models.handles import PolicyHandle, ValueHandle
+from tasks.stage.runtime import current_runtime
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from tasks.core.models.value import StateValue, ValueModel
 
 
-def device_of(runtime: RuntimeConfig) -> str:
-    """The device to use; also lets torch use as many threads as the profile says."""
+def current_device() -> str:
+    """The runtime's device; also lets torch use as many threads as the profile says."""
     import torch
 
+    runtime = current_runtime()
     if runtime.threads and torch.get_num_threads() != runtime.threads:
         torch.set_num_threads(runtime.threads)
     if runtime.device != "auto":
@@ -31,62 +32,68 @@ def device_of(runtime: RuntimeConfig) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_policy(model: PolicyConfig, policy: ArtifactRef, runtime: RuntimeConfig) -> Policy:
+def load_policy(policy: PolicyHandle) -> Policy:
     """The policy, loaded once a process. Don't train it: `fresh_policy` is for that."""
-    return _kept_policy(policy, model.dtype, device_of(runtime), model.trust_remote_code)
+    return _cached_policy(policy, current_device())
 
 
-def fresh_policy(model: PolicyConfig, policy: ArtifactRef, runtime: RuntimeConfig) -> Policy:
+def fresh_policy(policy: PolicyHandle) -> Policy:
     """The policy, loaded anew: the caller may change it."""
-    return _kept_policy.__wrapped__(policy, model.dtype, device_of(runtime), model.trust_remote_code)
+    return _cached_policy.__wrapped__(policy, current_device())
 
 
 @lru_cache(maxsize=1)
-def _kept_policy(policy: ArtifactRef, dtype: str, device: str, trust_remote_code: bool) -> Policy:
+def _cached_policy(policy: PolicyHandle, device: str) -> Policy:
     from tasks.core.models.policy import load_policy as load
 
     return load(
-        checkpoints.folder(policy),
-        digest=policy.digest,
-        dtype=dtype,
+        checkpoints.folder(policy.checkpoint),
+        digest=policy.checkpoint.digest,
+        dtype=policy.dtype,
         device=device,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=policy.trust_remote_code,
     )
 
 
-def load_value(model: PolicyConfig, value: ArtifactRef, backbone: ArtifactRef, runtime: RuntimeConfig) -> ValueModel:
+def load_value(value: ValueHandle) -> ValueModel:
     """The value model on its backbone, loaded once a process."""
-    return _kept_value(value, backbone, model.dtype, device_of(runtime), model.trust_remote_code)
+    return _cached_value(value, current_device())
 
 
 @lru_cache(maxsize=1)
-def _kept_value(
-    value: ArtifactRef, backbone: ArtifactRef, dtype: str, device: str, trust_remote_code: bool
-) -> ValueModel:
+def _cached_value(value: ValueHandle, device: str) -> ValueModel:
     from tasks.core.models.value import load_value as load
 
     return load(
-        checkpoints.folder(value),
-        checkpoints.folder(backbone),
-        dtype=dtype,
+        checkpoints.folder(value.checkpoint),
+        checkpoints.folder(value.backbone.checkpoint),
+        dtype=value.backbone.dtype,
         device=device,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=value.backbone.trust_remote_code,
     )
 
 
-def load_state_value(value: ArtifactRef, runtime: RuntimeConfig) -> StateValue:
+def load_state_value(value: ValueHandle) -> StateValue:
     """The value model that is a head on the policy's own hidden states."""
     from tasks.core.models.value import load_state_value as load
 
-    return load(checkpoints.folder(value), device_of(runtime))
+    return load(checkpoints.folder(value.checkpoint), current_device())
+
+
+def layer_read(value: ValueHandle) -> int | None:
+    """The layer of the policy's hidden states that a value model reads; None: it reads image and text itself."""
+    from tasks.core.models.value import read_spec
+
+    spec = read_spec(checkpoints.folder(value.checkpoint))
+    return spec.layer if spec.reads == "policy_states" else None
 
 
 class Pictures:
     """Decoded images of samples that are asked for in their order, read from the store some at a time."""
 
-    def __init__(self, images: ArtifactRef, samples: Sequence[Sample], ahead: int) -> None:
-        """`ahead`: how many samples' images are read at once."""
-        self.images, self.samples, self.ahead = images, samples, max(1, ahead)
+    def __init__(self, images: Table[Image], samples: Sequence[Sample]) -> None:
+        """As many samples' images are read at once as the runtime has in flight."""
+        self.images, self.samples, self.ahead = images, samples, current_runtime().batch_size
         self._read: dict[str, PIL.Image.Image] = {}
         self._next = 0
 
@@ -101,7 +108,7 @@ class Pictures:
         return self._read[sample.image_id]
 
 
-def load_images(images: ArtifactRef, image_ids: Sequence[str]) -> dict[str, PIL.Image.Image]:
+def load_images(images: Table[Image], image_ids: Sequence[str]) -> dict[str, PIL.Image.Image]:
     """Decoded RGB images by id, each read once.
 
     Raises:

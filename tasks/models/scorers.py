@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from storage import checkpoints
-from storage.artifacts import ArtifactRef, canonical_json
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import ArtifactRef, Checkpoint, ScorerCheckpoint, canonical_json, reference
 from tasks.configs.reward import CosineReward, JudgeReward, LikelihoodReward, ObjectsReward, PluginReward, Reward
-from tasks.models.loading import device_of, load_policy
+from tasks.models.handles import PolicyHandle
+from tasks.models.loading import current_device, load_policy
 from tasks.stage.quarantine import StageInputError
-from tasks.stage.runtime import RuntimeConfig
 
 KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one that open_clip knows
 PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from tasks.models.endpoint import Endpoint
 
 
-def import_scorer(checkpoint: str) -> ArtifactRef:
+def import_scorer(checkpoint: str) -> ScorerCheckpoint:
     """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, `NAME/PRETRAINED` as open_clip names it, `plugin:NAME`.
 
     A known one is kept as its name; open_clip finds the weights when they are first needed. A plug-in is kept as its name
@@ -43,9 +42,9 @@ def import_scorer(checkpoint: str) -> ArtifactRef:
         ValueError: none of the four forms.
     """
     if Path(checkpoint).is_dir():
-        return checkpoints.import_checkpoint("scorer", checkpoint)
+        return checkpoints.import_checkpoint(ScorerCheckpoint, checkpoint)
     if checkpoint.startswith("hf-hub:"):
-        return checkpoints.import_checkpoint("scorer", checkpoint.removeprefix("hf-hub:"))
+        return checkpoints.import_checkpoint(ScorerCheckpoint, checkpoint.removeprefix("hf-hub:"))
     if checkpoint.startswith("plugin:"):
         from tasks.core.models.plugin_scorer import code_of, find_reward
 
@@ -61,19 +60,14 @@ def import_scorer(checkpoint: str) -> ArtifactRef:
 
 
 def import_reward(
-    reward: Reward,
-    scorer: ArtifactRef,
-    policy: ArtifactRef,
-    model: PolicyConfig,
-    detections: ArtifactRef | None = None,
-) -> ArtifactRef:
+    reward: Reward, scorer: ScorerCheckpoint, policy: PolicyHandle, detections: ScorerCheckpoint | None = None
+) -> ScorerCheckpoint:
     """A reference to a reward of the profile; what it needs is in it as references, its weight is not.
 
     Args:
         reward: which.
         scorer: the profile's own, used where the reward names none.
         policy: the base policy, whose likelihood may be asked; not the one that is trained.
-        model: how the policy is loaded.
         detections: the output `objects` of `detect`, for a reward of kind objects.
 
     Raises:
@@ -91,8 +85,8 @@ def import_reward(
         return detections
     if isinstance(reward, LikelihoodReward):
         options: dict[str, Any] = {"contrast": reward.contrast, "prompt": reward.prompt}
-        loaded = {"dtype": model.dtype, "trust_remote_code": model.trust_remote_code}
-        return publish_scorer(described(reward.kind, options | loaded, {"policy": policy}))
+        loaded = {"dtype": policy.dtype, "trust_remote_code": policy.trust_remote_code}
+        return publish_scorer(described(reward.kind, options | loaded, {"policy": policy.checkpoint}))
     if isinstance(reward, JudgeReward):
         endpoint = {"url": reward.url, "model": reward.model, "key_variable": reward.key_variable}
         _endpoint(endpoint)  # refuses a URL that must not be kept
@@ -121,34 +115,34 @@ def described(kind: str, options: Mapping[str, Any], refs: Mapping[str, Artifact
     return {REWARD: canonical_json({"kind": kind, "options": dict(options), "refs": needs}).encode()}
 
 
-def publish_scorer(files: Mapping[str, bytes]) -> ArtifactRef:
+def publish_scorer(files: Mapping[str, bytes]) -> ScorerCheckpoint:
     """A scorer's folder of these files; the same files, the same reference."""
     with checkpoints.scratch_folder() as folder:
         (folder / "scorer").mkdir()
         for name, content in files.items():
             (folder / "scorer" / name).write_bytes(content)
-        return checkpoints.publish_folder("scorer", folder / "scorer")
+        return checkpoints.publish_folder(ScorerCheckpoint, folder / "scorer")
 
 
-def _description(scorer: ArtifactRef) -> tuple[str, dict[str, Any], dict[str, ArtifactRef]] | None:
+def _description(scorer: ScorerCheckpoint) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
     """(kind, options, what it needs) of a reward of our own; None for an open_clip model and a plug-in."""
     file = checkpoints.folder(scorer) / REWARD
     if not file.is_file():
         return None
     kept = json.loads(file.read_text())
-    return kept["kind"], kept["options"], {n: ArtifactRef.model_validate(ref) for n, ref in kept["refs"].items()}
+    return kept["kind"], kept["options"], {n: reference(ref) for n, ref in kept["refs"].items()}
 
 
-def needed_by(scorer: ArtifactRef) -> Iterator[ArtifactRef]:
+def needed_by(scorer: ScorerCheckpoint) -> Iterator[Checkpoint]:
     """All references that a scorer needs beside itself, and theirs."""
     described = _description(scorer)
     for ref in described[2].values() if described else ():
         yield ref
-        if ref.kind == "scorer":
+        if isinstance(ref, ScorerCheckpoint):
             yield from needed_by(ref)
 
 
-def load_scores(scorer: ArtifactRef, runtime: RuntimeConfig, counters: Counter[str]) -> Scores:
+def load_scores(scorer: ScorerCheckpoint, counters: Counter[str]) -> Scores:
     """What scores sentences, of whatever kind. Models are loaded once a process."""
     plugin = checkpoints.folder(scorer) / PLUGIN
     if plugin.is_file():
@@ -160,15 +154,15 @@ def load_scores(scorer: ArtifactRef, runtime: RuntimeConfig, counters: Counter[s
     if found is None:
         from tasks.core.models.sentence_scores import Cosines
 
-        return Cosines(kept_scorer(scorer, device_of(runtime)), counters)
+        return Cosines(load_scorer(scorer), counters)
     kind, options, refs = found
-    return _LOADERS[kind](checkpoints.folder(scorer), options, refs, runtime, counters)
+    return _LOADERS[kind](checkpoints.folder(scorer), options, refs, counters)
 
 
-Loader = Callable[[Path, dict[str, Any], dict[str, ArtifactRef], RuntimeConfig, Counter[str]], "Scores"]
+Loader = Callable[[Path, dict[str, Any], dict[str, Any], Counter[str]], "Scores"]
 
 
-def _load_objects(folder: Path, options: Any, refs: Any, runtime: RuntimeConfig, counters: Counter[str]) -> Scores:
+def _load_objects(folder: Path, options: Any, refs: Any, counters: Counter[str]) -> Scores:
     import pyarrow.parquet as pq
 
     from tasks.core.models.object_list import object_scores
@@ -177,48 +171,29 @@ def _load_objects(folder: Path, options: Any, refs: Any, runtime: RuntimeConfig,
     return object_scores({row["pixels"]: frozenset(row["objects"]) for row in rows}, counters)
 
 
-def _load_likelihood(
-    folder: Path,
-    options: dict[str, Any],
-    refs: dict[str, ArtifactRef],
-    runtime: RuntimeConfig,
-    counters: Counter[str],
-) -> Scores:
+def _load_likelihood(folder: Path, options: dict[str, Any], refs: dict[str, Any], counters: Counter[str]) -> Scores:
     from tasks.core.models.likelihood import likelihood_scores
 
-    model = PolicyConfig(
-        checkpoint="by reference", dtype=options["dtype"], trust_remote_code=options["trust_remote_code"]
-    )
-    policy = load_policy(model, refs["policy"], runtime)
+    policy = load_policy(PolicyHandle(refs["policy"], options["dtype"], options["trust_remote_code"]))
     return likelihood_scores(policy, options["prompt"], contrast=options["contrast"], counters=counters)
 
 
-def _load_judge(
-    folder: Path, options: dict[str, Any], refs: Any, runtime: RuntimeConfig, counters: Counter[str]
-) -> Scores:
+def _load_judge(folder: Path, options: dict[str, Any], refs: Any, counters: Counter[str]) -> Scores:
     from tasks.core.models.judge_scores import judge_scores
 
     return judge_scores(_endpoint(options).answers, counters)
 
 
-def _load_token_clip(
-    folder: Path, options: Any, refs: dict[str, ArtifactRef], runtime: RuntimeConfig, counters: Counter[str]
-) -> Scores:
+def _load_token_clip(folder: Path, options: Any, refs: dict[str, Any], counters: Counter[str]) -> Scores:
     from tasks.core.models.token_clip import TokenCosines
 
-    return TokenCosines(load_scores(refs["scorer"], runtime, counters), counters)
+    return TokenCosines(load_scores(refs["scorer"], counters), counters)
 
 
-def _load_combined(
-    folder: Path,
-    options: dict[str, Any],
-    refs: dict[str, ArtifactRef],
-    runtime: RuntimeConfig,
-    counters: Counter[str],
-) -> Scores:
+def _load_combined(folder: Path, options: dict[str, Any], refs: dict[str, Any], counters: Counter[str]) -> Scores:
     from tasks.core.models.combined import Combined, Scale
 
-    parts = [load_scores(refs[str(index)], runtime, counters) for index in range(len(refs))]
+    parts = [load_scores(refs[str(index)], counters) for index in range(len(refs))]
     return Combined(parts, [Scale(**one) for one in options["scales"]])
 
 
@@ -237,9 +212,13 @@ def _endpoint(options: Mapping[str, str]) -> Endpoint:
     return Endpoint(options["url"], options["model"], options["key_variable"])
 
 
-@lru_cache(maxsize=4)  # those of a sum
-def kept_scorer(scorer: ArtifactRef, device: str) -> Scorer:
+def load_scorer(scorer: ScorerCheckpoint) -> Scorer:
     """An open_clip model, loaded once a process."""
+    return _cached_scorer(scorer, current_device())
+
+
+@lru_cache(maxsize=4)  # those of a sum
+def _cached_scorer(scorer: ScorerCheckpoint, device: str) -> Scorer:
     from tasks.core.models.scorer import load_scorer as load
 
     folder = checkpoints.folder(scorer)

@@ -7,46 +7,46 @@ numbers go into a scorer, so that a search scores candidates as the rollouts wer
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Checkpoint, ScorerCheckpoint, Table
 from storage.schema import Agreement, Reward
 from tasks.configs.reward import ScorerConfig
 from tasks.core.models.combined import Scale, weighted_sum
 from tasks.core.reward.agreement import agreements
 from tasks.models.scorers import described, needed_by, publish_scorer
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 COMBINED = "combined"  # the sum's name beside the rewards'
 
 
+@dataclass(frozen=True)
+class CombineResult(StageResult):
+    """Several rewards as one."""
+
+    scored: Table[Reward]  # to be shaped
+    scorer: ScorerCheckpoint  # scores a search's candidates the same way
+    reward_agreement: Table[Agreement]
+    needs: tuple[Checkpoint, ...]  # what the scorer refers to: it is kept as long as the scorer is
+    means: dict[str, float]  # of each reward
+    deviations: dict[str, float]
+
+
 @stage()
 def combine(
-    config: ScorerConfig,
-    scored: list[ArtifactRef],
-    scorers: list[ArtifactRef],
-    names: list[str],
-    *,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
+    config: ScorerConfig, scored: list[Table[Reward]], scorers: list[ScorerCheckpoint], names: list[str]
+) -> CombineResult:
     """Weighted sum of rewards, each standardised over this run's sentences unless `scale` is raw.
-
-    Outputs: scored (rewards to be shaped), scorer (scores a search's candidates the same way), reward_agreement, and
-    `needs_1` ...: what that scorer refers to, so that it is kept as long as the scorer is. Facts: each reward's mean and
-    deviation.
 
     Args:
         config: weights and scale; `rewards` in the order of the lists.
         scored: the stage score's table of each reward, all of the same rollouts.
         scorers: the rewards' references.
         names: what they are called in tables; the second of one name becomes "NAME (2)".
-        runtime: unused.
-        label: for people.
 
     Raises:
         StageInputError: lists of different lengths, tables of other sentences, a reward that scored nothing, or, where
@@ -72,18 +72,13 @@ def combine(
     options = {"names": names, "scales": [asdict(scale) for scale in scales]}
     scorer = publish_scorer(described(COMBINED, options, refs))
     rows = _summed(tables, names, sums, scorer.digest)
-    needs = {f"needs_{at + 1}": ref for at, ref in enumerate(dict.fromkeys(needed_by(scorer)))}
-    return StageOutput(
-        refs={
-            "scored": lake.publish(Reward, rows),
-            "scorer": scorer,
-            "reward_agreement": lake.publish(Agreement, _agreements(tables, names, sums)),
-            **needs,
-        },
-        facts={
-            "means": {name: mean for name, (mean, _) in zip(names, moments, strict=True)},
-            "deviations": {name: deviation for name, (_, deviation) in zip(names, moments, strict=True)},
-        },
+    return CombineResult(
+        scored=lake.publish(Reward, rows),
+        scorer=scorer,
+        reward_agreement=lake.publish(Agreement, _agreements(tables, names, sums)),
+        needs=tuple(dict.fromkeys(needed_by(scorer))),
+        means={name: mean for name, (mean, _) in zip(names, moments, strict=True)},
+        deviations={name: deviation for name, (_, deviation) in zip(names, moments, strict=True)},
         counters={"sentences": len(rows), "unscored": sum(one is None for one in sums)},
     )
 

@@ -10,9 +10,9 @@ import difflib
 import io
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -20,72 +20,66 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Detection
+from storage.artifacts import ScorerCheckpoint, Table
+from storage.schema import Detection, Image
 from tasks.configs.reward import ObjectsReward
 from tasks.core.benchmarks.coco_words import SYNONYMS
 from tasks.core.models.object_list import pixel_digest
 from tasks.core.models.token_clip import phrase_of
 from tasks.core.reward.shaping import minimum_error
-from tasks.models.loading import device_of, load_images
-from tasks.models.scorers import OBJECTS, described, kept_scorer, publish_scorer
+from tasks.models.loading import load_images
+from tasks.models.scorers import OBJECTS, described, load_scorer, publish_scorer
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 KINDS = tuple(SYNONYMS)  # COCO's names
 _IMAGES = 256  # decoded together
 
 
-def detect(
-    reward: ObjectsReward,
-    scorer: ArtifactRef,
-    images: list[ArtifactRef],
-    *,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
+@dataclass(frozen=True)
+class DetectResult(StageResult):
+    """Which objects are in images."""
+
+    detections: Table[Detection]
+    objects: ScorerCheckpoint  # the same by the images' pixels: the reward `objects`
+    cosine_threshold: float | None = None  # between absent and present, zero-shot
+
+
+def detect(reward: ObjectsReward, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
     """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its place.
 
     Args:
         reward: the table, or none, and the least confidence.
         scorer: an open_clip model; asked where there is no table.
         images: all image tables that the reward will be asked about: the round's, and the benchmark's.
-        runtime: device and threads.
-        label: for people.
 
     Raises:
         StageInputError: as `read_detections` and `find_objects`.
     """
     table = lake.publish(Detection, read_detections(Path(reward.table))) if reward.table else None
-    return find_objects(reward.threshold, table, scorer, images, runtime=runtime, label=label)
+    return find_objects(reward.threshold, table, scorer, images)
 
 
 @stage()
 def find_objects(
-    threshold: float,
-    table: ArtifactRef | None,
-    scorer: ArtifactRef,
-    images: list[ArtifactRef],
-    *,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Objects of confidence `threshold` or more. Outputs: detections; objects (a scorer's folder, by the images' pixels).
+    threshold: float, table: Table[Detection] | None, scorer: ScorerCheckpoint, images: list[Table[Image]]
+) -> DetectResult:
+    """Objects of confidence `threshold` or more.
 
     With a table: its rows. An image without any row in it has no list; images that are the same to the last pixel share theirs.
 
     Without: zero-shot. The cosine of an image with `a photo of a KIND.` for each of the 80 kinds; the threshold between absent
     and present is that of least error over all of these cosines (`minimum_error`; Otsu's would part the absent ones, for an
     image holds three kinds of 80). Confidence is 0.5 there, 0 at the mean of the cosines below it and less, 1 at the mean of
-    those above and more, linear between. So `threshold` 0.5 takes what is likelier there than not. Facts: cosine_threshold.
+    those above and more, linear between. So `threshold` 0.5 takes what is likelier there than not.
 
     Raises:
         StageInputError: the table knows none of the images; the cosines don't part; the scorer is no open_clip model.
     """
-    facts: dict[str, Any] = {}
+    cosine_threshold = None
     if table is None:
-        digests, found, facts["cosine_threshold"] = _zero_shot(images, scorer, runtime)
+        digests, found, cosine_threshold = _zero_shot(images, scorer)
     else:
         digests, found = _listed(images, table)
     rows = [
@@ -97,12 +91,10 @@ def find_objects(
     lists: dict[str, set[str]] = {digests[image_id]: set() for image_id in digests if image_id in found}
     for row in rows:
         lists[digests[row.image_id]].add(row.object)
-    return StageOutput(
-        refs={
-            "detections": lake.publish(Detection, rows),
-            "objects": publish_scorer({**described("objects", {}, {}), OBJECTS: _parquet(lists)}),
-        },
-        facts=facts,
+    return DetectResult(
+        detections=lake.publish(Detection, rows),
+        objects=publish_scorer({**described("objects", {}, {}), OBJECTS: _parquet(lists)}),
+        cosine_threshold=cosine_threshold,
         counters={
             "images": len(digests),
             "images_without_detections": sum(image_id not in found for image_id in digests),
@@ -113,7 +105,7 @@ def find_objects(
 Found = dict[str, dict[str, float]]  # image id -> object -> confidence
 
 
-def _listed(images: Sequence[ArtifactRef], table: ArtifactRef) -> tuple[dict[str, str], Found]:
+def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[dict[str, str], Found]:
     """(pixel digest of every image, what the table has found in it)."""
     digests = {image_id: pixel_digest(picture) for image_id, picture in _pictures(images)}
     found: Found = {}
@@ -128,12 +120,10 @@ def _listed(images: Sequence[ArtifactRef], table: ArtifactRef) -> tuple[dict[str
     return digests, found
 
 
-def _zero_shot(
-    images: Sequence[ArtifactRef], scorer: ArtifactRef, runtime: RuntimeConfig
-) -> tuple[dict[str, str], Found, float]:
+def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Found, float]:
     """(pixel digest of every image, confidence of every kind in it, the threshold's cosine)."""
     digests, cosines = {}, {}
-    for image_id, picture, row in _seen(images, scorer, runtime):
+    for image_id, picture, row in _seen(images, scorer):
         digests[image_id], cosines[image_id] = pixel_digest(picture), row
     try:
         parted = minimum_error(np.concatenate(list(cosines.values())) if cosines else [])
@@ -150,7 +140,7 @@ def _zero_shot(
     return digests, found, parted.threshold
 
 
-def _pictures(images: Sequence[ArtifactRef]) -> Iterator[tuple[str, PIL.Image.Image]]:
+def _pictures(images: Sequence[Table[Image]]) -> Iterator[tuple[str, PIL.Image.Image]]:
     """(id, decoded image), each id once."""
     known: set[str] = set()
     total = sum(one.rows or 0 for one in images)
@@ -166,13 +156,13 @@ def _pictures(images: Sequence[ArtifactRef]) -> Iterator[tuple[str, PIL.Image.Im
 
 
 def _seen(
-    images: Sequence[ArtifactRef], scorer: ArtifactRef, runtime: RuntimeConfig
+    images: Sequence[Table[Image]], scorer: ScorerCheckpoint
 ) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
     """(id, decoded image, its cosines with the 80 kinds [80])."""
     from tasks.core.models.scorer import ScorerError
 
     try:
-        model = kept_scorer(scorer, device_of(runtime))
+        model = load_scorer(scorer)
     except ScorerError as error:
         raise StageInputError(
             f"objects are found zero-shot by an open_clip model, and the scorer is none; name a detector's table ({error})"

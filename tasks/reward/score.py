@@ -8,37 +8,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Quarantined, Reward, Rollout, Sample
+from storage.artifacts import ScorerCheckpoint, Table
+from storage.schema import Image, Quarantined, Reward, Rollout, Sample
 from tasks.core.text import Sentence, split_sentences
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 _ANSWERS = 512  # scored together
 
 
+@dataclass(frozen=True)
+class ScoreResult(StageResult):
+    """Scores of sentences, still to be shaped, and answers without a sentence."""
+
+    scored: Table[Reward]
+    quarantine: Table[Quarantined]
+
+
 @stage(sharded_by="rollouts")
 def score(
-    scorer: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    rollouts: ArtifactRef,
+    scorer: ScorerCheckpoint,
+    images: Table[Image],
+    samples: Table[Sample],
+    rollouts: Table[Rollout],
     *,
-    runtime: RuntimeConfig,
     shard: Shard = WHOLE,
-    label: str = "",
-) -> StageOutput:
-    """Score of every sentence about its image, each image read once. Outputs: scored (rewards to be shaped), quarantine."""
+) -> ScoreResult:
+    """Score of every sentence about its image, each image read once."""
     todo = shard.slice(lake.read_rows(Rollout, rollouts))
     image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
     counters: Counter[str] = Counter()
-    scores = load_scores(scorer, runtime, counters)
+    scores = load_scores(scorer, counters)
     said = [(rollout, split_sentences(rollout.text)) for rollout in todo]
     rows: list[Reward] = []
     empty: list[Quarantined] = []
@@ -62,8 +69,9 @@ def score(
     rows.sort(key=lambda row: (order[row.rollout_id], row.step))
     empty.sort(key=lambda row: order[row.item_id])
     check_nothing_lost("score", len(todo), len({row.rollout_id for row in rows}), len(empty), 0.5, unit="rollouts")
-    return StageOutput(
-        refs={"scored": lake.publish(Reward, rows), "quarantine": lake.publish(Quarantined, empty)},
+    return ScoreResult(
+        scored=lake.publish(Reward, rows),
+        quarantine=lake.publish(Quarantined, empty),
         counters={**counters, "sentences": len(rows), "truncated": sum(row.truncated for row in rows)},
     )
 

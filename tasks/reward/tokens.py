@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Annotation, Quarantined, Rollout, Sample, TokenScore
+from storage.artifacts import ScorerCheckpoint, Table
+from storage.schema import Annotation, Image, Quarantined, Rollout, Sample, TokenScore
 from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.mentions import find_mentions
@@ -31,28 +31,47 @@ from tasks.core.reward.object_words import (
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import WHOLE, Shard, StageInputError, check_nothing_lost, stage
 
 _ANSWERS = 512  # scored together
 
 
+@dataclass(frozen=True)
+class TokenScoresResult(StageResult):
+    """Scores of object words, still to be rewarded, and words without one."""
+
+    token_scores: Table[TokenScore]
+    quarantine: Table[Quarantined]
+
+
+@dataclass(frozen=True)
+class TokenRewardsResult(StageResult):
+    """Rewards of object words, and what they are measured against."""
+
+    token_scores: Table[TokenScore]
+    baselines: Baselines
+    n_right: int
+    n_hallucinated: int
+    rewarded: float  # share of words above their baseline
+    punished: float
+    auc: float | None = None  # right against hallucinated words; None without annotations
+
+
 @stage(sharded_by="rollouts")
 def score_tokens(
-    scorer: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    rollouts: ArtifactRef,
+    scorer: ScorerCheckpoint,
+    images: Table[Image],
+    samples: Table[Sample],
+    rollouts: Table[Rollout],
     *,
-    runtime: RuntimeConfig,
     shard: Shard = WHOLE,
-    label: str = "",
-) -> StageOutput:
-    """Cosine of image and object for every object word. Outputs: token_scores (to be rewarded), quarantine."""
+) -> TokenScoresResult:
+    """Cosine of image and object for every object word."""
     todo = shard.slice(lake.read_rows(Rollout, rollouts))
     image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
     counters: Counter[str] = Counter()
-    scores = load_scores(scorer, runtime, counters)
+    scores = load_scores(scorer, counters)
     rows: list[TokenScore] = []
     unscored: list[Quarantined] = []
     said = [(rollout, find_mentions(rollout.text)) for rollout in todo]
@@ -79,8 +98,9 @@ def score_tokens(
     rows.sort(key=lambda row: (order[row.rollout_id], row.start))
     words = sum(len(found) for _, found in said)
     check_nothing_lost("score_tokens", words, len(rows), len(unscored), 0.5, unit="words")
-    return StageOutput(
-        refs={"token_scores": lake.publish(TokenScore, rows), "quarantine": lake.publish(Quarantined, unscored)},
+    return TokenScoresResult(
+        token_scores=lake.publish(TokenScore, rows),
+        quarantine=lake.publish(Quarantined, unscored),
         counters={**counters, "words": words, "answers_without_objects": sum(not found for _, found in said)},
     )
 
@@ -88,15 +108,12 @@ def score_tokens(
 @stage(reads_annotations=True)
 def token_baselines(
     config: FisaoConfig,
-    token_scores: ArtifactRef,
-    samples: ArtifactRef,
-    rollouts: ArtifactRef,
-    annotations: ArtifactRef,
-    *,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Baselines by CHAIR on the round's own rollouts, as the paper's. Output: token_scores with rewards. Facts: the baselines.
+    token_scores: Table[TokenScore],
+    samples: Table[Sample],
+    rollouts: Table[Rollout],
+    annotations: Table[Annotation],
+) -> TokenRewardsResult:
+    """Baselines by CHAIR on the round's own rollouts, as the paper's.
 
     Raises:
         StageInputError: an image without annotations, or scores that don't tell right words from hallucinated ones.
@@ -117,14 +134,12 @@ def token_baselines(
         found = measured_baselines(scores, right)
     except BaselineError as error:
         raise StageInputError(str(error)) from None
-    return _rewarded(rows, found, right, config.margin, {"auc": auc(scores[right], scores[~right])})
+    return _rewarded(rows, found, right, config.margin, auc(scores[right], scores[~right]))
 
 
 @stage()
-def split_token_baselines(
-    config: FisaoConfig, token_scores: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """Baselines where the scores part best, for images without annotations. Output and facts as of `token_baselines`, no AUC.
+def split_token_baselines(config: FisaoConfig, token_scores: Table[TokenScore]) -> TokenRewardsResult:
+    """Baselines at the best threshold between two groups of scores, for images without annotations; no AUC.
 
     Raises:
         StageInputError: scores without spread.
@@ -134,10 +149,10 @@ def split_token_baselines(
         found, upper = split_baselines(np.array([row.score for row in rows]))
     except BaselineError as error:
         raise StageInputError(str(error)) from None
-    return _rewarded(rows, found, upper, config.margin, {})
+    return _rewarded(rows, found, upper, config.margin, None)
 
 
-def _some_words(token_scores: ArtifactRef) -> list[TokenScore]:
+def _some_words(token_scores: Table[TokenScore]) -> list[TokenScore]:
     rows = lake.read_rows(TokenScore, token_scores)
     if not rows:
         raise StageInputError("no answer names an object of COCO: nothing to reward; look at the rollouts table")
@@ -145,21 +160,19 @@ def _some_words(token_scores: ArtifactRef) -> list[TokenScore]:
 
 
 def _rewarded(
-    rows: Sequence[TokenScore], found: Baselines, right: np.ndarray, margin: float, more: dict[str, float]
-) -> StageOutput:
+    rows: Sequence[TokenScore], found: Baselines, right: np.ndarray, margin: float, right_over_wrong: float | None
+) -> TokenRewardsResult:
     """The rows with their rewards, and what they are measured against."""
     done = list(_with_rewards(rows, found, margin))
     rewards = np.array([row.reward for row in done])
-    return StageOutput(
-        refs={"token_scores": lake.publish(TokenScore, done)},
-        facts={
-            **found._asdict(),
-            "n_right": int(right.sum()),
-            "n_hallucinated": int((~right).sum()),
-            "rewarded": float((rewards > 0).mean()),
-            "punished": float((rewards < 0).mean()),
-            **more,
-        },
+    return TokenRewardsResult(
+        token_scores=lake.publish(TokenScore, done),
+        baselines=found,
+        n_right=int(right.sum()),
+        n_hallucinated=int((~right).sum()),
+        rewarded=float((rewards > 0).mean()),
+        punished=float((rewards < 0).mean()),
+        auc=right_over_wrong,
     )
 
 

@@ -7,17 +7,15 @@ then from the captions of a search: one step of policy iteration (Sutton and Bar
 from __future__ import annotations
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Caption, Rollout
-from tasks.stage.runtime import RuntimeConfig
+from tasks.rollout.rollout import RolloutResult
 from tasks.stage.stage import check_nothing_lost, stage
 
 
 @stage()
-def guided_rollouts(
-    captions: ArtifactRef, *, number: int, seed: int, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """The captions of guided round `number` as answers. Output: rollouts, one row a caption.
+def guided_rollouts(captions: Table[Caption], *, number: int, seed: int) -> RolloutResult:
+    """The captions of guided round `number` as answers, one row a caption.
 
     `seed` is the search's. A row's `n_tokens` counts all that was drawn to find the caption, its rivals too.
     """
@@ -38,4 +36,4 @@ def guided_rollouts(
         for one in found
     ]
     check_nothing_lost("guided_rollouts", len(found), len(rows), 0, 0.0, unit="captions")
-    return StageOutput(refs={"rollouts": lake.publish(Rollout, rows)})
+    return RolloutResult(lake.publish(Rollout, rows))

@@ -7,26 +7,35 @@ answers and rewards as ever, and can't open annotations.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Annotation, Reward, Rollout, Sample
 from tasks.core.text import split_sentences
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 DECODE = "annotated"
 
 
+@dataclass(frozen=True)
+class ReferenceResult(StageResult):
+    """Annotated captions as answers, and the reward of their sentences."""
+
+    rollouts: Table[Rollout]  # decode annotated, annotated-2 ...; no token was generated
+    rewards: Table[Reward]  # without a score, for nothing was scored
+
+
 @stage(reads_annotations=True)
 def reference_answers(
-    samples: ArtifactRef, annotations: ArtifactRef, *, reward: float, seed: int, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
+    samples: Table[Sample], annotations: Table[Annotation], *, reward: float, seed: int
+) -> ReferenceResult:
     """Every reference caption of a training sample's image as an answer whose sentences are worth `reward`.
 
     Held-out samples are left out: V is judged on the policy's own answers. Of the annotations only `captions` are read.
 
-    Outputs: rollouts (decode annotated, annotated-2 ...; no token was generated) and rewards (without a score, for nothing
-    was scored). Counters: answers, and training samples without a caption.
+    Counters: answers, and training samples without a caption.
 
     Raises:
         StageInputError: if no training image has a caption.
@@ -47,8 +56,9 @@ def reference_answers(
             "captions (COCO or the demo); or set value.ground_truth to none"
         )
     bare = len(training) - len({one.sample_id for one in rollouts})
-    return StageOutput(
-        refs={"rollouts": lake.publish(Rollout, rollouts), "rewards": lake.publish(Reward, rewards)},
+    return ReferenceResult(
+        rollouts=lake.publish(Rollout, rollouts),
+        rewards=lake.publish(Reward, rewards),
         counters={"answers": len(rollouts), "without_caption": bare},
     )
 

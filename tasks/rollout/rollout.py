@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Rollout, Sample
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import Table
+from storage.schema import Image, Rollout, Sample
 from tasks.configs.rollout import RolloutConfig
 from tasks.core.search.contract import ANSWER, Ask, Found, TraceRow, say
+from tasks.models.handles import PolicyHandle
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
+from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 
@@ -27,28 +29,33 @@ def decode_names(config: RolloutConfig) -> list[tuple[str, float]]:
     return names
 
 
+@dataclass(frozen=True)
+class RolloutResult(StageResult):
+    """Answers: one row a sample and decode."""
+
+    rollouts: Table[Rollout]
+
+
 @stage(sharded_by="samples")
 def rollout(
     config: RolloutConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
     *,
     seed: int,
-    runtime: RuntimeConfig,
     shard: Shard = WHOLE,
-    label: str = "",
-) -> StageOutput:
-    """Answers of the policy. Output: rollouts, one row a sample and decode."""
+) -> RolloutResult:
+    """Answers of the policy."""
     from tasks.core.engine.fallback import open_decoder
     from tasks.core.engine.scheduler import Desk, Job
 
+    runtime = current_runtime()
     todo = shard.slice(lake.read_rows(Sample, samples))
     decodes = decode_names(config)
-    decoder = open_decoder(load_policy(model, policy, runtime), cells=runtime.token_budget or None)
+    decoder = open_decoder(load_policy(policy), cells=runtime.token_budget or None)
     desk = Desk(decoder, in_flight=runtime.batch_size, top_p=config.top_p)
-    pictures = Pictures(images, todo, runtime.batch_size)
+    pictures = Pictures(images, todo)
     jobs = (
         Job(
             index,
@@ -69,7 +76,7 @@ def rollout(
         Rollout(
             rollout_id=f"{one.sample_id}-{name}",
             sample_id=one.sample_id,
-            policy=policy.digest,
+            policy=policy.checkpoint.digest,
             decode=name,
             temperature=temperature,
             top_p=config.top_p,
@@ -82,7 +89,7 @@ def rollout(
         for (name, temperature), answer in zip(decodes, answers[index], strict=True)
     ]
     check_nothing_lost("rollout", len(todo) * len(decodes), len(rows), 0, 0.0, unit="answers")
-    return StageOutput(refs={"rollouts": lake.publish(Rollout, rows)}, counters=dict(decoder.counters))
+    return RolloutResult(lake.publish(Rollout, rows), counters=dict(decoder.counters))
 
 
 def _answers(temperatures: Sequence[float], max_new_tokens: int) -> Ask[Found]:

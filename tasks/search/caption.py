@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from storage import checkpoints, images, records, runs
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Image, ImageFile, Run, Sample
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, StageOutput, Table, ValueCheckpoint
+from storage.schema import Image, ImageFile, Run, Sample, Value
 from tasks.configs.search import SearchConfig
-from tasks.search.searcher import Guides, Searcher
+from tasks.models.handles import UNGUIDED, Guide, PolicyHandle, ValueHandle
+from tasks.search.searcher import Searcher
 from tasks.stage.progress import Advance, progress
 from tasks.stage.quarantine import StageInputError
-from tasks.stage.runtime import RuntimeConfig
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TRAINING = ("finetune", "train_dpo", "train_grpo", "train_fisao")  # the stages that give a policy
 FEW = 3  # images that need no progress
 NO_RUN = "what a run learns can't guide it: this profile has no finished run; `visloop run PROFILE` makes one"
 
@@ -34,12 +34,8 @@ class Trained(NamedTuple):
     """What a run left that captions can use."""
 
     run_id: str
-    champion: ArtifactRef | None  # None: the base model was never beaten
-    value: ArtifactRef | None
-    backbone: ArtifactRef | None
-    tau: float | None
-    values: ArtifactRef | None  # the value model's estimates of held-out sentences
-    answers: tuple[float, float] | None = None  # mean and deviation of its answers' scores
+    champion: PolicyCheckpoint | None  # None: the base model was never beaten
+    guide: Guide  # of its last round, without the scorer
 
 
 @dataclass(frozen=True)
@@ -68,50 +64,47 @@ def strategies() -> tuple[str, ...]:
 
 def caption_images(
     paths: Sequence[Path],
+    config: SearchConfig,
+    policy: PolicyHandle,
     *,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    search: SearchConfig,
-    scorer: ArtifactRef | None,
+    scorer: ScorerCheckpoint | None,
     trained: Trained | None,
     prompt: str,
     seed: int,
-    runtime: RuntimeConfig,
 ) -> list[Described]:
     """Each image with its caption, in the order of `paths`; a file that can't be used comes with the reason.
 
     Args:
         paths: image files, none of them twice.
-        model: how to load the policy.
-        policy: the checkpoint that answers.
-        search: strategy and its settings.
+        config: strategy and its settings.
+        policy: who answers.
         scorer: for strategies that score.
         trained: a run's value model and margins, for strategies that are guided by them.
         prompt: what to ask.
         seed: of every draw.
-        runtime: how fast.
 
     Raises:
         StageInputError: the strategy needs something that is not there.
     """
     errors = _unusable(paths)
     samples = [Sample(str(path), str(path), prompt, "test") for path in paths if path not in errors]
-    found: dict[str, Found] = {}
+    results: dict[str, Found] = {}
     if samples:
-        guides = Guides(scorer)
-        if trained is not None:
-            guides = Guides(scorer, trained.tau, trained.value, trained.backbone, trained.values, trained.answers)
+        guide = replace(UNGUIDED if trained is None else trained.guide, scorer=scorer)
+        if guide.value is not None:  # its backbone is loaded as the policy is
+            backbone = replace(policy, checkpoint=guide.value.backbone.checkpoint)
+            guide = replace(guide, value=replace(guide.value, backbone=backbone))
         try:
-            searcher = Searcher(search, model, policy, guides, seed=seed, runtime=runtime)
+            searcher = Searcher(config, policy, guide, seed=seed)
         except StageInputError as error:
             if trained is None:
                 raise StageInputError(f"{error}\n  {NO_RUN}") from error
             raise
-        with _watched(f"caption ({search.strategy})", len(samples)) as advance:
-            for index, one in searcher.run(samples, _picture):
-                found[samples[index].sample_id] = one
+        with _watched(f"caption ({config.strategy})", len(samples)) as advance:
+            for index, result in searcher.run(samples, _picture):
+                results[samples[index].sample_id] = result
                 advance(1)
-    return [Described(path, found.get(str(path)), errors.get(path, "")) for path in paths]
+    return [Described(path, results.get(str(path)), errors.get(path, "")) for path in paths]
 
 
 def _unusable(paths: Sequence[Path]) -> dict[Path, str]:
@@ -147,31 +140,31 @@ def latest_trained(profile: str) -> Trained | None:
 def _learned(run: Run) -> Trained:
     outputs: dict[tuple[str, int], StageOutput] = {}
     for row in runs.stage_runs(run.run_id):
-        if row.shard is None and row.label == "" and row.stage in ("label", "train_value", "finetune"):
+        if row.shard is None and row.label == "" and row.stage in ("shape_rewards", "train_value", *TRAINING):
             record, _ = records.recall(row.stage, row.key)
             if record is not None:
-                outputs[row.stage, row.round] = record.output
+                name = "train" if row.stage in TRAINING else row.stage
+                outputs[name, row.round] = record.output
     number = int(run.champion.removeprefix("round-")) if run.champion != "base" else 0
-    champion = outputs.get(("finetune", number))
+    trained = outputs.get(("train", number))
+    champion = trained.refs.get("policy") if trained is not None else None
     # A round's value model was trained on the champion before it.
-    guided = max((r for stage, r in outputs if stage == "label"), default=0)
-    mean, std = (_fact(outputs.get(("label", guided)), name) for name in ("answer_mean", "answer_std"))
-    label, value = outputs.get(("label", guided)), outputs.get(("train_value", guided))
-    backbone = None
-    if value is not None:
-        from tasks.core.models.value import read_spec
+    guided = max((r for stage, r in outputs if stage == "shape_rewards"), default=0)
+    rewards, learned = outputs.get(("shape_rewards", guided)), outputs.get(("train_value", guided))
+    margin, mean, std = (_fact(rewards, name) for name in ("margin", "answer_mean", "answer_std"))
+    guide = Guide(margin=margin, answer_scores=(mean, std) if mean is not None and std is not None else None)
+    if learned is not None:
+        guide = replace(guide, value=_value(learned), held_out=cast(Table[Value], learned.refs["values"]))
+    return Trained(run.run_id, champion if isinstance(champion, PolicyCheckpoint) else None, guide)
 
-        digest = read_spec(checkpoints.folder(value["value"])).backbone
-        backbone = ArtifactRef(kind="policy", digest=digest)
-    return Trained(
-        run.run_id,
-        champion["policy"] if champion is not None else None,
-        value["value"] if value is not None else None,
-        backbone,
-        _fact(label, "tau"),
-        value["values"] if value is not None else None,
-        (mean, std) if mean is not None and std is not None else None,
-    )
+
+def _value(learned: StageOutput) -> ValueHandle:
+    """The value model with its backbone, which its spec names."""
+    from tasks.core.models.value import read_spec
+
+    value = cast(ValueCheckpoint, learned.refs["value"])
+    backbone = read_spec(checkpoints.folder(value)).backbone
+    return ValueHandle(value, PolicyHandle(PolicyCheckpoint.of(backbone)))
 
 
 def _fact(output: StageOutput | None, name: str) -> float | None:

@@ -6,81 +6,81 @@ One stage for all strategies, greedy included, so that a baseline differs from t
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Caption, Sample, SearchStep
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import Table
+from storage.schema import Caption, Image, Sample, SearchStep
 from tasks.configs.search import SearchConfig
 from tasks.core.search import registry
+from tasks.models.handles import UNGUIDED, Guide, PolicyHandle
 from tasks.models.loading import Pictures
-from tasks.search.searcher import Guides, Searcher, needs_of, settings_of
+from tasks.search.searcher import Searcher, needs_of, settings_of
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 if TYPE_CHECKING:
     from tasks.core.search.contract import Found
 
 
-@stage(sharded_by="samples")
+@dataclass(frozen=True)
+class CaptionsResult(StageResult):
+    """Captions and every candidate that was looked at.
+
+    Counter `search_seconds`: wall seconds of the search itself, images read and guides asked; without loading models.
+    """
+
+    captions: Table[Caption]
+    search_trace: Table[SearchStep]
+
+
+def strategy_code(config: SearchConfig, **_: object) -> dict[str, str]:
+    """Digest of an installed strategy's code, so that a change of it searches anew; nothing for a built-in one."""
+    code = registry.code_of(config.strategy)
+    return {f"strategy {config.strategy}": code} if code else {}
+
+
+@stage(sharded_by="samples", plug_in_code=strategy_code)
 def search(
     config: SearchConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    guide: Guide = UNGUIDED,
     *,
     seed: int,
-    scorer: ArtifactRef | None = None,
-    tau: float | None = None,
-    value: ArtifactRef | None = None,
-    backbone: ArtifactRef | None = None,
-    values: ArtifactRef | None = None,
-    answer_mean: float | None = None,
-    answer_std: float | None = None,
-    code: str = "",
     name: str = "",
-    runtime: RuntimeConfig,
     shard: Shard = WHOLE,
-    label: str = "",
-) -> StageOutput:
-    """Captions of the samples by one strategy. Outputs: captions, search_trace.
+) -> CaptionsResult:
+    """Captions of the samples by one strategy.
 
-    `code`: digest of an installed strategy's code (`strategy_code`), so that another text of it searches anew. `name`: what
-    the rows call the strategy, where it is not the only one of its kind. Counter `search_seconds`: wall seconds of the search
-    itself, images read and guides asked; without loading models.
+    `name`: what the rows call the strategy, where it is not the only one of its kind.
     """
     name = name or config.strategy
     todo = shard.slice(lake.read_rows(Sample, samples))
-    answers = None if answer_mean is None or answer_std is None else (answer_mean, answer_std)
-    guides = Guides(scorer, tau, value, backbone, values, answers)
-    searcher = Searcher(config, model, policy, guides, seed=seed, runtime=runtime)
+    searcher = Searcher(config, policy, guide, seed=seed)
     found: dict[int, Found] = {}
     began = time.perf_counter()
     with progress(f"search {name}", len(todo), unit="captions") as advance:
-        for index, one in searcher.run(todo, Pictures(images, todo, runtime.batch_size)):
+        for index, one in searcher.run(todo, Pictures(images, todo)):
             found[index] = one
             advance(1)
     seconds = round(time.perf_counter() - began, 3)
-    captions = [_caption(one, policy.digest, name, found[i]) for i, one in enumerate(todo) if i in found]
-    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, name, found[i], tau)]
+    captions = [_caption(one, policy.checkpoint.digest, name, found[i]) for i, one in enumerate(todo) if i in found]
+    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, name, found[i], guide.margin)]
     check_nothing_lost("search", len(todo), len(captions), 0, 0.0, unit="samples")
-    return StageOutput(
-        refs={"captions": lake.publish(Caption, captions), "search_trace": lake.publish(SearchStep, trace)},
+    return CaptionsResult(
+        captions=lake.publish(Caption, captions),
+        search_trace=lake.publish(SearchStep, trace),
         counters={**searcher.counters, "search_seconds": seconds},
     )
 
 
-def strategy_code(name: str) -> str:
-    """Digest of an installed strategy's code; empty for a built-in one, whose code is this stage's."""
-    return registry.code_of(name)
-
-
 def search_needs(config: SearchConfig) -> frozenset[str]:
     """What a search by these settings needs, before a run has measured anything."""
-    return needs_of(config, settings_of(config, Guides()))
+    return needs_of(config, settings_of(config, UNGUIDED))
 
 
 def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Caption:
@@ -97,7 +97,7 @@ def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Captio
     )
 
 
-def _trace(sample: Sample, strategy: str, found: Found, tau: float | None) -> list[SearchStep]:
+def _trace(sample: Sample, strategy: str, found: Found, margin: float | None) -> list[SearchStep]:
     """Rows of `search_trace`; `shaped` is the margin rule in its default form.
 
     Written out here: a change of the reward formulas then searches nothing anew but what its margin guides.
@@ -105,8 +105,8 @@ def _trace(sample: Sample, strategy: str, found: Found, tau: float | None) -> li
     rows = []
     for row in found.trace:
         shaped = None
-        if row.score is not None and tau is not None:
-            shaped = row.score if row.score >= tau else row.score - tau
+        if row.score is not None and margin is not None:
+            shaped = row.score if row.score >= margin else row.score - margin
         rows.append(
             SearchStep(
                 sample_id=sample.sample_id,

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage import checkpoints, lake
-from storage.artifacts import ArtifactRef
+from storage import lake
 from storage.schema import Sample, Value
-from tasks.configs.policy import PolicyConfig
 from tasks.configs.search import SearchConfig
 from tasks.core.search.contract import Settings, Task
 from tasks.core.search.registry import find
 from tasks.core.search.temperatures import spread_temperatures
-from tasks.models.loading import load_policy, load_state_value, load_value
+from tasks.models.handles import Guide, PolicyHandle, ValueHandle
+from tasks.models.loading import layer_read, load_policy, load_state_value, load_value
 from tasks.models.scorers import load_scores
 from tasks.stage.quarantine import StageInputError
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.runtime import current_runtime
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -32,81 +31,58 @@ if TYPE_CHECKING:
 
 _MISSING = {
     "scorer": "scores texts: it needs a scorer",
-    "margin": "needs the rewards' margin tau: run label first, or use stop: vote",
+    "margin": "needs the rewards' margin: run shape_rewards first, or use stop: vote",
     "value": "is guided by a value model: train one, or use clip_prm",
-    "weak": "needs to know what is weak: the held-out values of a value model, or with by=score the rewards' margin tau",
-    "answers": "needs to know how answers score: run label first, or give its options reward_mean and reward_std",
+    "weak": "needs to know what is weak: the held-out values of a value model, or with by=score the rewards' margin",
+    "answers": "needs to know how answers score: run shape_rewards first, or give its options reward_mean and reward_std",
 }
-
-
-class Guides(NamedTuple):
-    """What may guide a search: the scorer with the rewards' margin, and a value model with its held-out values."""
-
-    scorer: ArtifactRef | None = None
-    tau: float | None = None
-    value: ArtifactRef | None = None
-    backbone: ArtifactRef | None = None  # the checkpoint that the value model stands on
-    values: ArtifactRef | None = None
-    answers: tuple[float, float] | None = None  # mean and deviation of the rollouts' mean scores
 
 
 class Searcher:
     """A strategy with its models loaded: images and samples in, captions with traces out."""
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        model: PolicyConfig,
-        policy: ArtifactRef,
-        guides: Guides,
-        *,
-        seed: int,
-        runtime: RuntimeConfig,
-    ) -> None:
+    def __init__(self, config: SearchConfig, policy: PolicyHandle, guide: Guide, *, seed: int) -> None:
         """Load what the strategy needs, and say what is missing."""
         from tasks.core.engine.fallback import open_decoder
         from tasks.core.engine.scheduler import Desk
 
         self.strategy, self.seed = find(config.strategy), seed
-        self.settings = settings_of(config, guides)
+        self.settings = settings_of(config, guide)
         needs = needs_of(config, self.settings)
         has = {
-            "scorer": guides.scorer is not None,
-            "margin": guides.tau is not None,
-            "value": guides.value is not None and guides.backbone is not None,
+            "scorer": guide.scorer is not None,
+            "margin": guide.margin is not None,
+            "value": guide.value is not None,
             "weak": self.settings.weak_below > float("-inf"),
-            "answers": guides.answers is not None,
+            "answers": guide.answer_scores is not None,
         }
         for need in sorted(needs):
             if not has.get(need):
                 raise StageInputError(f"search.strategy {config.strategy} {_MISSING.get(need, f'needs {need}')}")
         self._work: Counter[str] = Counter()
         scores: Scores | None = None
-        if "scorer" in needs and guides.scorer is not None:
-            scores = load_scores(guides.scorer, runtime, self._work)
-        loaded = load_policy(model, policy, runtime)
-        self.decoder = open_decoder(
-            loaded,
-            cells=runtime.token_budget or None,
-            states_of=_layer(guides.value) if "value" in needs else None,
-        )
-        values = self._values(guides, model, loaded, runtime) if "value" in needs else None
+        if "scorer" in needs and guide.scorer is not None:
+            scores = load_scores(guide.scorer, self._work)
+        loaded, runtime = load_policy(policy), current_runtime()
+        value = guide.value if "value" in needs else None
+        layer = None if value is None else layer_read(value)
+        self.decoder = open_decoder(loaded, cells=runtime.token_budget or None, states_of=layer)
+        values = None if value is None else self._values(value, loaded)
         self.desk = Desk(self.decoder, in_flight=runtime.batch_size, top_p=config.top_p, scores=scores, values=values)
 
-    def _values(self, guides: Guides, model: PolicyConfig, policy: Policy, runtime: RuntimeConfig) -> Values:
+    def _values(self, value: ValueHandle, policy: Policy) -> Values:
         """Whichever kind of value model it is."""
         from tasks.core.engine.guides import StateValues, turn_values
 
-        assert guides.value is not None
-        assert guides.backbone is not None
-        if _layer(guides.value) is None:
-            return turn_values(load_value(model, guides.value, guides.backbone, runtime), self._work)
-        if guides.backbone.digest != policy.digest:
+        if layer_read(value) is None:
+            return turn_values(load_value(value), self._work)
+        backbone = value.backbone.checkpoint.digest
+        if backbone != policy.digest:
             raise StageInputError(
-                f"the value model reads the hidden states of policy {guides.backbone.digest[:12]}, and captions are searched "
+                f"the value model reads the hidden states of policy {backbone[:12]}, and captions are searched "
                 f"with {policy.digest[:12]}: train it on this one, or use value.reads=image_and_text"
             )
-        return StateValues(load_state_value(guides.value, runtime), self.decoder)
+        return StateValues(load_state_value(value), self.decoder)
 
     @property
     def counters(self) -> Counter[str]:
@@ -148,16 +124,16 @@ def needs_of(config: SearchConfig, settings: Settings) -> frozenset[str]:
     return needs
 
 
-def settings_of(config: SearchConfig, guides: Guides) -> Settings:
-    """What the strategy is told: the profile's settings, and margins as this run has measured them."""
-    weak = guides.tau
-    if config.by != "score" and guides.values is not None:
-        held_out = [row.value for row in lake.read_rows(Value, guides.values)]
+def settings_of(config: SearchConfig, guide: Guide) -> Settings:
+    """What the strategy gets: the profile's settings, and margins as this run has measured them."""
+    weak = guide.margin
+    if config.by != "score" and guide.held_out is not None:
+        held_out = [row.value for row in lake.read_rows(Value, guide.held_out)]
         weak = float(np.quantile(held_out, config.weak_quantile)) if held_out else None
     settings = Settings(
         temperatures=spread_temperatures(config.candidates, config.temperatures, greedy=config.greedy),
         stop=config.stop,
-        margin=float("-inf") if guides.tau is None else guides.tau,
+        margin=float("-inf") if guide.margin is None else guide.margin,
         weak_below=float("-inf") if weak is None else weak,
         redundancy=config.redundancy,
         by=config.by,
@@ -167,22 +143,12 @@ def settings_of(config: SearchConfig, guides: Guides) -> Settings:
         published=config.published,
         options=config.options,
     )
-    if guides.answers is None or "answers" not in find(config.strategy).needs(settings):
+    if guide.answer_scores is None or "answers" not in find(config.strategy).needs(settings):
         return settings
-    return _with_answers(settings, guides.answers)
+    return _with_answers(settings, guide.answer_scores)
 
 
 def _with_answers(settings: Settings, answers: tuple[float, float]) -> Settings:
     """The mean and deviation of a run's answers as options, unless the options say otherwise."""
     measured = dict(zip(("reward_mean", "reward_std"), answers, strict=True))
     return replace(settings, options={**measured, **settings.options})
-
-
-def _layer(value: ArtifactRef | None) -> int | None:
-    """The layer of the policy's states that a value model reads; None: it reads image and text itself."""
-    from tasks.core.models.value import read_spec
-
-    if value is None:
-        return None
-    spec = read_spec(checkpoints.folder(value))
-    return spec.layer if spec.reads == "policy_states" else None

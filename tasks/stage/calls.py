@@ -26,6 +26,8 @@ from storage.records import Identity, Record
 from storage.schema import StageRun
 from tasks.stage.differences import why
 from tasks.stage.identity import code_digest, key_of
+from tasks.stage.results import to_output
+from tasks.stage.runtime import current_runtime, use_runtime
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class Call:
         index: int | None,
         title: str,
     ) -> None:
-        """Bind; the run and round are those of the moment."""
+        """Bind; run, round and runtime are those of the moment."""
         self.stage = stage
         self.arguments = arguments
         self.identity = identity
@@ -82,6 +84,7 @@ class Call:
         self.index = index  # of the shard; None: not sharded
         self.title = title
         self.run = current_run()
+        self.runtime = current_runtime()
 
     @cached_property
     def key(self) -> str:
@@ -159,12 +162,15 @@ def _compute(call: Call, began: float) -> Outcome:
     log.info("%s: runs (%s)", call.title, call.why())
     token = _key.set(call.key)
     try:
-        with lake.annotations_allowed() if call.stage.reads_annotations else nullcontext():
-            output = call.stage.fn(**call.arguments)
+        allowed = lake.annotations_allowed() if call.stage.reads_annotations else nullcontext()
+        with allowed, use_runtime(call.runtime):
+            result = call.stage.fn(**call.arguments)
     finally:
         _key.reset(token)
-    if not isinstance(output, StageOutput):
-        raise TypeError(f"stage {call.title} returned a {type(output).__name__}, not a StageOutput")
+    try:
+        output = to_output(result)
+    except TypeError as error:
+        raise TypeError(f"stage {call.title} returned {error}") from None
     fault_point(call.identity["stage"], call.index)
     record = Record(call.identity, call.label, output, round(time.perf_counter() - began, 3))
     cache.remember(call.identity["stage"], call.key, record)

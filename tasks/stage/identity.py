@@ -8,8 +8,9 @@ caching around it. Machine matters (batch size, device) are config fields marked
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 
 from storage.artifacts import ArtifactRef, StageOutput, canonical_json
 from storage.records import Identity
+from tasks.stage.results import named_fields
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Around the stages, not in them: what they compute does not depend on the machinery, nor on how settings are declared.
@@ -37,8 +39,8 @@ def canonical(value: Any) -> Any:
         return {"artifact": f"{value.kind}:{value.digest}"}
     if isinstance(value, StageOutput):
         return {"output": value.digest}
-    if isinstance(value, BaseModel):
-        return {name: canonical(getattr(value, name)) for name in _semantic_fields(type(value))}
+    if isinstance(value, BaseModel) or _is_record(value):
+        return {name: canonical(item) for name, item in _semantic_fields(value).items()}
     if isinstance(value, Enum):
         return canonical(value.value)
     if value is None or isinstance(value, (str, int, float, bool)):
@@ -61,22 +63,36 @@ def _key(key: Any) -> str:
     return plain if isinstance(plain, str) else canonical_json(plain)
 
 
-def _semantic_fields(model: type[BaseModel]) -> list[str]:
-    names = []
-    for name, field in model.model_fields.items():
+def _semantic_fields(value: Any) -> dict[str, Any]:
+    """The fields of a model or dataclass that count."""
+    if not isinstance(value, BaseModel):
+        return named_fields(value)
+    fields = {}
+    for name, field in type(value).model_fields.items():
         extra = field.json_schema_extra
         if not (isinstance(extra, Mapping) and extra.get("semantic") is False):
-            names.append(name)
-    return names
+            fields[name] = getattr(value, name)
+    return fields
 
 
 def holds_artifacts(value: Any) -> bool:
-    """Whether an argument is an input (references, outputs, or lists and dicts of them) and not configuration."""
+    """Whether an argument is an input (references, outputs, or something that holds them) and not configuration."""
     if isinstance(value, (ArtifactRef, StageOutput)):
         return True
+    return any(map(holds_artifacts, contained(value)))
+
+
+def contained(value: Any) -> Iterable[Any]:
+    """What a list, a mapping or a dataclass holds; nothing for any other value."""
     if isinstance(value, Mapping):
-        return any(holds_artifacts(item) for item in value.values())
-    return isinstance(value, (list, tuple)) and any(holds_artifacts(item) for item in value)
+        return value.values()
+    if isinstance(value, (list, tuple)):
+        return value
+    return named_fields(value).values() if _is_record(value) else ()
+
+
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def build_identity(stage: str, code: Mapping[str, str], arguments: Mapping[str, Any], shard: Any) -> Identity:
@@ -84,7 +100,14 @@ def build_identity(stage: str, code: Mapping[str, str], arguments: Mapping[str, 
     config: dict[str, Any] = {}
     inputs: dict[str, Any] = {}
     for name, value in arguments.items():
-        (inputs if holds_artifacts(value) else config)[name] = canonical(value)
+        if not holds_artifacts(value):
+            config[name] = canonical(value)
+        elif _is_record(value):
+            # A dataclass of both, as what guides a search: a changed number is told as a number.
+            for part, item in named_fields(value).items():
+                (inputs if holds_artifacts(item) else config)[f"{name}.{part}"] = canonical(item)
+        else:
+            inputs[name] = canonical(value)
     return {
         "stage": stage,
         "code": dict(code),

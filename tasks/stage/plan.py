@@ -7,11 +7,13 @@ to the old one lets what follows stay cached.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from tasks.stage.identity import contained
 
 Action = Literal["cached", "run", "waits"]
 
@@ -101,5 +103,4 @@ def pending_in(value: Any) -> str | None:
     """The stage whose result an argument waits for; None if all of it is known."""
     if isinstance(value, Pending):
         return value._origin
-    items: Any = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return next((origin for item in items if (origin := pending_in(item)) is not None), None)
+    return next((origin for item in contained(value) if (origin := pending_in(item)) is not None), None)

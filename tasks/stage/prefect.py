@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,6 +23,7 @@ from prefect.states import Completed
 
 from storage.artifacts import ArtifactError, ArtifactRef, StageOutput
 from tasks.stage.calls import Call, carry_out
+from tasks.stage.identity import contained
 from tasks.stage.quarantine import StageInputError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _worth_retrying(task: Any, task_run: Any, state: State[Any]) -> bool:
 
 
 @functools.cache
-def _task(stage: Stage[Any]) -> Task[[Call], Any]:
+def _task(stage: Stage[Any, Any]) -> Task[[Call], Any]:
     return Task(
         run_stage,
         name=stage.name.replace("_", "-"),
@@ -71,17 +72,10 @@ def _task(stage: Stage[Any]) -> Task[[Call], Any]:
 
 
 def _digests(value: Any) -> Iterator[str]:
-    if isinstance(value, ArtifactRef):
+    if isinstance(value, (ArtifactRef, StageOutput)):
         yield value.digest
-    elif isinstance(value, StageOutput):
-        yield value.digest
-        yield from _digests(value.refs)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _digests(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _digests(item)
+    for item in value.refs.values() if isinstance(value, StageOutput) else contained(value):
+        yield from _digests(item)
 
 
 def _of_this_flow() -> dict[str, State[Any]]:
@@ -108,24 +102,24 @@ def _note(state: State[Any], output: StageOutput) -> StageOutput:
     return output
 
 
-def perform(stage: Stage[Any], call: Call) -> StageOutput:
+def perform(stage: Stage[Any, Any], call: Call) -> StageOutput:
     """Run one call here and now.
 
     Raises:
         Exception: whatever the stage raises, unchanged.
     """
-    state: Any = _task(stage)(call, return_state=True, wait_for=_upstream(call))
+    state: Any = _task(stage.unlabelled)(call, return_state=True, wait_for=_upstream(call))
     output: StageOutput = state.result()
     return _note(state, output)
 
 
-def perform_all(stage: Stage[Any], calls: list[Call]) -> list[StageOutput]:
+def perform_all(stage: Stage[Any, Any], calls: list[Call]) -> list[StageOutput]:
     """Hand all calls to the flow's task runner and wait for every one of them.
 
     Raises:
         Exception: the first error in the order of the calls, unchanged, after the others finished.
     """
-    task = _task(stage)
+    task = _task(stage.unlabelled)
     futures = [task.submit(call, return_state=False, wait_for=_upstream(call)) for call in calls]
     wait(list(futures))
     outputs = []

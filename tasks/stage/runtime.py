@@ -1,6 +1,14 @@
-"""How fast, never what: device, batch sizes, shards."""
+"""How fast, never what: device, batch sizes, shards.
+
+A flow opens `use_runtime`; stages, and what they load, ask `current_runtime`. No stage takes it as an argument, for no result
+depends on it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from pydantic import ConfigDict, Field
 
@@ -34,3 +42,21 @@ class RuntimeConfig(StageConfig):
     threads: int = Field(
         0, ge=0, le=1024, description="of torch on the CPU; 0: torch decides", json_schema_extra=NOT_SEMANTIC
     )
+
+
+_runtime: ContextVar[RuntimeConfig] = ContextVar("runtime", default=RuntimeConfig())  # noqa: B039  frozen
+
+
+@contextmanager
+def use_runtime(runtime: RuntimeConfig) -> Iterator[None]:
+    """Stage calls inside run like this, in whatever thread or process they are carried out."""
+    token = _runtime.set(runtime)
+    try:
+        yield
+    finally:
+        _runtime.reset(token)
+
+
+def current_runtime() -> RuntimeConfig:
+    """How the innermost `use_runtime` says; the defaults outside."""
+    return _runtime.get()

@@ -1,4 +1,4 @@
-"""`@stage`: a function from references to references that is computed once for each identity of code and inputs.
+"""`@stage`: a function from references to a result of references, computed once for each identity of code and inputs.
 
 Called in a flow it is a Prefect task; called elsewhere it is cached and locked all the same; `stage.fn` is the bare
 function. Prefect's own result cache is not used: its keys don't follow the code a stage calls, its hits don't look at
@@ -7,13 +7,14 @@ the files behind a result, and its file locks outlive a killed process.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from storage import lake, records
 from storage.artifacts import ArtifactRef, StageOutput
@@ -22,6 +23,8 @@ from tasks.stage import identity as ids
 from tasks.stage.calls import Call, carry_out, fault_point, in_round, resume_folder, run_recording
 from tasks.stage.plan import Pending, Plan, PlanEntry, current_plan, pending_in, planning
 from tasks.stage.quarantine import StageInputError, TooManyQuarantined, check_nothing_lost
+from tasks.stage.results import from_output
+from tasks.stage.runtime import current_runtime
 from tasks.stage.shards import WHOLE, Shard, split
 
 __all__ = [
@@ -44,7 +47,8 @@ __all__ = [
 ]
 
 P = ParamSpec("P")
-_NOT_IN_THE_KEY = frozenset({"runtime", "label", "shard"})  # the shard is, by itself
+R = TypeVar("R")
+PlugInCode = Callable[..., Mapping[str, str]]
 
 
 def _annotations_in(value: Any) -> bool:
@@ -52,29 +56,31 @@ def _annotations_in(value: Any) -> bool:
         return value.kind in (Annotation.table, Answer.table)
     if isinstance(value, StageOutput):
         return any(map(_annotations_in, value.refs.values()))
-    if isinstance(value, dict):
-        return any(map(_annotations_in, value.values()))
-    return isinstance(value, (list, tuple)) and any(map(_annotations_in, value))
+    return any(map(_annotations_in, ids.contained(value)))
 
 
-class Stage(Generic[P]):
+class Stage(Generic[P, R]):
     """A stage: call it in a flow, map it with `over_shards`, or call `fn` for the bare function."""
 
     def __init__(
         self,
-        fn: Callable[P, StageOutput],
+        fn: Callable[P, R],
         *,
-        sharded_by: str | None,
-        reads_annotations: bool,
-        retries: int,
-        tags: tuple[str, ...],
+        sharded_by: str | None = None,
+        reads_annotations: bool = False,
+        plug_in_code: PlugInCode | None = None,
+        retries: int = 0,
+        tags: tuple[str, ...] = (),
     ) -> None:
         """See `stage`."""
         functools.update_wrapper(self, fn)
         self.fn = fn
         self.name = fn.__name__
+        self.label = ""
+        self.unlabelled: Stage[P, R] = self
         self.sharded_by = sharded_by
         self.reads_annotations = reads_annotations
+        self.plug_in_code = plug_in_code
         self.retries = retries
         self.tags = tags
         self.signature = inspect.signature(fn)
@@ -86,8 +92,14 @@ class Stage(Generic[P]):
         """Travel to another process as a name, not as code."""
         return _find_stage, (self.fn.__module__, self.fn.__qualname__)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> StageOutput:
-        """The stage's output: kept or computed. In `planning()` it may be `Pending`.
+    def with_label(self, label: str) -> Stage[P, R]:
+        """The same stage; its calls are recorded and shown with this label, which is no part of the key."""
+        labelled = copy.copy(self)
+        labelled.label = label
+        return labelled
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The stage's result: kept or computed. In `planning()` it may be `Pending`.
 
         Raises:
             AnnotationsForbidden: annotations passed to a stage that may not read them.
@@ -97,11 +109,11 @@ class Stage(Generic[P]):
         shard = arguments.get("shard", WHOLE)
         plan = current_plan()
         if plan is not None:
-            return cast(StageOutput, self._planned(plan, arguments, [shard]))
-        return self._perform(self._call(arguments, shard))
+            return self._planned(plan, arguments, [shard])
+        return self._result(self._perform(self._call(arguments, shard)))
 
-    def over_shards(self, n: int, /, *args: P.args, **kwargs: P.kwargs) -> StageOutput:
-        """Run the stage on `n` shards and merge their tables, so that what follows doesn't depend on `n`.
+    def over_shards(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the stage on the runtime's number of shards and merge their tables: what follows doesn't depend on it.
 
         Every shard is cached by itself. Facts must agree among shards; counters are summed. Never more shards than
         rows. If shards fail, the others finish (and are kept) before the first error is raised.
@@ -114,29 +126,33 @@ class Stage(Generic[P]):
         if self.sharded_by is None:
             raise TypeError(f"stage {self.name} can't be sharded: declare @stage(sharded_by=...)")
         arguments = self._bind(args, kwargs)
-        shards = self._shards(n, arguments[self.sharded_by])
+        whole = arguments[self.sharded_by]
+        shards = split(current_runtime().shards, whole.rows if isinstance(whole, ArtifactRef) else None)
         plan = current_plan()
         if plan is not None:
-            return cast(StageOutput, self._planned(plan, arguments, shards))
+            return self._planned(plan, arguments, shards)
         calls = [self._call({**arguments, "shard": shard}, shard) for shard in shards]
         if len(calls) == 1:
-            return self._perform(calls[0])
+            return self._result(self._perform(calls[0]))
         if not _in_flow():
             outputs = [self._perform(call) for call in calls]
         else:
             from tasks.stage.prefect import perform_all
 
             outputs = perform_all(self, calls)
-        return self._gathered(outputs, arguments)
+        return self._result(self._gathered(outputs))
 
-    def _gathered(self, outputs: list[StageOutput], arguments: dict[str, Any]) -> StageOutput:
+    def _gathered(self, outputs: list[StageOutput]) -> StageOutput:
         from tasks.stage.gather import gather  # a stage itself
 
-        return gather(outputs, label=self._title(arguments, None))
+        return gather.with_label(self._title(None))(outputs)
 
-    def _shards(self, n: int, whole: Any) -> list[Shard]:
-        ref = whole.refs.get(str(self.sharded_by)) if isinstance(whole, StageOutput) else whole
-        return split(n, ref.rows if isinstance(ref, ArtifactRef) else None)
+    @functools.cached_property
+    def _result_type(self) -> type[R]:
+        return cast(type[R], eval(self.fn.__annotations__["return"], self.fn.__globals__))
+
+    def _result(self, output: StageOutput) -> R:
+        return from_output(self._result_type, output)
 
     def _bind(self, args: Any, kwargs: Any) -> dict[str, Any]:
         bound = self.signature.bind(*args, **kwargs)
@@ -146,21 +162,22 @@ class Stage(Generic[P]):
             if not self.reads_annotations and _annotations_in(value):
                 raise lake.AnnotationsForbidden(
                     f"stage {self.name} got annotations as {name}, but only stages declared "
-                    "@stage(reads_annotations=True) may; pass the one output it needs: out['samples'], not out"
+                    "@stage(reads_annotations=True) may; pass the one table it needs: drawn.samples, not drawn"
                 )
         return arguments
 
-    def _title(self, arguments: dict[str, Any], shard: Shard | None) -> str:
-        label = f" {arguments['label']}" if arguments.get("label") else ""
+    def _title(self, shard: Shard | None) -> str:
+        label = f" {self.label}" if self.label else ""
         return f"{self.name}{label}" + (f" {shard.index + 1}/{shard.of}" if shard and shard.of > 1 else "")
 
     def _call(self, arguments: dict[str, Any], shard: Shard) -> Call:
-        kept = {name: value for name, value in arguments.items() if name not in _NOT_IN_THE_KEY}
-        code = ids.code_of(self.fn.__module__, Path(inspect.getfile(self.fn)).resolve())
-        identity = ids.build_identity(self.name, code, kept, arguments.get("shard"))
+        in_key = {name: value for name, value in arguments.items() if name != "shard"}  # the shard is, by itself
+        code = dict(ids.code_of(self.fn.__module__, Path(inspect.getfile(self.fn)).resolve()))
+        if self.plug_in_code is not None:
+            code |= self.plug_in_code(**in_key)
+        identity = ids.build_identity(self.name, code, in_key, arguments.get("shard"))
         index = shard.index if shard.of > 1 else None
-        label = str(arguments.get("label") or "")
-        return Call(self, arguments, identity, label=label, index=index, title=self._title(arguments, shard))
+        return Call(self, arguments, identity, label=self.label, index=index, title=self._title(shard))
 
     def _perform(self, call: Call) -> StageOutput:
         if not _in_flow():
@@ -169,13 +186,12 @@ class Stage(Generic[P]):
 
         return perform(self, call)
 
-    def _planned(self, plan: Plan, arguments: dict[str, Any], shards: list[Shard]) -> StageOutput | Pending:
-        label = str(arguments.get("label") or "")
+    def _planned(self, plan: Plan, arguments: dict[str, Any], shards: list[Shard]) -> R:
         indices = tuple(shard.index for shard in shards) if shards[0].of > 1 else None
         origin = pending_in(list(arguments.values()))
         if origin is not None:
-            plan.add(self.name, label, indices, "waits", f"for {origin}")
-            return Pending(self.name)
+            plan.add(self.name, self.label, indices, "waits", f"for {origin}")
+            return cast(R, Pending(self.name))
         outputs, missing, reasons = [], [], []
         for shard in shards:
             call = self._call({**arguments, "shard": shard} if indices else arguments, shard)
@@ -186,12 +202,14 @@ class Stage(Generic[P]):
             else:
                 outputs.append(record.output)
         if len(missing) < len(shards):
-            kept = tuple(index for index in indices or () if index not in missing)
-            plan.add(self.name, label, kept or None, "cached")
+            cached = tuple(index for index in indices or () if index not in missing)
+            plan.add(self.name, self.label, cached or None, "cached")
         if missing:
-            plan.add(self.name, label, tuple(missing) if indices else None, "run", "; ".join(dict.fromkeys(reasons)))
-            return Pending(self.name)
-        return outputs[0] if len(outputs) == 1 else self._gathered(outputs, arguments)
+            indices = tuple(missing) if indices else None
+            plan.add(self.name, self.label, indices, "run", "; ".join(dict.fromkeys(reasons)))
+            return cast(R, Pending(self.name))
+        gathered = outputs[0] if len(outputs) == 1 else self._gathered(outputs)
+        return cast(R, gathered) if isinstance(gathered, Pending) else self._result(gathered)
 
 
 def _find_stage(module: str, name: str) -> Any:
@@ -210,19 +228,28 @@ def stage(
     *,
     sharded_by: str | None = None,
     reads_annotations: bool = False,
+    plug_in_code: PlugInCode | None = None,
     retries: int = 0,
     tags: tuple[str, ...] = (),
-) -> Callable[[Callable[P, StageOutput]], Stage[P]]:
-    """Make a function a cached stage. Its key: name, code, arguments; not `runtime`, not `label`.
+) -> Callable[[Callable[P, R]], Stage[P, R]]:
+    """Make a function a cached stage. Its key: name, code, arguments.
 
     Args:
         sharded_by: the parameter whose rows `over_shards` divides; the function takes `shard: Shard = WHOLE`.
         reads_annotations: it may read what is truly in the images. Evaluation only.
+        plug_in_code: of the stage's arguments: name -> digest of installed code it will use, which its imports don't show.
         retries: how often Prefect tries again after an error (not after a StageInputError).
         tags: Prefect tags, for example for a concurrency limit.
     """
 
-    def decorate(fn: Callable[P, StageOutput]) -> Stage[P]:
-        return Stage(fn, sharded_by=sharded_by, reads_annotations=reads_annotations, retries=retries, tags=tags)
+    def decorate(fn: Callable[P, R]) -> Stage[P, R]:
+        return Stage(
+            fn,
+            sharded_by=sharded_by,
+            reads_annotations=reads_annotations,
+            plug_in_code=plug_in_code,
+            retries=retries,
+            tags=tags,
+        )
 
     return decorate

@@ -10,12 +10,12 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Answer, Caption, Quarantined, Rollout, Sample, Verdict
+from storage.artifacts import Table
+from storage.schema import Answer, Caption, Image, Quarantined, Rollout, Sample, Verdict
 from tasks.configs.staged import EndpointTeacher
 from tasks.core.search.stages import STAGES, content, opening
 from tasks.core.seeds import seed_for
@@ -23,7 +23,7 @@ from tasks.core.staged import answers as staged
 from tasks.models.endpoint import Endpoint, EndpointError, Message, image_message
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, fault_point, resume_folder, stage
 
 FAILED = 0.05  # share of requests that may fail for good before the stage does
@@ -43,20 +43,41 @@ def attempt_name(name: str, attempt: int) -> str:
     return name if attempt == 0 else f"{name}-{attempt + 1}"
 
 
+@dataclass(frozen=True)
+class TeachResult(StageResult):
+    """A teacher's staged answers, and questions without one."""
+
+    captions: Table[Caption]
+    quarantine: Table[Quarantined]
+
+
+@dataclass(frozen=True)
+class JudgeResult(StageResult):
+    """A judge's verdicts, and requests that failed."""
+
+    judged: Table[Verdict]
+    quarantine: Table[Quarantined]
+
+
+@dataclass(frozen=True)
+class ReasoningsResult(StageResult):
+    """Parts of staged answers as answers by themselves."""
+
+    rollouts: Table[Rollout]
+
+
 @stage(reads_annotations=True)
 def teach(
     teacher: EndpointTeacher,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    answers: ArtifactRef,
+    images: Table[Image],
+    samples: Table[Sample],
+    answers: Table[Answer],
     *,
     instruction: str,
     attempt: int,
     seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Staged answers by a model that is shown image, question and answer. Outputs: captions, quarantine.
+) -> TeachResult:
+    """Staged answers by a model that is shown image, question and answer.
 
     A reply without four whole stages is in quarantine (`unparsable`), so is a request that failed for good (`endpoint`); the
     gate calls both `no_answer`. The question is shown without `instruction`. Resumes.
@@ -98,8 +119,9 @@ def teach(
             )
         )
     check_nothing_lost("teach", len(asked), len(rows), len(refused), 1.0, unit="questions")
-    return StageOutput(
-        refs={"captions": lake.publish(Caption, rows), "quarantine": lake.publish(Quarantined, refused)},
+    return TeachResult(
+        captions=lake.publish(Caption, rows),
+        quarantine=lake.publish(Quarantined, refused),
         counters={"asked": len(asked), "unparsable": sum(one.reason == "unparsable" for one in refused)},
     )
 
@@ -107,17 +129,15 @@ def teach(
 @stage(reads_annotations=True)
 def judge(
     teacher: EndpointTeacher,
-    captions: ArtifactRef,
-    samples: ArtifactRef,
-    answers: ArtifactRef,
+    captions: Table[Caption],
+    samples: Table[Sample],
+    answers: Table[Answer],
     *,
     instruction: str,
     attempt: int,
     seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Whether a model calls each conclusion valid beside the known answer. Outputs: judged (verdicts), quarantine.
+) -> JudgeResult:
+    """Whether a model calls each conclusion valid beside the known answer.
 
     Only answers whose form is right are judged, and only a plain `valid` counts as one. Resumes; errors as `teach`'s.
     """
@@ -143,15 +163,16 @@ def judge(
         counts[{True: "valid", False: "invalid", None: "unclear"}[valid]] += 1
         reason = staged.ACCEPTED if valid else "judge"
         rows.append(Verdict(one, attempt, said[one], staged.stated(said[one]), bool(valid), reason))
-    return StageOutput(
-        refs={"judged": lake.publish(Verdict, rows), "quarantine": lake.publish(Quarantined, failed)},
+    return JudgeResult(
+        judged=lake.publish(Verdict, rows),
+        quarantine=lake.publish(Quarantined, failed),
         counters={reason: float(count) for reason, count in counts.items()},
     )
 
 
 @stage()
-def reasonings(rollouts: ArtifactRef, *, runtime: RuntimeConfig, label: str = "") -> StageOutput:
-    """The REASONING of every staged answer as an answer by itself. Output: rollouts.
+def reasonings(rollouts: Table[Rollout]) -> ReasoningsResult:
+    """The REASONING of every staged answer as an answer by itself.
 
     What SWIRES rewards is a stage's text, without tags and without the other stages, and its cutoff is measured on rewards of
     reasonings (appendix D); so that is what has to be scored. An answer without stages stays whole, as the search takes it.
@@ -165,7 +186,7 @@ def reasonings(rollouts: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
         )
         for row in lake.read_rows(Rollout, rollouts)
     ]
-    return StageOutput(refs={"rollouts": lake.publish(Rollout, rows)})
+    return ReasoningsResult(lake.publish(Rollout, rows))
 
 
 def _reasoning(text: str) -> str:
@@ -179,7 +200,7 @@ def _question(sample: Sample, instruction: str) -> str:
     return sample.prompt.removesuffix(f" {instruction}") if instruction else sample.prompt
 
 
-def _answers(answers: ArtifactRef, asked: Sequence[Sample]) -> dict[str, str]:
+def _answers(answers: Table[Answer], asked: Sequence[Sample]) -> dict[str, str]:
     """Sample id -> true answer; all that are asked need one."""
     truth = {one.sample_id: one.answer for one in lake.read_rows(Answer, answers)}
     missing = sum(one.sample_id not in truth for one in asked)

@@ -9,27 +9,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Answer, Caption, Rollout, Sample, Verdict
 from tasks.core.data.questions import is_right
 from tasks.core.staged import answers as staged
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 
+@dataclass(frozen=True)
+class VerifyResult(StageResult):
+    """Which answers are learned."""
+
+    accepted: Table[Caption]
+    verdicts: Table[Verdict]  # a row a sample
+    refused: Table[Sample]  # to be tried again
+
+
 @stage(reads_annotations=True)
-def verify(
-    captions: ArtifactRef,
-    samples: ArtifactRef,
-    answers: ArtifactRef,
-    *,
-    attempt: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Keep the staged answers whose conclusion is the data set's answer. Outputs and counters as `_ruled`'s.
+def verify(captions: Table[Caption], samples: Table[Sample], answers: Table[Answer], *, attempt: int) -> VerifyResult:
+    """Accept the staged answers whose conclusion is the data set's answer.
 
     Raises:
         StageInputError: a question has no answer.
@@ -46,18 +48,11 @@ def verify(
 
 @stage()
 def verify_by_agreement(
-    captions: ArtifactRef,
-    samples: ArtifactRef,
-    rollouts: ArtifactRef,
-    *,
-    min_agreement: float,
-    attempt: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Keep the staged answers that conclude what most of the policy's own do. Reads no annotation.
+    captions: Table[Caption], samples: Table[Sample], rollouts: Table[Rollout], *, min_agreement: float, attempt: int
+) -> VerifyResult:
+    """Accept the staged answers that conclude what most of the policy's own do. Reads no annotation.
 
-    Outputs and counters as `_ruled`'s. `min_agreement`: share of a question's rollouts that must conclude the same.
+    `min_agreement`: share of a question's rollouts that must conclude the same.
     """
     said: dict[str, list[str]] = {}
     for row in lake.read_rows(Rollout, rollouts):
@@ -71,23 +66,17 @@ def verify_by_agreement(
 
 @stage()
 def verify_by_judge(
-    captions: ArtifactRef,
-    samples: ArtifactRef,
-    judged: ArtifactRef,
-    *,
-    attempt: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Keep the staged answers that a judge called valid (`judge`'s output). Outputs and counters as `_ruled`'s."""
+    captions: Table[Caption], samples: Table[Sample], judged: Table[Verdict], *, attempt: int
+) -> VerifyResult:
+    """Accept the staged answers that a judge called valid (`judge`'s output)."""
     valid = {one.sample_id for one in lake.read_rows(Verdict, judged) if one.accepted}
     return _ruled(captions, samples, attempt, lambda one, said: None if one in valid else "judge")
 
 
 def _ruled(
-    captions: ArtifactRef, samples: ArtifactRef, attempt: int, problem: Callable[[str, str], str | None]
-) -> StageOutput:
-    """The gate over all samples. Outputs: accepted (captions), verdicts (a row a sample), refused (samples to try again).
+    captions: Table[Caption], samples: Table[Sample], attempt: int, problem: Callable[[str, str], str | None]
+) -> VerifyResult:
+    """The gate over all samples; counters: samples by the verdict's reason.
 
     Args:
         captions: at most one answer a sample; a sample without one is refused as `no_answer`.
@@ -110,11 +99,9 @@ def _ruled(
         else:
             refused.append(one)
     check_nothing_lost("verify", len(asked), len(accepted) + len(refused), 0, 0.0, unit="questions")
-    return StageOutput(
-        refs={
-            "accepted": lake.publish(Caption, accepted),
-            "verdicts": lake.publish(Verdict, verdicts),
-            "refused": lake.publish(Sample, refused),
-        },
+    return VerifyResult(
+        accepted=lake.publish(Caption, accepted),
+        verdicts=lake.publish(Verdict, verdicts),
+        refused=lake.publish(Sample, refused),
         counters={reason: float(count) for reason, count in Counter(one.reason for one in verdicts).items()},
     )

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Preference, Sample
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import Table
+from storage.schema import Image, Preference, Sample
 from tasks.configs.train import FinetuneConfig
+from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
-from tasks.train.publish import publish_tuned, recipe_of
+from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
 
 @stage()
-def tune_dpo(
+def train_dpo(
     config: FinetuneConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    preferences: ArtifactRef,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    preferences: Table[Preference],
     *,
     seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Learn preferences. Output: policy (a whole checkpoint, adapters merged). Facts: accuracy, margins, how far it moved.
+) -> TrainResult:
+    """Learn preferences. Figures: accuracy, margins, how far it moved.
 
     `config.batch_size` counts pairs. An empty rejected answer is one to learn from, an empty chosen one is not: such pairs are
     left out and counted.
@@ -46,9 +42,9 @@ def tune_dpo(
         PreferencePair(pictures[row.image_id], prompts[row.sample_id], row.chosen_text, row.rejected_text)
         for row in rows
     ]
-    loaded = fresh_policy(model, policy, runtime)
+    loaded = fresh_policy(policy)
     total = steps_of(len(pairs), config.batch_size, config.epochs)
-    with progress("tune_dpo", total, unit="steps") as advance:
+    with progress("train_dpo", total, unit="steps") as advance:
         seen = 0
 
         def on_step(done: int, loss: float) -> None:
@@ -56,14 +52,13 @@ def tune_dpo(
             advance(done - seen)
             seen = done
             if 2 * done > total:
-                fault_point("tune_dpo")
+                fault_point("train_dpo")
 
-        facts = run_dpo(
+        figures = run_dpo(
             loaded, pairs, recipe_of(config, seed), beta=config.dpo.beta, work=resume_folder(), on_step=on_step
         )
-    kept = publish_tuned(loaded, [(one.image, one.prompt) for one in pairs[:4]], model, runtime)
-    return StageOutput(
-        refs={"policy": kept},
-        facts=facts,
+    return TrainResult(
+        policy=publish_trained(loaded, [(pair.image, pair.prompt) for pair in pairs[:4]], policy),
+        figures=figures,
         counters={"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows)},
     )

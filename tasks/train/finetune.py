@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Caption, Sample
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import Table
+from storage.schema import Caption, Image, Sample
 from tasks.configs.train import FinetuneConfig
+from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
-from tasks.train.publish import publish_tuned, recipe_of
+from tasks.train.publish import TrainResult, publish_trained, recipe_of
 from tasks.train.replay import Replay, draw_replayed, replay_count
 
 if TYPE_CHECKING:
@@ -24,18 +23,15 @@ if TYPE_CHECKING:
 @stage()
 def finetune(
     config: FinetuneConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    captions: ArtifactRef,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    captions: Table[Caption],
     *,
     seed: int,
     replay: Replay | None = None,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Fine-tune on captions. Output: policy (a whole checkpoint, adapters merged). Facts: how far the weights moved.
+) -> TrainResult:
+    """Fine-tune on captions.
 
     `replay`: other material, of which so much is mixed in that it is `config.replay.share` of the examples; all of it if that
     is not enough. Counters: examples (all), replayed (of them), replay_lacking (how many more were wanted), empty_captions.
@@ -61,7 +57,7 @@ def finetune(
     examples = _examples(images, samples, rows)
     if replay and replayed:
         examples += _examples(replay.images, replay.samples, replayed)  # the trainer shuffles
-    loaded = fresh_policy(model, policy, runtime)
+    loaded = fresh_policy(policy)
     work = resume_folder()
     recipe = recipe_of(config, seed)
     total = steps_of(len(examples), config.batch_size, config.epochs)
@@ -75,11 +71,10 @@ def finetune(
             if 2 * done > total:
                 fault_point("finetune")
 
-        facts = run_sft(loaded, examples, recipe, work=work, on_step=on_step)
-    kept = publish_tuned(loaded, [(one.image, one.prompt) for one in examples[:4]], model, runtime)
-    return StageOutput(
-        refs={"policy": kept},
-        facts=facts,
+        figures = run_sft(loaded, examples, recipe, work=work, on_step=on_step)
+    return TrainResult(
+        policy=publish_trained(loaded, [(example.image, example.prompt) for example in examples[:4]], policy),
+        figures=figures,
         counters={
             "examples": len(examples),
             "replayed": len(replayed),
@@ -89,7 +84,7 @@ def finetune(
     )
 
 
-def _examples(images: ArtifactRef, samples: ArtifactRef, captions: Sequence[Caption]) -> list[Example]:
+def _examples(images: Table[Image], samples: Table[Sample], captions: Sequence[Caption]) -> list[Example]:
     """Captions with their images and prompts."""
     from tasks.core.train.sft import Example
 

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Rollout, Sample, TokenScore
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import ScorerCheckpoint, Table
+from storage.schema import Image, Rollout, Sample, TokenScore
 from tasks.configs.train import FinetuneConfig
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
 from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, say
+from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
-from tasks.train.publish import publish_tuned, recipe_of
+from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -29,30 +30,32 @@ if TYPE_CHECKING:
     from tasks.core.train.answers import Answer
 
 
+@dataclass(frozen=True)
+class WordReward:
+    """What rewards new answers: a scorer of object words, and the baselines that the round's own words gave."""
+
+    scorer: ScorerCheckpoint
+    baselines: Baselines
+
+
 @stage()
-def tune_fisao(
+def train_fisao(
     config: FinetuneConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    rollouts: ArtifactRef,
-    token_scores: ArtifactRef,
-    scorer: ArtifactRef,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    rollouts: Table[Rollout],
+    token_scores: Table[TokenScore],
+    reward: WordReward,
     *,
-    mu_right: float,
-    mu_hallucinated: float,
-    deviation: float,
     seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """PPO on rewarded words. Output: policy (a whole checkpoint). Facts: rewards, lengths and how far the policy moved.
+) -> TrainResult:
+    """PPO on rewarded words. Figures: rewards, lengths and how far the policy moved.
 
     The first iteration learns from `rollouts` with the rewards in `token_scores`; later ones draw as many new answers, no
     longer than the longest of these, at `fisao.temperature` from the whole distribution, and reward them with the same
-    baselines (`mu_right`, `mu_hallucinated`, `deviation`). Not used of the configuration: epochs (fisao.passes is),
-    checkpoint_steps (a resume point is kept after every iteration), replay.
+    baselines. Not used of the configuration: epochs (fisao.passes is), checkpoint_steps (a resume point is written after
+    every iteration).
 
     Raises:
         StageInputError: no word has a reward.
@@ -68,29 +71,27 @@ def tune_fisao(
     sampled = lake.read_rows(Sample, samples)
     said = lake.read_rows(Rollout, rollouts)
     pictures = load_images(images, list(dict.fromkeys(one.image_id for one in sampled)))
-    loaded = fresh_policy(model, policy, runtime)
+    loaded = fresh_policy(policy)
     counters: Counter[str] = Counter()
-    world = _World(loaded, sampled, pictures, load_scores(scorer, runtime, counters))
-    baselines = Baselines(mu_right, mu_hallucinated, deviation)
+    world = _World(loaded, sampled, pictures, load_scores(reward.scorer, counters))
     first = _first_answers(world, said, rows)
     settings = PpoSettings(
         **config.fisao.model_dump(include={"clip", "kl", "gamma", "gae_lambda", "value_weight", "passes", "iterations"})
     )
 
     def more(iteration: int) -> list[Answer]:
-        drawn = _draw(world, said, config.fisao.temperature, ("fisao", seed, iteration), runtime)
+        drawn = _draw(world, said, config.fisao.temperature, ("fisao", seed, iteration))
         counters["new_answers"] += len(drawn)
-        return _rewarded(world, drawn, baselines, config.fisao.margin)
+        return _rewarded(world, drawn, reward.baselines, config.fisao.margin)
 
-    with progress("tune_fisao", 100, unit="%") as advance:
-        facts = run_ppo(
+    with progress("train_fisao", 100, unit="%") as advance:
+        figures = run_ppo(
             loaded, first, more, recipe_of(config, seed), settings, work=resume_folder(), on_step=_shown(advance)
         )
     shown = [(pictures[one.image_id], one.prompt) for one in sampled[:4]]
-    kept = publish_tuned(loaded, shown, model, runtime)
-    return StageOutput(
-        refs={"policy": kept},
-        facts=facts,
+    return TrainResult(
+        policy=publish_trained(loaded, shown, policy),
+        figures=figures,
         counters={**counters, "answers": len(first), "empty_answers": len(said) - len(first)},
     )
 
@@ -122,7 +123,7 @@ def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
         advance(now - seen)
         seen = now
         if share > 0.5:
-            fault_point("tune_fisao")
+            fault_point("train_fisao")
 
     return on_step
 
@@ -137,13 +138,12 @@ def _first_answers(world: _World, said: Sequence[Rollout], rows: Sequence[TokenS
     return _answers(world, told, [words[one.rollout_id] for one in said])
 
 
-def _draw(
-    world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...], runtime: RuntimeConfig
-) -> list[_Said]:
+def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_Said]:
     """New answers, for each sample as many as there are in `like`."""
     from tasks.core.engine.fallback import open_decoder
     from tasks.core.engine.scheduler import Desk, Job
 
+    runtime = current_runtime()
     count = Counter(one.sample_id for one in like)
     longest = max(one.n_tokens for one in like)
     # Without the nucleus: what is learned is the policy's own probability of a token, the unlikely ones' too.
@@ -161,7 +161,7 @@ def _draw(
         for index, one in enumerate(todo)
     )
     found: dict[int, list[Candidate]] = {}
-    with progress("tune_fisao: new answers", len(todo), unit="images") as advance:
+    with progress("train_fisao: new answers", len(todo), unit="images") as advance:
         for index, answers in desk.run(jobs):
             found[index] = [row.proposal for row in answers.trace]
             advance(1)

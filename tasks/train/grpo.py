@@ -4,52 +4,54 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Sample
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import ScorerCheckpoint, Table
+from storage.schema import Image, Sample
 from tasks.configs.train import FinetuneConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.handles import PolicyHandle, ValueHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
-from tasks.train.publish import publish_tuned, recipe_of
+from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
 if TYPE_CHECKING:
     from tasks.core.train.grpo import Question, RewardOf
 
 
-@stage()
-def tune_grpo(
-    config: FinetuneConfig,
-    model: PolicyConfig,
-    policy: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    scorer: ArtifactRef,
-    *,
-    tau: float,
-    shaping: str,
-    alpha: float,
-    value: ArtifactRef | None = None,
-    backbone: ArtifactRef | None = None,
-    seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
-    """Learn from new answers to the samples' prompts. Output: policy (a whole checkpoint). Facts: reward, how far it moved.
+@dataclass(frozen=True)
+class ShapedReward:
+    """The run's reward: a scorer, and the margin rule that shapes its scores."""
 
-    The reward of an answer is the mean of its sentences' scores by `scorer`, shaped with `tau`, `shaping` and `alpha` as the
-    run's rewards are; with `config.grpo.reward` value it is the mean of V over its sentences. `config.batch_size` counts
-    answers: whole groups of `config.grpo.generations`.
+    scorer: ScorerCheckpoint
+    margin: float
+    shaping: str
+    alpha: float
+
+
+@stage()
+def train_grpo(
+    config: FinetuneConfig,
+    policy: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    reward: ShapedReward,
+    value: ValueHandle | None = None,
+    *,
+    seed: int,
+) -> TrainResult:
+    """Learn from new answers to the samples' prompts. Figures: reward, how far it moved.
+
+    The reward of an answer is the mean of its sentences' scores, shaped as the run's rewards are; with `config.grpo.reward`
+    value it is the mean of V over its sentences. `config.batch_size` counts answers: whole groups of `config.grpo.generations`.
     """
     from tasks.core.train.grpo import Question, Sampling, filled
     from tasks.core.train.grpo import tune_grpo as run_grpo
@@ -60,14 +62,12 @@ def tune_grpo(
     pictures = load_images(images, [one.image_id for one in sampled])
     questions = [Question(pictures[one.image_id], one.prompt) for one in sampled]
     counters: Counter[str] = Counter()
-    if grpo.reward == "score":
-        reward = _scored(scorer, questions, tau, shaping, alpha, runtime, counters)
-    else:
-        reward = _valued(value, backbone, questions, model, runtime, counters)
-    loaded = fresh_policy(model, policy, runtime)
+    scored = grpo.reward == "score"
+    reward_of = _scored(reward, questions, counters) if scored else _valued(value, questions, counters)
+    loaded = fresh_policy(policy)
     asked = len(filled(len(questions), groups))
     total = steps_of(asked, groups, config.epochs)
-    with progress("tune_grpo", total, unit="steps") as advance:
+    with progress("train_grpo", total, unit="steps") as advance:
         seen = 0
 
         def on_step(done: int, loss: float) -> None:
@@ -75,21 +75,20 @@ def tune_grpo(
             advance(done - seen)
             seen = done
             if 2 * done > total:
-                fault_point("tune_grpo")
+                fault_point("train_grpo")
 
-        facts = run_grpo(
+        figures = run_grpo(
             loaded,
             questions,
-            reward,
+            reward_of,
             recipe_of(config, seed),
             Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta),
             work=resume_folder(),
             on_step=on_step,
         )
-    kept = publish_tuned(loaded, [(one.image, one.prompt) for one in questions[:4]], model, runtime)
-    return StageOutput(
-        refs={"policy": kept},
-        facts=facts,
+    return TrainResult(
+        policy=publish_trained(loaded, [(question.image, question.prompt) for question in questions[:4]], policy),
+        figures=figures,
         counters={**counters, "questions": len(questions), "asked_twice": asked - len(questions)},
     )
 
@@ -105,17 +104,9 @@ def _groups(config: FinetuneConfig) -> int:
     return answers // of
 
 
-def _scored(
-    scorer: ArtifactRef,
-    questions: Sequence[Question],
-    tau: float,
-    shaping: str,
-    alpha: float,
-    runtime: RuntimeConfig,
-    counters: Counter[str],
-) -> RewardOf:
+def _scored(shaped: ShapedReward, questions: Sequence[Question], counters: Counter[str]) -> RewardOf:
     """Mean shaped reward of an answer's scored sentences; None for an answer without one."""
-    scores = load_scores(scorer, runtime, counters)
+    scores = load_scores(shaped.scorer, counters)
     pictures = {index: one.image for index, one in enumerate(questions)}
 
     def reward(asked: Sequence[int], answers: Sequence[str]) -> list[float | None]:
@@ -127,30 +118,25 @@ def _scored(
         found: list[float | None] = []
         for of in sentences:
             known = np.array([score for _ in of if (score := next(given)) is not None], dtype=np.float64)
-            found.append(
-                float(shape_scores(known, shaping=shaping, tau=tau, alpha=alpha).mean()) if len(known) else None
-            )
+            found.append(_mean_shaped(known, shaped) if len(known) else None)
         counters["unscored"] += found.count(None)
         return found
 
     return reward
 
 
-def _valued(
-    value: ArtifactRef | None,
-    backbone: ArtifactRef | None,
-    questions: Sequence[Question],
-    model: PolicyConfig,
-    runtime: RuntimeConfig,
-    counters: Counter[str],
-) -> RewardOf:
+def _mean_shaped(scores: np.ndarray, rule: ShapedReward) -> float:
+    return float(shape_scores(scores, shaping=rule.shaping, tau=rule.margin, alpha=rule.alpha).mean())
+
+
+def _valued(value: ValueHandle | None, questions: Sequence[Question], counters: Counter[str]) -> RewardOf:
     """Mean of V over an answer's sentences."""
-    if value is None or backbone is None:
+    if value is None:
         raise StageInputError(
-            "finetune.grpo.reward=value rewards answers by a value model: give tune_grpo value and backbone, or reward "
+            "finetune.grpo.reward=value rewards answers by a value model: give train_grpo a value model, or reward "
             "them by the scorer: --set finetune.grpo.reward=score"
         )
-    read = sentence_values(value, backbone, model, runtime)
+    read = sentence_values(value)
 
     def reward(asked: Sequence[int], answers: Sequence[str]) -> list[float | None]:
         counters["answers"] += len(answers)

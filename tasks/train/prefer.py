@@ -3,54 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Preference, Reward, Rollout, Sample
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import Table
+from storage.schema import Image, Preference, Reward, Rollout, Sample
 from tasks.configs.train import DpoConfig
 from tasks.core.train.preferences import Pair, WorthyAnswer, best_against_worst
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
 _ANSWERS = 256  # valued together: what is held in memory
 
 
+@dataclass(frozen=True)
+class PreferencesResult(StageResult):
+    """Pairs of answers, the better one first."""
+
+    preferences: Table[Preference]
+    pairs: int
+    mean_gap: float  # in worth
+
+
 @stage()
 def prefer(
     config: DpoConfig,
-    samples: ArtifactRef,
-    rollouts: ArtifactRef,
-    rewards: ArtifactRef,
+    samples: Table[Sample],
+    rollouts: Table[Rollout],
+    rewards: Table[Reward],
     *,
-    value: ArtifactRef | None = None,
-    backbone: ArtifactRef | None = None,
-    model: PolicyConfig | None = None,
-    images: ArtifactRef | None = None,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
+    value: ValueHandle | None = None,
+    images: Table[Image] | None = None,
+) -> PreferencesResult:
     """Pair answers by their worth: the mean shaped reward of their scored sentences, or the mean of V over all sentences.
 
-    `by: value` needs the value model, its backbone, how to load it, and the images. Answers without a scored sentence (by
-    reward) or without any (by value) are left out and counted. Output: preferences. Facts: pairs, mean gap.
+    `by: value` needs the value model and the images. Answers without a scored sentence (by reward) or without any (by value)
+    are left out and counted.
     """
     sampled = {one.sample_id: one for one in lake.read_rows(Sample, samples)}
     answers = lake.read_rows(Rollout, rollouts)
     if config.by == "reward":
         worth = _mean_rewards(lake.read_rows(Reward, rewards))
-    elif value is None or backbone is None or model is None or images is None:
+    elif value is None or images is None:
         raise StageInputError(
-            "finetune.dpo.by=value ranks answers by a value model: give prefer value, backbone, model and images, "
+            "finetune.dpo.by=value ranks answers by a value model: give prefer value and images, "
             "or rank them by reward: --set finetune.dpo.by=reward"
         )
     else:
-        worth = _mean_values(answers, sampled, value, backbone, model, images, runtime)
+        worth = _mean_values(answers, sampled, value, images)
     known = [
         WorthyAnswer(one.sample_id, one.rollout_id, one.text, worth[one.rollout_id])
         for one in answers
@@ -66,9 +72,10 @@ def prefer(
             f"finetune.dpo.min_gap ({config.min_gap:g}); see the rollouts and rewards tables"
         )
     rows = [_row(pair, sampled[pair.chosen.sample_id].image_id) for pair in found.pairs]
-    return StageOutput(
-        refs={"preferences": lake.publish(Preference, rows)},
-        facts={"pairs": len(rows), "mean_gap": float(np.mean([pair.gap for pair in found.pairs]))},
+    return PreferencesResult(
+        preferences=lake.publish(Preference, rows),
+        pairs=len(rows),
+        mean_gap=float(np.mean([pair.gap for pair in found.pairs])),
         counters={"answers": len(answers), "unranked": len(answers) - len(known), **found.skipped},
     )
 
@@ -83,16 +90,10 @@ def _mean_rewards(rewards: Sequence[Reward]) -> dict[str, float]:
 
 
 def _mean_values(
-    answers: Sequence[Rollout],
-    sampled: dict[str, Sample],
-    value: ArtifactRef,
-    backbone: ArtifactRef,
-    model: PolicyConfig,
-    images: ArtifactRef,
-    runtime: RuntimeConfig,
+    answers: Sequence[Rollout], sampled: dict[str, Sample], value: ValueHandle, images: Table[Image]
 ) -> dict[str, float]:
     """Mean V of every answer's sentences, by rollout."""
-    read = sentence_values(value, backbone, model, runtime)
+    read = sentence_values(value)
     found: dict[str, float] = {}
     with progress("prefer", len(answers), unit="answers") as advance:
         for start in range(0, len(answers), _ANSWERS):

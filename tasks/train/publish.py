@@ -1,16 +1,17 @@
-"""What every fine-tuning stage ends with: the tuned policy saved, loaded again, compared and published."""
+"""What every training stage ends with: the trained policy saved, loaded again, compared and published."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from storage import checkpoints
-from storage.artifacts import ArtifactRef
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import PolicyCheckpoint
 from tasks.configs.train import FinetuneConfig
-from tasks.models.loading import device_of
-from tasks.stage.runtime import RuntimeConfig
+from tasks.models.handles import PolicyHandle
+from tasks.models.loading import current_device
+from tasks.stage.results import StageResult
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -35,16 +36,23 @@ def recipe_of(config: FinetuneConfig, seed: int) -> Recipe:
     )
 
 
-def publish_tuned(
-    loaded: Policy, shown: Sequence[tuple[PIL.Image.Image, str]], model: PolicyConfig, runtime: RuntimeConfig
-) -> ArtifactRef:
-    """Save, reload, compare: what is kept says what was trained.
+@dataclass(frozen=True)
+class TrainResult(StageResult):
+    """A trained policy, a whole checkpoint with adapters merged."""
+
+    policy: PolicyCheckpoint
+    figures: dict[str, float]  # of the training: how far the weights moved, and what its method measures
+
+
+def publish_trained(
+    loaded: Policy, shown: Sequence[tuple[PIL.Image.Image, str]], policy: PolicyHandle
+) -> PolicyCheckpoint:
+    """Save, reload, compare: the checkpoint gives the logits of the model that was trained.
 
     Args:
-        loaded: the tuned policy, adapters merged.
+        loaded: the trained policy, adapters merged.
         shown: a few (image, prompt) whose logits are compared.
-        model: how policies are loaded.
-        runtime: where.
+        policy: what it was trained from; it is reloaded as that was loaded.
 
     Raises:
         RuntimeError: the saved model does not give the logits that the trained one gives.
@@ -60,9 +68,9 @@ def publish_tuned(
         again = load_policy(
             folder,
             digest="reload check",
-            dtype=model.dtype,
-            device=device_of(runtime),
-            trust_remote_code=model.trust_remote_code,
+            dtype=policy.dtype,
+            device=current_device(),
+            trust_remote_code=policy.trust_remote_code,
         )
         images, prompts = [image for image, _ in shown], [prompt for _, prompt in shown]
         with torch.inference_mode():
@@ -73,4 +81,4 @@ def publish_tuned(
                 f"the saved model does not reload to what was trained: logits differ by {difference:.3g}; "
                 "this checkpoint's save_pretrained loses weights or processor settings, so it can't be used in a loop"
             )
-        return checkpoints.publish_folder("policy", folder)
+        return checkpoints.publish_folder(PolicyCheckpoint, folder)

@@ -9,21 +9,21 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput, canonical_json
+from storage.artifacts import Table, canonical_json
 from storage.images import read_image_file
 from storage.schema import Caption, Image, Quarantined, Sample
 from tasks.configs.data import SampleConfig
 from tasks.core.seeds import digest_of, seed_for
 from tasks.stage.config import NOT_SEMANTIC
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
 log = logging.getLogger(__name__)
@@ -31,12 +31,13 @@ log = logging.getLogger(__name__)
 PLACE = "<image>"  # where LLaVA's form puts the image; the policy's chat template has a place of its own
 
 
-class Replay(NamedTuple):
+@dataclass(frozen=True)
+class Replay:
     """Material to replay: each caption's sample and image are in the other two tables."""
 
-    images: ArtifactRef
-    samples: ArtifactRef
-    captions: ArtifactRef
+    images: Table[Image]
+    samples: Table[Sample]
+    captions: Table[Caption]
 
 
 class OpenReplay(BaseModel):
@@ -109,11 +110,19 @@ def open_replay(source: str) -> OpenReplay:
     return OpenReplay(path=str(path), name=f"file {path.name}", fingerprint=fingerprint)
 
 
+@dataclass(frozen=True)
+class ReplayResult(StageResult):
+    """Examples of a file, and lines that were refused."""
+
+    images: Table[Image]
+    samples: Table[Sample]
+    captions: Table[Caption]
+    quarantine: Table[Quarantined]
+
+
 @stage()
-def read_replay(
-    config: SampleConfig, source: OpenReplay, *, count: int, seed: int, runtime: RuntimeConfig, label: str = ""
-) -> StageOutput:
-    """`count` examples of a file by seed. Outputs: images, samples, captions, quarantine.
+def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: int) -> ReplayResult:
+    """`count` examples of a file by seed.
 
     A line gives its first exchange; later ones lean on it and are counted, not learned. What can't be used is refused with a
     reason and another line takes its place; only images of lines that were drawn are read. Limits of images and of the share
@@ -148,15 +157,11 @@ def read_replay(
     looked_at = len(samples) + len(refused)
     check_nothing_lost("read_replay", looked_at, len(samples), len(refused), config.max_quarantined, unit="lines")
     used = {one.image_id for one in samples}
-    return StageOutput(
-        refs={
-            "images": lake.publish(
-                Image, [one for name, one in images.items() if name in used and isinstance(one, Image)]
-            ),
-            "samples": lake.publish(Sample, samples),
-            "captions": lake.publish(Caption, captions),
-            "quarantine": lake.publish(Quarantined, refused),
-        },
+    return ReplayResult(
+        images=lake.publish(Image, [row for name, row in images.items() if name in used and isinstance(row, Image)]),
+        samples=lake.publish(Sample, samples),
+        captions=lake.publish(Caption, captions),
+        quarantine=lake.publish(Quarantined, refused),
         counters={"lines": len(lines), "later_exchanges": later},
     )
 

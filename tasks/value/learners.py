@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from storage.artifacts import ArtifactRef
-from tasks.configs.policy import PolicyConfig
 from tasks.configs.value import ValueConfig
+from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_policy
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import StageInputError
 
 if TYPE_CHECKING:
@@ -48,20 +47,15 @@ class Learner(NamedTuple):
 
 
 def image_and_text(
-    config: ValueConfig,
-    model: PolicyConfig,
-    backbone: ArtifactRef,
-    answers: list[Answer],
-    pictures: Sequence[PIL.Image.Image],
-    runtime: RuntimeConfig,
+    config: ValueConfig, backbone: PolicyHandle, answers: list[Answer], pictures: Sequence[PIL.Image.Image]
 ) -> Learner:
     """A network of its own, on the policy's weights."""
     from tasks.core.models.value import ValueModel, ValueSpec
 
     spec = ValueSpec(
-        backbone.digest, config.train, config.layer, config.state, config.lora_rank, pooling=config.pooling
+        backbone.checkpoint.digest, config.train, config.layer, config.state, config.lora_rank, pooling=config.pooling
     )
-    policy = fresh_policy(model, backbone, runtime)
+    policy = fresh_policy(backbone)
     with _setting():
         value = ValueModel(policy, spec)
     return Learner(
@@ -75,12 +69,10 @@ def image_and_text(
 
 def policy_states(
     config: ValueConfig,
-    model: PolicyConfig,
-    backbone: ArtifactRef,
+    backbone: PolicyHandle,
     answers: list[Answer],
     texts: Mapping[str, str],
     pictures: Sequence[PIL.Image.Image],
-    runtime: RuntimeConfig,
 ) -> Learner:
     """A head on the policy's hidden states, which are read once; `texts` has every answer's whole text by rollout id."""
     import torch
@@ -88,7 +80,7 @@ def policy_states(
     from tasks.core.models.states import sentence_states
     from tasks.core.models.value import StateValue, ValueSpec, check_layer
 
-    policy, read = load_policy(model, backbone, runtime), 0
+    policy, read = load_policy(backbone), 0
     with _setting():
         check_layer(policy, config.layer)
     with progress("train_value: the policy's states", len(answers), unit="answers") as advance:
@@ -104,7 +96,7 @@ def policy_states(
             [one.prompt for one in answers],
             [texts[one.rollout_id] for one in answers],
             layer=config.layer,
-            batch_size=runtime.batch_size,
+            batch_size=current_runtime().batch_size,
             after_batch=after_batch,
         )
     named = [
@@ -114,7 +106,7 @@ def policy_states(
     rows = torch.cat(states).to(policy.device)
     at = {name: row for row, name in enumerate(name for one in named for name in one.sentences)}
     learned = [at[name] for one in named if not one.held_out for name in one.sentences]
-    spec = ValueSpec(backbone.digest, "frozen", config.layer, "prefix", reads="policy_states")
+    spec = ValueSpec(backbone.checkpoint.digest, "frozen", config.layer, "prefix", reads="policy_states")
     head = StateValue.of(rows[learned], spec)
     # A name says which answer it is of, so the image need not be looked at; and it is no text to be joined to a prefix.
     return Learner(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from storage import checkpoints, lake
-from storage.artifacts import ArtifactRef, StageOutput
-from storage.schema import Reward, Rollout, Sample, Value
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import Table, ValueCheckpoint
+from storage.schema import Image, Reward, Rollout, Sample, Value
 from tasks.configs.value import ValueConfig
 from tasks.core.value import health as value_health
+from tasks.models.handles import PolicyHandle
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
-from tasks.stage.runtime import RuntimeConfig
+from tasks.stage.results import StageResult
+from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
 from tasks.value.learners import Answer, Learner, image_and_text, policy_states
 
@@ -29,20 +31,28 @@ class ValueCollapsed(StageInputError):
     """The value model learned nothing that can guide a search."""
 
 
+@dataclass(frozen=True)
+class ValueResult(StageResult):
+    """A value model, judged on held-out sentences."""
+
+    value: ValueCheckpoint
+    values: Table[Value]  # held out
+    spearman: float  # rank correlation with the Monte-Carlo return
+    spread: float  # standard deviation of V
+    health: dict[str, float]  # these and more: the spread within an image, the TD error, the losses of training
+
+
 @stage()
 def train_value(
     config: ValueConfig,
-    model: PolicyConfig,
-    backbone: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    rewards: ArtifactRef | list[ArtifactRef],
+    backbone: PolicyHandle,
+    images: Table[Image],
+    samples: Table[Sample],
+    rewards: Table[Reward] | list[Table[Reward]],
     *,
-    rollouts: ArtifactRef | list[ArtifactRef] | None = None,
+    rollouts: Table[Rollout] | list[Table[Rollout]] | None = None,
     seed: int,
-    runtime: RuntimeConfig,
-    label: str = "",
-) -> StageOutput:
+) -> ValueResult:
     """Fit V on the training images and check it on the held-out ones.
 
     `rollouts` are the answers that the rewards belong to; a V that reads the policy's states needs them, for the states
@@ -51,16 +61,16 @@ def train_value(
     `config.published` is the released update, whatever target, terminal and target_decay say; V is judged by
     bootstrap_forever then. `ground_truth` is no matter of this stage: give it what `reference_answers` made.
 
-    Outputs: value (checkpoint), values (held-out table). Facts, all of held-out sentences: spearman with the Monte-Carlo
-    return, spread of V and its spread within an image, mean TD error; loss_first and loss_last of training. Raises
-    ValueCollapsed when V can't guide.
+    Raises:
+        ValueCollapsed: V can't guide a search.
+        StageInputError: nothing to learn from, or rollouts that are missing.
     """
     from tasks.core.value.fit import ValueFit
     from tasks.core.value.td import transitions
 
     if config.published:
         config = config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
-    learner = _learner(config, model, backbone, images, samples, rewards, rollouts, runtime)
+    learner = _learner(config, backbone, images, _answers_of(samples, rewards), rollouts)
     fit = ValueFit(
         value=learner.value,
         parameters=learner.model.parameters(),
@@ -78,11 +88,14 @@ def train_value(
         raise StageInputError("no transition to learn from: every answer has one sentence at most; see rollouts")
     plan = fit.plan(data, config.batch_size, config.epochs, seed)
     losses = _fit(fit, data, plan, config.checkpoint_steps)
-    rows = _judge(fit, learner, config, runtime.batch_size)
-    facts = _health(rows, losses, learner.answers, config)
-    return StageOutput(
-        refs={"value": _kept(learner), "values": lake.publish(Value, rows)},
-        facts=facts,
+    rows = _judge(fit, learner, config, current_runtime().batch_size)
+    health = _health(rows, losses, learner.answers, config)
+    return ValueResult(
+        value=_published(learner),
+        values=lake.publish(Value, rows),
+        spearman=health["spearman"],
+        spread=health["spread"],
+        health=health,
         counters={
             "transitions": len(data),
             "steps": len(plan),
@@ -92,30 +105,43 @@ def train_value(
     )
 
 
+class _Labelled(NamedTuple):
+    """Answers with their sentences' rewards, and the images that they are about, by index."""
+
+    answers: list[Answer]
+    image_ids: list[str]
+
+
+def _answers_of(samples: Table[Sample], rewards: Table[Reward] | list[Table[Reward]]) -> _Labelled:
+    """All answers that can be learned from or judged on.
+
+    Raises:
+        StageInputError: none to learn from.
+    """
+    sampled = lake.read_rows(Sample, samples)
+    ids = sorted({sample.image_id for sample in sampled})
+    answers = _answers(sampled, ids, lake.read_rows(Reward, rewards))
+    if all(answer.held_out for answer in answers):
+        raise StageInputError("no answer to learn from: every one has a sentence without a score; see rewards")
+    return _Labelled(answers, ids)
+
+
 def _learner(
     config: ValueConfig,
-    model: PolicyConfig,
-    backbone: ArtifactRef,
-    images: ArtifactRef,
-    samples: ArtifactRef,
-    rewards: ArtifactRef | list[ArtifactRef],
-    rollouts: ArtifactRef | list[ArtifactRef] | None,
-    runtime: RuntimeConfig,
+    backbone: PolicyHandle,
+    images: Table[Image],
+    labelled: _Labelled,
+    rollouts: Table[Rollout] | list[Table[Rollout]] | None,
 ) -> Learner:
     """The value model of the kind that the profile names, with the answers it learns from and is judged on."""
-    sampled = lake.read_rows(Sample, samples)
-    ids = sorted({one.image_id for one in sampled})
-    loaded = load_images(images, ids)
-    pictures = [loaded[image_id] for image_id in ids]
-    answers = _answers(sampled, ids, lake.read_rows(Reward, rewards))
-    if all(one.held_out for one in answers):
-        raise StageInputError("no answer to learn from: every one has a sentence without a score; see rewards")
+    loaded = load_images(images, labelled.image_ids)
+    pictures = [loaded[image_id] for image_id in labelled.image_ids]
     if config.reads == "image_and_text":
-        return image_and_text(config, model, backbone, answers, pictures, runtime)
+        return image_and_text(config, backbone, labelled.answers, pictures)
     if rollouts is None:
         raise StageInputError("value.reads policy_states reads whole answers: give train_value the rollouts table too")
-    texts = {one.rollout_id: one.text for one in lake.read_rows(Rollout, rollouts)}
-    return policy_states(config, model, backbone, answers, texts, pictures, runtime)
+    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)}
+    return policy_states(config, backbone, labelled.answers, texts, pictures)
 
 
 def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Reward]) -> list[Answer]:
@@ -136,10 +162,10 @@ def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Re
     return answers
 
 
-def _kept(learner: Learner) -> ArtifactRef:
+def _published(learner: Learner) -> ValueCheckpoint:
     with checkpoints.scratch_folder() as folder:
         learner.model.save(folder / "value")
-        return checkpoints.publish_folder("value", folder / "value")
+        return checkpoints.publish_folder(ValueCheckpoint, folder / "value")
 
 
 def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], every: int) -> list[float]:

@@ -10,23 +10,21 @@ from typing import Any
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
 from storage.images import read_image_file
 from storage.schema import Caption, Image, SheetPair
 from tasks.analysis.sheets import open_ratings, score_sheets, sheets, write_sheets
-from tasks.stage.runtime import RuntimeConfig
 from tests.support.made_captions import draw
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
-RUNTIME = RuntimeConfig(device="cpu", threads=1)
 LONG = (
     "A red car waits at a crossing while a woman pushes a bicycle. Behind them a <b>bakery</b> has its sign lit. " * 4
 )
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ArtifactRef, Path]]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Table[SheetPair], Path]]:
     folder = tmp_path_factory.mktemp("sheets")
     rows = [
         read_image_file(path, image_id=path.name, source="made", split="test")
@@ -37,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ArtifactRef
         lake.publish(Caption, [Caption(f"s{i}", f"{i}.png", "p", name, text, 1, "end", 1, 1) for i in range(6)])
         for name, text in (("a", 'A street. A <i>car</i>, "red".'), ("b", LONG))
     )
-    key = sheets.fn(a, b, images, name_a="ours", name_b="theirs", pairs=6, seed=0, runtime=RUNTIME)["sheet_pairs"]
+    key = sheets.fn(a, b, images, name_a="ours", name_b="theirs", pairs=6, seed=0).sheet_pairs
     yield key, write_sheets(folder / "pack", key, images)[0]
 
 
@@ -52,7 +50,7 @@ def opened(context: Any, page: Path) -> tuple[Any, list[str]]:
 
 
 def test_a_rater_needs_keys_alone_and_the_file_scores(
-    browser: Any, made: tuple[ArtifactRef, Path], tmp_path: Path
+    browser: Any, made: tuple[Table[SheetPair], Path], tmp_path: Path
 ) -> None:
     key, path = made
     context = browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900})
@@ -79,17 +77,17 @@ def test_a_rater_needs_keys_alone_and_the_file_scores(
     page.screenshot(path=kept / "sheet.png")
     context.close()
 
-    output = score_sheets.fn(key, open_ratings([file]), subject="ours", seed=0, bootstrap=100, runtime=RUNTIME)
+    output = score_sheets.fn(key, open_ratings([file]), subject="ours", seed=0, bootstrap=100)
     given = {1: 1, 2: -1, 3: 0, 4: 1, 5: 0}
     on_right = {row.pair: row.right == "ours" for row in lake.read_rows(SheetPair, key)}
     wins = sum(rating == (1 if on_right[pair] else -1) for pair, rating in given.items())
-    assert output.facts == {"win_rate": wins / 5, "raters": 1, "ratings": 5}
+    assert (output.win_rate, output.raters, output.ratings) == (wins / 5, 1, 5)
     assert output.counters == {"refused": 0}
 
 
 @pytest.mark.parametrize("width", [390, 800, 1600])
 def test_nothing_runs_out_of_the_page_and_pictures_show(
-    browser: Any, made: tuple[ArtifactRef, Path], width: int
+    browser: Any, made: tuple[Table[SheetPair], Path], width: int
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme="dark")
     page, trouble = opened(context, made[1])

@@ -8,26 +8,24 @@ from __future__ import annotations
 from functools import cache
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, Table
 from storage.checkpoints import import_checkpoint
-from storage.schema import Caption, Sample
+from storage.schema import Annotation, Caption, Reward, Rollout, Sample
 from tasks.configs.data import DemoSource, SampleConfig
-from tasks.configs.policy import PolicyConfig
 from tasks.configs.reward import LabelConfig, OtsuTau
 from tasks.configs.rollout import RolloutConfig
 from tasks.configs.search import SearchConfig
 from tasks.configs.train import FinetuneConfig
 from tasks.configs.value import ValueConfig
-from tasks.data.sample import Draw, OpenSource, annotate, open_source, sample
-from tasks.reward.label import label
+from tasks.data.sample import Draw, OpenSource, SampleResult, annotate, open_source, sample
+from tasks.models.handles import PolicyHandle, ValueHandle
 from tasks.reward.score import score
-from tasks.rollout.rollout import rollout
-from tasks.stage.runtime import RuntimeConfig
-from tasks.value.train_value import train_value
+from tasks.reward.shape_rewards import RewardsResult, shape_rewards
+from tasks.rollout.rollout import RolloutResult, rollout
+from tasks.value.train_value import ValueResult, train_value
 from tests.support.paths import DEMO
 
-RUNTIME = RuntimeConfig(device="cpu", threads=1, batch_size=16)
-MODEL = PolicyConfig(checkpoint=str(DEMO / "policy"))
+POLICY = DEMO / "policy"
 ROLLOUT = RolloutConfig(temperatures=(0.7,), max_new_tokens=80)
 VALUE = ValueConfig(train="full", lr=1e-3, epochs=2, batch_size=16, min_spearman=-1, min_spread=0)
 SEARCH = SearchConfig(candidates=3, max_sentences=3, max_sentence_tokens=24, max_new_tokens=80)
@@ -36,13 +34,13 @@ IMAGES = 16
 
 
 @cache
-def policy() -> ArtifactRef:
-    return import_checkpoint("policy", str(DEMO / "policy"))
+def policy() -> PolicyHandle:
+    return PolicyHandle(import_checkpoint(PolicyCheckpoint, str(POLICY)))
 
 
 @cache
-def scorer() -> ArtifactRef:
-    return import_checkpoint("scorer", str(DEMO / "scorer"))
+def scorer() -> ScorerCheckpoint:
+    return import_checkpoint(ScorerCheckpoint, str(DEMO / "scorer"))
 
 
 @cache
@@ -51,58 +49,55 @@ def source(split: str = "train") -> OpenSource:
 
 
 @cache
-def drawn(benchmark: bool = False) -> StageOutput:
+def drawn(benchmark: bool = False) -> SampleResult:
     draw = Draw(images=8 if benchmark else IMAGES, seed=0, benchmark=benchmark)
-    return sample.fn(SampleConfig(val_share=0.3), source("test" if benchmark else "train"), draw, runtime=RUNTIME)
+    return sample.fn(SampleConfig(val_share=0.3), source("test" if benchmark else "train"), draw)
 
 
 @cache
-def truth() -> ArtifactRef:
-    return annotate.fn(source("test"), drawn(benchmark=True)["images"], runtime=RUNTIME)["annotations"]
+def truth() -> Table[Annotation]:
+    return annotate.fn(source("test"), drawn(benchmark=True).images).annotations
 
 
-def rolled(runtime: RuntimeConfig = RUNTIME, **options: object) -> StageOutput:
+def rolled(**options: object) -> RolloutResult:
     world = drawn()
-    return rollout.fn(ROLLOUT, MODEL, policy(), world["images"], world["samples"], seed=0, runtime=runtime, **options)
+    return rollout.fn(ROLLOUT, policy(), world.images, world.samples, seed=0, **options)
 
 
 @cache
-def rollouts() -> ArtifactRef:
-    return rolled()["rollouts"]
+def rollouts() -> Table[Rollout]:
+    return rolled().rollouts
 
 
 @cache
-def scored() -> ArtifactRef:
+def scored() -> Table[Reward]:
     world = drawn()
-    return score.fn(scorer(), world["images"], world["samples"], rollouts(), runtime=RUNTIME)["scored"]
+    return score.fn(scorer(), world.images, world.samples, rollouts()).scored
 
 
 @cache
-def labelled() -> StageOutput:
-    return label.fn(LabelConfig(tau=OtsuTau()), scored(), runtime=RUNTIME)
+def shaped() -> RewardsResult:
+    return shape_rewards.fn(LabelConfig(tau=OtsuTau()), scored())
 
 
-def trained(config: ValueConfig = VALUE, rewards: ArtifactRef | None = None) -> StageOutput:
+def trained(config: ValueConfig = VALUE, rewards: Table[Reward] | None = None) -> ValueResult:
     world = drawn()
-    return train_value.fn(
-        config, MODEL, policy(), world["images"], world["samples"], rewards or labelled()["rewards"], seed=0,
-        runtime=RUNTIME,
-    )  # fmt: skip
+    return train_value.fn(config, policy(), world.images, world.samples, rewards or shaped().rewards, seed=0)
 
 
 @cache
-def value() -> ArtifactRef:
-    return trained()["value"]
+def value() -> ValueHandle:
+    return ValueHandle(trained().value, policy())
 
 
 def samples(benchmark: bool = False) -> list[Sample]:
-    return lake.read_rows(Sample, drawn(benchmark)["samples"])
+    return lake.read_rows(Sample, drawn(benchmark).samples)
 
 
-def captions_of(texts: list[str]) -> ArtifactRef:
+def captions_of(texts: list[str]) -> Table[Caption]:
     """Captions of the benchmark's samples, in order, as if a search had found them."""
     rows = [
-        Caption(one.sample_id, one.image_id, "p", "greedy", text, 1, "end", 1, 1)
-        for one, text in zip(samples(benchmark=True), texts, strict=True)
+        Caption(sample.sample_id, sample.image_id, "p", "greedy", text, 1, "end", 1, 1)
+        for sample, text in zip(samples(benchmark=True), texts, strict=True)
     ]
     return lake.publish(Caption, rows)

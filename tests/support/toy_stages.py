@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput, home
+from storage.artifacts import Table, home
 from storage.schema import Annotation, Sample
+from tasks.stage.results import StageResult
+from tasks.stage.runtime import RuntimeConfig, use_runtime
 from tasks.stage.stage import WHOLE, Shard, resume_folder, stage
 
 
@@ -34,77 +37,89 @@ def note(what: str) -> None:
         log.write(f"{what}\n")
 
 
+@dataclass(frozen=True)
+class Samples(StageResult):
+    samples: Table[Sample]
+    word: str = ""
+
+
+@dataclass(frozen=True)
+class Number(StageResult):
+    n: int
+
+
+@dataclass(frozen=True)
+class Truth(StageResult):
+    annotations: Table[Annotation]
+
+
 @stage()
-def draw(config: Config, *, label: str = "") -> StageOutput:
+def draw(config: Config) -> Samples:
     """Draw n samples."""
     note("draw")
     rows = [Sample(f"s{i:03d}", f"i{i}", "p", "train") for i in range(config.n)]
-    return StageOutput(refs={"samples": lake.publish(Sample, rows)}, facts={"n": config.n})
+    return Samples(lake.publish(Sample, rows))
 
 
 @stage(sharded_by="samples")
-def grow(
-    config: Config, samples: ArtifactRef, *, shard: Shard = WHOLE, runtime: object = None, label: str = ""
-) -> StageOutput:
+def grow(config: Config, samples: Table[Sample], *, shard: Shard = WHOLE) -> Samples:
     """Give every sample the config's word."""
     note(f"grow{shard.index}of{shard.of}")
     time.sleep(config.seconds)
     mine = shard.slice(lake.read_rows(Sample, samples))
     rows = [Sample(row.sample_id, row.image_id, config.word, row.split) for row in mine]
-    return StageOutput(
-        refs={"samples": lake.publish(Sample, rows)}, facts={"word": config.word}, counters={"rows": len(rows)}
-    )
+    return Samples(lake.publish(Sample, rows), config.word, counters={"rows": len(rows)})
 
 
 @stage()
-def count(samples: ArtifactRef, *, label: str = "") -> StageOutput:
+def count(samples: Table[Sample]) -> Number:
     """Count them."""
     note("count")
-    return StageOutput(facts={"n": samples.rows})
+    return Number(samples.rows or 0)
 
 
 @stage()
-def fail(samples: ArtifactRef, *, label: str = "") -> StageOutput:
+def fail(samples: Table[Sample]) -> Number:
     """Always raises."""
     raise LookupError("the original words")
 
 
 @stage(sharded_by="samples")
-def fail_in_shard_1(samples: ArtifactRef, *, shard: Shard = WHOLE) -> StageOutput:
+def fail_in_shard_1(samples: Table[Sample], *, shard: Shard = WHOLE) -> Samples:
     """Raises in the second shard only."""
     note(f"shard{shard.index}")
     if shard.index == 1:
         raise LookupError("the second shard")
-    return StageOutput(refs={"samples": samples})
+    return Samples(samples)
 
 
 @stage(sharded_by="samples")
-def disagree(samples: ArtifactRef, *, shard: Shard = WHOLE) -> StageOutput:
+def disagree(samples: Table[Sample], *, shard: Shard = WHOLE) -> Number:
     """A fact that depends on the shard."""
-    return StageOutput(facts={"index": shard.index})
+    return Number(shard.index)
 
 
 @stage()
-def annotate() -> StageOutput:
+def annotate() -> Truth:
     """Publish annotations."""
-    return StageOutput(refs={"annotations": lake.publish(Annotation, [Annotation("i0", ["cat"], [], [])])})
+    return Truth(lake.publish(Annotation, [Annotation("i0", ["cat"], [], [])]))
 
 
 @stage()
-def peek(hidden: dict[str, str]) -> StageOutput:
+def peek(hidden: dict[str, str]) -> Number:
     """Try to read annotations through the back door."""
-    lake.read(ArtifactRef(kind="annotations", digest=hidden["digest"], rows=1))
-    return StageOutput()
+    lake.read(Table(kind="annotations", digest=hidden["digest"], rows=1))
+    return Number(0)
 
 
 @stage(reads_annotations=True)
-def judge(annotations: ArtifactRef) -> StageOutput:
+def judge(annotations: Table[Annotation]) -> Number:
     """Read annotations, as evaluation does."""
-    return StageOutput(facts={"n": lake.read(annotations).num_rows})
+    return Number(lake.read(annotations).num_rows)
 
 
 @stage()
-def resumable(config: Config) -> StageOutput:
+def resumable(config: Config) -> Number:
     """Count to n with a checkpoint at each step; the first attempt dies half way."""
     steps = resume_folder() / "steps"
     done = int(steps.read_text()) if steps.exists() else 0
@@ -113,13 +128,14 @@ def resumable(config: Config) -> StageOutput:
         steps.write_text(str(step + 1))
         if step == 2 and done == 0:
             raise InterruptedError("half way")
-    return StageOutput(facts={"steps": config.n})
+    return Number(config.n)
 
 
-def loop(config: Config, shards: int = 3) -> StageOutput:
+def loop(config: Config, shards: int = 3) -> Number:
     drawn = draw(Config(n=config.n))
-    grown = grow.over_shards(shards, config, drawn["samples"], runtime=object())
-    return count(grown["samples"])
+    with use_runtime(RuntimeConfig(shards=shards)):
+        grown = grow.over_shards(config, drawn.samples)
+    return count(grown.samples)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,9 @@ from flows.experiments.catalogue import QUESTIONS, find
 from flows.experiments.contract import quickened, varied
 from flows.experiments.running import recorded, reported
 from flows.profiles.loading import ProfileError, load_profile
-from storage import catalog, lake, runs
-from storage.schema import Finding, Metric
-from tasks.analysis.findings import PAGE, Evidence, conclude, found_in, markdown, spent, table, totals
+from storage import catalog, runs
+from tasks.analysis.findings import PAGE, Evidence, conclude, found_in, markdown, table
 from tasks.stage.plan import planning
-from tasks.stage.quarantine import StageInputError
 from tests.support.tiny_run import tiny
 
 PROFILE = tiny("evaluate.images=10", "sample.images=20")
@@ -139,50 +137,6 @@ def test_the_document_has_a_section_for_each_and_its_figures_are_those_of_the_re
     text = DOCUMENT.read_text(encoding="utf-8")
     assert re.findall(r"^## ([\w-]+)$", text, flags=re.M) == list(QUESTIONS)
     assert filled(text, RESULTS) == text, "run python -m benchmarks.experiments --fill"
-
-
-# The stage that ends them.
-
-
-def metrics(**values: float) -> object:
-    rows = [
-        Metric("base", "d", "chair", name.replace("_at_", "@"), v, 0.1, v - 1, v + 1, 7) for name, v in values.items()
-    ]
-    return lake.publish(Metric, rows)
-
-
-def test_a_point_of_a_line_is_an_arm_of_its_own_and_work_is_for_one_caption(home: Path) -> None:
-    work = {"decode_tokens": 70.0, "search_seconds": 0.7, "forwards": 3.0}
-    one = Evidence("V", None, (metrics(auc=0.5, auc_at_3=0.7),), {}, work, {"spread": 0.2})
-    rows = lake.read_rows(Finding, conclude.fn([one], experiment="e", seed=4, runtime=PROFILE.runtime)["findings"])
-    assert {(row.arm, row.x, row.metric): row.value for row in rows} == {
-        ("V", None, "auc"): 0.5, ("V@3", 3.0, "auc"): 0.7, ("V", None, "tokens"): 10.0,
-        ("V", None, "ms"): pytest.approx(100.0), ("V", None, "spread"): 0.2,
-    }  # fmt: skip
-    assert {(row.seed, row.experiment) for row in rows} == {(4, "e")}
-
-
-def test_the_points_of_a_line_stand_together_by_x(home: Path) -> None:
-    one, other = (Evidence(name, x, (), {}, {}, {"spread": 1.0}) for name, x in (("v@10", 10.0), ("w@2", 2.0)))
-    again = Evidence("v@2", 2.0, (), {}, {}, {"spread": 1.0})
-    found = conclude.fn([other, one, again, Evidence("greedy", None, (), {}, {}, {"spread": 1.0})], experiment="e", seed=0,
-                        runtime=PROFILE.runtime)  # fmt: skip
-    assert found.facts["arms"] == ["w@2", "v@2", "v@10", "greedy"]
-
-
-def test_two_arms_of_one_name_are_refused(home: Path) -> None:
-    one = Evidence("V", None, (metrics(auc=0.5),))
-    with pytest.raises(StageInputError, match="'V' has auc twice"):
-        conclude.fn([one, one], experiment="e", seed=0, runtime=PROFILE.runtime)
-
-
-def test_seconds_in_all_are_those_before_the_first_caption_and_those_of_each(home: Path) -> None:
-    found = conclude.fn([], experiment="e", seed=0, runtime=PROFILE.runtime)
-    found = found.model_copy(update={"counters": {"search_seconds": 2.0}})
-    assert [(one.arm, one.facts) for one in totals("v", found, 4, 10.0, (1, 100))] == [
-        ("v@1", {"total_seconds": 10.5}), ("v@100", {"total_seconds": 60.0}),
-    ]  # fmt: skip
-    assert spent("search") != spent("search")  # outside a run nobody knows
 
 
 def test_quick_makes_a_profile_smaller_and_never_larger() -> None:

@@ -25,18 +25,11 @@ from flows.experiments.trained import answering
 from flows.profiles.loading import CHECKOUT, Profile, ProfileError, load_profile
 from storage import lake, runs
 from storage.artifacts import ArtifactRef
-from storage.schema import Caption, Comparison, Finding, Metric, Score, SheetPair
-from tasks.analysis.answer_shares import concluding, sameness
-from tasks.analysis.excerpts import excerpt, ratings, together
-from tasks.analysis.rewrite import rewrite
-from tasks.analysis.sizes import size_of
+from storage.schema import Finding, SheetPair
 from tasks.core.analysis.findings import Findings
-from tasks.core.staged.answers import in_stages
-from tasks.stage.runtime import RuntimeConfig
-from tasks.stage.stage import StageInputError, planning
+from tasks.stage.stage import planning
 from tests.support.tiny_run import tiny
 
-RUNTIME = RuntimeConfig()
 DEMO = CHECKOUT / "deployments" / "demo" / "policy"
 NAMES = ("self-train", "cross-model", "reward-swap", "token-vs-sentence", "forgetting", "tags", "scale", "human-eval")
 NAN = float("nan")
@@ -138,86 +131,6 @@ def test_forgetting_needs_a_policy_that_answers(home: Path) -> None:
         forgetting.asked(tiny()).drift.questions == 20
         and forgetting.asked(tiny("drift.questions=7")).drift.questions == 7
     )
-
-
-# Stages.
-
-
-def captions(*texts: str) -> ArtifactRef:
-    rows = [Caption(f"s{i}", f"i{i}", "p", "greedy", text, 1, "end", 1, 1) for i, text in enumerate(texts)]
-    return lake.publish(Caption, rows)
-
-
-def test_what_can_not_be_rewritten_is_told(home: Path) -> None:
-    staged = in_stages(("a", "b", "c", "Yes"))
-    found = rewrite(captions(staged, "No"), form="conclusion", seed=0, runtime=RUNTIME)
-    assert [row.text for row in lake.read_rows(Caption, found["captions"])] == ["Yes"]
-    assert found["quarantine"].rows == 1 and found.counters["refused"] == 1
-    with pytest.raises(StageInputError, match="none of 1 answers"):
-        rewrite(captions("No"), form="untagged", seed=0, runtime=RUNTIME)
-
-
-def test_an_excerpt_keeps_the_kind_of_table(home: Path) -> None:
-    metrics = lake.publish(
-        Metric, [Metric("b", "g", "vqa", name, 0.5, NAN, NAN, NAN, 9) for name in ("accuracy", "length")]
-    )
-    pairs = lake.publish(Comparison, [Comparison("a", "g", "b", "g", "vqa", "accuracy", 0.1, 0, 0.2, 0.5, 9)])
-    assert [
-        row.metric for row in lake.read_rows(Metric, excerpt(metrics, ["accuracy"], runtime=RUNTIME)["excerpt"])
-    ] == ["accuracy"]
-    assert excerpt(pairs, ["accuracy"], runtime=RUNTIME)["excerpt"].kind == "comparisons"
-    with pytest.raises(StageInputError, match="none of recall"):
-        excerpt(metrics, ["recall"], runtime=RUNTIME)
-    with pytest.raises(StageInputError, match="want a table of"):
-        excerpt(captions("a"), ["recall"], runtime=RUNTIME)
-
-
-def test_differences_of_two_kinds_become_one_table(home: Path) -> None:
-    tables = [
-        lake.publish(Comparison, [Comparison("a", "g", "b", "g", "x", metric, 0.1, 0, 0.2, 0.5, 9)])
-        for metric in ("chair_i", "chair_i: food")
-    ]
-    rows = lake.read_rows(Comparison, together(tables, runtime=RUNTIME)["comparisons"])
-    assert [row.metric for row in rows] == ["chair_i", "chair_i: food"]
-
-
-def test_answers_as_before_are_counted_word_for_word(home: Path) -> None:
-    def scores(*texts: str) -> ArtifactRef:
-        told = [json.dumps({"text": text}) for text in texts]
-        rows = [Score("a", "greedy", "vqa", f"q{i}", "right", 1.0, one) for i, one in enumerate(told)]
-        return lake.publish(Score, [*rows, Score("a", "greedy", "vqa", "q0", "staged", 0.0, None)])
-
-    config = tiny().evaluate
-    found = sameness(config, scores("Yes", "3", "left"), scores("Yes ", "4", "left"), subject="a", runtime=RUNTIME)
-    (row,) = lake.read_rows(Metric, found["metrics"])
-    assert (row.metric, row.value, row.n) == ("same_answers", pytest.approx(2 / 3), 3)
-    with pytest.raises(StageInputError, match="1 in common"):
-        sameness(config, scores("Yes"), scores("Yes", "No"), subject="a", runtime=RUNTIME)
-
-
-def test_who_never_concludes_is_told_from_who_is_wrong(home: Path) -> None:
-    rows = [
-        Score("a", "greedy", "vqa", f"q{i}", "right", 0.0, json.dumps({"text": "", "said": said}))
-        for i, said in enumerate(("Yes", "", "left", ""))
-    ]
-    found = concluding(tiny().evaluate, lake.publish(Score, rows), subject="a", runtime=RUNTIME)
-    (row,) = lake.read_rows(Metric, found["metrics"])
-    assert (row.metric, row.value) == ("concluded", 0.5)
-
-
-def test_raters_become_points(home: Path) -> None:
-    arms = ("a against b", "a against b, Zoe", "a against b, Ann")
-    rows = [Finding("human-eval", arm, None, 0, "win_rate", n / 10, 0.1, None, 9) for n, arm in enumerate(arms)]
-    found = ratings(lake.publish(Finding, rows), subject="a", runtime=RUNTIME)
-    values = {row.metric: row.value for row in lake.read_rows(Metric, found["metrics"])}
-    assert values == {"win_rate": 0.0, "win_rate@1": 0.2, "win_rate@2": 0.1}
-
-
-def test_parameters_are_counted_from_the_headers(home: Path) -> None:
-    from storage.checkpoints import import_checkpoint
-
-    found = size_of(import_checkpoint("policy", str(DEMO)), runtime=RUNTIME)
-    assert found.facts["parameters"] == 1_656_576
 
 
 # People, from the sheets to the win rate.

@@ -15,7 +15,7 @@ from tasks.configs.staged import QuestionConfig
 from tasks.data.questions import ask, plainly, questions_digest
 from tasks.data.sample import open_source
 from tasks.stage.stage import StageInputError, TooManyQuarantined
-from tests.support.small_world import RUNTIME, drawn, source
+from tests.support.small_world import drawn, source
 
 TOLD = "Answer in four stages."
 
@@ -26,23 +26,22 @@ def asked(config: QuestionConfig | None = None, *, benchmark: bool = False, **mo
     given = {"seed": 0, "source": source("test" if benchmark else "train")} | more
     with lake.annotations_allowed():
         return ask.fn(
-            config, given.pop("source"), drawn(benchmark)["images"], benchmark=benchmark, file_digest=digest,
-            runtime=RUNTIME, **given,
+            config, given.pop("source"), drawn(benchmark).images, benchmark=benchmark, file_digest=digest, **given,
         )  # fmt: skip
 
 
 def samples(output: StageOutput) -> list[Sample]:
-    return lake.read_rows(Sample, output["samples"])
+    return lake.read_rows(Sample, output.samples)
 
 
 def answers(output: StageOutput) -> dict[str, Answer]:
     with lake.annotations_allowed():
-        return {row.sample_id: row for row in lake.read_rows(Answer, output["answers"])}
+        return {row.sample_id: row for row in lake.read_rows(Answer, output.answers)}
 
 
 def test_every_image_is_asked_about_and_every_question_has_its_answer() -> None:
     output = asked()
-    images = {row["image_id"]: row["split"] for row in lake.read(drawn()["images"]).to_pylist()}
+    images = {row["image_id"]: row["split"] for row in lake.read(drawn().images).to_pylist()}
     rows, known = samples(output), answers(output)
     assert len(rows) == len(images) == output.counters["questions"]
     assert {row.image_id: row.split for row in rows} == images
@@ -62,12 +61,12 @@ def test_the_seed_decides_and_the_other_images_do_not() -> None:
         return {row.image_id: row.prompt for row in samples(output)}
 
     assert prompts(asked()) == prompts(asked()) != prompts(asked(seed=1))
-    half = lake.read(drawn()["images"]).slice(0, 8)
+    half = lake.read(drawn().images).slice(0, 8)
     with lake.annotations_allowed():
         from storage.schema import Image
 
         part = ask.fn(
-            QuestionConfig(), source(), lake.publish(Image, half), benchmark=False, seed=0, runtime=RUNTIME
+            QuestionConfig(), source(), lake.publish(Image, half), benchmark=False, seed=0
         )  # fmt: skip
     whole = prompts(asked())
     assert prompts(part) == {image_id: whole[image_id] for image_id in prompts(part)}
@@ -96,8 +95,8 @@ def test_answers_come_back_to_the_bare_questions_whatever_attempt_they_are_of() 
     plain, told = asked(), asked(instruction=TOLD)
     rows = said(samples(told))
     parts = [lake.publish(Caption, rows[:5]), lake.publish(Caption, rows[5:])]
-    output = plainly.fn(parts, told["samples"], plain["samples"], instruction=TOLD, runtime=RUNTIME)
-    back = {row.sample_id: row for row in lake.read_rows(Caption, output["plain"])}
+    output = plainly.fn(parts, told.samples, plain.samples, instruction=TOLD)
+    back = {row.sample_id: row for row in lake.read_rows(Caption, output.plain)}
     assert back.keys() == {row.sample_id for row in samples(plain)}
     for one in samples(plain):
         assert (back[one.sample_id].image_id, back[one.sample_id].text) == (one.image_id, f"about {one.prompt} {TOLD}")
@@ -106,21 +105,21 @@ def test_answers_come_back_to_the_bare_questions_whatever_attempt_they_are_of() 
 def test_without_an_instruction_answers_stay_where_they_are() -> None:
     plain = asked()
     ref = lake.publish(Caption, said(samples(plain)))
-    output = plainly.fn([ref], plain["samples"], plain["samples"], instruction="", runtime=RUNTIME)
-    assert output["plain"].digest == ref.digest
+    output = plainly.fn([ref], plain.samples, plain.samples, instruction="")
+    assert output.plain.digest == ref.digest
 
 
 def test_answers_to_other_questions_are_not_lost_in_silence() -> None:
     plain, told = asked(seed=1), asked(instruction=TOLD)
     ref = lake.publish(Caption, said(samples(told)))
     with pytest.raises(StageInputError, match="16 answers went in"):
-        plainly.fn([ref], told["samples"], plain["samples"], instruction=TOLD, runtime=RUNTIME)
+        plainly.fn([ref], told.samples, plain.samples, instruction=TOLD)
 
 
 def test_nothing_accepted_is_told_with_where_to_look() -> None:
     plain = asked()
     with pytest.raises(StageInputError, match=r"no staged answer was accepted.*verdicts"):
-        plainly.fn([lake.publish(Caption, [])], plain["samples"], plain["samples"], instruction="", runtime=RUNTIME)
+        plainly.fn([lake.publish(Caption, [])], plain.samples, plain.samples, instruction="")
 
 
 # From a file
@@ -132,7 +131,7 @@ def write(path: Path, items: list[object]) -> QuestionConfig:
 
 
 def image_ids() -> list[str]:
-    return [row["image_id"] for row in lake.read(drawn()["images"]).to_pylist()]
+    return [row["image_id"] for row in lake.read(drawn().images).to_pylist()]
 
 
 def lines() -> list[object]:
@@ -147,14 +146,14 @@ def test_a_file_gives_its_questions_about_the_drawn_images(tmp_path: Path) -> No
     assert {row.prompt for row in rows} == {f"What is {one}?" for one in image_ids()}
     assert {one.kind for one in known.values()} == {"file"}
     assert {one.answer for one in known.values()} == {str(n) for n in range(16)}
-    assert lake.read_rows(Quarantined, output["quarantine"]) == []
+    assert lake.read_rows(Quarantined, output.quarantine) == []
 
 
 def test_bad_and_repeated_lines_and_images_without_a_question_are_in_quarantine(tmp_path: Path) -> None:
     made = lines()
     content = [*made[1:], made[1], *({"image_id": f"x{n}", "question": "?", "answer": "!"} for n in range(40)), "{oops"]
     output = asked(write(tmp_path / "q.jsonl", content))
-    refused = {(row.reason, row.item_id) for row in lake.read_rows(Quarantined, output["quarantine"])}
+    refused = {(row.reason, row.item_id) for row in lake.read_rows(Quarantined, output.quarantine)}
     assert refused == {
         ("no_question", image_ids()[0]), ("repeated", "q.jsonl:17"), ("bad_line", f"q.jsonl:{len(content)}"),
     }  # fmt: skip
@@ -170,7 +169,7 @@ def test_questions_to_learn_from_may_lack_answers_and_the_benchmarks_may_not(tmp
     made = [{"image_id": one, "question": "What?"} for one in image_ids()]
     output = asked(write(tmp_path / "q.jsonl", made))
     assert (len(samples(output)), answers(output)) == (16, {})
-    benchmark = [row["image_id"] for row in lake.read(drawn(True)["images"]).to_pylist()]
+    benchmark = [row["image_id"] for row in lake.read(drawn(True).images).to_pylist()]
     path = tmp_path / "b.jsonl"
     write(path, [{"image_id": one, "question": "What?"} for one in benchmark])
     with pytest.raises(StageInputError, match="has no answer"):

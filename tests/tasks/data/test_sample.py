@@ -13,21 +13,21 @@ from storage.schema import Image, Quarantined, Sample
 from tasks.configs.data import CocoSource, FolderSource, SampleConfig
 from tasks.data.sample import Draw, annotate, open_source, sample
 from tasks.stage.stage import StageInputError, TooManyQuarantined
-from tests.support.small_world import IMAGES, RUNTIME, drawn, samples, source
+from tests.support.small_world import IMAGES, drawn, samples, source
 from tests.support.wild_folder import GOOD, picture, wild_folder
 
 
 def draw_folder(root: Path, **options: object) -> StageOutput:
     config = SampleConfig(val_share=0.3, **options)
-    return sample.fn(config, open_source(FolderSource(root=str(root))), Draw(images=GOOD + 6, seed=0), runtime=RUNTIME)
+    return sample.fn(config, open_source(FolderSource(root=str(root))), Draw(images=GOOD + 6, seed=0))
 
 
 def test_every_drawn_image_is_a_row_with_one_prompt() -> None:
     output = drawn()
-    images, sampled = lake.read_rows(Image, output["images"]), samples()
+    images, sampled = lake.read_rows(Image, output.images), samples()
     assert len(images) == len(sampled) == IMAGES
     assert {one.image_id for one in images} == {one.image_id for one in sampled}
-    assert output["quarantine"].rows == 0
+    assert output.quarantine.rows == 0
     assert {one.prompt for one in sampled} <= set(SampleConfig().prompts)
     assert len({one.prompt for one in sampled}) > 1
     assert sum(one.split == "val" for one in sampled) == round(0.3 * IMAGES)
@@ -35,7 +35,7 @@ def test_every_drawn_image_is_a_row_with_one_prompt() -> None:
 
 def test_bad_files_are_in_quarantine_with_a_reason_and_odd_ones_are_not(tmp_path: Path) -> None:
     output = draw_folder(wild_folder(tmp_path / "wild"), max_quarantined=0.5)
-    refused = {row.item_id: row for row in lake.read_rows(Quarantined, output["quarantine"])}
+    refused = {row.item_id: row for row in lake.read_rows(Quarantined, output.quarantine)}
     assert {name: row.reason for name, row in refused.items()} == {
         "truncated.jpg": "unreadable",
         "text.png": "unreadable",
@@ -43,11 +43,11 @@ def test_bad_files_are_in_quarantine_with_a_reason_and_odd_ones_are_not(tmp_path
         "huge.png": "too_large",
     }
     assert all(row.detail for row in refused.values())
-    images = {one.image_id: one for one in lake.read_rows(Image, output["images"])}
+    images = {one.image_id: one for one in lake.read_rows(Image, output.images)}
     assert len(images) + len(refused) == output.counters["drawn"] == GOOD + 6
     assert {"print.jpg", "moving.gif"} <= images.keys()
     assert all(decode(one.image).mode == "RGB" for one in images.values())
-    assert {one.image_id for one in lake.read_rows(Sample, output["samples"])} == images.keys()
+    assert {one.image_id for one in lake.read_rows(Sample, output.samples)} == images.keys()
 
 
 def test_too_many_bad_files_fail_and_say_where_to_look(tmp_path: Path) -> None:
@@ -60,13 +60,13 @@ def test_too_many_bad_files_fail_and_say_where_to_look(tmp_path: Path) -> None:
 
 def test_limits_are_the_configs(tmp_path: Path) -> None:
     output = draw_folder(wild_folder(tmp_path / "wild"), max_quarantined=1, min_side=1, max_megapixels=61)
-    assert {row.item_id for row in lake.read_rows(Quarantined, output["quarantine"])} == {"truncated.jpg", "text.png"}
+    assert {row.item_id for row in lake.read_rows(Quarantined, output.quarantine)} == {"truncated.jpg", "text.png"}
 
 
 def test_rounds_draw_other_images_and_a_seed_draws_the_same() -> None:
     def ids(seed: int, number: int) -> set[str]:
-        output = sample.fn(SampleConfig(), source(), Draw(images=20, seed=seed, round_index=number), runtime=RUNTIME)
-        return {one.image_id for one in lake.read_rows(Sample, output["samples"])}
+        output = sample.fn(SampleConfig(), source(), Draw(images=20, seed=seed, round_index=number))
+        return {one.image_id for one in lake.read_rows(Sample, output.samples)}
 
     assert ids(0, 0) == ids(0, 0)
     assert ids(0, 0) != ids(1, 0)
@@ -79,10 +79,10 @@ def test_the_benchmark_is_all_test() -> None:
 
 
 def test_a_smaller_folder_is_drawn_as_a_whole_but_a_smaller_benchmark_is_an_error() -> None:
-    output = sample.fn(SampleConfig(), source(), Draw(images=500, seed=0), runtime=RUNTIME)
-    assert output["samples"].rows == 42
+    output = sample.fn(SampleConfig(), source(), Draw(images=500, seed=0))
+    assert output.samples.rows == 42
     with pytest.raises(StageInputError, match=r"demo 60 seed 0 test: 12 images, 13 needed"):
-        sample.fn(SampleConfig(), source("test"), Draw(images=13, seed=0, benchmark=True), runtime=RUNTIME)
+        sample.fn(SampleConfig(), source("test"), Draw(images=13, seed=0, benchmark=True))
 
 
 def test_a_changed_file_changes_the_source(tmp_path: Path) -> None:
@@ -104,4 +104,4 @@ def test_sources_that_hold_nothing_say_what_to_change(tmp_path: Path) -> None:
 def test_a_folder_has_no_truth_to_annotate_with(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "a.png")
     with pytest.raises(StageInputError, match=r"has no annotations; set data\.benchmark"):
-        annotate.fn(open_source(FolderSource(root=str(tmp_path))), drawn()["images"], runtime=RUNTIME)
+        annotate.fn(open_source(FolderSource(root=str(tmp_path))), drawn().images)

@@ -22,12 +22,12 @@ from tasks.rollout import rollout
 from tasks.search import search
 from tasks.stage import stage as caching
 from tasks.stage.stage import StageInputError
-from tasks.train import dpo as tune_dpo
+from tasks.train import dpo as train_dpo
 from tasks.train import finetune, prefer
-from tasks.train import fisao as tune_fisao
-from tasks.train import grpo as tune_grpo
+from tasks.train import fisao as train_fisao
+from tasks.train import grpo as train_grpo
 from tasks.value import train_value
-from tests.support.small_world import RUNTIME, captions_of, drawn, samples, truth
+from tests.support.small_world import captions_of, drawn, samples, truth
 
 CONFIG = EvaluateConfig(bootstrap=200)
 ABSENT = "There is a toaster."
@@ -46,8 +46,7 @@ def honest() -> list[str]:
 def measured(texts: list[str], subject: str = "base") -> StageOutput:
     with lake.annotations_allowed():
         return evaluate.fn(
-            CONFIG, captions_of(texts), drawn(True)["samples"], truth(), subject=subject, decoding="greedy",
-            runtime=RUNTIME,
+            CONFIG, captions_of(texts), drawn(True).samples, truth(), subject=subject, decoding="greedy",
         )  # fmt: skip
 
 
@@ -64,14 +63,14 @@ def test_figures_of_captions_with_known_lies() -> None:
     assert output.facts["chair_s"] == 0.5
     assert output.facts["chair_i"] == pytest.approx(4 / (mentions + 4))
     assert output.facts["recall"] == 1
-    for row in lake.read_rows(Metric, output["metrics"]):
+    for row in lake.read_rows(Metric, output.metrics):
         assert row.ci_low <= row.value <= row.ci_high
         assert (row.subject, row.decoding, row.benchmark, row.n) == ("base", "greedy", "chair", 8)
 
 
 def test_every_item_has_its_counts_and_where_the_lie_stands() -> None:
     output = measured([f"{ABSENT} {text}" for text in honest()])
-    rows = lake.read_rows(Score, output["scores"])
+    rows = lake.read_rows(Score, output.scores)
     assert len(rows) == 5 * 8
     for row in rows:
         assert (row.detail is not None) == (row.metric == "mentioned")
@@ -90,15 +89,14 @@ def test_a_missing_caption_is_an_error_not_a_smaller_n() -> None:
     rows = lake.read_rows(Caption, captions_of(honest()))[1:]
     with lake.annotations_allowed(), pytest.raises(StageInputError, match="8 samples went in, but 7 came out"):
         evaluate.fn(
-            CONFIG, lake.publish(Caption, rows), drawn(True)["samples"], truth(), subject="x", decoding="greedy",
-            runtime=RUNTIME,
+            CONFIG, lake.publish(Caption, rows), drawn(True).samples, truth(), subject="x", decoding="greedy",
         )  # fmt: skip
 
 
 def test_a_difference_is_paired_and_signed() -> None:
     better, worse = measured(honest(), "round-1"), measured([f"{text} {ABSENT}" for text in honest()])
-    output = compare.fn(CONFIG, better["scores"], worse["scores"], runtime=RUNTIME)
-    rows = {row.metric: row for row in lake.read_rows(Comparison, output["comparisons"])}
+    output = compare.fn(CONFIG, better.scores, worse.scores)
+    rows = {row.metric: row for row in lake.read_rows(Comparison, output.comparisons)}
     assert (rows["chair_s"].subject_a, rows["chair_s"].subject_b) == ("round-1", "base")
     assert (rows["chair_s"].diff, rows["chair_s"].ci_low, rows["chair_s"].ci_high) == (-1, -1, -1)
     assert rows["recall"].diff == 0
@@ -108,9 +106,9 @@ def test_a_difference_is_paired_and_signed() -> None:
 
 def test_other_items_can_not_be_compared() -> None:
     one = measured(honest())
-    rows = [row for row in lake.read_rows(Score, one["scores"]) if row.item_id != samples(True)[0].sample_id]
+    rows = [row for row in lake.read_rows(Score, one.scores) if row.item_id != samples(True)[0].sample_id]
     with pytest.raises(StageInputError, match="8 items, base 7, 7 in common"):
-        compare.fn(CONFIG, one["scores"], lake.publish(Score, rows), runtime=RUNTIME)
+        compare.fn(CONFIG, one.scores, lake.publish(Score, rows))
 
 
 # Health
@@ -128,30 +126,30 @@ def judged(by_truth: float, config: HealthConfig | None = None, texts: list[str]
             rows.append(Reward(one.sample_id, one.sample_id, step, text, 0, 1, False, score, None, "s", False, None))
     with lake.annotations_allowed():
         return health.fn(
-            config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in honest()])["metrics"],
-            lake.publish(Reward, rows), drawn(True)["samples"], truth(), subject="base", runtime=RUNTIME,
+            config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in honest()]).metrics,
+            lake.publish(Reward, rows), drawn(True).samples, truth(), subject="base",
         )  # fmt: skip
 
 
 def test_firm_ground_has_no_problems() -> None:
     output = judged(0.3)
-    assert output.facts["problems"] == []
-    assert output.facts["scorer_auc"] == 1
-    rows = {row.metric: row for row in lake.read_rows(Metric, output["metrics"])}
+    assert output.problems == []
+    assert output.scorer_auc == 1
+    rows = {row.metric: row for row in lake.read_rows(Metric, output.metrics)}
     assert rows["scorer_auc"].value == rows["scorer_auc_pooled"].value == 1
     assert {row.benchmark for row in rows.values()} == {"health"}
 
 
 def test_a_scorer_that_can_not_tell_is_a_problem() -> None:
-    (problem,) = judged(-0.3).facts["problems"]
+    (problem,) = judged(-0.3).problems
     assert problem == "scorer_auc 0.000 is outside [0.6, 1]: the scorer can't tell true from hallucinated sentences"
 
 
 def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
     bounds = HealthConfig(min_chair_i=0.05, min_recall=0.3)
-    (honest_base,) = judged(0.3, bounds, honest()).facts["problems"]
+    (honest_base,) = judged(0.3, bounds, honest()).problems
     assert honest_base.startswith("chair_i 0.000 is outside [0.05, 0.5]")
-    lies, blind = judged(0.3, bounds, [ABSENT] * 8).facts["problems"]
+    lies, blind = judged(0.3, bounds, [ABSENT] * 8).problems
     assert lies.startswith("chair_i 1.000 is outside")
     assert blind.startswith("recall 0.000 is outside [0.3, 1]: the base does not see")
 
@@ -161,7 +159,7 @@ def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
 
 def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None:
     modules = (sample, rollout, score, combine, label, reference_answers, train_value, search)
-    modules += (finetune, prefer, tune_dpo, tune_grpo, token_rewards, tune_fisao, promote)
+    modules += (finetune, prefer, train_dpo, train_grpo, token_rewards, train_fisao, promote)
     stages = {
         name: one
         for module in modules
@@ -172,13 +170,11 @@ def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None
     assert allowed == {"annotate", "reference_answers", "token_baselines"}
     assert stages.keys() >= {"sample", "rollout", "score", "label", "train_value", "search", "finetune", "promote"}
     for name in stages.keys() - allowed:
-        takes = [
-            p.name for p in inspect.signature(stages[name].fn).parameters.values() if p.annotation == "ArtifactRef"
-        ]
+        takes = [p.name for p in inspect.signature(stages[name].fn).parameters.values() if p.annotation == "Table"]
         if not takes:
             continue
         arguments = {
-            p.name: truth() if p.annotation == "ArtifactRef" else None
+            p.name: truth() if p.annotation == "Table" else None
             for p in inspect.signature(stages[name].fn).parameters.values()
             if p.default is inspect.Parameter.empty
         }
@@ -195,7 +191,7 @@ def test_scores_of_unjudged_sentences_do_not_count() -> None:
     ]
     with lake.annotations_allowed():
         output = health.fn(
-            HealthConfig(), measured(honest())["metrics"], lake.publish(Reward, rows), drawn(True)["samples"], truth(),
-            subject="base", runtime=RUNTIME,
+            HealthConfig(), measured(honest()).metrics, lake.publish(Reward, rows), drawn(True).samples, truth(),
+            subject="base",
         )  # fmt: skip
-    assert any(problem.startswith("scorer_auc nan") for problem in output.facts["problems"])
+    assert any(problem.startswith("scorer_auc nan") for problem in output.problems)

@@ -7,20 +7,20 @@ import json
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Answer, Caption, Comparison, Metric, Score
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.staged.answers import in_stages
 from tasks.evaluate.answers import evaluate_answers
 from tasks.evaluate.evaluate import compare, evaluate
 from tasks.stage.stage import StageInputError
-from tests.support.small_world import RUNTIME, captions_of, drawn, samples
+from tests.support.small_world import captions_of, drawn, samples
 
 CONFIG = EvaluateConfig(bootstrap=200)
 KINDS = ["what", "how_many"] * 4
 
 
-def truth(kinds: list[str] = KINDS) -> ArtifactRef:
+def truth(kinds: list[str] = KINDS) -> Table:
     rows = [
         Answer(one.sample_id, "Yes" if kind == "what" else "3", kind)
         for one, kind in zip(samples(True), kinds, strict=True)
@@ -35,11 +35,10 @@ def staged(said: str) -> str:
 RIGHT = ["Yes", "3"] * 4
 
 
-def measured(texts: list[str], subject: str = "base", answers: ArtifactRef | None = None) -> StageOutput:
+def measured(texts: list[str], subject: str = "base", answers: Table | None = None) -> StageOutput:
     with lake.annotations_allowed():
         return evaluate_answers.fn(
-            CONFIG, captions_of(texts), drawn(True)["samples"], answers or truth(), subject=subject, decoding="greedy",
-            runtime=RUNTIME,
+            CONFIG, captions_of(texts), drawn(True).samples, answers or truth(), subject=subject, decoding="greedy",
         )  # fmt: skip
 
 
@@ -64,13 +63,13 @@ def test_figures_by_kind_and_their_intervals() -> None:
     output = measured(["Yes", "4"] * 2 + ["No", "three"] * 2)
     assert output.facts["accuracy"] == 0.5
     assert (output.facts["accuracy_what"], output.facts["accuracy_how_many"]) == (0.5, 0.5)
-    for row in lake.read_rows(Metric, output["metrics"]):
+    for row in lake.read_rows(Metric, output.metrics):
         assert row.ci_low <= row.value <= row.ci_high
         assert (row.subject, row.decoding, row.benchmark, row.n) == ("base", "greedy", "vqa", 8)
 
 
 def test_every_question_has_its_scores_and_what_was_said() -> None:
-    rows = lake.read_rows(Score, measured([staged(said) for said in RIGHT])["scores"])
+    rows = lake.read_rows(Score, measured([staged(said) for said in RIGHT]).scores)
     assert {(row.metric, row.benchmark, row.detail is None) for row in rows} == {
         ("right", "vqa", False), ("staged", "vqa", True),
     }  # fmt: skip
@@ -86,8 +85,7 @@ def test_a_missing_answer_is_an_error_not_a_smaller_n() -> None:
     rows = lake.read_rows(Caption, captions_of(RIGHT))[1:]
     with lake.annotations_allowed(), pytest.raises(StageInputError, match="8 questions went in, but 7 came out"):
         evaluate_answers.fn(
-            CONFIG, lake.publish(Caption, rows), drawn(True)["samples"], truth(), subject="x", decoding="greedy",
-            runtime=RUNTIME,
+            CONFIG, lake.publish(Caption, rows), drawn(True).samples, truth(), subject="x", decoding="greedy",
         )  # fmt: skip
     with lake.annotations_allowed():
         known = lake.read_rows(Answer, truth())[1:]
@@ -98,8 +96,8 @@ def test_a_missing_answer_is_an_error_not_a_smaller_n() -> None:
 def test_a_difference_is_paired_signed_and_by_kind() -> None:
     better = measured([staged(said) for said in RIGHT], "round-1")
     worse = measured(["No" if kind == "what" else "3" for kind in KINDS])
-    output = compare.fn(CONFIG, better["scores"], worse["scores"], runtime=RUNTIME)
-    rows = {row.metric: row for row in lake.read_rows(Comparison, output["comparisons"])}
+    output = compare.fn(CONFIG, better.scores, worse.scores)
+    rows = {row.metric: row for row in lake.read_rows(Comparison, output.comparisons)}
     assert rows.keys() == {"accuracy", "staged", "accuracy_what", "accuracy_how_many", "length"}
     assert {row.benchmark for row in rows.values()} == {"vqa"}
     assert (rows["accuracy"].subject_a, rows["accuracy"].subject_b, rows["accuracy"].diff) == ("round-1", "base", 0.5)
@@ -113,8 +111,7 @@ def test_answers_are_not_compared_with_captions() -> None:
 
     with lake.annotations_allowed():
         captions = evaluate.fn(
-            CONFIG, captions_of(RIGHT), drawn(True)["samples"], annotations(), subject="base", decoding="greedy",
-            runtime=RUNTIME,
+            CONFIG, captions_of(RIGHT), drawn(True).samples, annotations(), subject="base", decoding="greedy",
         )  # fmt: skip
     with pytest.raises(StageInputError, match="scores of vqa, base of chair"):
-        compare.fn(CONFIG, measured(RIGHT, "round-1")["scores"], captions["scores"], runtime=RUNTIME)
+        compare.fn(CONFIG, measured(RIGHT, "round-1").scores, captions.scores)

@@ -11,7 +11,7 @@ from storage.schema import Comparison, Decision
 from tasks.configs.evaluate import PromoteConfig
 from tasks.evaluate.promote import decide, decide_accuracy, promote
 from tasks.stage.stage import StageInputError
-from tests.support.small_world import RUNTIME
+
 
 
 def difference(metric: str, low: float, high: float) -> Comparison:
@@ -33,10 +33,10 @@ def test_a_candidate_must_be_surely_better_and_surely_not_blinder(
 ) -> None:
     rows = [difference("chair_i", *hallucination), difference("recall", *recall), difference("chair_s", 0.5, 0.6)]
     output = promote.fn(
-        PromoteConfig(), lake.publish(Comparison, rows), candidate="round-1", champion="base", runtime=RUNTIME
+        PromoteConfig(), lake.publish(Comparison, rows), candidate="round-1", champion="base"
     )
-    assert output.facts["promoted"] is promoted
-    (decision,) = lake.read_rows(Decision, output["decisions"])
+    assert output.promoted is promoted
+    (decision,) = lake.read_rows(Decision, output.decisions)
     assert (decision.candidate, decision.champion, decision.promoted) == ("round-1", "base", promoted)
     assert decision.reason.startswith("round-1 against base: ")
     assert re.search(why, decision.reason), decision.reason
@@ -56,10 +56,10 @@ def test_an_unknown_interval_promotes_nobody() -> None:
 def test_the_profile_names_the_metric() -> None:
     rows = [difference("chair_i", -0.2, -0.1), difference("chair_s", -0.2, 0.1), difference("recall", 0, 0)]
     output = promote.fn(
-        PromoteConfig(metric="chair_s"), lake.publish(Comparison, rows), candidate="c", champion="b", runtime=RUNTIME
+        PromoteConfig(metric="chair_s"), lake.publish(Comparison, rows), candidate="c", champion="b"
     )
-    assert not output.facts["promoted"]
-    assert "chair_s" in str(output.facts["reason"])
+    assert not output.promoted
+    assert "chair_s" in str(output.reason)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_answers_are_promoted_by_accuracy_alone(low: float, high: float, promote
     assert verdict is promoted and re.search(why, reason), reason
     rows = [difference("accuracy", low, high), difference("staged", -1, -1), difference("length", 9, 9)]
     output = promote.fn(
-        PromoteConfig(metric="accuracy"), lake.publish(Comparison, rows), candidate="c", champion="b", runtime=RUNTIME
+        PromoteConfig(metric="accuracy"), lake.publish(Comparison, rows), candidate="c", champion="b"
     )
     assert output.facts == {"promoted": promoted, "reason": f"c against b: {reason}"}
 
@@ -84,4 +84,4 @@ def test_answers_are_promoted_by_accuracy_alone(low: float, high: float, promote
 def test_a_metric_of_another_benchmark_is_refused() -> None:
     rows = lake.publish(Comparison, [difference("accuracy", 0.1, 0.2), difference("staged", 1, 1)])
     with pytest.raises(StageInputError, match=r"promote.metric is chair_i, but .* accuracy, staged: set accuracy"):
-        promote.fn(PromoteConfig(), rows, candidate="c", champion="b", runtime=RUNTIME)
+        promote.fn(PromoteConfig(), rows, candidate="c", champion="b")

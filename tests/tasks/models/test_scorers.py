@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from storage import checkpoints
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
 from tasks.configs.policy import PolicyConfig
 from tasks.configs.reward import (
     CosineReward,
@@ -29,7 +29,7 @@ from tasks.models.endpoint import EndpointError
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
 from tasks.stage.runtime import RuntimeConfig
 from tests.support.chat_server import chat_server, saying
-from tests.support.small_world import MODEL, RUNTIME, policy
+from tests.support.small_world import policy
 
 FOLDER = "deployments/demo/scorer"
 
@@ -73,7 +73,7 @@ COCO = [CosineReward(checkpoint=FOLDER), LikelihoodReward(), LikelihoodReward(co
         JudgeReward(url="http://localhost:1/v1", model="m")]  # fmt: skip
 
 
-def imported(reward: Reward, detections: ArtifactRef | None = None, model: PolicyConfig = MODEL) -> ArtifactRef:
+def imported(reward: Reward, detections: Table | None = None, model: PolicyConfig = MODEL) -> Table:
     return import_reward(reward, import_scorer(FOLDER), policy(), model, detections)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactMissing, ArtifactRef, StageOutput
+from storage.artifacts import ArtifactMissing, Table
 from storage.checkpoints import import_checkpoint
 from storage.schema import Agreement, Reward, SearchStep
 from storage.upkeep import collect_garbage
@@ -21,12 +21,12 @@ from tasks.models.loading import load_images
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
 from tasks.reward.combine import combine
 from tasks.reward.detect import detect
-from tasks.reward.label import label
 from tasks.reward.score import score
+from tasks.reward.shape_rewards import shape_rewards
 from tasks.search.search import search
 from tasks.stage.stage import StageInputError
 from tests.support.paths import DEMO
-from tests.support.small_world import MODEL, RUNTIME, SEARCH, drawn, policy, rollouts, samples, scored, scorer
+from tests.support.small_world import SEARCH, drawn, policy, rollouts, samples, scored, scorer
 
 REWARDS = (
     CosineReward(checkpoint=str(DEMO / "scorer"), weight=2.0),
@@ -38,22 +38,21 @@ CONFIG = ScorerConfig(checkpoint=str(DEMO / "scorer"), rewards=REWARDS)
 
 
 @cache
-def imported(reward: RewardConfig) -> ArtifactRef:
-    found = detect(ObjectsReward(), scorer(), [drawn()["images"]], runtime=RUNTIME)["objects"]
+def imported(reward: RewardConfig) -> Table:
+    found = detect(ObjectsReward(), scorer(), [drawn().images]).objects
     return import_reward(reward, scorer(), policy(), MODEL, found)
 
 
 @cache
-def scored_by(reward: RewardConfig) -> ArtifactRef:
+def scored_by(reward: RewardConfig) -> Table:
     world = drawn()
-    return score.fn(imported(reward), world["images"], world["samples"], rollouts(), runtime=RUNTIME)["scored"]
+    return score.fn(imported(reward), world.images, world.samples, rollouts()).scored
 
 
 def combined(config: ScorerConfig = CONFIG) -> StageOutput:
     rewards = config.rewards
     return combine.fn(
         config, [scored_by(one) for one in rewards], [imported(one) for one in rewards], [reward_name(one) for one in rewards],
-        runtime=RUNTIME,
     )  # fmt: skip
 
 
@@ -62,7 +61,7 @@ def whole() -> StageOutput:
     return combined()
 
 
-def column(ref: ArtifactRef) -> np.ndarray:
+def column(ref: Table) -> np.ndarray:
     return np.array([row.score for row in lake.read_rows(Reward, ref)], dtype=np.float64)
 
 
@@ -71,9 +70,9 @@ def test_the_sum_is_the_one_computed_by_hand() -> None:
     for reward in REWARDS:
         one = column(scored_by(reward))
         total += reward.weight * (one - one.mean()) / one.std()
-    assert column(whole()["scored"]) == pytest.approx(total)
-    assert whole().facts["means"]["likelihood"] == pytest.approx(column(scored_by(REWARDS[2])).mean())
-    assert whole().facts["deviations"]["objects"] == pytest.approx(column(scored_by(REWARDS[3])).std())
+    assert column(whole().scored) == pytest.approx(total)
+    assert whole().means["likelihood"] == pytest.approx(column(scored_by(REWARDS[2])).mean())
+    assert whole().deviations.objects == pytest.approx(column(scored_by(REWARDS[3])).std())
 
 
 def test_the_first_reward_is_the_scorer_s_own_cosine() -> None:
@@ -81,35 +80,35 @@ def test_the_first_reward_is_the_scorer_s_own_cosine() -> None:
 
 
 def test_a_sentence_keeps_its_place_and_names_the_sum_as_its_scorer() -> None:
-    for row, one in zip(lake.read_rows(Reward, whole()["scored"]), lake.read_rows(Reward, scored()), strict=True):
-        assert row == replace(one, score=row.score, scorer=whole()["scorer"].digest, truncated=row.truncated)
+    for row, one in zip(lake.read_rows(Reward, whole().scored), lake.read_rows(Reward, scored()), strict=True):
+        assert row == replace(one, score=row.score, scorer=whole().scorer.digest, truncated=row.truncated)
 
 
 def test_raw_rewards_are_added_as_they_are() -> None:
     rewards = REWARDS[:2]
     config = ScorerConfig(checkpoint="x/y", rewards=rewards, scale="raw")
     total = 2.0 * column(scored_by(rewards[0])) + 0.5 * column(scored_by(rewards[1]))
-    assert column(combined(config)["scored"]) == pytest.approx(total)
+    assert column(combined(config).scored) == pytest.approx(total)
 
 
 def test_one_reward_standardised_orders_sentences_as_it_did() -> None:
     one = combined(ScorerConfig(checkpoint="x/y", rewards=REWARDS[:1]))
-    assert spearman(column(one["scored"]), column(scored())) == pytest.approx(1.0)
+    assert spearman(column(one.scored), column(scored())) == pytest.approx(1.0)
 
 
 def test_the_same_input_gives_the_same_output_and_another_weight_another_scorer() -> None:
     assert combined().digest == whole().digest
     heavier = (REWARDS[0].model_copy(update={"weight": 3.0}), *REWARDS[1:])
-    assert combined(ScorerConfig(checkpoint="x/y", rewards=heavier))["scorer"] != whole()["scorer"]
+    assert combined(ScorerConfig(checkpoint="x/y", rewards=heavier)).scorer != whole().scorer
 
 
 def test_the_sum_s_scorer_gives_a_search_what_the_rollouts_got_whatever_jobs_are_called() -> None:
-    world, rows = drawn(), lake.read_rows(Reward, whole()["scored"])
+    world, rows = drawn(), lake.read_rows(Reward, whole().scored)
     image_of = {one.sample_id: one.image_id for one in samples()}
-    pictures = load_images(world["images"], list(image_of.values()))
+    pictures = load_images(world.images, list(image_of.values()))
     numbers = {sample_id: at for at, sample_id in enumerate(image_of)}
     counters: Counter[str] = Counter()
-    scores = load_scores(whole()["scorer"], RUNTIME, counters)
+    scores = load_scores(whole().scorer, RUNTIME, counters)
     # As a search asks: by number, another order, a few at a time.
     images = {numbers[sample_id]: pictures[image_id] for sample_id, image_id in image_of.items()}
     mixed = rows[::-1]
@@ -130,13 +129,13 @@ def test_the_sum_s_scorer_gives_a_search_what_the_rollouts_got_whatever_jobs_are
 def test_a_search_is_guided_by_the_sum() -> None:
     world = drawn()
     output = search.fn(
-        SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen", "max_sentences": 2}), MODEL, policy(),
-        world["images"], world["samples"], seed=0, scorer=whole()["scorer"], runtime=RUNTIME,
+        SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen", "max_sentences": 2}), policy(),
+        world.images, world.samples, seed=0, scorer=whole().scorer,
     )  # fmt: skip
-    scores = load_scores(whole()["scorer"], RUNTIME, Counter())
+    scores = load_scores(whole().scorer, RUNTIME, Counter())
     image_of = {one.sample_id: one.image_id for one in samples()}
-    rows = [row for row in lake.read_rows(SearchStep, output["search_trace"]) if row.score is not None]
-    pictures = load_images(world["images"], list(image_of.values()))
+    rows = [row for row in lake.read_rows(SearchStep, output.search_trace) if row.score is not None]
+    pictures = load_images(world.images, list(image_of.values()))
     again = scores.score(pictures, [(image_of[row.sample_id], row.text) for row in rows])
     assert len(rows) > 20 and [row.score for row in rows] == again
     steps: dict[tuple[str, int], list[SearchStep]] = {}
@@ -146,9 +145,7 @@ def test_a_search_is_guided_by_the_sum() -> None:
 
 
 def test_agreement_is_that_of_every_two_rewards_and_of_each_with_the_sum() -> None:
-    rows = {
-        (row.reward_a, row.reward_b, row.scope): row for row in lake.read_rows(Agreement, whole()["reward_agreement"])
-    }
+    rows = {(row.reward_a, row.reward_b, row.scope): row for row in lake.read_rows(Agreement, whole().reward_agreement)}
     assert len(rows) == 2 * (4 * 3 // 2 + 4)
     cosine, words = "cosine demo/scorer", "token_clip"
     pooled = rows[cosine, words, "pooled"]
@@ -160,12 +157,12 @@ def test_agreement_is_that_of_every_two_rewards_and_of_each_with_the_sum() -> No
     within = [one for group in groups.values() if not np.isnan(one := spearman(a[group], b[group]))]
     row = rows[cosine, words, "within_image"]
     assert (row.spearman, row.n) == (pytest.approx(np.mean(within)), len(within))
-    assert rows[cosine, "combined", "pooled"].spearman == pytest.approx(spearman(a, column(whole()["scored"])))
+    assert rows[cosine, "combined", "pooled"].spearman == pytest.approx(spearman(a, column(whole().scored)))
 
 
 def test_what_the_sum_refers_to_is_kept_with_it() -> None:
     kept = {ref for name, ref in whole().refs.items() if name.startswith("needs_")}
-    assert kept == set(needed_by(whole()["scorer"])) == {*map(imported, REWARDS), scorer(), policy()}
+    assert kept == set(needed_by(whole().scorer)) == {*map(imported, REWARDS), scorer(), policy()}
 
 
 @pytest.mark.usefixtures("home")
@@ -176,7 +173,7 @@ def test_garbage_collection_leaves_what_a_kept_sum_refers_to() -> None:
     table = lake.publish(Reward, [row, replace(row, step=1, score=1.0)])
     own = import_checkpoint("policy", str(DEMO / "policy"))
     refs = [import_reward(one, import_scorer("ViT-L-14/openai"), own, MODEL) for one in config.rewards]
-    scorer = combine(config, [table, table], refs, ["a", "b"], runtime=RUNTIME)["scorer"]
+    scorer = combine(config, [table, table], refs, ["a", "b"]).scorer
     unused, nested = import_scorer("ViT-L-14/openai"), import_scorer("ViT-B-32/openai")
     assert collect_garbage().objects > 0
     needed = [scorer, *needed_by(scorer)]
@@ -188,14 +185,14 @@ def test_garbage_collection_leaves_what_a_kept_sum_refers_to() -> None:
 
 
 def test_labels_are_made_of_the_sum() -> None:
-    output = label.fn(LabelConfig(), whole()["scored"], runtime=RUNTIME)
-    rows = lake.read_rows(Reward, output["rewards"])
-    assert output.facts["tau"] < 0  # the margin of a standardised sum
-    low = [row.shaped for row in rows if row.score < output.facts["tau"]]
-    assert low and max(low) < min(row.shaped for row in rows if row.score >= output.facts["tau"])
+    output = shape_rewards.fn(LabelConfig(), whole().scored)
+    rows = lake.read_rows(Reward, output.rewards)
+    assert output.margin < 0  # the margin of a standardised sum
+    low = [row.shaped for row in rows if row.score < output.margin]
+    assert low and max(low) < min(row.shaped for row in rows if row.score >= output.margin)
 
 
-def with_scores(values: list[float | None], at: ArtifactRef | None = None) -> ArtifactRef:
+def with_scores(values: list[float | None], at: Table | None = None) -> Table:
     rows = lake.read_rows(Reward, at or scored())[: len(values)]
     return lake.publish(
         Reward,
@@ -208,16 +205,16 @@ def two(
 ) -> StageOutput:
     config = ScorerConfig(checkpoint="x/y", rewards=(REWARDS[0], REWARDS[0]), scale=scale)
     refs = [with_scores(first), with_scores(second)]
-    return combine.fn(config, refs, [scorer(), scorer()], names or ["a", "b"], runtime=RUNTIME)
+    return combine.fn(config, refs, [scorer(), scorer()], names or ["a", "b"])
 
 
 def test_a_sentence_without_one_of_the_scores_has_no_sum_and_says_whose_is_missing() -> None:
     output = two([1.0, None, 3.0, None], [1.0, 2.0, None, None])
-    rows = lake.read_rows(Reward, output["scored"])
+    rows = lake.read_rows(Reward, output.scored)
     assert [row.score for row in rows] == [pytest.approx(-2.0 - 2.0), None, None, None]
     assert [row.reason for row in rows] == [None, "a gave none", "b gave none", "a, b gave none"]
     assert output.counters == {"sentences": 4, "unscored": 3}
-    rows = lake.read_rows(Agreement, output["reward_agreement"])
+    rows = lake.read_rows(Agreement, output.reward_agreement)
     assert all(np.isnan(row.spearman) for row in rows)
 
 
@@ -225,7 +222,7 @@ def test_a_sentence_without_one_of_the_scores_has_no_sum_and_says_whose_is_missi
 def test_a_reward_that_tells_nothing_apart_is_refused(alike: list[float | None]) -> None:
     with pytest.raises(StageInputError, match=r"reward b gave every sentence 0\.3: .* or set scorer.scale: raw"):
         two([1.0, 2.0, 3.0], alike)
-    rows = lake.read_rows(Reward, two([1.0, 2.0, 3.0], alike, "raw")["scored"])
+    rows = lake.read_rows(Reward, two([1.0, 2.0, 3.0], alike, "raw").scored)
     assert rows[0].score == pytest.approx(2.6)
 
 
@@ -242,14 +239,13 @@ def test_tables_of_other_sentences_are_refused() -> None:
             [with_scores([1.0, 2.0, 3.0]), with_scores([1.0, 2.0])],
             [scorer(), scorer()],
             ["a", "b"],
-            runtime=RUNTIME,
         )
     with pytest.raises(StageInputError, match="2 rewards, 1 tables, 2 scorers and 2 names"):
-        combine.fn(config, [scored()], [scorer(), scorer()], ["a", "b"], runtime=RUNTIME)
+        combine.fn(config, [scored()], [scorer(), scorer()], ["a", "b"])
 
 
 def test_rewards_of_one_name_are_told_apart() -> None:
-    rows = lake.read_rows(Agreement, two([1.0, 2.0], [2.0, 1.0], names=["a", "a"])["reward_agreement"])
+    rows = lake.read_rows(Agreement, two([1.0, 2.0], [2.0, 1.0], names=["a", "a"]).reward_agreement)
     assert {row.reward_a for row in rows} | {row.reward_b for row in rows} == {"a", "a (2)", "combined"}
-    rows = lake.read_rows(Agreement, two([1.0, 2.0], [2.0, 1.0], names=["combined", "a"])["reward_agreement"])
+    rows = lake.read_rows(Agreement, two([1.0, 2.0], [2.0, 1.0], names=["combined", "a"]).reward_agreement)
     assert {row.reward_b for row in rows} == {"a", "combined"}

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Annotation, Detection, Image
 from tasks.configs.reward import ObjectsReward
 from tasks.data.sample import annotate
@@ -21,11 +21,11 @@ from tasks.models.loading import load_images
 from tasks.models.scorers import import_reward, import_scorer, load_scores
 from tasks.reward.detect import detect, find_objects, read_detections
 from tasks.stage.stage import StageInputError
-from tests.support.small_world import MODEL, RUNTIME, drawn, policy, scorer, source
+from tests.support.small_world import drawn, policy, scorer, source
 
 
-def images() -> list[ArtifactRef]:
-    return [drawn()["images"], drawn(benchmark=True)["images"]]
+def images() -> list[Table]:
+    return [drawn().images, drawn(benchmark=True).images]
 
 
 def ids(at: int = 0) -> list[str]:
@@ -34,7 +34,7 @@ def ids(at: int = 0) -> list[str]:
 
 @cache
 def found() -> StageOutput:
-    return detect(ObjectsReward(), scorer(), images(), runtime=RUNTIME)
+    return detect(ObjectsReward(), scorer(), images())
 
 
 def csv(folder: Path, text: str) -> str:
@@ -45,7 +45,7 @@ def csv(folder: Path, text: str) -> str:
 
 def objects(output: StageOutput, at: int = 0) -> dict[str, set[str]]:
     known: dict[str, set[str]] = {image_id: set() for image_id in ids(at)}
-    for row in lake.read_rows(Detection, output["detections"]):
+    for row in lake.read_rows(Detection, output.detections):
         if row.image_id in known:
             known[row.image_id].add(row.object)
     return known
@@ -55,19 +55,19 @@ def scores_of(
     output: StageOutput, asked: list[tuple[str, str]], at: int = 0
 ) -> tuple[list[float | None], Counter[str]]:
     counters: Counter[str] = Counter()
-    ref = import_reward(ObjectsReward(), scorer(), policy(), MODEL, output["objects"])
+    ref = import_reward(ObjectsReward(), scorer(), policy(), MODEL, output.objects)
     scores = load_scores(ref, RUNTIME, counters)
     return scores.score(load_images(images()[at], [one for one, _ in asked]), asked), counters
 
 
 def test_zero_shot_finds_what_is_in_the_demo_world_s_images() -> None:
-    kept = annotate.fn(source("test"), images()[1], runtime=RUNTIME)["annotations"]
+    kept = annotate.fn(source("test"), images()[1]).annotations
     with lake.annotations_allowed():
         truth = {row.image_id: set(row.objects) for row in lake.read_rows(Annotation, kept)}
     got = objects(found(), at=1)
     hits = sum(len(truth[one] & got[one]) for one in truth)
     assert hits > 0.8 * sum(map(len, got.values())) and hits > 0.8 * sum(map(len, truth.values()))
-    assert -0.1 < found().facts["cosine_threshold"] < 0.6
+    assert -0.1 < found().cosine_threshold < 0.6
 
 
 def test_confidence_is_a_half_at_the_threshold_and_more_with_the_cosine() -> None:
@@ -75,14 +75,14 @@ def test_confidence_is_a_half_at_the_threshold_and_more_with_the_cosine() -> Non
     from tasks.models.scorers import kept_scorer
 
     model = kept_scorer(scorer(), "cpu")
-    rows = lake.read_rows(Detection, find_objects.fn(0.0, None, scorer(), images(), runtime=RUNTIME)["detections"])
+    rows = lake.read_rows(Detection, find_objects.fn(0.0, None, scorer(), images()).detections)
     assert len(rows) == 80 * (len(ids(0)) + len(ids(1)))
     image_id = ids()[0]
     first = [row for row in rows if row.image_id == image_id]
     picture = load_images(images()[0], [image_id])
     texts = model.embed_texts([f"a photo of a {row.object}." for row in first])
     cosine = cosines(model.embed_images(list(picture.values())), texts, [0] * 80)
-    above = cosine > found().facts["cosine_threshold"]
+    above = cosine > found().cosine_threshold
     confidence = np.array([row.confidence for row in first])
     assert ((confidence > 0.5) == above).all() and 0 < above.sum() < 10
     assert (np.diff(confidence[np.argsort(cosine)]) >= 0).all() and confidence.min() == 0
@@ -90,7 +90,7 @@ def test_confidence_is_a_half_at_the_threshold_and_more_with_the_cosine() -> Non
 
 
 def test_a_higher_threshold_finds_less() -> None:
-    strict = detect(ObjectsReward(threshold=0.9), scorer(), images(), runtime=RUNTIME)
+    strict = detect(ObjectsReward(threshold=0.9), scorer(), images())
     lax, few = objects(found()), objects(strict)
     assert all(few[one] <= lax[one] for one in lax) and sum(map(len, few.values())) < sum(map(len, lax.values()))
 
@@ -111,8 +111,8 @@ def test_a_table_says_what_is_there(tmp_path: Path) -> None:
         tmp_path,
         f"image_id,object,confidence\n{one},dog,0.9\n{one},Cat ,0.2\n{two},cup,0.1\n{one},dog,0.4\nother,dog,1\n",
     )
-    output = detect(ObjectsReward(table=table), scorer(), images(), runtime=RUNTIME)
-    assert lake.read_rows(Detection, output["detections"]) == [Detection(one, "dog", 0.9)]
+    output = detect(ObjectsReward(table=table), scorer(), images())
+    assert lake.read_rows(Detection, output.detections) == [Detection(one, "dog", 0.9)]
     total = len(set(ids(0)) | set(ids(1)))
     assert output.counters == {"images": total, "images_without_detections": total - 2} and output.facts == {}
     asked = [(one, "A dog and a cat."), (two, "A cup."), (ids()[2], "A dog."), (ids()[2], "The sky.")]
@@ -124,18 +124,18 @@ def test_a_table_says_what_is_there(tmp_path: Path) -> None:
 def test_a_table_without_confidence_is_sure_and_parquet_does_as_well(tmp_path: Path) -> None:
     path = tmp_path / "found.parquet"
     pq.write_table(pa.table({"object": ["dog"], "image_id": [ids()[0]], "box": [1]}), path)
-    by_parquet = detect(ObjectsReward(table=str(path)), scorer(), images(), runtime=RUNTIME)
+    by_parquet = detect(ObjectsReward(table=str(path)), scorer(), images())
     table = csv(tmp_path, f"image_id,object\n{ids()[0]},dog\n")
-    assert by_parquet.digest == detect(ObjectsReward(table=table), scorer(), images(), runtime=RUNTIME).digest
+    assert by_parquet.digest == detect(ObjectsReward(table=table), scorer(), images()).digest
 
 
 def test_another_content_under_the_same_name_is_detected_anew(tmp_path: Path) -> None:
     reward = ObjectsReward(table=csv(tmp_path, f"image_id,object\n{ids()[0]},dog\n"))
-    before = detect(reward, scorer(), images(), runtime=RUNTIME)
-    assert detect(reward, scorer(), images(), runtime=RUNTIME) == before
+    before = detect(reward, scorer(), images())
+    assert detect(reward, scorer(), images()) == before
     csv(tmp_path, f"image_id,object\n{ids()[0]},cat\n")
-    after = detect(reward, scorer(), images(), runtime=RUNTIME)
-    assert objects(after)[ids()[0]] == {"cat"} and after["objects"] != before["objects"]
+    after = detect(reward, scorer(), images())
+    assert objects(after)[ids()[0]] == {"cat"} and after.objects != before.objects
 
 
 def test_an_id_is_text_though_it_may_look_like_a_number(tmp_path: Path) -> None:
@@ -161,11 +161,11 @@ def test_an_id_is_text_though_it_may_look_like_a_number(tmp_path: Path) -> None:
 )
 def test_what_is_no_table_of_objects_says_why(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(StageInputError, match=re.escape(said)):
-        detect(ObjectsReward(table=csv(tmp_path, text)), scorer(), images(), runtime=RUNTIME)
+        detect(ObjectsReward(table=csv(tmp_path, text)), scorer(), images())
 
 
 def test_no_file_and_no_scorer_say_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(StageInputError, match=r"none\.csv: no such file"):
-        detect(ObjectsReward(table=str(tmp_path / "none.csv")), scorer(), images(), runtime=RUNTIME)
+        detect(ObjectsReward(table=str(tmp_path / "none.csv")), scorer(), images())
     with pytest.raises(StageInputError, match="zero-shot by an open_clip model"):
-        detect(ObjectsReward(), import_scorer("No-Such-Model/x"), images(), runtime=RUNTIME)
+        detect(ObjectsReward(), import_scorer("No-Such-Model/x"), images())

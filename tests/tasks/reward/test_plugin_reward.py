@@ -15,7 +15,7 @@ from storage.schema import Caption, Quarantined, Reward, Rollout, SearchStep
 from tasks.models.scorers import import_scorer, load_scores
 from tasks.reward.score import score
 from tasks.search.search import search
-from tests.support.small_world import MODEL, RUNTIME, SEARCH, drawn, policy, rollouts
+from tests.support.small_world import SEARCH, drawn, policy, rollouts
 
 SOURCE = """
 def by_length(image, sentences):
@@ -61,8 +61,8 @@ def test_a_name_that_nobody_brings_is_refused(reward: Write) -> None:
 
 def test_sentences_of_rollouts_are_scored_with_it(reward: Write) -> None:
     world, scorer = drawn(), import_scorer("plugin:length")
-    output = score.fn(scorer, world["images"], world["samples"], rollouts(), runtime=RUNTIME)
-    rows = lake.read_rows(Reward, output["scored"])
+    output = score.fn(scorer, world.images, world.samples, rollouts())
+    rows = lake.read_rows(Reward, output.scored)
     assert {row.rollout_id for row in rows} == {row.rollout_id for row in lake.read_rows(Rollout, rollouts())}
     for row in rows:
         unknown = len(row.sentence) % 5 == 0
@@ -71,18 +71,18 @@ def test_sentences_of_rollouts_are_scored_with_it(reward: Write) -> None:
         assert (row.scorer, row.truncated) == (scorer.digest, False)
     assert any(row.score is None for row in rows) and any(row.score is not None for row in rows)
     assert output.counters["texts_scored"] == len({(row.sample_id, row.sentence) for row in rows})
-    assert not lake.read_rows(Quarantined, output["quarantine"])
+    assert not lake.read_rows(Quarantined, output.quarantine)
 
 
 def test_a_search_is_guided_by_it(reward: Write) -> None:
     world, scorer = drawn(), import_scorer("plugin:length")
     output = search.fn(
-        SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen"}), MODEL, policy(), world["images"],
-        world["samples"], seed=0, scorer=scorer, runtime=RUNTIME,
+        SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen"}), policy(), world.images,
+        world.samples, seed=0, scorer=scorer,
     )  # fmt: skip
-    assert all(row.text for row in lake.read_rows(Caption, output["captions"]))
+    assert all(row.text for row in lake.read_rows(Caption, output.captions))
     steps: dict[tuple[str, int], list[SearchStep]] = {}
-    for row in lake.read_rows(SearchStep, output["search_trace"]):
+    for row in lake.read_rows(SearchStep, output.search_trace):
         steps.setdefault((row.sample_id, row.step), []).append(row)
     for rows in steps.values():
         known = [row for row in rows if row.score is not None]
@@ -97,7 +97,7 @@ def test_what_is_no_score_for_every_sentence_ends_the_stage(reward: Write, wrong
     reward(f"def by_length(image, sentences):\n    return {wrong}\n")
     world = drawn()
     with pytest.raises(ValueError, match=r"reward 'length' gave .* want a finite number or None for each"):
-        score.fn(import_scorer("plugin:length"), world["images"], world["samples"], rollouts(), runtime=RUNTIME)
+        score.fn(import_scorer("plugin:length"), world.images, world.samples, rollouts())
 
 
 def test_it_is_loaded_by_its_name_in_any_later_run(reward: Write) -> None:

@@ -9,44 +9,41 @@ from functools import cache
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Annotation, Quarantined, Rollout, TokenScore
 from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.chair import find_mentions
 from tasks.data.sample import annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
 from tasks.stage.stage import Shard, StageInputError, TooManyQuarantined
-from tests.support.small_world import RUNTIME, drawn, rollouts, samples, scorer, source
+from tests.support.small_world import drawn, rollouts, samples, scorer, source
 
 
-def scored(said: ArtifactRef | None = None, **options: object) -> StageOutput:
+def scored(said: Table | None = None, **options: object) -> StageOutput:
     world = drawn()
     return score_tokens.fn(
-        scorer(), world["images"], world["samples"], said or rollouts(), runtime=RUNTIME, **options
+        scorer(), world.images, world.samples, said or rollouts(), **options
     )  # fmt: skip
 
 
 @cache
-def words() -> ArtifactRef:
-    return scored()["token_scores"]
+def words() -> Table:
+    return scored().token_scores
 
 
 @cache
-def true() -> ArtifactRef:
-    return annotate.fn(source("train"), drawn()["images"], runtime=RUNTIME)["annotations"]
+def true() -> Table:
+    return annotate.fn(source("train"), drawn().images).annotations
 
 
-def measured(
-    table: ArtifactRef | None = None, annotations: ArtifactRef | None = None, margin: float = 0
-) -> StageOutput:
+def measured(table: Table | None = None, annotations: Table | None = None, margin: float = 0) -> StageOutput:
     with lake.annotations_allowed():
         return token_baselines.fn(
-            FisaoConfig(margin=margin), table or words(), drawn()["samples"], rollouts(), annotations or true(),
-            runtime=RUNTIME,
+            FisaoConfig(margin=margin), table or words(), drawn().samples, rollouts(), annotations or true(),
         )  # fmt: skip
 
 
-def rows_of(table: ArtifactRef) -> list[TokenScore]:
+def rows_of(table: Table) -> list[TokenScore]:
     return lake.read_rows(TokenScore, table)
 
 
@@ -61,7 +58,7 @@ def test_every_object_word_of_every_answer_has_one_row_where_it_stands() -> None
 
 
 def test_shards_give_the_rows_of_the_whole() -> None:
-    parts = [row for index in range(3) for row in rows_of(scored(shard=Shard(index=index, of=3))["token_scores"])]
+    parts = [row for index in range(3) for row in rows_of(scored(shard=Shard(index=index, of=3)).token_scores)]
     whole = rows_of(words())
     assert [row.score for row in parts] == pytest.approx([row.score for row in whole], abs=1e-6)
     assert [replace(row, score=0.0) for row in parts] == [replace(row, score=0.0) for row in whole]
@@ -77,9 +74,9 @@ def test_baselines_are_the_means_of_true_and_hallucinated_words() -> None:
     wrong = [row.score for row in rows_of(words()) if row.object not in objects[image_of[row.rollout_id]]]
     assert output.facts["mu_right"] == pytest.approx(sum(right) / len(right))
     assert output.facts["mu_hallucinated"] == pytest.approx(sum(wrong) / len(wrong))
-    assert (output.facts["n_right"], output.facts["n_hallucinated"]) == (len(right), len(wrong))
-    assert output.facts["auc"] > 0.95
-    for row in rows_of(output["token_scores"]):
+    assert (output.n_right, output.n_hallucinated) == (len(right), len(wrong))
+    assert output.auc > 0.95
+    for row in rows_of(output.token_scores):
         if row.reward:
             assert (row.reward > 0) == (row.score > output.facts["mu_right"])
             assert (row.reward < 0) == (row.score < output.facts["mu_hallucinated"])
@@ -92,7 +89,7 @@ def test_a_margin_rewards_and_punishes_fewer() -> None:
 
 
 def test_a_good_scorer_needs_no_annotations() -> None:
-    output = split_token_baselines.fn(FisaoConfig(baselines="split"), words(), runtime=RUNTIME)
+    output = split_token_baselines.fn(FisaoConfig(baselines="split"), words())
     facts = measured().facts
     for name in ("mu_right", "mu_hallucinated", "deviation"):
         assert output.facts[name] == pytest.approx(facts[name], abs=0.05)
@@ -118,7 +115,7 @@ def test_answers_without_objects_are_counted_and_none_at_all_is_refused() -> Non
     output = scored(lake.publish(Rollout, said))
     assert output.counters["answers_without_objects"] == len(said)
     with pytest.raises(StageInputError, match="no answer names an object of COCO"):
-        measured(output["token_scores"])
+        measured(output.token_scores)
 
 
 def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refused(monkeypatch) -> None:
@@ -139,8 +136,8 @@ def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refuse
 
     monkeypatch.setattr(module, "load_scores", blind(4))
     output = scored()
-    set_aside = lake.read_rows(Quarantined, output["quarantine"])
-    assert len(set_aside) + len(rows_of(output["token_scores"])) == output.counters["words"]
+    set_aside = lake.read_rows(Quarantined, output.quarantine)
+    assert len(set_aside) + len(rows_of(output.token_scores)) == output.counters["words"]
     assert {row.reason for row in set_aside} == {"not_scored"}
     monkeypatch.setattr(module, "load_scores", blind(1))
     with pytest.raises(TooManyQuarantined):

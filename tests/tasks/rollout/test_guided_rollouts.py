@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from storage import lake
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
 from storage.schema import Caption, Reward, Rollout, Value
 from tasks.configs.reward import FixedTau, LabelConfig
-from tasks.reward.label import label
 from tasks.reward.score import score
+from tasks.reward.shape_rewards import shape_rewards
 from tasks.rollout.guided import guided_rollouts
 from tasks.value.train_value import train_value
-from tests.support.small_world import MODEL, RUNTIME, VALUE, drawn, labelled, policy, rollouts, samples, scorer
+from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, scorer, shaped
 
 
-def guided(texts: list[str], number: int = 1) -> ArtifactRef:
+def guided(texts: list[str], number: int = 1) -> Table:
     """Captions of the training samples as answers."""
     rows = [
         Caption(one.sample_id, one.image_id, policy().digest, "visvm", text, 2, "reward", 6, 40)
         for one, text in zip(samples(), texts, strict=True)
     ]
-    return guided_rollouts.fn(lake.publish(Caption, rows), number=number, seed=5, runtime=RUNTIME)["rollouts"]
+    return guided_rollouts.fn(lake.publish(Caption, rows), number=number, seed=5).rollouts
 
 
 def test_every_caption_is_an_answer_of_its_round() -> None:
@@ -44,24 +44,24 @@ def test_guided_answers_of_two_rounds_and_the_policys_own_stand_side_by_side() -
 def test_a_value_model_learns_from_both_and_is_judged_on_both() -> None:
     said = guided(["There is a dog. There is a cat. There is a cup."] * len(samples()))
     world = drawn()
-    scored = score.fn(scorer(), world["images"], world["samples"], said, runtime=RUNTIME)["scored"]
-    tau = labelled().facts["tau"]
-    rewarded = label.fn(LabelConfig(tau=FixedTau(value=tau)), scored, runtime=RUNTIME)
-    assert rewarded.facts["tau"] == tau
+    scored = score.fn(scorer(), world.images, world.samples, said).scored
+    tau = shaped().margin
+    rewarded = shape_rewards.fn(LabelConfig(tau=FixedTau(value=tau)), scored)
+    assert rewarded.margin == tau
 
-    def train(reads: str, rewards: list[ArtifactRef], answers: list[ArtifactRef]):
+    def train(reads: str, rewards: list[Table], answers: list[Table]):
         config = VALUE.model_copy(update={"reads": reads, "train": "frozen", "epochs": 1})
         return train_value.fn(
-            config, MODEL, policy(), world["images"], world["samples"], rewards, rollouts=answers, seed=0, runtime=RUNTIME
+            config, policy(), world.images, world.samples, rewards, rollouts=answers, seed=0
         )  # fmt: skip
 
-    own, both = [labelled()["rewards"]], [labelled()["rewards"], rewarded["rewards"]]
+    own, both = [shaped().rewards], [shaped().rewards, rewarded.rewards]
     for reads in ("image_and_text", "policy_states"):
         one, two = train(reads, own, [rollouts()]), train(reads, both, [rollouts(), said])
-        held_out = [row for row in lake.read_rows(Value, two["values"]) if row.rollout_id.endswith("-guided-1")]
+        held_out = [row for row in lake.read_rows(Value, two.values) if row.rollout_id.endswith("-guided-1")]
         assert len(held_out) == 3 * sum(one.split == "val" for one in samples())
         assert two.facts["held_out"] == one.facts["held_out"] + len(held_out)
-        more = rewarded["rewards"].rows - len(held_out)
+        more = rewarded.rewards.rows - len(held_out)
         assert two.counters["transitions"] == one.counters["transitions"] + more
     assert two.counters["states_tokens"] > one.counters["states_tokens"]
 
@@ -69,6 +69,6 @@ def test_a_value_model_learns_from_both_and_is_judged_on_both() -> None:
 def test_a_caption_without_a_word_is_set_aside_by_the_scorer_and_not_lost() -> None:
     texts = ["", *["There is a dog."] * (len(samples()) - 1)]
     world = drawn()
-    output = score.fn(scorer(), world["images"], world["samples"], guided(texts), runtime=RUNTIME)
-    assert output["quarantine"].rows == 1
-    assert len({row.rollout_id for row in lake.read_rows(Reward, output["scored"])}) == len(samples()) - 1
+    output = score.fn(scorer(), world.images, world.samples, guided(texts))
+    assert output.quarantine.rows == 1
+    assert len({row.rollout_id for row in lake.read_rows(Reward, output.scored)}) == len(samples()) - 1

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.lake import AnnotationsForbidden
 from storage.schema import Annotation, Reward, Rollout, Value
 from tasks.core.text import split_sentences
@@ -15,13 +15,13 @@ from tasks.data.sample import annotate
 from tasks.rollout.reference import reference_answers
 from tasks.stage.stage import StageInputError
 from tasks.value.train_value import train_value
-from tests.support.small_world import MODEL, RUNTIME, VALUE, drawn, labelled, policy, rollouts, samples, source
+from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, source
 
 
 @cache
-def annotated() -> ArtifactRef:
+def annotated() -> Table:
     """What is truly in the training source's images, all that were drawn."""
-    return annotate.fn(source(), drawn()["images"], runtime=RUNTIME)["annotations"]
+    return annotate.fn(source(), drawn().images).annotations
 
 
 def captions() -> dict[str, list[str]]:
@@ -29,17 +29,15 @@ def captions() -> dict[str, list[str]]:
         return {one.image_id: one.captions for one in lake.read_rows(Annotation, annotated())}
 
 
-def reference(annotations: ArtifactRef | None = None, reward: float = 0.27) -> StageOutput:
+def reference(annotations: Table | None = None, reward: float = 0.27) -> StageOutput:
     with lake.annotations_allowed():  # as the cache does for a stage that may read them
-        return reference_answers.fn(
-            drawn()["samples"], annotations or annotated(), reward=reward, seed=3, runtime=RUNTIME
-        )
+        return reference_answers.fn(drawn().samples, annotations or annotated(), reward=reward, seed=3)
 
 
 def test_every_caption_of_a_training_image_is_an_answer_and_no_other() -> None:
     training = [one for one in samples() if one.split == "train"]
     assert {one.split for one in samples()} == {"train", "val"}
-    rows = lake.read_rows(Rollout, reference()["rollouts"])
+    rows = lake.read_rows(Rollout, reference().rollouts)
     expected = {(one.sample_id, text) for one in training for text in captions()[one.image_id]}
     assert {(row.sample_id, row.text) for row in rows} == expected
     assert len(rows) == sum(len(captions()[one.image_id]) for one in training) > len(training)
@@ -50,9 +48,9 @@ def test_every_caption_of_a_training_image_is_an_answer_and_no_other() -> None:
 
 def test_every_sentence_has_the_one_reward_and_no_score() -> None:
     output = reference(reward=0.4)
-    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, output["rollouts"])}
+    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, output.rollouts)}
     rows: dict[str, list[Reward]] = {}
-    for row in lake.read_rows(Reward, output["rewards"]):
+    for row in lake.read_rows(Reward, output.rewards):
         rows.setdefault(row.rollout_id, []).append(row)
         assert (row.shaped, row.score, row.reason) == (0.4, None, "annotated")
         assert texts[row.rollout_id][row.start : row.end] == row.sentence
@@ -65,24 +63,24 @@ def test_every_sentence_has_the_one_reward_and_no_score() -> None:
 def test_a_value_model_learns_from_them_and_is_judged_on_the_policys_answers_only(reads: str) -> None:
     world, more = drawn(), reference()
 
-    def train(rewards: list[ArtifactRef], answers: list[ArtifactRef]) -> StageOutput:
+    def train(rewards: list[Table], answers: list[Table]) -> StageOutput:
         config = VALUE.model_copy(update={"reads": reads, "train": "frozen", "epochs": 1})
         return train_value.fn(
-            config, MODEL, policy(), world["images"], world["samples"], rewards, rollouts=answers, seed=0, runtime=RUNTIME
+            config, policy(), world.images, world.samples, rewards, rollouts=answers, seed=0
         )  # fmt: skip
 
-    own, both = [labelled()["rewards"]], [labelled()["rewards"], more["rewards"]]
-    one, two = train(own, [rollouts()]), train(both, [rollouts(), more["rollouts"]])
-    assert two.counters["transitions"] == one.counters["transitions"] + more["rewards"].rows
-    judged = [{(row.rollout_id, row.step) for row in lake.read_rows(Value, out["values"])} for out in (one, two)]
+    own, both = [shaped().rewards], [shaped().rewards, more.rewards]
+    one, two = train(own, [rollouts()]), train(both, [rollouts(), more.rollouts])
+    assert two.counters["transitions"] == one.counters["transitions"] + more.rewards.rows
+    judged = [{(row.rollout_id, row.step) for row in lake.read_rows(Value, out.values)} for out in (one, two)]
     assert judged[0] == judged[1]
-    assert one["value"] != two["value"]
+    assert one.value != two.value
 
 
 def test_an_image_without_a_caption_is_counted_and_a_source_without_any_refused() -> None:
     first = next(one for one in samples() if one.split == "train").image_id
 
-    def without(gone: set[str]) -> ArtifactRef:
+    def without(gone: set[str]) -> Table:
         with lake.annotations_allowed():
             rows = lake.read_rows(Annotation, annotated())
             bare = [Annotation(r.image_id, r.objects, [" "], r.boxes) if r.image_id in gone else r for r in rows]
@@ -98,6 +96,6 @@ def test_training_itself_still_can_not_open_annotations(home) -> None:
     world = drawn()
     with pytest.raises(AnnotationsForbidden, match="stage train_value got annotations"):
         train_value(
-            VALUE, MODEL, policy(), world["images"], world["samples"], annotated(), seed=0, runtime=RUNTIME
+            VALUE, policy(), world.images, world.samples, annotated(), seed=0
         )  # fmt: skip
     assert reference_answers.reads_annotations

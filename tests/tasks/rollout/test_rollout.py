@@ -8,7 +8,7 @@ from storage import lake
 from storage.schema import Rollout
 from tasks.configs.rollout import RolloutConfig
 from tasks.rollout.rollout import decode_names, rollout
-from tests.support.small_world import MODEL, ROLLOUT, RUNTIME, drawn, policy, rolled, rollouts, samples
+from tests.support.small_world import ROLLOUT, drawn, policy, rolled, rollouts, samples
 
 
 def test_every_sample_has_an_answer_a_decode() -> None:
@@ -28,9 +28,9 @@ def test_shards_and_batch_size_change_no_digest(home, shards: int, batch_size: i
     # In a store of its own, so that nothing is answered from the cache.
     world, runtime = _world_in(home), RUNTIME.model_copy(update={"batch_size": batch_size})
     found = rollout.over_shards(
-        shards, ROLLOUT, MODEL, world["policy"], world["images"], world["samples"], seed=0, runtime=runtime
+        shards, ROLLOUT, MODEL, world.policy, world.images, world.samples, seed=0, runtime=runtime
     )
-    assert found["rollouts"].digest == _DIGEST
+    assert found.rollouts.digest == _DIGEST
 
 
 def _world_in(home) -> dict:
@@ -51,15 +51,15 @@ def _before_stores_change(_store_of_the_session) -> None:
     from storage.schema import Image
 
     global _IMAGES, _SAMPLES, _DIGEST
-    _IMAGES, _SAMPLES = lake.read_rows(Image, drawn()["images"]), samples()
+    _IMAGES, _SAMPLES = lake.read_rows(Image, drawn().images), samples()
     _DIGEST = rollouts().digest
 
 
 def test_another_seed_changes_the_sampled_answers_only() -> None:
     world = drawn()
-    other = rollout.fn(ROLLOUT, MODEL, policy(), world["images"], world["samples"], seed=1, runtime=RUNTIME)
+    other = rollout.fn(ROLLOUT, policy(), world.images, world.samples, seed=1)
     mine = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts())}
-    there = {row.rollout_id: row.text for row in lake.read_rows(Rollout, other["rollouts"])}
+    there = {row.rollout_id: row.text for row in lake.read_rows(Rollout, other.rollouts)}
     differ = {rollout_id for rollout_id in mine if mine[rollout_id] != there[rollout_id]}
     assert differ
     assert all(rollout_id.endswith("t0.7") for rollout_id in differ)
@@ -67,16 +67,16 @@ def test_another_seed_changes_the_sampled_answers_only() -> None:
 
 def test_a_further_temperature_leaves_the_other_answers_as_they_are() -> None:
     config, world = RolloutConfig(temperatures=(1.0, 0.7), max_new_tokens=80), drawn()
-    more = rollout.fn(config, MODEL, policy(), world["images"], world["samples"], seed=0, runtime=RUNTIME)
+    more = rollout.fn(config, policy(), world.images, world.samples, seed=0)
     mine = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts())}
-    there = {row.rollout_id: row.text for row in lake.read_rows(Rollout, more["rollouts"])}
+    there = {row.rollout_id: row.text for row in lake.read_rows(Rollout, more.rollouts)}
     assert {rollout_id: there[rollout_id] for rollout_id in mine} == mine
 
 
 def test_an_answer_at_the_token_limit_says_so() -> None:
     config, world = RolloutConfig(temperatures=(), max_new_tokens=4), drawn()
-    output = rollout.fn(config, MODEL, policy(), world["images"], world["samples"], seed=0, runtime=RUNTIME)
-    assert {(row.finish_reason, row.n_tokens) for row in lake.read_rows(Rollout, output["rollouts"])} == {("length", 4)}
+    output = rollout.fn(config, policy(), world.images, world.samples, seed=0)
+    assert {(row.finish_reason, row.n_tokens) for row in lake.read_rows(Rollout, output.rollouts)} == {("length", 4)}
     assert {row.finish_reason for row in lake.read_rows(Rollout, rollouts())} <= {"stop", "length"}
     assert "stop" in {row.finish_reason for row in lake.read_rows(Rollout, rollouts())}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
 from tasks.configs.policy import PolicyConfig
 from tasks.configs.search import SearchConfig
 from tasks.report.explain_page import trace_of, write_page
@@ -18,8 +18,8 @@ from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import RuntimeConfig
 from tests.support.made_captions import SIGN, FakeSearcher, answers, draw, guided, revised
 
-POLICY, SCORER, VALUES = (ArtifactRef(kind=kind, digest=kind[0] * 64) for kind in ("policy", "scorer", "values"))
-TRAINED = Trained("run", None, ArtifactRef(kind="value", digest="f" * 64), POLICY, 0.2, VALUES)
+POLICY, SCORER, VALUES = (Table(kind=kind, digest=kind[0] * 64) for kind in ("policy", "scorer", "values"))
+TRAINED = Trained("run", None, Table(kind="value", digest="f" * 64), POLICY, 0.2, VALUES)
 FACTS = {"strategy": "visvm", "prompt": "What is <this>?"}
 
 

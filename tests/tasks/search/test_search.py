@@ -15,24 +15,24 @@ from tasks.search.search import search
 from tasks.stage.gather import gather
 from tasks.stage.stage import Shard, StageInputError
 from tests.support.paths import DEMO
-from tests.support.small_world import MODEL, RUNTIME, SEARCH, drawn, labelled, policy, rollouts, samples, scorer, value
+from tests.support.small_world import SEARCH, drawn, shaped, policy, rollouts, samples, scorer, value
 
 STRATEGIES = ["visvm", "clip_prm", "best_of_n", "greedy"]
 
 
 def found(strategy: str = "visvm", batch_size: int = 16, config: SearchConfig = SEARCH, **options) -> StageOutput:
-    guides = {"scorer": scorer(), "tau": labelled().facts["tau"], "value": value(), "backbone": policy()}
+    guides = {"scorer": scorer(), "tau": shaped().margin, "value": value(), "backbone": policy()}
     return search.fn(
-        config.model_copy(update={"strategy": strategy}), MODEL, policy(), drawn()["images"], drawn()["samples"],
-        seed=0, runtime=RUNTIME.model_copy(update={"batch_size": batch_size}), **{**guides, **options},
+        config.model_copy(update={"strategy": strategy}), policy(), drawn().images, drawn().samples,
+        seed=0.model_copy(update={"batch_size": batch_size}), **{**guides, **options},
     )  # fmt: skip
 
 
 def rows_of(output: StageOutput) -> tuple[list[Caption], dict[str, list[SearchStep]]]:
     trace: dict[str, list[SearchStep]] = {}
-    for row in lake.read_rows(SearchStep, output["search_trace"]):
+    for row in lake.read_rows(SearchStep, output.search_trace):
         trace.setdefault(row.sample_id, []).append(row)
-    return lake.read_rows(Caption, output["captions"]), trace
+    return lake.read_rows(Caption, output.captions), trace
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -57,12 +57,12 @@ def test_batches_and_shards_change_no_digest(strategy: str) -> None:
     shards = gather.fn([found(strategy, shard=Shard(index=i, of=4)) for i in range(4)])
     # Values and scores may differ in the last bits between batches; what is said may not.
     for other in (alone, shards):
-        assert other["captions"] == together["captions"]
+        assert other.captions == together.captions
         assert _said(other) == _said(together)
 
 
 def _said(output: StageOutput) -> list[tuple]:
-    rows = lake.read_rows(SearchStep, output["search_trace"])
+    rows = lake.read_rows(SearchStep, output.search_trace)
     return [(row.sample_id, row.step, row.candidate, row.text, row.chosen, row.ended, row.stop) for row in rows]
 
 
@@ -74,7 +74,7 @@ def test_greedy_captions_are_the_greedy_rollouts() -> None:
 
 
 def test_the_trace_says_what_guided_the_choice() -> None:
-    tau = labelled().facts["tau"]
+    tau = shaped().margin
     for strategy, guide in (("visvm", "value"), ("clip_prm", "score")):
         _, traces = rows_of(found(strategy))
         for trace in traces.values():
@@ -98,7 +98,7 @@ def _array(score: float):
 
 def test_after_the_first_sentence_nothing_below_the_margin_is_said() -> None:
     captions, traces = rows_of(found("clip_prm"))
-    tau = labelled().facts["tau"]
+    tau = shaped().margin
     for caption in captions:
         assert all(row.score >= tau for row in traces[caption.sample_id] if row.chosen and row.step > 0)
     assert any(row.stop_reason == "reward" for row in captions)
@@ -131,13 +131,13 @@ def test_in_a_store_of_its_own_the_same_captions_again(home) -> None:
     output = search.over_shards(
         3, SEARCH.model_copy(update={"strategy": "best_of_n"}), MODEL,
         import_checkpoint("policy", str(DEMO / "policy")), lake.publish(Image, _IMAGES), lake.publish(Sample, _SAMPLES),
-        seed=0, scorer=import_checkpoint("scorer", str(DEMO / "scorer")), runtime=RUNTIME,
+        seed=0, scorer=import_checkpoint("scorer", str(DEMO / "scorer")),
     )  # fmt: skip
-    assert output["captions"].digest == _CAPTIONS
+    assert output.captions.digest == _CAPTIONS
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _before_the_store_changes(_store_of_the_session) -> None:
     global _IMAGES, _SAMPLES, _CAPTIONS
-    _IMAGES, _SAMPLES = lake.read_rows(Image, drawn()["images"]), samples()
-    _CAPTIONS = found("best_of_n")["captions"].digest
+    _IMAGES, _SAMPLES = lake.read_rows(Image, drawn().images), samples()
+    _CAPTIONS = found("best_of_n").captions.digest

@@ -53,7 +53,7 @@ def test_only_what_depends_on_a_change_runs_again(change: dict[str, object], aga
 
 
 def test_label_and_runtime_are_not_in_the_key() -> None:
-    samples = toy.draw(Config(), label="first")["samples"]
+    samples = toy.draw(Config(), label="first").samples
     toy.grow(Config(), samples, runtime=object(), label="a")
     before = computed()
     toy.draw(Config(), label="second")
@@ -75,7 +75,7 @@ def test_an_input_computed_again_to_the_same_result_stops_the_change() -> None:
 def test_a_damaged_artifact_is_computed_again_and_the_log_says_why(
     damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = toy.grow(Config(), toy.draw(Config())["samples"])["samples"].path
+    path = toy.grow(Config(), toy.draw(Config()).samples).samples.path
     whole = path.read_bytes()
     data = bytearray(whole)
     path.unlink()
@@ -86,11 +86,11 @@ def test_a_damaged_artifact_is_computed_again_and_the_log_says_why(
         path.write_bytes(data[:-10])
     before = computed()
     with caplog.at_level(logging.WARNING):
-        again = toy.grow(Config(), toy.draw(Config())["samples"])
+        again = toy.grow(Config(), toy.draw(Config()).samples)
     assert newly(before) == ["grow0of1"]
     assert str(path) in caplog.text
     assert caplog.text.count("computing it again") == 1
-    assert again["samples"].path == path
+    assert again.samples.path == path
     assert path.read_bytes() == whole
 
 
@@ -103,13 +103,13 @@ def test_a_truncated_record_is_a_miss() -> None:
 
 
 def test_the_number_of_shards_changes_no_digest() -> None:
-    samples = toy.draw(Config())["samples"]
+    samples = toy.draw(Config()).samples
     outputs = [toy.grow.over_shards(n, Config(), samples) for n in (1, 2, 3, 50)]
     assert len({output.digest for output in outputs}) == 1
-    assert outputs[0]["samples"] == toy.grow(Config(), samples)["samples"]
+    assert outputs[0].samples == toy.grow(Config(), samples).samples
     assert [output.counters for output in outputs] == [{"rows": 7}] * 4
     assert "grow6of7" in computed()  # 50 shards of 7 rows are 7
-    assert [row.prompt for row in lake.read_rows(toy.Sample, outputs[2]["samples"])] == ["a"] * 7
+    assert [row.prompt for row in lake.read_rows(toy.Sample, outputs[2].samples)] == ["a"] * 7
 
 
 @pytest.mark.parametrize(("rows", "of"), [(0, 1), (7, 3), (3, 7)])
@@ -125,22 +125,22 @@ def test_a_shard_has_an_index_below_the_count() -> None:
 
 def test_shards_that_disagree_in_a_fact_are_an_error() -> None:
     with pytest.raises(StageInputError, match="disagree"):
-        toy.disagree.over_shards(2, toy.draw(Config())["samples"])
+        toy.disagree.over_shards(2, toy.draw(Config()).samples)
 
 
 def test_only_evaluation_gets_annotations() -> None:
     output = toy.annotate()
-    assert toy.judge(output["annotations"]).facts == {"n": 1}
-    for argument in (output["annotations"], output, [output], {"x": output["annotations"]}):
+    assert toy.judge(output.annotations).facts == {"n": 1}
+    for argument in (output.annotations, output, [output], {"x": output.annotations}):
         with pytest.raises(AnnotationsForbidden, match="count got annotations as samples"):
             toy.count(argument)
     with pytest.raises(AnnotationsForbidden):
-        toy.peek({"digest": output["annotations"].digest})
+        toy.peek({"digest": output.annotations.digest})
 
 
 def test_errors_of_a_stage_come_out_unchanged() -> None:
     with pytest.raises(LookupError, match="the original words"):
-        toy.fail(toy.draw(Config())["samples"])
+        toy.fail(toy.draw(Config()).samples)
 
 
 def test_step_checkpoints_outlive_a_failed_attempt_and_go_when_it_succeeds(home: Path) -> None:
@@ -159,7 +159,7 @@ def test_every_call_is_recorded_under_its_run_and_round() -> None:
         with in_round(1):
             toy.loop(Config())
         with in_round(2):
-            toy.count(toy.draw(Config(), label="again")["samples"])
+            toy.count(toy.draw(Config(), label="again").samples)
     runs.finish_run(run_id, "completed", rounds=2, champion="round-1")
     calls = runs.stage_runs(run_id)
     assert [(c.round, c.stage, c.shard, c.cached) for c in calls] == [
@@ -180,13 +180,13 @@ def test_every_call_is_recorded_under_its_run_and_round() -> None:
 def test_a_call_travels_to_another_process_by_name() -> None:
     import cloudpickle
 
-    samples = toy.draw(Config())["samples"]
+    samples = toy.draw(Config()).samples
     arguments = toy.grow._bind((Config(), samples), {"shard": Shard(index=1, of=2)})
     call = toy.grow._call(arguments, Shard(index=1, of=2))
     there = cloudpickle.loads(cloudpickle.dumps(call))
     assert there.key == call.key
     assert there.stage is toy.grow
-    assert carry_out(there).output["samples"].rows == 4
+    assert carry_out(there).output.samples.rows == 4
 
 
 def in_process(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:

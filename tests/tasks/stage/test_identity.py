@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, Field
 
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from tasks.stage.differences import differences
 from tasks.stage.identity import build_identity, canonical, code_of, key_of
 from tasks.stage.stage import planning
@@ -44,8 +44,8 @@ def test_a_canonical_value_is_plain_sorted_and_without_machine_matters() -> None
 
 
 def test_a_reference_is_its_kind_and_digest_and_nothing_else() -> None:
-    ref = ArtifactRef(kind="samples", digest="d", rows=1, size=2)
-    assert canonical(ref) == canonical(ArtifactRef(kind="samples", digest="d", rows=3))
+    ref = Table(kind="samples", digest="d", rows=1, size=2)
+    assert canonical(ref) == canonical(Table(kind="samples", digest="d", rows=3))
     assert canonical([ref]) == [{"artifact": "samples:d"}]
     output = StageOutput(refs={"samples": ref}, counters={"tokens": 3})
     assert canonical(output) == canonical(StageOutput(refs={"samples": ref}, counters={"tokens": 4}))
@@ -118,7 +118,7 @@ def identity(**changed: object) -> dict[str, object]:
     parts: dict[str, object] = {
         "code": {"tasks.core.reward.shaping": "1"},
         "config": Outer(),
-        "captions": ArtifactRef(kind="captions", digest="1"),
+        "captions": Table(kind="captions", digest="1"),
         "shard": None,
         **changed,
     }
@@ -132,7 +132,7 @@ def identity(**changed: object) -> dict[str, object]:
         ({}, []),
         ({"config": Outer(inner=Inner(lr=0.1))}, ["search.inner.lr: 1e-05 -> 0.1"]),
         ({"code": {"tasks.core.reward.shaping": "2"}}, ["code: tasks.core.reward.shaping changed"]),
-        ({"captions": ArtifactRef(kind="captions", digest="2")}, ["input captions changed"]),
+        ({"captions": Table(kind="captions", digest="2")}, ["input captions changed"]),
         ({"shard": {"index": 0, "of": 4}}, ["shards: 1 -> 4"]),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_plan_names_the_field_that_changed_and_what_waits_for_it() -> None:
 
 
 def test_a_plan_says_what_is_damaged() -> None:
-    path = toy.draw(Config())["samples"].path
+    path = toy.draw(Config()).samples.path
     path.unlink()
     assert plan(Config())[0] == f"run    draw: {path} is gone"
 
@@ -175,8 +175,8 @@ def test_a_plan_says_what_is_damaged() -> None:
 def test_pending_results_can_be_used_as_if_they_were_there() -> None:
     with planning() as made:
         drawn = toy.draw(Config())
-        toy.count({"all": [drawn["samples"]]})  # type: ignore[arg-type]
+        toy.count({"all": [drawn.samples]})  # type: ignore[arg-type]
         assert f"{drawn.facts['tau']:.3f}" == "?"
-        assert drawn.facts["promoted"]
+        assert drawn.promoted
         assert drawn.facts.get("x").nothing  # type: ignore[union-attr]
     assert [entry.action for entry in made.entries] == ["run", "waits"]

@@ -69,11 +69,11 @@ def test_a_flow_computes_once_then_shows_cached_tasks_with_arrows_between_them()
 
 def test_the_original_error_reaches_the_caller_of_the_flow() -> None:
     with pytest.raises(LookupError, match="the original words"):
-        make_flow(lambda: toy.fail(toy.draw(Config())["samples"]))()
+        make_flow(lambda: toy.fail(toy.draw(Config()).samples))()
 
 
 def test_when_a_shard_fails_the_others_finish_and_its_error_comes_out() -> None:
-    looping = make_flow(lambda: toy.fail_in_shard_1.over_shards(3, toy.draw(Config())["samples"]))
+    looping = make_flow(lambda: toy.fail_in_shard_1.over_shards(3, toy.draw(Config()).samples))
     with pytest.raises(LookupError, match="the second shard"):
         looping()
     assert set(computed()) == {"draw", "shard0", "shard1", "shard2"}

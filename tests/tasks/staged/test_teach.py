@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from storage import lake
-from storage.artifacts import ArtifactRef
+from storage.artifacts import Table
 from storage.schema import Answer, Caption, Quarantined, Rollout, Sample, Verdict
 from tasks.configs.staged import EndpointTeacher
 from tasks.core.search.stages import closing, opening
@@ -24,7 +24,7 @@ from tasks.models.endpoint import EndpointError
 from tasks.stage.stage import StageInputError, TooManyQuarantined
 from tasks.staged import teach as module
 from tasks.staged.teach import attempt_name, attempt_seed, judge, reasonings, teach
-from tests.support.small_world import RUNTIME, drawn, samples
+from tests.support.small_world import drawn, samples
 
 GOOD = in_stages(["I look.", "There is a dog.", "So it is.", "Yes"])
 Answerer = Callable[[dict[str, Any]], str | int]
@@ -87,7 +87,7 @@ def asked() -> list[Sample]:
     ]
 
 
-def truth() -> ArtifactRef:
+def truth() -> Table:
     return lake.publish(Answer, [Answer(one.sample_id, f"answer {n}", "what") for n, one in enumerate(asked())])
 
 
@@ -100,11 +100,11 @@ def number(body: dict[str, Any]) -> int:
     return int(text_of(body).split("Is there a dog ")[1].split("?")[0])
 
 
-def taught(server: Server, *, attempt: int = 0, answers: ArtifactRef | None = None):
+def taught(server: Server, *, attempt: int = 0, answers: Table | None = None):
     with lake.annotations_allowed():
         return teach.fn(
-            server.teacher, drawn()["images"], lake.publish(Sample, asked()), answers or truth(), instruction=TOLD,
-            attempt=attempt, seed=0, runtime=RUNTIME,
+            server.teacher, drawn().images, lake.publish(Sample, asked()), answers or truth(), instruction=TOLD,
+            attempt=attempt, seed=0,
         )  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def test_the_teacher_is_shown_image_question_and_answer_and_nothing_of_the_instr
         text = text_of(body)
         assert f"Question: Is there a dog {number(body)}?\n" in text and f"answer {number(body)}" in text
         assert TOLD not in text
-    rows = lake.read_rows(Caption, output["captions"])
+    rows = lake.read_rows(Caption, output.captions)
     assert {(row.text, row.policy, row.strategy) for row in rows} == {(GOOD, "wise", "teacher")}
     assert {(row.sample_id, row.image_id) for row in rows} == {(one.sample_id, one.image_id) for one in asked()}
 
@@ -135,7 +135,7 @@ def test_as_many_requests_are_under_way_as_the_profile_says_and_no_more() -> Non
         return GOOD
 
     with serving(answer) as server:
-        assert taught(server)["captions"].rows == 16
+        assert taught(server).captions.rows == 16
     assert server.most == 3
 
 
@@ -146,7 +146,7 @@ def test_each_image_goes_with_its_own_question() -> None:
     from tasks.models.endpoint import image_message
     from tasks.models.loading import load_images
 
-    pictures = load_images(drawn()["images"], list(of))
+    pictures = load_images(drawn().images, list(of))
     urls = {image_message(picture, "")["content"][0]["image_url"]["url"]: of[i] for i, picture in pictures.items()}
     for body in server.bodies:
         assert urls[body["messages"][0]["content"][0]["image_url"]["url"]] == number(body)
@@ -160,17 +160,17 @@ def test_what_is_no_tagged_answer_is_set_aside_and_counted() -> None:
     with serving(answer) as server:
         output = taught(server)
     assert output.counters == {"asked": 16, "unparsable": 3}
-    refused = lake.read_rows(Quarantined, output["quarantine"])
+    refused = lake.read_rows(Quarantined, output.quarantine)
     assert {(row.stage, row.reason) for row in refused} == {("teach", "unparsable")}
     assert {row.item_id for row in refused} == {one.sample_id for one in asked()[:3]}
-    assert {row.text for row in lake.read_rows(Caption, output["captions"])} == {GOOD}
+    assert {row.text for row in lake.read_rows(Caption, output.captions)} == {GOOD}
 
 
 def test_a_later_attempt_is_drawn_and_has_a_name_of_its_own() -> None:
     with serving(lambda body: GOOD) as server:
         output = taught(server, attempt=1)
     assert {(body["temperature"], body["seed"]) for body in server.bodies} == {(1.0, attempt_seed(0, 1) % 2**31)}
-    assert {row.strategy for row in lake.read_rows(Caption, output["captions"])} == {"teacher-2"}
+    assert {row.strategy for row in lake.read_rows(Caption, output.captions)} == {"teacher-2"}
     assert (attempt_name("swires", 0), attempt_name("swires", 2)) == ("swires", "swires-3")
     assert attempt_seed(7, 0) == 7 != attempt_seed(7, 1) != attempt_seed(7, 2)
 
@@ -187,7 +187,7 @@ def test_too_many_failures_stop_the_stage_and_its_answers_are_not_asked_for_agai
         refuses.clear()
         output = taught(server)
         assert {number(body) for body in server.bodies[first:]} == {1, 2, 3}
-    assert first == 16 and output["captions"].rows == 16
+    assert first == 16 and output.captions.rows == 16
 
 
 def test_a_line_that_a_kill_cut_off_is_asked_for_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_a_line_that_a_kill_cut_off_is_asked_for_again(tmp_path, monkeypatch: py
     (tmp_path / "answered.jsonl").write_text("\n".join(whole) + '\n["abc", "<SUMM')
     with serving(lambda body: GOOD) as server:
         output = taught(server)
-    assert len(server.bodies) == 12 and output["captions"].rows == 16
+    assert len(server.bodies) == 12 and output.captions.rows == 16
 
 
 def test_an_endpoint_that_refuses_everything_is_not_asked_to_the_end() -> None:
@@ -225,14 +225,14 @@ def test_a_judge_sees_both_answers_and_only_valid_is_valid() -> None:
     with serving(lambda body: replies.get(number(body), "Valid.")) as server, lake.annotations_allowed():
         output = judge.fn(
             server.teacher, lake.publish(Caption, rows), lake.publish(Sample, asked()), truth(), instruction=TOLD,
-            attempt=0, seed=0, runtime=RUNTIME,
+            attempt=0, seed=0,
         )  # fmt: skip
     assert output.counters == {"invalid": 1, "unclear": 1, "valid": 13}
     assert {number(body) for body in server.bodies} == set(range(16)) - {3}  # one without stages isn't judged
     for body in server.bodies:
         assert f"answer {number(body)}" in text_of(body) and "Other answer: Yes" in text_of(body)
         assert "There is a dog" not in text_of(body)
-    valid = {row.sample_id: row.accepted for row in lake.read_rows(Verdict, output["judged"])}
+    valid = {row.sample_id: row.accepted for row in lake.read_rows(Verdict, output.judged)}
     assert [valid.get(one.sample_id) for one in asked()[:5]] == [False, False, True, None, True]
 
 
@@ -242,7 +242,7 @@ def test_a_judge_sees_both_answers_and_only_valid_is_valid() -> None:
 def test_reasonings_are_the_stage_that_is_rewarded_and_plain_answers_stay_whole() -> None:
     texts = [GOOD, "A dog.", f"{opening('SUMMARY')}I look.{closing('SUMMARY')}", ""]
     rows = [Rollout(f"s-{n}", "s", "p", f"t{n}", 0.6, 0.9, 0, text, 9, "stop") for n, text in enumerate(texts)]
-    output = reasonings.fn(lake.publish(Rollout, rows), runtime=RUNTIME)
-    found = {row.rollout_id: row for row in lake.read_rows(Rollout, output["rollouts"])}
+    output = reasonings.fn(lake.publish(Rollout, rows))
+    found = {row.rollout_id: row for row in lake.read_rows(Rollout, output.rollouts)}
     assert [found[f"s-{n}-reasoning"].text for n in range(4)] == ["So it is.", "A dog.", "", ""]
     assert {row.decode for row in found.values()} == {f"t{n}-reasoning" for n in range(4)}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Answer, Caption, Rollout, Sample, Verdict
 from tasks.core.staged.answers import in_stages
 from tasks.stage.stage import StageInputError
 from tasks.staged.verify import verify, verify_by_agreement, verify_by_judge
-from tests.support.small_world import RUNTIME, samples
+from tests.support.small_world import samples
 
 
 def staged(said: str) -> str:
@@ -24,7 +24,7 @@ def asked() -> list[Sample]:
     return samples(benchmark=True)[: len(TEXTS)]
 
 
-def captions(texts: list[str] | None = None) -> ArtifactRef:
+def captions(texts: list[str] | None = None) -> Table:
     rows = [
         Caption(one.sample_id, one.image_id, "p", "swires", text, 4, "cutoff", 1, 1)
         for one, text in zip(asked(), TEXTS if texts is None else texts, strict=True)
@@ -32,7 +32,7 @@ def captions(texts: list[str] | None = None) -> ArtifactRef:
     return lake.publish(Caption, rows)
 
 
-def rollouts(of: dict[int, list[str]]) -> ArtifactRef:
+def rollouts(of: dict[int, list[str]]) -> Table:
     rows = [
         Rollout(f"{asked()[i].sample_id}-{n}", asked()[i].sample_id, "p", f"t{n}", 0.6, 0.9, 0, text, 1, "stop")
         for i, texts in of.items()
@@ -45,12 +45,12 @@ def by_reference(texts: list[str] | None = None, answer: str = "Yes", attempt: i
     truth = lake.publish(Answer, [Answer(one.sample_id, answer, "what") for one in asked()])
     with lake.annotations_allowed():
         return verify.fn(
-            captions(texts), lake.publish(Sample, asked()), truth, attempt=attempt, runtime=RUNTIME
+            captions(texts), lake.publish(Sample, asked()), truth, attempt=attempt
         )  # fmt: skip
 
 
 def reasons(output: StageOutput) -> list[str]:
-    of = {row.sample_id: row.reason for row in lake.read_rows(Verdict, output["verdicts"])}
+    of = {row.sample_id: row.reason for row in lake.read_rows(Verdict, output.verdicts)}
     return [of[one.sample_id] for one in asked()]
 
 
@@ -58,17 +58,17 @@ def test_reference_keeps_what_is_right_and_says_why_not() -> None:
     output = by_reference()
     assert reasons(output) == ["accepted", "wrong", "not_tagged", "incomplete", "no_answer", "accepted"]
     assert output.counters == {"accepted": 2, "wrong": 1, "not_tagged": 1, "incomplete": 1, "no_answer": 1}
-    assert {row.text for row in lake.read_rows(Caption, output["accepted"])} == {TEXTS[0], TEXTS[5]}
+    assert {row.text for row in lake.read_rows(Caption, output.accepted)} == {TEXTS[0], TEXTS[5]}
 
 
 def test_accepted_and_refused_are_all_that_was_asked() -> None:
     output = by_reference(attempt=3)
-    accepted = {row.sample_id for row in lake.read_rows(Caption, output["accepted"])}
-    refused = {row.sample_id for row in lake.read_rows(Sample, output["refused"])}
+    accepted = {row.sample_id for row in lake.read_rows(Caption, output.accepted)}
+    refused = {row.sample_id for row in lake.read_rows(Sample, output.refused)}
     assert not accepted & refused and accepted | refused == {one.sample_id for one in asked()}
-    for row in lake.read_rows(Verdict, output["verdicts"]):
+    for row in lake.read_rows(Verdict, output.verdicts):
         assert (row.accepted, row.attempt) == (row.sample_id in accepted, 3)
-    said = {row.text: row.conclusion for row in lake.read_rows(Verdict, output["verdicts"])}
+    said = {row.text: row.conclusion for row in lake.read_rows(Verdict, output.verdicts)}
     assert said[TEXTS[1]] == "No, there is none." and said[TEXTS[2]] == ""
 
 
@@ -76,29 +76,27 @@ def test_a_question_that_nobody_answered_is_refused_and_tried_again() -> None:
     rows = lake.read_rows(Caption, captions())[1:]
     truth = lake.publish(Answer, [Answer(one.sample_id, "Yes", "what") for one in asked()])
     with lake.annotations_allowed():
-        output = verify.fn(
-            lake.publish(Caption, rows), lake.publish(Sample, asked()), truth, attempt=0, runtime=RUNTIME
-        )
-    assert output["verdicts"].rows == len(asked())
+        output = verify.fn(lake.publish(Caption, rows), lake.publish(Sample, asked()), truth, attempt=0)
+    assert output.verdicts.rows == len(asked())
     assert sum(reason == "no_answer" for reason in reasons(output)) >= 1
 
 
 def test_an_answer_to_a_question_that_was_not_asked_is_an_error() -> None:
     truth = lake.publish(Answer, [Answer(one.sample_id, "Yes", "what") for one in asked()])
     with lake.annotations_allowed(), pytest.raises(StageInputError, match="1 answers belong to none of the 5"):
-        verify.fn(captions(), lake.publish(Sample, asked()[1:]), truth, attempt=0, runtime=RUNTIME)
+        verify.fn(captions(), lake.publish(Sample, asked()[1:]), truth, attempt=0)
 
 
 def test_reference_needs_an_answer_to_every_question() -> None:
     truth = lake.publish(Answer, [Answer(one.sample_id, "Yes", "what") for one in asked()[1:]])
     with lake.annotations_allowed(), pytest.raises(StageInputError, match=r"1 questions have no answer.*agreement"):
-        verify.fn(captions(), lake.publish(Sample, asked()), truth, attempt=0, runtime=RUNTIME)
+        verify.fn(captions(), lake.publish(Sample, asked()), truth, attempt=0)
 
 
 def agreeing(votes: dict[int, list[str]], least: float = 0.5) -> StageOutput:
     return verify_by_agreement.fn(
         captions([staged("Yes")] * len(TEXTS)), lake.publish(Sample, asked()), rollouts(votes), min_agreement=least,
-        attempt=0, runtime=RUNTIME,
+        attempt=0,
     )  # fmt: skip
 
 
@@ -118,8 +116,6 @@ def test_a_judge_s_valid_is_needed() -> None:
         Verdict(asked()[1].sample_id, 0, "", "Yes", False, "judge"),
         Verdict(asked()[2].sample_id, 0, "", "Yes", True, "accepted"),
     ]
-    output = verify_by_judge.fn(
-        captions(), lake.publish(Sample, asked()), lake.publish(Verdict, rows), attempt=0, runtime=RUNTIME
-    )
+    output = verify_by_judge.fn(captions(), lake.publish(Sample, asked()), lake.publish(Verdict, rows), attempt=0)
     # The last one's form is right, but nobody judged it; the third was judged, but its form is wrong.
     assert reasons(output) == ["accepted", "judge", "not_tagged", "incomplete", "no_answer", "judge"]

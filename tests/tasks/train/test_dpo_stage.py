@@ -8,40 +8,40 @@ from functools import cache
 import pytest
 
 from storage import checkpoints, lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Preference
 from tasks.configs.train import DpoConfig
 from tasks.core.models.policy import load_policy
 from tasks.stage.stage import StageInputError
-from tasks.train.dpo import tune_dpo
+from tasks.train.dpo import train_dpo
 from tasks.train.prefer import prefer
-from tests.support.small_world import FINETUNE, MODEL, RUNTIME, drawn, labelled, policy, rollouts
+from tests.support.small_world import FINETUNE, drawn, policy, rollouts, shaped
 
 CONFIG = FINETUNE.model_copy(update={"method": "dpo", "batch_size": 4})
 
 
 @cache
-def preferences() -> ArtifactRef:
+def preferences() -> Table:
     config, world = DpoConfig(by="reward"), drawn()
-    found = prefer.fn(config, world["samples"], rollouts(), labelled()["rewards"], runtime=RUNTIME)["preferences"]
+    found = prefer.fn(config, world.samples, rollouts(), shaped().rewards).preferences
     return lake.publish(Preference, lake.read_rows(Preference, found)[:4])
 
 
-def tuned(given: ArtifactRef | None = None, **changes: object) -> StageOutput:
+def tuned(given: Table | None = None, **changes: object) -> StageOutput:
     world = drawn()
-    return tune_dpo.fn(
-        CONFIG.model_copy(update=changes), MODEL, policy(), world["images"], world["samples"], given or preferences(),
-        seed=0, runtime=RUNTIME,
+    return train_dpo.fn(
+        CONFIG.model_copy(update=changes), policy(), world.images, world.samples, given or preferences(),
+        seed=0,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("train", ["full", "lora"])
 def test_a_whole_checkpoint_comes_out_that_prefers_what_was_better(train: str) -> None:
     output = tuned(train=train, lora_rank=2, epochs=3.0, lr=1e-3 if train == "lora" else 1e-4)
-    folder = checkpoints.folder(output["policy"])
+    folder = checkpoints.folder(output.policy)
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "chat_template.jinja"}
     assert not list(folder.glob("adapter*")), "adapters were not merged"
-    before, after = (load_policy(checkpoints.folder(ref), digest="") for ref in (policy(), output["policy"]))
+    before, after = (load_policy(checkpoints.folder(ref), digest="") for ref in (policy(), output.policy))
     assert before.processor.chat_template == after.processor.chat_template
     assert output.facts["relative_change"] > 0
     assert output.facts["margin_last"] > output.facts["margin_first"]
@@ -50,8 +50,8 @@ def test_a_whole_checkpoint_comes_out_that_prefers_what_was_better(train: str) -
 
 def test_the_same_preferences_give_the_same_checkpoint_and_another_beta_another() -> None:
     first, again, other = (tuned(epochs=2.0, dpo=DpoConfig(beta=beta)) for beta in (0.1, 0.1, 5.0))
-    assert first["policy"] == again["policy"]
-    assert other["policy"] != again["policy"]
+    assert first.policy == again.policy
+    assert other.policy != again.policy
 
 
 def test_pairs_whose_better_answer_is_empty_are_left_out_and_counted() -> None:

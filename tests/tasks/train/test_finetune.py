@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from storage import checkpoints, lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Caption
 from tasks.configs.train import FinetuneConfig, ReplayConfig
 from tasks.core.models.policy import load_policy
@@ -16,7 +16,7 @@ from tasks.core.train import sft
 from tasks.stage.stage import StageInputError
 from tasks.train.finetune import finetune
 from tasks.train.replay import Replay
-from tests.support.small_world import FINETUNE, MODEL, RUNTIME, captions_of, drawn, policy, samples
+from tests.support.small_world import FINETUNE, captions_of, drawn, policy, samples
 
 TEXTS = [
     "There is a dog. There is a cat.",
@@ -31,12 +31,12 @@ TEXTS = [
 
 
 def tuned(
-    config: FinetuneConfig = FINETUNE, captions: ArtifactRef | None = None, replay: Replay | None = None
+    config: FinetuneConfig = FINETUNE, captions: Table | None = None, replay: Replay | None = None
 ) -> StageOutput:
     world = drawn(benchmark=True)
     return finetune.fn(
-        config, MODEL, policy(), world["images"], world["samples"], captions or captions_of(TEXTS), seed=0,
-        replay=replay, runtime=RUNTIME,
+        config, policy(), world.images, world.samples, captions or captions_of(TEXTS), seed=0,
+        replay=replay,
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def others() -> Replay:
         Caption(one.sample_id, one.image_id, "p", "greedy", f"Other {i}." if i else "", 1, "end", 1, 1)
         for i, one in enumerate(samples())
     ]
-    return Replay(world["images"], world["samples"], lake.publish(Caption, rows))
+    return Replay(world.images, world.samples, lake.publish(Caption, rows))
 
 
 def replaying(share: float) -> FinetuneConfig:
@@ -57,7 +57,7 @@ def replaying(share: float) -> FinetuneConfig:
 @pytest.mark.parametrize("train", ["full", "lora"])
 def test_a_whole_checkpoint_comes_out_that_loads_like_any_other(train: str) -> None:
     output = tuned(FINETUNE.model_copy(update={"train": train, "lora_rank": 2}))
-    folder = checkpoints.folder(output["policy"])
+    folder = checkpoints.folder(output.policy)
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "chat_template.jinja"}
     assert not list(folder.glob("adapter*")), "adapters were not merged"
     before = load_policy(checkpoints.folder(policy()), digest="")
@@ -79,7 +79,7 @@ def test_the_same_captions_give_the_same_checkpoint_and_others_another() -> None
     rows = lake.read_rows(Caption, captions_of(TEXTS))
     other = lake.publish(Caption, [replace(row, text=row.text and "There is a bus.") for row in rows])
     assert tuned().digest == tuned().digest
-    assert tuned(captions=other)["policy"] != tuned()["policy"]
+    assert tuned(captions=other).policy != tuned().policy
 
 
 def test_nothing_to_learn_says_where_to_look() -> None:
@@ -133,4 +133,4 @@ def test_a_share_without_material_is_an_error_and_of_material_without_a_share_no
 def test_replayed_examples_are_trained_on() -> None:
     replayed, plain = tuned(replaying(0.5), replay=others()), tuned()
     assert replayed.facts["steps"] == 2 * plain.facts["steps"]
-    assert replayed["policy"] != plain["policy"]
+    assert replayed.policy != plain.policy

@@ -17,17 +17,15 @@ from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.loading import load_images
 from tasks.stage.stage import StageInputError
 from tasks.train import grpo as stage
-from tasks.train.grpo import tune_grpo
+from tasks.train.grpo import train_grpo
 from tests.support.small_world import (
     FINETUNE,
-    MODEL,
-    RUNTIME,
     drawn,
-    labelled,
     policy,
     rollouts,
     samples,
     scorer,
+    shaped,
     trained,
 )
 
@@ -37,48 +35,48 @@ CONFIG = FINETUNE.model_copy(update={"method": "grpo", "grpo": GRPO, "epochs": 0
 
 def tuned(grpo: GrpoConfig = GRPO, given: dict[str, object] | None = None, **changes: object) -> StageOutput:
     world = drawn()
-    return tune_grpo.fn(
-        CONFIG.model_copy(update={"grpo": grpo, **changes}), MODEL, policy(), world["images"], world["samples"],
-        scorer(), tau=labelled().facts["tau"], shaping="margin", alpha=1.0, seed=0, runtime=RUNTIME, **(given or {}),
+    return train_grpo.fn(
+        CONFIG.model_copy(update={"grpo": grpo, **changes}), policy(), world.images, world.samples,
+        scorer(), tau=shaped().margin, shaping="margin", alpha=1.0, seed=0, **(given or {}),
     )  # fmt: skip
 
 
 def questions() -> list[Question]:
-    pictures = load_images(drawn()["images"], [one.image_id for one in samples()])
+    pictures = load_images(drawn().images, [one.image_id for one in samples()])
     return [Question(pictures[one.image_id], one.prompt) for one in samples()]
 
 
 def test_a_whole_checkpoint_comes_out_and_every_answer_was_scored() -> None:
     output = tuned()
-    folder = checkpoints.folder(output["policy"])
+    folder = checkpoints.folder(output.policy)
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "chat_template.jinja"}
-    before, after = (load_policy(checkpoints.folder(ref), digest="") for ref in (policy(), output["policy"]))
+    before, after = (load_policy(checkpoints.folder(ref), digest="") for ref in (policy(), output.policy))
     assert before.processor.chat_template == after.processor.chat_template
     assert before.tokenizer.padding_side == after.tokenizer.padding_side
     assert before.model.generation_config.max_new_tokens == after.model.generation_config.max_new_tokens
     assert output.facts["relative_change"] > 0
     assert output.facts["steps"] == 2
-    assert output.counters["answers"] == 2 * CONFIG.batch_size
+    assert output.counters.answers == 2 * CONFIG.batch_size
     assert (output.counters["unscored"], output.counters["asked_twice"]) == (0, 0)
-    assert tuned()["policy"] == output["policy"], "the same call gives another policy"
+    assert tuned().policy == output.policy, "the same call gives another policy"
 
 
 def test_the_reward_is_the_mean_shaped_reward_that_the_runs_answers_got() -> None:
     rewards: dict[str, list[float]] = {}
-    for row in lake.read_rows(Reward, labelled()["rewards"]):
+    for row in lake.read_rows(Reward, shaped().rewards):
         rewards.setdefault(row.rollout_id, []).append(row.shaped)
     at = {one.sample_id: index for index, one in enumerate(samples())}
     said = [one for one in lake.read_rows(Rollout, rollouts()) if one.rollout_id in rewards]
     counters: Counter[str] = Counter()
     # The configuration's own defaults shaped them.
-    reward = stage._scored(scorer(), questions(), labelled().facts["tau"], "margin", 1.0, RUNTIME, counters)
+    reward = stage._scored(scorer(), questions(), shaped().margin, "margin", 1.0, RUNTIME, counters)
     given = reward([at[one.sample_id] for one in said], [one.text for one in said])
     assert given == pytest.approx([float(np.mean(rewards[one.rollout_id])) for one in said], abs=1e-4)
-    assert counters["answers"] == len(said)
+    assert counters.answers == len(said)
 
 
 def test_a_value_model_rewards_by_its_mean_over_the_sentences() -> None:
-    value = trained()["value"]
+    value = trained().value
     reward = stage._valued(value, policy(), questions(), MODEL, RUNTIME, Counter())
     read = sentence_values(value, policy(), MODEL, RUNTIME)
     texts = ["There is a dog. There is a cat.", "I can see a pizza."]
@@ -95,7 +93,7 @@ def test_a_value_model_rewards_by_its_mean_over_the_sentences() -> None:
 
 
 def test_values_need_a_value_model() -> None:
-    with pytest.raises(StageInputError, match=r"give tune_grpo value and backbone, .* finetune\.grpo\.reward=score"):
+    with pytest.raises(StageInputError, match=r"give train_grpo value and backbone, .* finetune\.grpo\.reward=score"):
         tuned(GRPO.model_copy(update={"reward": "value"}))
 
 

@@ -15,7 +15,7 @@ from storage.schema import Caption, Image, Quarantined, Sample
 from tasks.configs.data import SampleConfig
 from tasks.stage.stage import StageInputError, TooManyQuarantined
 from tasks.train.replay import Replay, draw_replayed, open_replay, read_replay, replay_count
-from tests.support.small_world import RUNTIME
+
 
 LENIENT = SampleConfig(max_quarantined=1.0)
 
@@ -38,21 +38,21 @@ def written(folder: Path, lines: list[str]) -> str:
 
 
 def read(source: str, count: int = 100, config: SampleConfig = LENIENT, seed: int = 0) -> StageOutput:
-    return read_replay.fn(config, open_replay(source), count=count, seed=seed, runtime=RUNTIME)
+    return read_replay.fn(config, open_replay(source), count=count, seed=seed)
 
 
 def material(output: StageOutput) -> Replay:
-    return Replay(output["images"], output["samples"], output["captions"])
+    return Replay(output.images, output.samples, output.captions)
 
 
 def test_the_first_exchange_is_read_without_the_images_place(tmp_path: Path) -> None:
     first = ("What is it?\n<image>", " A dog. ", "And its colour?", "Brown.")
     output = read(written(tmp_path, [line("pictures/1.png", *first), "", line()]))
-    prompts = {row.sample_id: row.prompt for row in lake.read_rows(Sample, output["samples"])}
-    answers = {prompts[row.sample_id]: (row.image_id, row.text) for row in lake.read_rows(Caption, output["captions"])}
+    prompts = {row.sample_id: row.prompt for row in lake.read_rows(Sample, output.samples)}
+    answers = {prompts[row.sample_id]: (row.image_id, row.text) for row in lake.read_rows(Caption, output.captions)}
     assert answers == {"What is it?": ("pictures/1.png", "A dog."), "What?": ("pictures/0.png", "That.")}
     assert output.counters == {"lines": 2, "later_exchanges": 1}
-    assert {row.image_id for row in lake.read_rows(Image, output["images"])} == {"pictures/0.png", "pictures/1.png"}
+    assert {row.image_id for row in lake.read_rows(Image, output.images)} == {"pictures/0.png", "pictures/1.png"}
 
 
 BAD = {
@@ -69,17 +69,17 @@ BAD = {
 def test_lines_that_can_not_be_used_are_in_quarantine_with_their_reason(tmp_path: Path) -> None:
     lines = [line(), *(one for many in BAD.values() for one in many)]
     output = read(written(tmp_path, lines))
-    refused = [(row.stage, row.reason) for row in lake.read_rows(Quarantined, output["quarantine"])]
+    refused = [(row.stage, row.reason) for row in lake.read_rows(Quarantined, output.quarantine)]
     assert sorted(refused) == sorted(("read_replay", reason) for reason, many in BAD.items() for _ in many)
-    assert len(lake.read_rows(Caption, output["captions"])) == 1
+    assert len(lake.read_rows(Caption, output.captions)) == 1
 
 
 def test_a_refused_line_gives_its_place_to_another_and_only_what_is_drawn_is_read(tmp_path: Path) -> None:
     source = written(tmp_path, [line(f"pictures/{i % 3}.png", f"{i}?", "Yes.") for i in range(9)] + ["{"] * 3)
     for seed in range(4):
         output = read(source, 4, seed=seed)
-        assert output["captions"].rows == 4
-        assert output["images"].rows <= 3
+        assert output.captions.rows == 4
+        assert output.images.rows <= 3
     assert read(source, 4).digest == read(source, 4).digest != read(source, 4, seed=1).digest
 
 

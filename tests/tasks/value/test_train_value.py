@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from storage import checkpoints, lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Reward, Rollout, Value
 from tasks.configs.value import ValueConfig
 from tasks.core.models.value import load_state_value, read_spec
@@ -17,11 +17,11 @@ from tasks.core.value.td import TERMINAL_MODES, mc_returns
 from tasks.stage.stage import StageInputError
 from tasks.value import train_value as stage
 from tasks.value.train_value import ValueCollapsed
-from tests.support.small_world import MODEL, RUNTIME, VALUE, drawn, labelled, policy, rollouts, samples, trained
+from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained
 
 
-def rewards(change=lambda row: row) -> ArtifactRef:
-    return lake.publish(Reward, [change(row) for row in lake.read_rows(Reward, labelled()["rewards"])])
+def rewards(change=lambda row: row) -> Table:
+    return lake.publish(Reward, [change(row) for row in lake.read_rows(Reward, shaped().rewards)])
 
 
 STATES = VALUE.model_copy(update={"reads": "policy_states", "epochs": 10})
@@ -30,11 +30,11 @@ STATES = VALUE.model_copy(update={"reads": "policy_states", "epochs": 10})
 TARGETS = ("td0", "td_lambda", "mc")
 
 
-def of_states(config=STATES, runtime=RUNTIME, answers: ArtifactRef | None = None) -> StageOutput:
+def of_states(config=STATES, answers: Table | None = None) -> StageOutput:
     """A head on the policy's states."""
     world = drawn()
     return stage.train_value.fn(
-        config, MODEL, policy(), world["images"], world["samples"], rewards(), rollouts=answers or rollouts(), seed=0,
+        config, policy(), world.images, world.samples, rewards(), rollouts=answers or rollouts(), seed=0,
         runtime=runtime,
     )  # fmt: skip
 
@@ -44,12 +44,12 @@ def test_every_held_out_sentence_is_judged_and_no_other(train) -> None:
     output = train()
     held = {one.sample_id for one in samples() if one.split == "val"}
     expected = {(row.rollout_id, row.step) for row in lake.read_rows(Reward, rewards()) if row.sample_id in held}
-    rows = lake.read_rows(Value, output["values"])
+    rows = lake.read_rows(Value, output.values)
     assert {(row.rollout_id, row.step) for row in rows} == expected
     assert output.facts["held_out"] == len(rows) > 0
     assert output.counters["transitions"] == rewards().rows - len(rows)
-    assert output.facts["spread"] == pytest.approx(np.std([row.value for row in rows]))
-    assert 0 < output.facts["within_image_spread"] <= output.facts["spread"] + 1e-9
+    assert output.spread == pytest.approx(np.std([row.value for row in rows]))
+    assert 0 < output.facts["within_image_spread"] <= output.spread + 1e-9
     assert output.facts["loss_first"] > 0 and output.facts["loss_last"] > 0
 
 
@@ -58,7 +58,7 @@ def test_returns_and_targets_of_the_table_are_those_of_the_rewards(mode: str) ->
     config = VALUE.model_copy(update={"terminal": mode, "epochs": 1, "train": "frozen"})
     output = trained(config)
     by_rollout: dict[str, list[Value]] = {}
-    for row in lake.read_rows(Value, output["values"]):
+    for row in lake.read_rows(Value, output.values):
         by_rollout.setdefault(row.rollout_id, []).append(row)
     shaped = {(row.rollout_id, row.step): row.shaped for row in lake.read_rows(Reward, rewards())}
     for rollout_id, rows in by_rollout.items():
@@ -76,12 +76,12 @@ def test_returns_and_targets_of_the_table_are_those_of_the_rewards(mode: str) ->
 
 def test_the_same_training_gives_the_same_model_and_another_seed_another() -> None:
     assert trained().digest == trained().digest
-    assert trained(VALUE.model_copy(update={"lr": 2e-3}))["value"] != trained()["value"]
+    assert trained(VALUE.model_copy(update={"lr": 2e-3})).value != trained().value
 
 
 def test_the_model_says_how_it_was_built() -> None:
     config = VALUE.model_copy(update={"train": "lora", "state": "prefix", "lora_rank": 2, "layer": -2, "epochs": 1})
-    spec = read_spec(checkpoints.folder(trained(config)["value"]))
+    spec = read_spec(checkpoints.folder(trained(config).value))
     assert (spec.train, spec.state, spec.lora_rank, spec.layer) == ("lora", "prefix", 2, -2)
 
 
@@ -148,7 +148,7 @@ def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, mo
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_learns_to_rank_in_every_terminal_mode_and_is_found_healthy(target: str, mode: str) -> None:
     output = of_states(STATES.model_copy(update={"target": target, "terminal": mode, "lr": 1e-3, **HEALTH}))
-    assert output.facts["spearman"] > 0.15
+    assert output.spearman > 0.15
     assert output.facts["loss_last"] < output.facts["loss_first"]
 
 
@@ -157,13 +157,13 @@ HEALTH = {name: ValueConfig.model_fields[name].default for name in ("min_spearma
 
 def test_targets_differ_and_so_do_traces_between_them() -> None:
     found = {target: of_states(STATES.model_copy(update={"target": target})) for target in TARGETS}
-    assert len({one["value"].digest for one in found.values()}) == 3
+    assert len({one.value.digest for one in found.values()}) == 3
     other = of_states(STATES.model_copy(update={"target": "td_lambda", "trace": 0.2}))
-    assert other["value"] != found["td_lambda"]["value"]
+    assert other.value != found["td_lambda"].value
     for one in found.values():
         assert one.counters["transitions"] == found["td0"].counters["transitions"]
     ignored = of_states(STATES.model_copy(update={"target": "mc", "target_decay": 0.5, "trace": 0.1}))
-    assert ignored["value"] == found["mc"]["value"], "Monte Carlo has neither"
+    assert ignored.value == found["mc"].value, "Monte Carlo has neither"
 
 
 def test_monte_carlo_reads_each_sentence_once_a_step() -> None:
@@ -198,14 +198,14 @@ def test_as_published_other_settings_count_for_nothing_and_rewards_are_mixed_up(
     assert of_states(other).digest == published.digest
     plain = of_states(STATES.model_copy(update={"terminal": "bootstrap_forever", "target_decay": 0.0}))
     assert published.counters["transitions"] == plain.counters["transitions"] < of_states().counters["transitions"]
-    assert published.facts["spearman"] < plain.facts["spearman"]
+    assert published.spearman < plain.spearman
 
 
 def test_a_mean_over_the_text_is_another_value_and_the_model_says_so() -> None:
     config = VALUE.model_copy(update={"pooling": "mean", "train": "frozen", "epochs": 1})
     output = trained(config)
-    assert read_spec(checkpoints.folder(output["value"])).pooling == "mean"
-    assert output["values"] != trained(config.model_copy(update={"pooling": "last"}))["values"]
+    assert read_spec(checkpoints.folder(output.value)).pooling == "mean"
+    assert output.values != trained(config.model_copy(update={"pooling": "last"})).values
     ignored = STATES.model_copy(update={"pooling": "mean"})
     assert of_states(ignored).digest == of_states().digest
 
@@ -234,7 +234,7 @@ def test_a_training_that_runs_away_fails_and_says_what_to_change() -> None:
 
 def test_a_head_on_the_policys_states_learns_to_rank() -> None:
     output = of_states()
-    assert output.facts["spearman"] > 0.3
+    assert output.spearman > 0.3
     assert output.facts["held_out"] > 20
 
 
@@ -243,14 +243,14 @@ def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
     from tasks.models.loading import load_images, load_policy
 
     output = of_states()
-    head = load_state_value(checkpoints.folder(output["value"]), "cpu")
+    head = load_state_value(checkpoints.folder(output.value), "cpu")
     assert (head.spec.reads, head.spec.backbone, head.spec.state) == ("policy_states", policy().digest, "prefix")
-    rows = lake.read_rows(Value, output["values"])
+    rows = lake.read_rows(Value, output.values)
     (answer,) = [one for one in lake.read_rows(Rollout, rollouts()) if one.rollout_id == rows[0].rollout_id]
     (sample,) = [one for one in samples() if one.sample_id == answer.sample_id]
     (states,) = sentence_states(
-        load_policy(MODEL, policy(), RUNTIME),
-        [load_images(drawn()["images"], [sample.image_id])[sample.image_id]],
+        load_policy(policy(), RUNTIME),
+        [load_images(drawn().images, [sample.image_id])[sample.image_id]],
         [sample.prompt],
         [answer.text],
         layer=-1,
@@ -272,7 +272,7 @@ def test_what_has_no_meaning_for_states_changes_nothing() -> None:
     other = STATES.model_copy(update={"train": "frozen", "state": "prefix", "lora_rank": 2})
     assert of_states(other).digest == of_states().digest
     batches = RUNTIME.model_copy(update={"batch_size": 5})
-    values, others = (lake.read_rows(Value, of_states(runtime=one)["values"]) for one in (RUNTIME, batches))
+    values, others = (lake.read_rows(Value, of_states(runtime=one).values) for one in (RUNTIME, batches))
     assert [row.value for row in values] == pytest.approx([row.value for row in others], abs=1e-3)
 
 

@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactRef, StageOutput
+from storage.artifacts import Table
 from storage.schema import Quarantined, Reward, Rollout
 from tasks.configs.reward import FixedTau, LabelConfig, OtsuTau, QuantileTau
 from tasks.core.text import split_sentences
-from tasks.reward.label import label
 from tasks.reward.score import score
+from tasks.reward.shape_rewards import shape_rewards
 from tasks.stage.gather import gather
 from tasks.stage.stage import Shard, StageInputError, TooManyQuarantined
-from tests.support.small_world import RUNTIME, drawn, labelled, rollouts, scored, scorer
+from tests.support.small_world import drawn, rollouts, scored, scorer, shaped
 
 
-def scores_of(ref: ArtifactRef, **options: object) -> StageOutput:
-    return score.fn(scorer(), drawn()["images"], drawn()["samples"], ref, runtime=RUNTIME, **options)
+def scores_of(ref: Table, **options: object) -> StageOutput:
+    return score.fn(scorer(), drawn().images, drawn().samples, ref, **options)
 
 
-def with_texts(texts: list[str]) -> ArtifactRef:
+def with_texts(texts: list[str]) -> Table:
     rows = lake.read_rows(Rollout, rollouts())[: len(texts)]
     return lake.publish(Rollout, [replace(row, text=text) for row, text in zip(rows, texts, strict=True)])
 
@@ -43,7 +43,7 @@ def test_every_sentence_is_a_row_at_its_place() -> None:
 
 def test_a_score_belongs_to_the_sentence_and_its_image_wherever_it_stands() -> None:
     texts = ["There is a dog. There is a cat.", "There is a cat."]
-    rows = lake.read_rows(Reward, scores_of(with_texts(texts))["scored"])
+    rows = lake.read_rows(Reward, scores_of(with_texts(texts)).scored)
     score_of = {(row.rollout_id, row.sentence): row.score for row in rows}
     first, second = [row.rollout_id for row in lake.read_rows(Rollout, rollouts())[:2]]
     assert score_of[first, "There is a dog."] != score_of[first, "There is a cat."]
@@ -54,15 +54,15 @@ def test_a_score_belongs_to_the_sentence_and_its_image_wherever_it_stands() -> N
 def test_shards_of_scores_are_the_scores() -> None:
     shards = [scores_of(rollouts(), shard=Shard(index=i, of=4)) for i in range(4)]
     merged = gather.fn(shards)
-    assert merged["scored"] == scored()
-    assert merged["quarantine"].rows == 0
+    assert merged.scored == scored()
+    assert merged.quarantine.rows == 0
 
 
 def test_an_answer_without_a_sentence_is_in_quarantine_not_lost() -> None:
     output = scores_of(with_texts(["", "There is a dog.", "There is a cat. There is a cup."]))
-    (refused,) = lake.read_rows(Quarantined, output["quarantine"])
+    (refused,) = lake.read_rows(Quarantined, output.quarantine)
     assert (refused.stage, refused.reason) == ("score", "no_sentence")
-    scored_ids = {row.rollout_id for row in lake.read_rows(Reward, output["scored"])}
+    scored_ids = {row.rollout_id for row in lake.read_rows(Reward, output.scored)}
     assert len(scored_ids) == 2
     assert refused.item_id not in scored_ids
 
@@ -74,7 +74,7 @@ def test_a_policy_that_mostly_says_nothing_fails() -> None:
 
 def test_a_sentence_longer_than_the_scorer_reads_is_scored_and_marked() -> None:
     long = "There is a dog" + " and a dog" * 60 + "."
-    rows = lake.read_rows(Reward, scores_of(with_texts([f"There is a dog. {long}"]))["scored"])
+    rows = lake.read_rows(Reward, scores_of(with_texts([f"There is a dog. {long}"])).scored)
     assert [row.truncated for row in rows] == [False, True]
     assert rows[1].score is not None
 
@@ -88,34 +88,34 @@ def test_images_and_texts_are_embedded_once_each() -> None:
 
 @pytest.mark.parametrize("tau", [QuantileTau(q=0.3), FixedTau(value=0.2), OtsuTau()])
 def test_the_margin_is_where_the_profile_says(tau: object) -> None:
-    output = label.fn(LabelConfig(tau=tau, alpha=2.0), scored(), runtime=RUNTIME)
-    rows = lake.read_rows(Reward, output["rewards"])
+    output = shape_rewards.fn(LabelConfig(tau=tau, alpha=2.0), scored())
+    rows = lake.read_rows(Reward, output.rewards)
     scores = np.array([row.score for row in rows])
-    found = output.facts["tau"]
+    found = output.margin
     if isinstance(tau, QuantileTau):
         assert (scores < found).mean() == pytest.approx(0.3, abs=0.02)
     if isinstance(tau, FixedTau):
         assert found == 0.2
     if isinstance(tau, OtsuTau):
         assert scores.min() < found < scores.max()
-    assert output.facts["below_tau"] == pytest.approx((scores < found).mean())
+    assert output.below_margin == pytest.approx((scores < found).mean())
     for row in rows:
         assert row.shaped == pytest.approx(row.score if row.score >= found else -2.0 * (found - row.score))
 
 
 def test_labelling_changes_nothing_but_the_shaped_score() -> None:
-    before, after = lake.read_rows(Reward, scored()), lake.read_rows(Reward, labelled()["rewards"])
+    before, after = lake.read_rows(Reward, scored()), lake.read_rows(Reward, shaped().rewards)
     assert [replace(row, shaped=None) for row in after] == before
 
 
 def test_a_sentence_without_a_score_stays_without_a_reward() -> None:
     rows = lake.read_rows(Reward, scored())[:5]
     rows[2] = replace(rows[2], score=None, reason="not scored")
-    done = lake.read_rows(Reward, label.fn(LabelConfig(), lake.publish(Reward, rows), runtime=RUNTIME)["rewards"])
+    done = lake.read_rows(Reward, shape_rewards.fn(LabelConfig(), lake.publish(Reward, rows)).rewards)
     assert [row.shaped is None for row in done] == [False, False, True, False, False]
 
 
 def test_no_score_at_all_says_where_to_look() -> None:
     rows = [replace(row, score=None, reason="x") for row in lake.read_rows(Reward, scored())]
     with pytest.raises(StageInputError, match="no sentence has a score"):
-        label.fn(LabelConfig(), lake.publish(Reward, rows), runtime=RUNTIME)
+        shape_rewards.fn(LabelConfig(), lake.publish(Reward, rows))

@@ -1,0 +1,70 @@
+"""What all rounds share: models, sources and the benchmark; the base measured and the health check. Order only."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from flows.profiles.loading import Profile, locate
+from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, Table
+from storage.checkpoints import import_checkpoint
+from storage.schema import Annotation
+from tasks.data.sample import Draw, OpenSource, SampleResult, annotate, open_source, sample
+from tasks.models.handles import PolicyHandle
+from tasks.models.scorers import import_scorer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopContext:
+    """What all rounds share."""
+
+    profile: Profile
+    base: PolicyHandle
+    source: OpenSource  # of the training images
+    scorer: ScorerCheckpoint  # alone, or beside the profile's other rewards
+    benchmark: SampleResult
+
+    def handle(self, checkpoint: PolicyCheckpoint) -> PolicyHandle:
+        """A policy of this loop, loaded as the base is."""
+        return PolicyHandle(checkpoint, self.base.dtype, self.base.trust_remote_code)
+
+
+@dataclass(frozen=True)
+class CaptionContext(LoopContext):
+    """Of a loop that improves captions: what is truly in the benchmark's images."""
+
+    annotations: Table[Annotation]
+
+
+def base_policy(profile: Profile) -> PolicyHandle:
+    """The profile's own policy."""
+    model = profile.policy
+    checkpoint = import_checkpoint(PolicyCheckpoint, locate(model.checkpoint))
+    return PolicyHandle(checkpoint, model.dtype, model.trust_remote_code)
+
+
+def benchmark_draw(profile: Profile) -> Draw:
+    """The benchmark's images: the same ones in every round."""
+    return Draw(images=profile.evaluate.images, seed=profile.seed, benchmark=True)
+
+
+def round_draw(profile: Profile, number: int) -> Draw:
+    """The training images of a round (1: the first)."""
+    return Draw(images=profile.sample.images, seed=profile.seed, round_index=number - 1)
+
+
+def prepare_loop(profile: Profile) -> CaptionContext:
+    """The sources, the scorer, the base policy and the annotated benchmark."""
+    source = open_source(profile.data.benchmark)
+    benchmark = sample.with_label("benchmark")(profile.sample, source, benchmark_draw(profile))
+    truth = annotate.with_label("benchmark")(source, benchmark.images)
+    return CaptionContext(
+        profile=profile,
+        base=base_policy(profile),
+        source=open_source(profile.data.train),
+        scorer=import_scorer(locate(profile.scorer.checkpoint)),
+        benchmark=benchmark,
+        annotations=truth.annotations,
+    )

@@ -1,0 +1,39 @@
+"""Models as they pass between stages: checkpoints with what it takes to load them, and what guides a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, Table, ValueCheckpoint
+from storage.schema import Value
+
+
+@dataclass(frozen=True)
+class PolicyHandle:
+    """A policy's checkpoint and how it is loaded."""
+
+    checkpoint: PolicyCheckpoint
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class ValueHandle:
+    """A value model and the policy that is its backbone."""
+
+    checkpoint: ValueCheckpoint
+    backbone: PolicyHandle
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What guides a search. None: the strategy does without, so it is no part of the search's key."""
+
+    scorer: ScorerCheckpoint | None = None
+    margin: float | None = None  # the rewards' threshold (tau)
+    value: ValueHandle | None = None
+    held_out: Table[Value] | None = None  # the value model's estimates of held-out sentences
+    answer_scores: tuple[float, float] | None = None  # mean and deviation of the rollouts' mean scores
+
+
+UNGUIDED = Guide()
