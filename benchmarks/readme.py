@@ -1,11 +1,12 @@
-"""Fills the README's marked blocks from benchmarks/results: `python -m benchmarks.readme`.
+"""Fills the marked blocks of README.md and docs/results.md from benchmarks/results: `python -m benchmarks.readme`.
 
-    <!-- results:begin --> ... <!-- results:end -->      self_training.json and overhead.json, where they are
-    <!-- methods:begin --> ... <!-- methods:end -->      methods.json and value_speed.json
-    <!-- search:begin --> ... <!-- search:end -->        strategies.json and search_speed.json
-    <!-- demo-run:begin --> ... <!-- demo-run:end -->    demo-run.json: what a run printed, and how long it took
+    README.md          <!-- demo-run:begin --> ... <!-- demo-run:end -->    demo-run.json: what a run printed, how long it took
+                       methods      methods.json, and the controls of self_training.json and methods_reference.json
+    docs/results.md    loop         self_training.json, overhead.json
+                       gates        methods_reference.json, value_speed.json
+                       search       strategies.json, search_speed.json
 
-So no figure in the README is typed by hand; a test compares the two.
+No figure in them is typed by hand; a test compares the pages with the results.
 """
 
 from __future__ import annotations
@@ -22,39 +23,43 @@ from benchmarks.methods import short_table
 from benchmarks.self_training import table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-README = CHECKOUT / "README.md"
 RESULTS = CHECKOUT / "benchmarks" / "results"
-NOTHING = "*Not measured yet: `python -m benchmarks.self_training` writes these figures.*"
+NOT_MEASURED = "*Not measured yet: `python -m benchmarks.self_training` writes these figures.*"
 
 
-def results_block(results: Path) -> str:
-    """The headline table, what the gate said, and what orchestration costs."""
+def loop_block(results: Path) -> str:
+    """The loop's table, the gate's decisions, and the cost of orchestration."""
     parts = []
-    loop, overhead = results / "self_training.json", results / "overhead.json"
-    if loop.is_file():
-        kept = json.loads(loop.read_text(encoding="utf-8"))
-        parts += [table(kept["summary"], kept["scenes"], kept["seeds"]).strip(), gate(kept["runs"])]
-    if overhead.is_file():
-        parts.append(orchestration(json.loads(overhead.read_text(encoding="utf-8"))))
-    return "\n\n".join(parts) or NOTHING
+    loop, overhead = load(results, "self_training"), load(results, "overhead")
+    if loop is not None:
+        parts += [table(loop["summary"], loop["scenes"], loop["seeds"]).strip(), gate(loop["runs"])]
+    if overhead is not None:
+        parts.append(orchestration(overhead))
+    return "\n\n".join(parts) or NOT_MEASURED
+
+
+def load(results: Path, name: str) -> Any:
+    """A results file's content; None if it is not there."""
+    path = results / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def gate(runs: Sequence[Mapping[str, Any]]) -> str:
     """In how many seeds each round's model was promoted."""
-    words = []
+    counts = []
     for number in range(len(runs[0]["decisions"])):
-        won = sum(": promoted:" in run["decisions"][number] for run in runs)
-        words.append(f"round {number + 1} in {won} of {len(runs)} seeds")
-    return f"The gate promoted {', '.join(words)}."
+        promoted = sum(": promoted:" in run["decisions"][number] for run in runs)
+        counts.append(f"round {number + 1} in {promoted} of {len(runs)} seeds")
+    return f"The gate promoted {', '.join(counts)}."
 
 
-def orchestration(found: Mapping[str, Any]) -> str:
+def orchestration(overhead: Mapping[str, Any]) -> str:
     """What the flow adds to plain calls of the same stages."""
-    same = "with the same digests" if found["same_digests"] else "with **different** digests"
+    same = "with the same digests" if overhead["same_digests"] else "with **different** digests"
     return (
         f"The same run as a Prefect flow and as plain function calls ends {same}; orchestration takes "
-        f"{100 * found['orchestration_share']:.1f} % of a run of {found['flow']['wall']:.0f} s. The start of Prefect's own "
-        f"server, {found['flow']['server_start']:.0f} s, comes on top where none runs."
+        f"{100 * overhead['orchestration_share']:.1f} % of a run of {overhead['flow']['wall']:.0f} s. The start of Prefect's "
+        f"own server, {overhead['flow']['server_start']:.0f} s, comes on top where none runs."
     )
 
 
@@ -77,10 +82,9 @@ STRATEGIES = {
 def search_block(results: Path) -> str:
     """The strategies' figures, and how fast the engine is."""
     parts = []
-    quality, speed = results / "strategies.json", results / "search_speed.json"
-    if quality.is_file():
-        kept = json.loads(quality.read_text(encoding="utf-8"))
-        rows = {row["name"]: row for row in kept["summary"]}
+    quality, speed = load(results, "strategies"), load(results, "search_speed")
+    if quality is not None:
+        rows = {row["name"]: row for row in quality["summary"]}
         lines = ["| | CHAIRi % | Recall % | tokens | ms |", "|---|---|---|---|---|"]
         for name, title in STRATEGIES.items():
             if name in rows:
@@ -90,47 +94,80 @@ def search_block(results: Path) -> str:
                 cells = f"{100 * chair:.1f} | {100 * recall:.1f} | {tokens:.0f} | {quickest:.0f}"
                 lines.append(f"| {title} | {cells} |")
         parts.append("\n".join(lines))
-        seeds = ", ".join(map(str, kept["seeds"]))
+        seeds = ", ".join(map(str, quality["seeds"]))
         parts.append(
-            f"The base model on {kept['scenes']} held-out scenes, six candidates, means over seeds {seeds}; tokens decoded "
+            f"The base model on {quality['scenes']} held-out scenes, six candidates, means over seeds {seeds}; tokens decoded "
             "and milliseconds a caption (the quickest seed's). All strategies, their spread and what their traces say: "
             "[benchmarks/results/strategies.md](benchmarks/results/strategies.md)."
         )
-    if speed.is_file():
-        parts.append(engine_speed(json.loads(speed.read_text(encoding="utf-8"))))
-    return "\n\n".join(parts) or NOTHING
+    if speed is not None:
+        parts.append(engine_speed(speed))
+    return "\n\n".join(parts) or NOT_MEASURED
 
 
 def methods_block(results: Path) -> str:
-    """What each method's rounds reached, in its own metric, and how fast V is trained."""
+    """What each method's rounds reached in its own metric, with the controls, and where to read more."""
+    methods = load(results, "methods")
+    if methods is None:
+        return NOT_MEASURED
+    rows, note = short_table(methods["summary"], methods).split("\n\n", 1)
+    return "\n".join([rows, *controls(results, methods["rounds"])]) + f"\n\n{note}"
+
+
+def controls(results: Path, rounds: int) -> list[str]:
+    """Rows of the methods' table: fine-tuning without search, and LLaVA-CoT with the known answers."""
+    rows, empty = [], "| " * (rounds - 1)
+    loop, reference = load(results, "self_training"), load(results, "methods_reference")
+    if loop is not None:
+        own = {row["name"]: row["chair_i"] for row in loop["summary"]}
+        base, control = own["base, greedy"], own["control: tuned on its own greedy captions"]
+        verdict = "not sure" if not control["surely"] else "surely worse" if control["change"] > 0 else "surely better"
+        rows.append(
+            f"| control: SFT on its own greedy captions | CHAIRi % | {100 * base['mean']:.1f} | {100 * control['mean']:.1f} "
+            f"{empty}| {100 * control['change']:+.1f} points, {verdict} | |"
+        )
+    if reference is not None:
+        base, first = by_reference(reference)
+        mark = "*" if 2 * first["promoted"] > first["seeds"] else ""
+        verdict = "" if first["surely"] else ", not sure"
+        rows.append(
+            f"| control: LLaVA-CoT with the known answers | accuracy % | {100 * base['metrics']['accuracy'][0]:.1f} | "
+            f"{100 * first['metrics']['accuracy'][0]:.1f}{mark} {empty}| {100 * first['change']:+.1f} points{verdict} | |"
+        )
+    return rows
+
+
+def by_reference(reference: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """(base, round 1) of LLaVA-CoT with the paper's own gate, which compares with the data set's answers."""
+    rows = {row["subject"]: row for row in reference["summary"] if row["decoding"] == "greedy"}
+    return rows["base"], rows["round-1"]
+
+
+def gates_block(results: Path) -> str:
+    """LLaVA-CoT's two gates, and how fast V is trained."""
     parts = []
-    methods, speed = results / "methods.json", results / "value_speed.json"
-    if methods.is_file():
-        kept = json.loads(methods.read_text(encoding="utf-8"))
-        parts.append(short_table(kept["summary"], kept))
-    reference = results / "methods_reference.json"
-    if reference.is_file():
-        parts.append(by_reference(json.loads(reference.read_text(encoding="utf-8"))))
-    if speed.is_file():
-        parts.append(value_speed(json.loads(speed.read_text(encoding="utf-8"))))
-    return "\n\n".join(parts) or NOTHING
+    reference, speed = load(results, "methods_reference"), load(results, "value_speed")
+    if reference is not None:
+        parts.append(two_gates(*by_reference(reference)))
+    if speed is not None:
+        parts.append(value_speed(speed))
+    return "\n\n".join(parts) or NOT_MEASURED
 
 
-def by_reference(kept: Mapping[str, Any]) -> str:
-    """LLaVA-CoT with the paper's own gate, which compares with the data set's answers."""
-    rows = {row["subject"]: row for row in kept["summary"] if row["decoding"] == "greedy"}
-    base, first = (100 * rows[name]["metrics"]["accuracy"][0] for name in ("base", "round-1"))
-    sure = "in every seed" if rows["round-1"]["surely"] else "not in every seed"
+def two_gates(base: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """The gate by agreement beside the paper's gate."""
+    before, after = (100 * row["metrics"]["accuracy"][0] for row in (base, first))
+    sure = "in every seed" if first["surely"] else "not in every seed"
     return (
         "LLaVA-CoT's answers pass a gate that reads no annotation: most of the policy's own answers must agree. With the "
         f"paper's gate, which compares with the data set's answers (`--set staged.verify=reference`), round 1 goes from "
-        f"{base:.1f} to {first:.1f} % ({100 * rows['round-1']['change']:+.1f} points, surely {sure})."
+        f"{before:.1f} to {after:.1f} % ({100 * first['change']:+.1f} points, surely {sure})."
     )
 
 
-def value_speed(found: Mapping[str, Any]) -> str:
+def value_speed(speed: Mapping[str, Any]) -> str:
     """How fast V is trained, against the released shape."""
-    shapes = found["shapes"]
+    shapes = speed["shapes"]
     ratio = shapes["trainer"]["transitions_per_second"] / shapes["released"]["transitions_per_second"]
     return (
         f"V is trained at {ratio:.0f} times the transitions a second of the released shape, which pads every "
@@ -139,9 +176,9 @@ def value_speed(found: Mapping[str, Any]) -> str:
     )
 
 
-def engine_speed(found: Mapping[str, Any]) -> str:
+def engine_speed(speed: Mapping[str, Any]) -> str:
     """The engine against the other ways to call a model."""
-    head, machine = found["headline"], found["machine"]
+    head, machine = speed["headline"], speed["machine"]
     return (
         "The same search and the same captions, in CPU seconds on one thread, with LLaVA-shaped random weights and 196 image "
         "tokens (in brackets: the demo's model): "
@@ -157,41 +194,50 @@ def engine_speed(found: Mapping[str, Any]) -> str:
 
 def demo_block(results: Path) -> str:
     """What a run printed at its end."""
-    path = results / "demo-run.json"
-    if not path.is_file():
-        return NOTHING
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = load(results, "demo-run")
+    if run is None:
+        return NOT_MEASURED
     return f"```text\n{run['printed'].rstrip()}\n```\n\nThis run took {run['took']} on two CPU cores."
 
 
-def filled(text: str, results: Path) -> str:
-    """The README's text with its blocks as the results are now.
+PAGES = {
+    "README.md": {"demo-run": demo_block, "methods": methods_block},
+    "docs/results.md": {"loop": loop_block, "gates": gates_block, "search": search_block},
+}
+
+
+def filled(page: str, text: str, results: Path) -> str:
+    """The text of a page of PAGES with its blocks as the results are now; links lead from where the page is.
 
     Raises:
-        ValueError: if a block's marks are missing.
+        ValueError: if a block's marks are missing, or there twice.
     """
-    for name, block in (
-        ("results", results_block(results)),
-        ("methods", methods_block(results)),
-        ("search", search_block(results)),
-        ("demo-run", demo_block(results)),
-    ):
+    up = "../" * page.count("/")
+    for name, block in PAGES[page].items():
         begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        text, count = re.subn(f"{begin}.*?{end}", lambda _, b=begin, t=block, e=end: f"{b}\n{t}\n{e}", text, flags=re.S)
-        if count != 1:
-            raise ValueError(f"the README has {count} blocks {begin} ... {end}; one is needed")
+        pieces = re.split(f"{begin}.*?{end}", text, flags=re.S)
+        if len(pieces) != 2:
+            raise ValueError(f"{page} has {len(pieces) - 1} blocks {begin} ... {end}; one is needed")
+        inside = block(results).replace("](", f"]({up}")
+        text = f"{begin}\n{inside}\n{end}".join(pieces)
     return text
 
 
 def main() -> None:
-    """Fill the README, or with --check only say whether it is filled."""
+    """Fill the pages, or with --check only say whether they are filled."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")
-    before = README.read_text(encoding="utf-8")
-    after = filled(before, RESULTS)
-    if parser.parse_args().check:
-        sys.exit("README.md differs from benchmarks/results: run python -m benchmarks.readme" if before != after else 0)
-    README.write_text(after, encoding="utf-8")
+    check = parser.parse_args().check
+    stale = []
+    for page in PAGES:
+        before = (CHECKOUT / page).read_text(encoding="utf-8")
+        after = filled(page, before, RESULTS)
+        if before != after:
+            stale.append(page)
+            if not check:
+                (CHECKOUT / page).write_text(after, encoding="utf-8")
+    if check and stale:
+        sys.exit(f"{', '.join(stale)} differ from benchmarks/results: run python -m benchmarks.readme")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The README is true: every line of its `sh` blocks runs, in order, in one place; its figures are the results files'.
+"""The commands of the documentation work: every line of the `sh` blocks of README.md and docs/command-line.md runs, in
+order, in one checkout, and so does the README's Python.
 
 Lines run as they stand, but for this, so that all of it takes a minute on two cores:
 
@@ -37,8 +38,10 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "visloop"  # as in conftest.py
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.M | re.S)
+RUN = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/command-line.md")}
+BLOCKS = [block for text in RUN.values() for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.M | re.S)]
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line and not line.startswith("#")]
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, flags=re.M | re.S)
 
 SMALL = [
     "rounds=1", "sample.images=12", "rollout.temperatures=[0.8]", "value.epochs=1", "value.min_spearman=-1",
@@ -122,16 +125,16 @@ class Reader:
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
     def keep_running(self, line: str) -> Path:
-        """Start what is to stay up; returns the file with what it says."""
-        said = self.home / f"said-{len(self.running)}.txt"
-        with said.open("wb") as out:
+        """Start what is to stay up; returns the file with its output."""
+        output = self.home / f"output-{len(self.running)}.txt"
+        with output.open("wb") as out:
             self.running.append(
                 subprocess.Popen(
                     shlex.split(line), cwd=self.checkout, env={**os.environ, **self.environment}, stdout=out,
                     stderr=subprocess.STDOUT, start_new_session=True,
                 )
             )  # fmt: skip
-        return said
+        return output
 
     def visloop(self, line: str) -> None:
         from flows.cli.command import main
@@ -146,13 +149,13 @@ class Reader:
         """As a shell does with `~/pictures/*.jpg`."""
         return sorted(map(str, self.home.glob(word[2:]))) if word.startswith("~/") else [word]
 
-    def says(self, said: Path, word: str) -> bool:
-        """Whether what was started last has said this; it must not have ended."""
-        assert self.running[-1].poll() is None, said.read_text()
-        return word in said.read_text()
+    def printed(self, output: Path, word: str) -> bool:
+        """Whether the process that was started last has printed this; it must not have ended."""
+        assert self.running[-1].poll() is None, output.read_text()
+        return word in output.read_text()
 
     def server_answers(self) -> bool:
-        assert self.running[0].poll() is None, (self.home / "said-0.txt").read_text()
+        assert self.running[0].poll() is None, (self.home / "output-0.txt").read_text()
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
                 return answer.status == 200
@@ -173,41 +176,41 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Reader]:
-    """The server comes first, wherever the README starts it: all runs are told to it."""
+    """The server comes first, wherever the README starts it: all runs report to it."""
     from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-    one = Reader(tmp_path_factory.mktemp("reader"))
+    reader = Reader(tmp_path_factory.mktemp("reader"))
     template = CACHE / f"prefect-{importlib.metadata.version('prefect')}.db"
     if not template.exists():
-        request.getfixturevalue("prefect_server")  # leaves one
-    one.use_template(template)
+        request.getfixturevalue("prefect_server")  # leaves a template
+    reader.use_template(template)
     with pytest.MonkeyPatch.context() as patch, temporary_settings(
-        {PREFECT_API_URL: one.url, PREFECT_HOME: one.home / ".prefect"}
+        {PREFECT_API_URL: reader.url, PREFECT_HOME: reader.home / ".prefect"}
     ):  # fmt: skip
-        for name, value in one.environment.items():
+        for name, value in reader.environment.items():
             patch.setenv(name, value)
-        patch.chdir(one.checkout)
+        patch.chdir(reader.checkout)
         try:
-            one.keep_running("prefect server start")
-            one.own_images()
+            reader.keep_running("prefect server start")
+            reader.own_images()
             import trl  # noqa: F401  a dozen seconds of imports, while the server starts
 
-            wait_until("prefect server start", one.server_answers)
-            one.environment["PREFECT_API_URL"] = one.url
-            yield one
+            wait_until("prefect server start", reader.server_answers)
+            reader.environment["PREFECT_API_URL"] = reader.url
+            yield reader
         finally:
-            one.end()
+            reader.end()
 
 
 def small(line: str, home: Path) -> str:
     """A run or plan with SMALL numbers in front of its own settings; what needs a GPU is planned."""
     verb, profile, rest = re.fullmatch(r"visloop (run|plan|compare) (\S+)(.*)", line).groups()
     verb = "plan" if profile == "llava-7b-coco" else verb
-    settings = " ".join(f"--set {shlex.quote(one)}" for one in SMALL_OF[profile])
+    settings = " ".join(f"--set {shlex.quote(setting)}" for setting in SMALL_OF[profile])
     return f"visloop {verb} {profile} {settings}{rest}".replace("/data/coco", str(home / "coco"))
 
 
-def make_says(target: str) -> list[str]:
+def make_prints(target: str) -> list[str]:
     alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
     done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, env=alone)
     assert done.returncode == 0, done.stderr
@@ -218,10 +221,10 @@ def make_says(target: str) -> list[str]:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_readme_works(line: str, reader: Reader) -> None:
     if line == "make demo":
-        assert make_says("demo")[-1].endswith(".venv/bin/visloop run demo")
+        assert make_prints("demo")[-1].endswith(".venv/bin/visloop run demo")
         reader.visloop(small("visloop run demo", reader.home))
     elif line == "make test":
-        assert "-m pytest" in make_says("test")[-1]
+        assert "-m pytest" in make_prints("test")[-1]
     elif line == ". .venv/bin/activate":
         makefile = (ROOT / "Makefile").read_text()
         assert "VENV = .venv\n" in makefile and "-m venv --clear $(VENV)" in makefile
@@ -234,41 +237,25 @@ def test_a_command_of_the_readme_works(line: str, reader: Reader) -> None:
     elif line == "prefect server start":
         assert reader.server_answers()
     elif line.startswith("prefect worker start"):
-        said = reader.keep_running(line)
-        wait_until(line, lambda: reader.says(said, "started"))
+        output = reader.keep_running(line)
+        wait_until(line, lambda: reader.printed(output, "started"))
     else:
         reader.shell(line)
 
 
-def test_every_block_that_looks_like_commands_is_one_that_is_run() -> None:
-    opening = re.findall(r"^```(\w*)$", README, flags=re.M)[::2]
-    assert set(opening) <= {"sh", "text", "mermaid"}, "commands go into sh blocks, where they are tested"
-    assert len(COMMANDS) > 10
+@pytest.mark.slow
+@pytest.mark.parametrize("source", PYTHON)
+def test_the_python_of_the_readme_runs(source: str, reader: Reader) -> None:
+    line = 'load_profile("demo", ['
+    assert line in source
+    exec(compile(source.replace(line, f"{line}*{DRAWN!r}, "), "README.md", "exec"), {"__name__": "readme"})
 
 
-def test_the_figures_are_those_of_the_results_files() -> None:
-    from benchmarks.readme import RESULTS, filled
-
-    assert filled(README, RESULTS) == README, "run python -m benchmarks.readme"
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
-def test_links_to_files_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#\s]+)", text):
-        if "://" not in target:
-            assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
-
-
-def test_the_tree_in_the_readme_names_what_exists() -> None:
-    tree = README.split("## Where things are")[1].split("```text\n")[1].split("```")[0]
-    for folder in re.findall(r"^(\w+)/ ", tree, flags=re.M):
-        assert (ROOT / folder).is_dir(), folder
-    names = {path.relative_to(ROOT).as_posix() for room in ("flows", "tasks") for path in (ROOT / room).rglob("*.py")}
-    for name in re.findall(r"[\w/]+\.py", tree):
-        assert any(known.endswith(f"/{name}") for known in names), name
+@pytest.mark.parametrize("page", RUN)
+def test_every_block_of_commands_is_executed(page: str) -> None:
+    opening = re.findall(r"^```(\w*)$", RUN[page], flags=re.M)[::2]
+    assert set(opening) <= {"sh", "text", "python"}, "commands go into sh blocks, where they are tested"
+    assert len(COMMANDS) > 10 and PYTHON
 
 
 def test_the_lock_pins_everything_the_project_asks_for() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from storage import coco, lake
-from storage.artifacts import StageOutput
 from storage.schema import Answer, Caption, Quarantined, Sample
 from tasks.configs.data import FolderSource
 from tasks.configs.staged import QuestionConfig
@@ -20,7 +19,7 @@ from tests.support.small_world import drawn, source
 TOLD = "Answer in four stages."
 
 
-def asked(config: QuestionConfig | None = None, *, benchmark: bool = False, **more) -> StageOutput:
+def asked(config: QuestionConfig | None = None, *, benchmark: bool = False, **more):
     config = config or QuestionConfig()
     digest = more.pop("digest", None) or questions_digest(config, benchmark=benchmark)
     given = {"seed": 0, "source": source("test" if benchmark else "train")} | more
@@ -30,11 +29,11 @@ def asked(config: QuestionConfig | None = None, *, benchmark: bool = False, **mo
         )  # fmt: skip
 
 
-def samples(output: StageOutput) -> list[Sample]:
+def samples(output) -> list[Sample]:
     return lake.read_rows(Sample, output.samples)
 
 
-def answers(output: StageOutput) -> dict[str, Answer]:
+def answers(output) -> dict[str, Answer]:
     with lake.annotations_allowed():
         return {row.sample_id: row for row in lake.read_rows(Answer, output.answers)}
 
@@ -57,7 +56,7 @@ def test_what_is_asked_about_is_what_the_boxes_say() -> None:
 
 
 def test_the_seed_decides_and_the_other_images_do_not() -> None:
-    def prompts(output: StageOutput) -> dict[str, str]:
+    def prompts(output) -> dict[str, str]:
         return {row.image_id: row.prompt for row in samples(output)}
 
     assert prompts(asked()) == prompts(asked()) != prompts(asked(seed=1))

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from storage import lake
-from storage.artifacts import StageOutput
 from storage.images import decode
 from storage.schema import Image, Quarantined, Sample
 from tasks.configs.data import CocoSource, FolderSource, SampleConfig
@@ -17,7 +16,7 @@ from tests.support.small_world import IMAGES, drawn, samples, source
 from tests.support.wild_folder import GOOD, picture, wild_folder
 
 
-def draw_folder(root: Path, **options: object) -> StageOutput:
+def draw_folder(root: Path, **options: object):
     config = SampleConfig(val_share=0.3, **options)
     return sample.fn(config, open_source(FolderSource(root=str(root))), Draw(images=GOOD + 6, seed=0))
 

@@ -20,7 +20,7 @@ BASE = [
 LONG = [f"{text} There is a tree. There is a tree." for text in BASE]
 
 
-def drifted(config: DriftConfig, texts: list[str], general: Table | None = None) -> StageOutput:
+def drifted(config: DriftConfig, texts: list[str], general: Table | None = None):
     return drift.fn(
         config,
         captions_of(texts),

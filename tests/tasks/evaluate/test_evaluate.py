@@ -8,13 +8,13 @@ import json
 import pytest
 
 from storage import lake
-from storage.artifacts import StageOutput
 from storage.lake import AnnotationsForbidden
 from storage.schema import Annotation, Caption, Comparison, Metric, Reward, Score
 from tasks.configs.evaluate import EvaluateConfig, HealthConfig
 from tasks.data import sample
 from tasks.evaluate import promote
-from tasks.evaluate.evaluate import compare, evaluate, health
+from tasks.evaluate.evaluate import compare, evaluate
+from tasks.evaluate.health import health
 from tasks.reward import combine, label, score
 from tasks.reward import tokens as token_rewards
 from tasks.rollout import reference as reference_answers
@@ -43,7 +43,7 @@ def honest() -> list[str]:
     return [" ".join(f"There is a {name}." for name in annotations()[one.image_id].objects) for one in samples(True)]
 
 
-def measured(texts: list[str], subject: str = "base") -> StageOutput:
+def measured(texts: list[str], subject: str = "base"):
     with lake.annotations_allowed():
         return evaluate.fn(
             CONFIG, captions_of(texts), drawn(True).samples, truth(), subject=subject, decoding="greedy",
@@ -114,7 +114,7 @@ def test_other_items_can_not_be_compared() -> None:
 # Health
 
 
-def judged(by_truth: float, config: HealthConfig | None = None, texts: list[str] | None = None) -> StageOutput:
+def judged(by_truth: float, config: HealthConfig | None = None, texts: list[str] | None = None):
     """The verdict on a scorer that gives true sentences `by_truth` more than others."""
     rows = []
     for one in samples(True):

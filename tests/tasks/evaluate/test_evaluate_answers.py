@@ -35,7 +35,7 @@ def staged(said: str) -> str:
 RIGHT = ["Yes", "3"] * 4
 
 
-def measured(texts: list[str], subject: str = "base", answers: Table | None = None) -> StageOutput:
+def measured(texts: list[str], subject: str = "base", answers: Table | None = None):
     with lake.annotations_allowed():
         return evaluate_answers.fn(
             CONFIG, captions_of(texts), drawn(True).samples, answers or truth(), subject=subject, decoding="greedy",

@@ -41,7 +41,7 @@ def rollouts(of: dict[int, list[str]]) -> Table:
     return lake.publish(Rollout, rows)
 
 
-def by_reference(texts: list[str] | None = None, answer: str = "Yes", attempt: int = 0) -> StageOutput:
+def by_reference(texts: list[str] | None = None, answer: str = "Yes", attempt: int = 0):
     truth = lake.publish(Answer, [Answer(one.sample_id, answer, "what") for one in asked()])
     with lake.annotations_allowed():
         return verify.fn(
@@ -49,7 +49,7 @@ def by_reference(texts: list[str] | None = None, answer: str = "Yes", attempt: i
         )  # fmt: skip
 
 
-def reasons(output: StageOutput) -> list[str]:
+def reasons(output) -> list[str]:
     of = {row.sample_id: row.reason for row in lake.read_rows(Verdict, output.verdicts)}
     return [of[one.sample_id] for one in asked()]
 
@@ -93,7 +93,7 @@ def test_reference_needs_an_answer_to_every_question() -> None:
         verify.fn(captions(), lake.publish(Sample, asked()), truth, attempt=0)
 
 
-def agreeing(votes: dict[int, list[str]], least: float = 0.5) -> StageOutput:
+def agreeing(votes: dict[int, list[str]], least: float = 0.5):
     return verify_by_agreement.fn(
         captions([staged("Yes")] * len(TEXTS)), lake.publish(Sample, asked()), rollouts(votes), min_agreement=least,
         attempt=0,
