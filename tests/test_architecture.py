@@ -61,7 +61,7 @@ PLANTED = {
     "flows -> tasks -> storage": ("storage/objects.py", "import tasks.stage.calls"),
     "the folders of tasks are layers, and the steps of the loop are independent of each other": (
         "tasks/rollout/rollout.py",
-        "import tasks.reward.label",
+        "import tasks.reward.score",
     ),
     "core knows row types, and neither disk nor orchestration": ("tasks/core/text.py", "import storage.lake"),
     "the algorithms don't know torch": ("tasks/core/seeds.py", "import torch"),

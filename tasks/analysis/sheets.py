@@ -106,7 +106,11 @@ def sheets(
 
 
 def write_sheets(
-    folder: Path, key: Table[SheetPair], images: Table[Image], *, question: str = "Which description of the image is better?"
+    folder: Path,
+    key: Table[SheetPair],
+    images: Table[Image],
+    *,
+    question: str = "Which description of the image is better?",
 ) -> list[Path]:
     """Write what a rater gets: a page that needs nothing but itself, and an empty file for who can't use it.
 

@@ -74,7 +74,7 @@ def rows(sql: str) -> list[tuple]:
 
 
 ROUND = [
-    ("sample", ""), ("ask", ""), ("ask", "staged"), ("rollout", ""), ("reasonings", ""), ("score", ""), ("label", ""),
+    ("sample", ""), ("ask", ""), ("ask", "staged"), ("rollout", ""), ("reasonings", ""), ("score", ""), ("shape_rewards", ""),
     ("search", "attempt 1"), ("verify_by_agreement", "attempt 1"),
     ("search", "attempt 2"), ("verify_by_agreement", "attempt 2"),
     ("plainly", ""), ("finetune", ""), ("search", "round-1 greedy"), ("evaluate_answers", "round-1 greedy"),
@@ -184,4 +184,4 @@ def test_a_second_run_computes_nothing_and_another_gate_only_what_comes_after_it
     assert computed(run()) == []
     changed = {stage for _, stage, _, _ in computed(run("staged.verify=reference", "staged.attempts=1"))}
     assert "verify" in changed
-    assert not changed & {"sample", "ask", "rollout", "reasonings", "score", "label"}
+    assert not changed & {"sample", "ask", "rollout", "reasonings", "score", "shape_rewards"}

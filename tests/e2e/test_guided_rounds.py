@@ -26,7 +26,7 @@ def planned(*overrides: str) -> list[tuple[str, str]]:
 
 
 def guided(number: int) -> list[tuple[str, str]]:
-    return [(stage, f"guided-{number}") for stage in ("search", "guided_rollouts", "score", "label")]
+    return [(stage, f"guided-{number}") for stage in ("search", "guided_rollouts", "score", "shape_rewards")]
 
 
 def run(*overrides: str) -> str:
@@ -43,7 +43,7 @@ def test_without_guided_rounds_the_order_is_that_of_the_method(home: Path) -> No
     stages = planned()
     at = stages.index(("train_value", ""))
     assert stages[at - 3 : at + 3] == [
-        ("rollout", ""), ("score", ""), ("label", ""), ("train_value", ""), ("search", ""), ("finetune", ""),
+        ("rollout", ""), ("score", ""), ("shape_rewards", ""), ("train_value", ""), ("search", ""), ("finetune", ""),
     ]  # fmt: skip
     assert not any("guided" in label for _, label in stages)
 
@@ -70,8 +70,8 @@ def test_a_run_with_a_guided_round_adds_to_what_was_done_without_one(home: Path)
     second = run(*STATES, "value.guided_rounds=1")
     done = [(stage, label) for _, stage, label, shard in computed(second) if shard is None]
     # The first value model is the one of the run before: how often V is trained is no matter of one training.
-    assert [one for one in done if one[0] in ("train_value", "label", "guided_rollouts")] == [
-        ("guided_rollouts", "guided-1"), ("label", "guided-1"), ("train_value", ""),
+    assert [one for one in done if one[0] in ("train_value", "shape_rewards", "guided_rollouts")] == [
+        ("guided_rollouts", "guided-1"), ("shape_rewards", "guided-1"), ("train_value", ""),
     ]  # fmt: skip
     found = {(call.stage, call.label): json.loads(call.outputs) for call in calls(second) if call.shard is None}
     value = ArtifactRef.model_validate(found["train_value", ""]["value"])

@@ -57,7 +57,7 @@ def test_a_run_completes_and_leaves_a_report(first: str) -> None:
     assert "round-1" in report.read_text()
     stages = by_stage(first)
     assert stages.keys() >= {
-        "sample", "annotate", "rollout", "score", "label", "train_value", "search", "finetune", "evaluate", "compare",
+        "sample", "annotate", "rollout", "score", "shape_rewards", "train_value", "search", "finetune", "evaluate", "compare",
         "health", "promote",
     }  # fmt: skip
     assert not any(call.cached for call in calls(first))
@@ -151,9 +151,9 @@ def test_a_wild_folder_runs_through_with_its_bad_files_in_quarantine(first: str,
 
 
 def test_ground_that_is_not_firm_stops_the_run_before_any_round(first: str) -> None:
-    from flows.self_training import UnhealthyGround
+    from flows.self_training import HealthCheckFailed
 
-    with pytest.raises(UnhealthyGround, match=r"recall 0\.\d+ is outside \[1, 1\].* or health\.action=warn to go on"):
+    with pytest.raises(HealthCheckFailed, match=r"recall 0\.\d+ is outside \[1, 1\].* or health\.action=warn to go on"):
         flow_run("health.min_recall=1", "health.action=stop")
     run = runs.latest_run()
     assert run.status == "failed"

@@ -11,12 +11,12 @@ from storage import catalog, runs
 from tasks.stage.stage import planning, run_recording
 from tests.support.tiny_run import calls, computed, tiny
 
-BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("label", "")]
+BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("shape_rewards", "")]
 TUNING = {
     "sft": [("train_value", ""), ("search", ""), ("finetune", "")],
-    "dpo": [("train_value", ""), ("prefer", ""), ("tune_dpo", "")],
-    "grpo": [("tune_grpo", "")],
-    "fisao": [("score_tokens", ""), ("annotate", "train"), ("token_baselines", ""), ("tune_fisao", "")],
+    "dpo": [("train_value", ""), ("prefer", ""), ("train_dpo", "")],
+    "grpo": [("train_grpo", "")],
+    "fisao": [("score_tokens", ""), ("annotate", "train"), ("token_baselines", ""), ("train_fisao", "")],
 }
 AFTER = [("search", "round-1 greedy"), ("evaluate", "round-1 greedy"), ("drift", "round-1")]
 MIXED = "scorer.rewards=[{kind: likelihood}, {kind: objects}, {kind: cosine, checkpoint: deployments/demo/scorer}]"
@@ -66,7 +66,12 @@ def test_what_a_method_does_not_need_is_not_done(home: Path) -> None:
 def test_rewards_are_asked_one_by_one_and_then_made_one(home: Path) -> None:
     found = planned(MIXED)
     at = found.index(("rollout", ""))
-    assert [stage for stage, _ in found[at + 1 : at + 7]] == ["find_objects", *["score"] * 3, "combine", "label"]
+    assert [stage for stage, _ in found[at + 1 : at + 7]] == [
+        "find_objects",
+        *["score"] * 3,
+        "combine",
+        "shape_rewards",
+    ]
     assert len({label for stage, label in found[at + 1 : at + 7] if stage == "score"}) == 3
 
 
@@ -82,10 +87,10 @@ def test_annotated_captions_and_replay_are_stages_of_their_own(home: Path) -> No
 def test_methods_share_the_rollouts_and_each_moves_the_policy(home: Path) -> None:
     first, _ = run("finetune.method=dpo", "finetune.dpo.by=reward")
     second, _ = run("finetune.method=fisao", "finetune.fisao.iterations=1")
-    assert {"rollout", "score", "label"} <= dict(stages(first)).keys()
-    assert not {"rollout", "score", "label"} & dict(stages(second)).keys(), "the same rollouts and rewards"
+    assert {"rollout", "score", "shape_rewards"} <= dict(stages(first)).keys()
+    assert not {"rollout", "score", "shape_rewards"} & dict(stages(second)).keys(), "the same rollouts and rewards"
     policies = set()
-    for run_id, stage in ((first, "tune_dpo"), (second, "tune_fisao")):
+    for run_id, stage in ((first, "train_dpo"), (second, "train_fisao")):
         (call,) = [call for call in calls(run_id) if call.stage == stage]
         policies.add(json.loads(call.outputs)["policy"]["digest"])
     assert len(policies) == 2
@@ -101,10 +106,10 @@ def test_a_model_that_drifts_is_refused_or_ends_the_run(home: Path) -> None:
     bound = "drift.max_length_change=0.001"
     refused, message = run(bound, "search.strategy=best_of_n", "promote.recall_tolerance=1")
     ((promoted, reason),) = catalog.query(f"select promoted, reason from decisions where run_id = '{refused}'")[1]
-    assert not promoted and "it drifted" in reason and "length" in reason
-    assert "for it drifted" not in message
+    assert not promoted and "drift limit exceeded" in reason and "length" in reason
+    assert "drift limit exceeded: " not in message.partition("rejected")[0]
     _, message = run(bound, "drift.action=stop", "search.strategy=best_of_n", "promote.recall_tolerance=1")
-    assert message.startswith("stopped after round 1, for it drifted: ")
+    assert message.startswith("stopped after round 1: drift limit exceeded: ")
 
 
 @pytest.mark.slow

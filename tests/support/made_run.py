@@ -55,7 +55,7 @@ def make_run(status: str = "completed") -> str:
         _record(run_id, number, "sample", [(Quarantined, refused)])
         for shard in range(2):
             _record(run_id, number, "rollout", [], shard=shard, cached=shard == 0)
-        _record(run_id, number, "label", [(Reward, rewards)])
+        _record(run_id, number, "shape_rewards", [(Reward, rewards)])
         _record(run_id, number, "train_value", [(Value, values)])
         compared = [Comparison(subject[0], "greedy", "base", "greedy", "chair", m, d, d - 0.03, d + 0.03, 0.001, IMAGES)
                     for m, d in (("chair_s", -0.3), ("chair_i", -0.16), ("recall", 0.0), ("length", -6.0))]  # fmt: skip

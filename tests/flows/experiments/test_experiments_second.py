@@ -73,7 +73,7 @@ def test_each_reward_scores_the_same_answers_and_has_a_margin_of_its_own(home: P
     stages = [stage for stage, _ in planned("reward-swap", tiny())]
     searched = [label for stage, label in planned("reward-swap", tiny()) if stage == "search"]
     assert searched == ["greedy", "cosine", "objects", "likelihood", "object words", "cosine + likelihood"]
-    assert stages.count("label") == 5 and stages.count("judge_rewards") == 1 and "train_value" not in stages
+    assert stages.count("shape_rewards") == 5 and stages.count("judge_rewards") == 1 and "train_value" not in stages
 
 
 def test_a_reward_that_the_profile_names_takes_part_once(home: Path) -> None:

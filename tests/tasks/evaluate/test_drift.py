@@ -43,9 +43,9 @@ def test_figures_are_rows_with_intervals_and_facts() -> None:
         ("round-1", "greedy", "drift", 8)
     }
     assert output.beyond == []
-    assert output.facts["length_change"] == rows["length_change"].value == pytest.approx(0.8)
+    assert output.figures["length_change"] == rows["length_change"].value == pytest.approx(0.8)
     assert rows["length_change"].ci_low <= rows["length_change"].value <= rows["length_change"].ci_high
-    assert output.facts["repetition"] == pytest.approx(1 / 4)
+    assert output.figures["repetition"] == pytest.approx(1 / 4)
     assert "general_change" not in rows
 
 
@@ -55,7 +55,7 @@ def test_all_bounds_that_are_passed_are_told() -> None:
     assert [line.split()[0] for line in told] == ["captions", "word", "general"]
     output = drifted(config, BASE, answered(-0.04))
     assert output.beyond == []
-    assert output.facts["general_change"] == pytest.approx(-0.02)
+    assert output.figures["general_change"] == pytest.approx(-0.02)
 
 
 def test_a_bound_on_a_benchmark_that_nobody_ran_is_an_error() -> None:

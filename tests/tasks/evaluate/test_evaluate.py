@@ -15,7 +15,7 @@ from tasks.data import sample
 from tasks.evaluate import promote
 from tasks.evaluate.evaluate import compare, evaluate
 from tasks.evaluate.health import health
-from tasks.reward import combine, label, score
+from tasks.reward import combine, score, shape_rewards
 from tasks.reward import tokens as token_rewards
 from tasks.rollout import reference as reference_answers
 from tasks.rollout import rollout
@@ -51,7 +51,7 @@ def measured(texts: list[str], subject: str = "base"):
 
 
 def test_the_truth_has_chair_zero_and_recall_one() -> None:
-    facts = measured(honest()).facts
+    facts = measured(honest()).figures
     assert (facts["chair_s"], facts["chair_i"], facts["recall"]) == (0, 0, 1)
     assert facts["length"] > 4
 
@@ -60,9 +60,9 @@ def test_figures_of_captions_with_known_lies() -> None:
     texts = [f"{text} {ABSENT}" if i % 2 else text for i, text in enumerate(honest())]
     output = measured(texts)
     mentions = sum(len(one.objects) for one in annotations().values())
-    assert output.facts["chair_s"] == 0.5
-    assert output.facts["chair_i"] == pytest.approx(4 / (mentions + 4))
-    assert output.facts["recall"] == 1
+    assert output.figures["chair_s"] == 0.5
+    assert output.figures["chair_i"] == pytest.approx(4 / (mentions + 4))
+    assert output.figures["recall"] == 1
     for row in lake.read_rows(Metric, output.metrics):
         assert row.ci_low <= row.value <= row.ci_high
         assert (row.subject, row.decoding, row.benchmark, row.n) == ("base", "greedy", "chair", 8)
@@ -81,7 +81,7 @@ def test_every_item_has_its_counts_and_where_the_lie_stands() -> None:
 
 
 def test_empty_captions_are_items_too() -> None:
-    facts = measured([""] * 8).facts
+    facts = measured([""] * 8).figures
     assert facts == {"chair_s": 0, "chair_i": 0, "recall": 0, "length": 0}
 
 
@@ -158,7 +158,7 @@ def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
 
 
 def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None:
-    modules = (sample, rollout, score, combine, label, reference_answers, train_value, search)
+    modules = (sample, rollout, score, combine, shape_rewards, reference_answers, train_value, search)
     modules += (finetune, prefer, train_dpo, train_grpo, token_rewards, train_fisao, promote)
     stages = {
         name: one
@@ -168,13 +168,22 @@ def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None
     }
     allowed = {name for name, one in stages.items() if one.reads_annotations}
     assert allowed == {"annotate", "reference_answers", "token_baselines"}
-    assert stages.keys() >= {"sample", "rollout", "score", "label", "train_value", "search", "finetune", "promote"}
+    assert stages.keys() >= {
+        "sample",
+        "rollout",
+        "score",
+        "shape_rewards",
+        "train_value",
+        "search",
+        "finetune",
+        "promote",
+    }
     for name in stages.keys() - allowed:
-        takes = [p.name for p in inspect.signature(stages[name].fn).parameters.values() if p.annotation == "Table"]
+        takes = [p.name for p in inspect.signature(stages[name].fn).parameters.values() if "Table[" in p.annotation]
         if not takes:
             continue
         arguments = {
-            p.name: truth() if p.annotation == "Table" else None
+            p.name: truth() if "Table[" in p.annotation else None
             for p in inspect.signature(stages[name].fn).parameters.values()
             if p.default is inspect.Parameter.empty
         }

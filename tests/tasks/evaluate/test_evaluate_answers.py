@@ -43,26 +43,26 @@ def measured(texts: list[str], subject: str = "base", answers: Table | None = No
 
 
 def test_right_answers_are_right_plain_or_staged() -> None:
-    assert measured(RIGHT).facts == {
+    assert measured(RIGHT).figures == {
         "accuracy": 1, "staged": 0, "accuracy_how_many": 1, "accuracy_what": 1, "length": 1
     }  # fmt: skip
-    facts = measured([staged(said) for said in RIGHT]).facts
+    facts = measured([staged(said) for said in RIGHT]).figures
     assert (facts["accuracy"], facts["staged"]) == (1, 1)
     assert facts["length"] == 2 + 4 + 4 + 1  # words, tags aside
 
 
 def test_only_the_conclusion_counts() -> None:
     wrong = [staged("No") if kind == "what" else staged("4") for kind in KINDS]
-    assert measured([text.replace("There is no dog", "Yes, there are 3") for text in wrong]).facts["accuracy"] == 0
+    assert measured([text.replace("There is no dog", "Yes, there are 3") for text in wrong]).figures["accuracy"] == 0
     cut = [staged(said).split("<CONCLUSION>")[0] for said in RIGHT]
-    facts = measured(cut).facts
+    facts = measured(cut).figures
     assert (facts["accuracy"], facts["staged"]) == (0, 0)
 
 
 def test_figures_by_kind_and_their_intervals() -> None:
     output = measured(["Yes", "4"] * 2 + ["No", "three"] * 2)
-    assert output.facts["accuracy"] == 0.5
-    assert (output.facts["accuracy_what"], output.facts["accuracy_how_many"]) == (0.5, 0.5)
+    assert output.figures["accuracy"] == 0.5
+    assert (output.figures["accuracy_what"], output.figures["accuracy_how_many"]) == (0.5, 0.5)
     for row in lake.read_rows(Metric, output.metrics):
         assert row.ci_low <= row.value <= row.ci_high
         assert (row.subject, row.decoding, row.benchmark, row.n) == ("base", "greedy", "vqa", 8)
