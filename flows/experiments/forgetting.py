@@ -12,6 +12,7 @@ from flows.round.guide import lay_ground, learn_guide
 from flows.round.improvement import measure
 from flows.round.train import by_captions
 from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.configs.train import SftConfig, switch_method
 from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)
@@ -42,7 +43,8 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 def asked(profile: Profile) -> Profile:
     """Supervised, with a general benchmark of at least as many questions as there are images to ask about."""
     questions = profile.drift.questions or min(QUESTIONS, profile.evaluate.images)
-    return varied(profile, finetune={"method": "sft"}, drift={"questions": questions})
+    supervised = profile.model_copy(update={"finetune": switch_method(profile.finetune, SftConfig)})
+    return varied(supervised, drift={"questions": questions})
 
 
 def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
@@ -60,7 +62,7 @@ def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, 
 
 def replayed(profile: Profile, share: float) -> dict[str, Any]:
     """The profile's replay with another share."""
-    return profile.finetune.replay.model_copy(update={"share": share}).model_dump()
+    return switch_method(profile.finetune, SftConfig).replay.model_copy(update={"share": share}).model_dump()
 
 
 def answer(found: Findings) -> str:

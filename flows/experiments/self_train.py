@@ -10,6 +10,7 @@ from flows.round.improvement import Model, measure
 from flows.round.train import by_captions
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.configs.search import search_config
+from tasks.configs.train import SftConfig, switch_method
 from tasks.search.search import search_needs
 
 SEARCHED, CHOSEN, OWN = "searched", "best of n", "own greedy"
@@ -19,7 +20,8 @@ UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Three policies from the same images, and a second round from the first of them."""
-    profile = varied(profile, finetune={"method": "sft"}, drift={"questions": 0})
+    profile = profile.model_copy(update={"finetune": switch_method(profile.finetune, SftConfig)})
+    profile = varied(profile, drift={"questions": 0})
     ground, policy = lay_ground(profile)
     base = measure(profile, ground, BASE, policy)
     ways = {name: profile.model_copy(update={"search": search_config(profile.search, spec)}) for name, spec in (

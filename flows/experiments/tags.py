@@ -16,6 +16,7 @@ from storage.artifacts import ArtifactRef
 from tasks.analysis.answer_shares import concluding
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.analysis.rewrite import rewrite
+from tasks.configs.train import SftConfig, switch_method
 from tasks.data.sample import Draw
 from tasks.train.finetune import finetune
 
@@ -38,8 +39,8 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     models: list[Model] = []
     for name in (TAGGED, UNTAGGED, SHUFFLED, SHORT)[: 2 if quick else 4]:
         tuned = finetune(
-            profile.finetune, profile.policy, base.policy, images, samples, told_as(profile, lesson, name),
-            seed=profile.seed, runtime=profile.runtime, label=name,
+            switch_method(profile.finetune, SftConfig), profile.policy, base.policy, images, samples,
+            told_as(profile, lesson, name), seed=profile.seed, runtime=profile.runtime, label=name,
         )  # fmt: skip
         models.append(measured(profile, ground, name, tuned["policy"]))
     facts = {"examples": lesson.rows}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.experiments.trained import BASE, told
 from flows.profiles.loading import Profile
 from flows.round.guide import Ground, lay_ground, learn_guide
@@ -17,6 +17,7 @@ from tasks.analysis.excerpts import together
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
 from tasks.configs.data import FolderSource
 from tasks.configs.search import search_config
+from tasks.configs.train import DpoConfig, FisaoConfig, SftConfig, switch_method
 from tasks.data.sample import annotate
 from tasks.search.search import search_needs
 
@@ -48,14 +49,17 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 def ways(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
     """(name, iterations, profile) of each way to learn from the rollouts."""
     tune = profile.finetune
-    searched = profile.model_copy(update={"search": search_config(profile.search, "clip_prm")})
-    yield CAPTIONS, None, varied(searched, finetune={"method": "sft"})
-    by_reward = tune.dpo.model_copy(update={"by": "reward"}).model_dump()
-    yield PAIRS, None, varied(profile, finetune={"method": "dpo", "dpo": by_reward, "lr": rate(profile, PAIRS)})
+    searched = search_config(profile.search, "clip_prm")
+    supervised = switch_method(tune, SftConfig)
+    yield CAPTIONS, None, profile.model_copy(update={"search": searched, "finetune": supervised})
+    by_reward = switch_method(tune, DpoConfig).dpo.model_copy(update={"by": "reward"})
+    pairs = switch_method(tune, DpoConfig, dpo=by_reward, lr=rate(profile, PAIRS))
+    yield PAIRS, None, profile.model_copy(update={"finetune": pairs})
     for iterations in ITERATIONS[: 1 if quick else None]:
-        fisao = tune.fisao.model_copy(update={"iterations": iterations}).model_dump()
-        settings = {"method": "fisao", "fisao": fisao, "lr": rate(profile, WORDS), "batch_size": 2 * tune.batch_size}
-        yield f"{WORDS}@{iterations}", float(iterations), varied(profile, finetune=settings)
+        fisao = switch_method(tune, FisaoConfig).fisao.model_copy(update={"iterations": iterations})
+        shared = {"lr": rate(profile, WORDS), "batch_size": 2 * tune.batch_size}
+        words = switch_method(tune, FisaoConfig, fisao=fisao, **shared)
+        yield f"{WORDS}@{iterations}", float(iterations), profile.model_copy(update={"finetune": words})
 
 
 def rate(profile: Profile, way: str) -> float:

@@ -26,6 +26,7 @@ from storage.artifacts import ArtifactRef, StageOutput
 from storage.checkpoints import import_checkpoint
 from tasks.configs.data import FolderSource
 from tasks.configs.staged import EndpointTeacher
+from tasks.configs.train import SftConfig, switch_method
 from tasks.data.sample import Draw, open_source
 from tasks.evaluate.promote import promote
 from tasks.models.scorers import import_scorer
@@ -80,7 +81,7 @@ def answer_round(profile: Profile, ground: AnswerGround, champion: Model, base: 
     accepted = verified_answers(profile, ground, champion.policy, asked, own)
     lesson = plain_answers(profile, accepted, asked)["plain"]
     tuned = finetune(
-        profile.finetune,
+        switch_method(profile.finetune, SftConfig),
         profile.policy,
         champion.policy,
         asked.drawn["images"],

@@ -8,7 +8,7 @@ from flows.profiles.loading import Profile
 from flows.round.guide import Ground, Guide, search_captions
 from storage.artifacts import ArtifactRef, StageOutput
 from tasks.configs.search import SearchConfig
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoConfig, DpoSettings, FisaoConfig, GrpoConfig, SftConfig, switch_method
 from tasks.data.questions import ask, questions_digest
 from tasks.data.sample import annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
@@ -24,9 +24,11 @@ from tasks.train.replay import Replay, open_replay, read_replay, replay_count
 def tuning_needs(profile: Profile) -> frozenset[str]:
     """What the method needs of a round's guide: all that its search does, or a value model, or nothing but rewards."""
     tune = profile.finetune
-    if tune.method == "sft":
+    if isinstance(tune, SftConfig):
         return search_needs(profile.search)
-    by_value = (tune.method, tune.dpo.by) == ("dpo", "value") or (tune.method, tune.grpo.reward) == ("grpo", "value")
+    by_value = (isinstance(tune, DpoConfig) and tune.dpo.by == "value") or (
+        isinstance(tune, GrpoConfig) and tune.grpo.reward == "value"
+    )
     return frozenset({"value"}) if by_value else frozenset()
 
 
@@ -41,7 +43,7 @@ def by_captions(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Gu
     images, samples = drawn["images"], drawn["samples"]
     found = search_captions(profile, ground, policy, guide, profile.search, images, samples)
     return finetune(
-        profile.finetune.alone(),
+        switch_method(profile.finetune, SftConfig),
         profile.policy,
         policy,
         images,
@@ -55,7 +57,7 @@ def by_captions(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Gu
 
 def replayed(profile: Profile, ground: Ground, drawn: StageOutput) -> dict[str, Any]:
     """The argument of `finetune` that says what is replayed: a file's, or the base's own answers to questions."""
-    replay = profile.finetune.replay
+    replay = switch_method(profile.finetune, SftConfig).replay
     run: dict[str, Any] = {"seed": profile.seed, "runtime": profile.runtime, "label": "replay"}
     if replay.share == 0:
         return {}
@@ -87,11 +89,12 @@ def by_preferences(
     """DPO: each prompt's best answer against its worst."""
     run: dict[str, Any] = {"runtime": profile.runtime}
     # How strongly preferences are learned is no matter of which they are.
-    ranked = profile.finetune.dpo.model_copy(update={"beta": DpoConfig().beta})
+    config = switch_method(profile.finetune, DpoConfig)
+    ranked = config.dpo.model_copy(update={"beta": DpoSettings().beta})
     seen = {"model": profile.policy, "images": drawn["images"], **judge(guide)} if ranked.by == "value" else {}
     pairs = prefer(ranked, drawn["samples"], guide.rollouts, guide.rewards["rewards"], **seen, **run)
     return tune_dpo(
-        profile.finetune.alone(), profile.policy, policy, drawn["images"], drawn["samples"], pairs["preferences"],
+        config, profile.policy, policy, drawn["images"], drawn["samples"], pairs["preferences"],
         seed=profile.seed, **run,
     )  # fmt: skip
 
@@ -99,7 +102,7 @@ def by_preferences(
 def by_groups(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide, drawn: StageOutput) -> StageOutput:
     """GRPO: new answers, each rewarded against the others to its prompt."""
     return tune_grpo(
-        profile.finetune.alone(), profile.policy, policy, drawn["images"], drawn["samples"], guide.scorer,
+        switch_method(profile.finetune, GrpoConfig), profile.policy, policy, drawn["images"], drawn["samples"], guide.scorer,
         tau=cast(float, guide.rewards.facts["tau"]), shaping=profile.label.shaping, alpha=profile.label.alpha,
         seed=profile.seed, runtime=profile.runtime, **judge(guide),
     )  # fmt: skip
@@ -113,7 +116,8 @@ def judge(guide: Guide) -> dict[str, Any]:
 def by_words(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide, drawn: StageOutput) -> StageOutput:
     """FiSAO: PPO with a reward for every object word, its margins measured on the round's own rollouts."""
     run: dict[str, Any] = {"runtime": profile.runtime}
-    config, samples, rollouts = profile.finetune.fisao, drawn["samples"], guide.rollouts
+    tuning, samples, rollouts = switch_method(profile.finetune, FisaoConfig), drawn["samples"], guide.rollouts
+    config = tuning.fisao
     heard = score_tokens.over_shards(profile.runtime.shards, ground.scorer, drawn["images"], samples, rollouts, **run)[
         "token_scores"
     ]
@@ -124,6 +128,6 @@ def by_words(profile: Profile, ground: Ground, policy: ArtifactRef, guide: Guide
         rewarded = split_token_baselines(config, heard, **run)
     margins: dict[str, Any] = {name: rewarded.facts[name] for name in ("mu_right", "mu_hallucinated", "deviation")}
     return tune_fisao(
-        profile.finetune.alone(), profile.policy, policy, drawn["images"], samples, rollouts, rewarded["token_scores"],
+        tuning, profile.policy, policy, drawn["images"], samples, rollouts, rewarded["token_scores"],
         ground.scorer, seed=profile.seed, **margins, **run,
     )  # fmt: skip

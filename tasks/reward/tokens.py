@@ -16,7 +16,7 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Quarantined, Rollout, Sample, TokenScore
-from tasks.configs.train import FisaoConfig
+from tasks.configs.train import FisaoSettings
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.metrics import auc
@@ -87,7 +87,7 @@ def score_tokens(
 
 @stage(reads_annotations=True)
 def token_baselines(
-    config: FisaoConfig,
+    config: FisaoSettings,
     token_scores: ArtifactRef,
     samples: ArtifactRef,
     rollouts: ArtifactRef,
@@ -122,7 +122,7 @@ def token_baselines(
 
 @stage()
 def split_token_baselines(
-    config: FisaoConfig, token_scores: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
+    config: FisaoSettings, token_scores: ArtifactRef, *, runtime: RuntimeConfig, label: str = ""
 ) -> StageOutput:
     """Baselines where the scores part best, for images without annotations. Output and facts as of `token_baselines`, no AUC.
 

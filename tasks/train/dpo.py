@@ -6,7 +6,7 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Preference, Sample
 from tasks.configs.policy import PolicyConfig
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import DpoConfig
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
 from tasks.stage.runtime import RuntimeConfig
@@ -16,7 +16,7 @@ from tasks.train.publish import publish_tuned, recipe_of
 
 @stage()
 def tune_dpo(
-    config: FinetuneConfig,
+    config: DpoConfig,
     model: PolicyConfig,
     policy: ArtifactRef,
     images: ArtifactRef,

@@ -9,7 +9,7 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Sample
 from tasks.configs.policy import PolicyConfig
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import SftConfig
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
 from tasks.stage.runtime import RuntimeConfig
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @stage()
 def finetune(
-    config: FinetuneConfig,
+    config: SftConfig,
     model: PolicyConfig,
     policy: ArtifactRef,
     images: ArtifactRef,

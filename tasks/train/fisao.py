@@ -10,7 +10,7 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Rollout, Sample, TokenScore
 from tasks.configs.policy import PolicyConfig
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
 from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, say
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @stage()
 def tune_fisao(
-    config: FinetuneConfig,
+    config: FisaoConfig,
     model: PolicyConfig,
     policy: ArtifactRef,
     images: ArtifactRef,
@@ -52,7 +52,7 @@ def tune_fisao(
     The first iteration learns from `rollouts` with the rewards in `token_scores`; later ones draw as many new answers, no
     longer than the longest of these, at `fisao.temperature` from the whole distribution, and reward them with the same
     baselines (`mu_right`, `mu_hallucinated`, `deviation`). Not used of the configuration: epochs (fisao.passes is),
-    checkpoint_steps (a resume point is kept after every iteration), replay.
+    checkpoint_steps (a resume point is kept after every iteration).
 
     Raises:
         StageInputError: no word has a reward.

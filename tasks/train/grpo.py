@@ -12,7 +12,7 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Sample
 from tasks.configs.policy import PolicyConfig
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import GrpoConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @stage()
 def tune_grpo(
-    config: FinetuneConfig,
+    config: GrpoConfig,
     model: PolicyConfig,
     policy: ArtifactRef,
     images: ArtifactRef,
@@ -94,7 +94,7 @@ def tune_grpo(
     )
 
 
-def _groups(config: FinetuneConfig) -> int:
+def _groups(config: GrpoConfig) -> int:
     """Groups of answers a step."""
     answers, of = config.batch_size, config.grpo.generations
     if answers % of:

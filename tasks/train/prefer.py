@@ -10,7 +10,7 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Preference, Reward, Rollout, Sample
 from tasks.configs.policy import PolicyConfig
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoSettings
 from tasks.core.train.preferences import Pair, WorthyAnswer, best_against_worst
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.loading import load_images
@@ -23,7 +23,7 @@ _ANSWERS = 256  # valued together: what is held in memory
 
 @stage()
 def prefer(
-    config: DpoConfig,
+    config: DpoSettings,
     samples: ArtifactRef,
     rollouts: ArtifactRef,
     rewards: ArtifactRef,

@@ -11,7 +11,7 @@ import pytest
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Quarantined, Rollout, TokenScore
-from tasks.configs.train import FisaoConfig
+from tasks.configs.train import FisaoSettings
 from tasks.core.benchmarks.chair import find_mentions
 from tasks.data.sample import annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
@@ -41,7 +41,7 @@ def measured(
 ) -> StageOutput:
     with lake.annotations_allowed():
         return token_baselines.fn(
-            FisaoConfig(margin=margin), table or words(), drawn()["samples"], rollouts(), annotations or true(),
+            FisaoSettings(margin=margin), table or words(), drawn()["samples"], rollouts(), annotations or true(),
             runtime=RUNTIME,
         )  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_a_margin_rewards_and_punishes_fewer() -> None:
 
 
 def test_a_good_scorer_needs_no_annotations() -> None:
-    output = split_token_baselines.fn(FisaoConfig(baselines="split"), words(), runtime=RUNTIME)
+    output = split_token_baselines.fn(FisaoSettings(baselines="split"), words(), runtime=RUNTIME)
     facts = measured().facts
     for name in ("mu_right", "mu_hallucinated", "deviation"):
         assert output.facts[name] == pytest.approx(facts[name], abs=0.05)

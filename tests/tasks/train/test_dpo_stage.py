@@ -10,19 +10,19 @@ import pytest
 from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Preference
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoConfig, DpoSettings, switch_method
 from tasks.core.models.policy import load_policy
 from tasks.stage.stage import StageInputError
 from tasks.train.dpo import tune_dpo
 from tasks.train.prefer import prefer
 from tests.support.small_world import FINETUNE, MODEL, RUNTIME, drawn, labelled, policy, rollouts
 
-CONFIG = FINETUNE.model_copy(update={"method": "dpo", "batch_size": 4})
+CONFIG = switch_method(FINETUNE, DpoConfig, batch_size=4)
 
 
 @cache
 def preferences() -> ArtifactRef:
-    config, world = DpoConfig(by="reward"), drawn()
+    config, world = DpoSettings(by="reward"), drawn()
     found = prefer.fn(config, world["samples"], rollouts(), labelled()["rewards"], runtime=RUNTIME)["preferences"]
     return lake.publish(Preference, lake.read_rows(Preference, found)[:4])
 
@@ -49,7 +49,7 @@ def test_a_whole_checkpoint_comes_out_that_prefers_what_was_better(train: str) -
 
 
 def test_the_same_preferences_give_the_same_checkpoint_and_another_beta_another() -> None:
-    first, again, other = (tuned(epochs=2.0, dpo=DpoConfig(beta=beta)) for beta in (0.1, 0.1, 5.0))
+    first, again, other = (tuned(epochs=2.0, dpo=DpoSettings(beta=beta)) for beta in (0.1, 0.1, 5.0))
     assert first["policy"] == again["policy"]
     assert other["policy"] != again["policy"]
 

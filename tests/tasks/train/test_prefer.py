@@ -12,7 +12,7 @@ import pytest
 from storage import checkpoints, lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Preference, Reward, Rollout
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoSettings
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.loading import load_images
 from tasks.stage.stage import StageInputError
@@ -20,7 +20,7 @@ from tasks.train.prefer import prefer
 from tasks.value.train_value import train_value
 from tests.support.small_world import MODEL, RUNTIME, VALUE, drawn, labelled, policy, rollouts, samples, trained
 
-REWARD = DpoConfig(by="reward")
+REWARD = DpoSettings(by="reward")
 
 
 @cache
@@ -35,7 +35,7 @@ def states() -> ArtifactRef:
     return output["value"]
 
 
-def preferred(config: DpoConfig = REWARD, rewards: ArtifactRef | None = None, **options: object) -> StageOutput:
+def preferred(config: DpoSettings = REWARD, rewards: ArtifactRef | None = None, **options: object) -> StageOutput:
     return prefer.fn(
         config, drawn()["samples"], rollouts(), rewards or labelled()["rewards"], **{"runtime": RUNTIME, **options}
     )
@@ -43,7 +43,7 @@ def preferred(config: DpoConfig = REWARD, rewards: ArtifactRef | None = None, **
 
 def by_value(value: ArtifactRef, **options: object) -> StageOutput:
     given = {"value": value, "backbone": policy(), "model": MODEL, "images": drawn()["images"], **options}
-    return preferred(DpoConfig(by="value"), **given)
+    return preferred(DpoSettings(by="value"), **given)
 
 
 def changed(change: Callable[[Reward], Reward]) -> ArtifactRef:
@@ -102,7 +102,7 @@ def test_nothing_to_choose_between_says_why() -> None:
 
 def test_values_need_a_value_model() -> None:
     with pytest.raises(StageInputError, match=r"give prefer value, backbone, model and images, .* finetune\.dpo\.by="):
-        preferred(DpoConfig(by="value"))
+        preferred(DpoSettings(by="value"))
 
 
 @pytest.mark.parametrize("kind", ["image_and_text", "policy_states"])
