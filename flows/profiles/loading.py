@@ -64,13 +64,13 @@ class Profile(StageConfig):
     )
     sample: SampleConfig = Field(SampleConfig(), title="Sample", description="stage 1: which images, which prompts")
     questions: QuestionConfig = Field(
-        QuestionConfig(), title="Questions", description="task answers: what is asked about the images"
+        QuestionConfig(), title="Questions", description="task answers: the questions about the images"
     )
     staged: StagedConfig = Field(
         StagedConfig(), title="Staged answers", description="task answers: who writes them, and which ones are learned"
     )
     rollout: RolloutConfig = Field(
-        RolloutConfig(), title="Rollouts", description="stage 2: how the policy answers, several times an image"
+        RolloutConfig(), title="Rollouts", description="stage 2: how the policy answers, several times per image"
     )
     label: LabelConfig = Field(
         LabelConfig(), title="Rewards", description="stage 3: from sentence scores to rewards, with a margin"
@@ -91,16 +91,18 @@ class Profile(StageConfig):
         EvaluateConfig(), title="Benchmark", description="stage 7: CHAIR on held-out images, with intervals"
     )
     health: HealthConfig = Field(
-        HealthConfig(), title="Health gate", description="before the first round: is there anything to learn from?"
+        HealthConfig(),
+        title="Health gate",
+        description="before the first round: does the base hallucinate, and does the scorer separate?",
     )
     drift: DriftConfig = Field(
-        DriftConfig(), title="Drift", description="bounds on what a new model loses beside what it was trained for"
+        DriftConfig(), title="Drift", description="bounds on what a new model may lose in what it was not trained for"
     )
     promote: PromoteConfig = Field(
         PromoteConfig(), title="Promotion gate", description="when a round's model replaces the champion"
     )
     runtime: RuntimeConfig = Field(
-        RuntimeConfig(), title="Runtime", description="how fast, never what: nothing here changes a result"
+        RuntimeConfig(), title="Runtime", description="speed and hardware: nothing here changes a result"
     )
 
     @model_validator(mode="after")

@@ -1,10 +1,10 @@
 """How settings are laid over a profile: those of a profile that extends it, and `NAME=VALUE` overrides.
 
 Mappings merge key by key; any other value replaces what was there, and so does an empty mapping. A section with several
-variants (`data.train.kind`, `finetune.method`) follows one rule when its variant is switched: settings that all variants
-inherit from a class they have in common are kept, the others are dropped. So another method keeps `lr`, `train` and what
-else all methods share, and another kind, which shares nothing, starts afresh. Variants are switched before anything
-else is set, whatever the order of the overrides.
+variants (`data.train.kind`, `finetune.method`) follows one rule when its variant is switched: the settings that all
+variants inherit from a common class are kept, the others are dropped. So another method keeps `lr`, `train` and the
+other settings that all methods share; kinds have no common class, so another kind starts afresh. Variants are switched
+before anything else is set, whatever the order of the overrides.
 """
 
 from __future__ import annotations

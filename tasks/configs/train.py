@@ -1,4 +1,4 @@
-"""How the policy learns: settings that all methods share, and one model a method with the settings of its own."""
+"""How the policy learns: the settings that all methods share, and for each method a model with its own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tasks.stage.config import NOT_SEMANTIC, StageConfig
 
 
 class ReplayConfig(StageConfig):
-    """Other material among what is learned, so that what is not trained for is not lost."""
+    """Other training examples among the captions, against forgetting."""
 
     model_config = ConfigDict(title="Replay")
-    share: float = Field(0.0, ge=0, lt=1, description="of the examples that are replayed; 0: none")
+    share: float = Field(0.0, ge=0, lt=1, description="share of the examples that are replayed; 0: none")
     source: str = Field(
         "self",
         min_length=1,
-        description="self: the base's own greedy answers to questions about the round's images; or a JSON Lines file in "
-        "LLaVA's form (image, conversations)",
+        description="self: the base policy's greedy answers to questions about the round's images; or a JSON Lines file in "
+        "LLaVA's format (image, conversations)",
     )
 
 
@@ -29,42 +29,50 @@ class DpoSettings(StageConfig):
     model_config = ConfigDict(title="DPO")
     by: Literal["value", "reward"] = Field("value", description="what ranks an image's answers: mean V, or mean reward")
     beta: float = Field(0.1, gt=0, le=10, description="strength of the reference")
-    min_gap: float = Field(0.0, ge=0, description="pairs whose worth differs less are left out")
+    min_gap: float = Field(0.0, ge=0, description="pairs that differ less in what ranks them are left out")
 
 
 class GrpoSettings(StageConfig):
-    """Group-relative policy optimisation: new answers, each judged against the others to its prompt."""
+    """Group-relative policy optimisation: new answers, each rewarded relative to the others to its prompt."""
 
     model_config = ConfigDict(title="GRPO")
     reward: Literal["score", "value"] = Field(
         "score", description="mean shaped reward of an answer's sentences, or mean V"
     )
-    generations: int = Field(4, ge=2, le=64, description="answers a prompt")
-    temperature: float = Field(1.0, gt=0, le=5, description="they are drawn at")
+    generations: int = Field(4, ge=2, le=64, description="answers per prompt")
+    temperature: float = Field(1.0, gt=0, le=5, description="sampling temperature of the answers")
     max_new_tokens: int = Field(160, ge=1, le=32768, description="token limit of an answer")
     beta: float = Field(0.0, ge=0, le=10, description="weight of the divergence from the reference")
 
 
 class FisaoSettings(StageConfig):
-    """PPO with a reward for every object word (FiSAO, arXiv 2410.14148); its constants are not published, these are ours."""
+    """PPO with a reward for every object word (FiSAO, arXiv 2410.14148); the paper gives no constants, these are ours."""
 
     model_config = ConfigDict(title="FiSAO")
     baselines: Literal["annotations", "split"] = Field(
         "annotations",
-        description="mean scores of right and hallucinated words: by CHAIR on the round's own rollouts (the paper), or where "
-        "the scores part best into two groups, without annotations",
+        description="mean scores of correct and hallucinated words; annotations: by CHAIR on the round's own rollouts (the "
+        "paper); split: by Otsu's threshold on the scores, no annotation is read",
     )
-    margin: float = Field(0.0, ge=0, le=1, title="Margin (lambda)", description="between a baseline and a reward")
-    clip: float = Field(0.2, gt=0, lt=1, description="of the probability ratio")
-    kl: float = Field(0.05, ge=0, le=10, description="weight of the divergence from the reference, a token")
-    gamma: float = Field(1.0, ge=0, le=1, description="discount a token")
-    gae_lambda: float = Field(0.95, ge=0, le=1, title="GAE lambda", description="of generalised advantage estimation")
-    value_weight: float = Field(0.5, ge=0, le=10, description="of the critic's loss")
-    passes: int = Field(2, ge=1, le=100, description="over the answers of an iteration")
+    margin: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        title="Margin (lambda)",
+        description="how far beyond a baseline a word's score must lie",
+    )
+    clip: float = Field(0.2, gt=0, lt=1, description="clipping range of the probability ratio")
+    kl: float = Field(0.05, ge=0, le=10, description="weight of the divergence from the reference, per token")
+    gamma: float = Field(1.0, ge=0, le=1, description="discount per token")
+    gae_lambda: float = Field(
+        0.95, ge=0, le=1, title="GAE lambda", description="lambda of generalised advantage estimation"
+    )
+    value_weight: float = Field(0.5, ge=0, le=10, description="weight of the critic's loss")
+    passes: int = Field(2, ge=1, le=100, description="passes over the answers of an iteration")
     iterations: int = Field(
-        2, ge=1, le=100, description="the first learns from the round's rollouts, later ones from new answers"
+        2, ge=1, le=100, description="the first one learns from the round's rollouts, later ones from new answers"
     )
-    temperature: float = Field(1.0, gt=0, le=5, description="new answers are drawn at")
+    temperature: float = Field(1.0, gt=0, le=5, description="sampling temperature of new answers")
 
 
 class TrainingSettings(StageConfig):
@@ -72,9 +80,11 @@ class TrainingSettings(StageConfig):
 
     train: Literal["full", "lora"] = Field("lora", description="all weights, or adapters that are merged afterwards")
     lr: float = Field(1e-5, gt=0, le=1, title="Learning rate", description="learning rate (VisVM: 1e-6, full)")
-    epochs: float = Field(1.0, gt=0, le=1000, description="passes over the examples; fisao has passes of its own")
-    batch_size: int = Field(16, ge=1, description="captions a step; for dpo pairs; for grpo answers, in whole groups")
-    warmup_share: float = Field(0.03, ge=0, lt=1, description="share of the steps that warm up; then linear decay")
+    epochs: float = Field(1.0, gt=0, le=1000, description="passes over the examples; fisao uses fisao.passes instead")
+    batch_size: int = Field(16, ge=1, description="captions per step; dpo: pairs; grpo: answers, in whole groups")
+    warmup_share: float = Field(
+        0.03, ge=0, lt=1, description="share of the steps with linear warm-up; then linear decay"
+    )
     lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
     checkpoint_steps: int = Field(200, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
 
