@@ -116,7 +116,7 @@ def _locate(loc: Iterable[Any], model: type[BaseModel]) -> Place:
             name, field = f"{name}[{step}]", FieldInfo.from_annotation((*get_args(field.annotation), None)[0])
         else:
             name = f"{name}.{step}" if name else step
-            section, siblings = field, [sibling for one in models for sibling in one.model_fields]
+            section, siblings = field, [sibling for owner in models for sibling in owner.model_fields]
             field = field_of(models, step)
         models = models_of(field)
     return Place(name, field, section, siblings)

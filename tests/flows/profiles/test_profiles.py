@@ -1,4 +1,4 @@
-"""Profiles: what a user may write, and what is said when it is wrong."""
+"""Profiles: what a user may write, and the errors where it is wrong."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ def test_an_unknown_setting_names_its_nearest_neighbour_and_what_is_allowed() ->
     assert "max_sentences" in text
 
 
-def test_a_setting_at_the_wrong_level_is_found_at_the_right_one() -> None:
+def test_a_setting_at_the_wrong_level_is_suggested_at_the_right_level() -> None:
     assert "did you mean search.candidates?" in problem("demo", "candidates=4")
     assert "it belongs to data.train.kind=coco or folder" in problem("demo", "data.train.root=x")
 
 
-def test_all_problems_are_told_at_once_with_what_came_and_what_is_allowed() -> None:
+def test_all_problems_are_reported_at_once_with_the_value_and_what_is_allowed() -> None:
     text = problem(
         "demo", "rounds=0", "search.temperatures=[0.1, -1]", "policy.dtype=bf16", "label.tau.kind=otus", "sample=5"
     )
@@ -154,7 +154,7 @@ def test_text_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     assert "is not YAML" in problem(str(tmp_path / "bad.yaml"))
 
 
-def test_places_are_found_from_here_and_from_the_checkout_and_hub_ids_are_left_alone(
+def test_places_are_resolved_from_here_and_from_the_checkout_and_hub_ids_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -166,12 +166,12 @@ def test_places_are_found_from_here_and_from_the_checkout_and_hub_ids_are_left_a
 
 def _undescribed(schema: dict, name: str) -> list[str]:
     """Fields of the form that say nothing about themselves."""
-    found = []
+    missing = []
     for definition, node in {name: schema, **schema.get("$defs", {})}.items():
-        found += [
+        missing += [
             f"{definition}.{field}" for field, child in node["properties"].items() if not child.get("description")
         ]
-    return found
+    return missing
 
 
 def test_the_run_form_explains_every_field() -> None:
@@ -193,8 +193,8 @@ def test_a_profile_that_extends_another_is_that_one_but_for_what_it_says(tmp_pat
 def test_a_profile_may_extend_its_neighbour_which_extends_another(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: demo\nrounds: 5\n")
     (tmp_path / "b.yaml").write_text("extends: a\nseed: 7\n")
-    found = load_profile(tmp_path / "b.yaml")
-    assert (found.name, found.rounds, found.seed) == ("b", 5, 7)
+    extended = load_profile(tmp_path / "b.yaml")
+    assert (extended.name, extended.rounds, extended.seed) == ("b", 5, 7)
 
 
 def test_a_renamed_setting_is_accepted_under_its_former_name_with_a_warning(
