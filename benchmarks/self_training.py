@@ -39,6 +39,7 @@ def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
     from flows.round.guide import search_captions
     from flows.round.improvement import improvement_round, measure, scores_of
     from flows.self_training import prepare
+    from tasks.configs.train import SftConfig, switch_method
     from tasks.data.sample import Draw, sample
     from tasks.search.search import search
     from tasks.train.finetune import finetune
@@ -64,7 +65,7 @@ def run_seed(seed: int, scenes: int, overrides: list[str]) -> dict[str, Any]:
         profile.runtime.shards, greedy, profile.policy, base.policy, drawn["images"], drawn["samples"], seed=seed, **run
     )
     tuned = finetune(
-        profile.finetune,
+        switch_method(profile.finetune, SftConfig),
         profile.policy,
         base.policy,
         drawn["images"],

@@ -8,12 +8,13 @@ from typing import Any
 
 from flows.experiments.bench import first_round
 from flows.experiments.contract import Experiment, varied
-from flows.experiments.trained import BASE, answering, evidence_of, examples_of, with_accuracy
+from flows.experiments.trained import BASE, answering, evidence_of, examples_of, supervised, with_accuracy
 from flows.profiles.loading import Profile
 from flows.round.measure import measure
 from flows.round.prepare import prepare_loop
-from flows.round.train import sft
+from flows.round.train import train_policy
 from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.configs.train import SftConfig, switch_method
 from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)
@@ -25,7 +26,7 @@ QUESTIONS = 300
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The base, then the same captions learned with more and more replay; without any at lower learning rates."""
-    profile = supervised(answering(profile))
+    profile = with_questions(supervised(answering(profile)))
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
     drawn, guide = first_round(context, search_needs(profile.search))
@@ -33,7 +34,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     reference = None
     for name, x, settings in arms_of(profile, quick):
         way = replace(context, profile=settings)
-        trained = sft(way, guide, drawn)
+        trained = train_policy(way, guide, drawn)
         model = measure(way, name, way.handle(trained.policy))
         against = [base] if reference is None else [base, reference]
         reference = reference or model
@@ -42,10 +43,10 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     return found
 
 
-def supervised(profile: Profile) -> Profile:
-    """Supervised, with a general benchmark of at least as many questions as there are images to ask about."""
+def with_questions(profile: Profile) -> Profile:
+    """The profile with a general benchmark of at least as many questions as there are images to ask about."""
     questions = profile.drift.questions or min(QUESTIONS, profile.evaluate.images)
-    return varied(profile, finetune={"method": "sft"}, drift={"questions": questions})
+    return varied(profile, drift={"questions": questions})
 
 
 def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
@@ -63,7 +64,7 @@ def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, 
 
 def replayed(profile: Profile, share: float) -> dict[str, Any]:
     """The profile's replay with another share."""
-    return profile.finetune.replay.model_copy(update={"share": share}).model_dump()
+    return switch_method(profile.finetune, SftConfig).replay.model_copy(update={"share": share}).model_dump()
 
 
 def answer(found: Findings) -> str:

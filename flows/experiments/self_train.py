@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from flows.experiments.bench import first_round
 from flows.experiments.contract import Experiment, varied
-from flows.experiments.trained import BASE, evidence_of
+from flows.experiments.trained import BASE, evidence_of, supervised
 from flows.profiles.loading import Profile
 from flows.round.guide import RoundGuide, fit_guide
 from flows.round.measure import Model, measure
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
-from flows.round.train import sft
+from flows.round.train import train_policy
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.configs.search import search_config
 from tasks.data.sample import SampleResult, sample
@@ -24,7 +24,7 @@ UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Three policies from the same images, and a second round from the first of them."""
-    profile = varied(profile, finetune={"method": "sft"}, drift={"questions": 0})
+    profile = varied(supervised(profile), drift={"questions": 0})
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
     specs = {SEARCHED: profile.search.strategy, CHOSEN: "best_of_n", OWN: "greedy"}
@@ -43,7 +43,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 def trained_as(context: CaptionContext, name: str, guide: RoundGuide, drawn: SampleResult) -> Model:
     """The guide's policy trained on captions by the context's search, measured."""
-    return measure(context, name, context.handle(sft(context, guide, drawn).policy))
+    return measure(context, name, context.handle(train_policy(context, guide, drawn).policy))
 
 
 def second_round(profile: Profile, first: Model) -> Model:

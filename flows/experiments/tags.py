@@ -17,6 +17,7 @@ from storage.schema import Caption
 from tasks.analysis.answer_shares import concluding
 from tasks.analysis.findings import Evidence, Findings, Plot
 from tasks.analysis.rewrite import rewrite
+from tasks.configs.train import SftConfig, switch_method
 from tasks.models.handles import PolicyHandle
 from tasks.train.finetune import finetune
 
@@ -37,7 +38,12 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     models: list[Model] = []
     for name in (TAGGED, UNTAGGED, SHUFFLED, SHORT)[: 2 if quick else 4]:
         trained = finetune.with_label(name)(
-            profile.finetune, base.policy, images, samples, in_form(profile, lesson, name), seed=profile.seed
+            switch_method(profile.finetune, SftConfig),
+            base.policy,
+            images,
+            samples,
+            in_form(profile, lesson, name),
+            seed=profile.seed,
         )
         models.append(measured(context, name, context.handle(trained.policy)))
     facts = {"examples": lesson.rows}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from flows.experiments.bench import first_round
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.experiments.trained import BASE, evidence_of
 from flows.profiles.loading import Profile
 from flows.round.measure import Model, measure
@@ -19,6 +19,7 @@ from tasks.analysis.excerpts import together
 from tasks.analysis.findings import Evidence, Findings, Plot, listed
 from tasks.configs.data import FolderSource
 from tasks.configs.search import search_config
+from tasks.configs.train import DpoConfig, FisaoConfig, SftConfig, switch_method
 from tasks.data.sample import SampleResult, annotate
 from tasks.search.search import search_needs
 
@@ -48,15 +49,18 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 def ways(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
     """(name, iterations, profile) of each way to learn from the rollouts."""
-    tune = profile.finetune
-    searched = profile.model_copy(update={"search": search_config(profile.search, "clip_prm")})
-    yield CAPTIONS, None, varied(searched, finetune={"method": "sft"})
-    by_reward = tune.dpo.model_copy(update={"by": "reward"}).model_dump()
-    yield PAIRS, None, varied(profile, finetune={"method": "dpo", "dpo": by_reward, "lr": rate(profile, PAIRS)})
+    config = profile.finetune
+    searched = search_config(profile.search, "clip_prm")
+    captions = switch_method(config, SftConfig)
+    yield CAPTIONS, None, profile.model_copy(update={"search": searched, "finetune": captions})
+    by_reward = switch_method(config, DpoConfig).dpo.model_copy(update={"by": "reward"})
+    pairs = switch_method(config, DpoConfig, dpo=by_reward, lr=rate(profile, PAIRS))
+    yield PAIRS, None, profile.model_copy(update={"finetune": pairs})
     for iterations in ITERATIONS[: 1 if quick else None]:
-        fisao = tune.fisao.model_copy(update={"iterations": iterations}).model_dump()
-        settings = {"method": "fisao", "fisao": fisao, "lr": rate(profile, WORDS), "batch_size": 2 * tune.batch_size}
-        yield f"{WORDS}@{iterations}", float(iterations), varied(profile, finetune=settings)
+        fisao = switch_method(config, FisaoConfig).fisao.model_copy(update={"iterations": iterations})
+        shared = {"lr": rate(profile, WORDS), "batch_size": 2 * config.batch_size}
+        words = switch_method(config, FisaoConfig, fisao=fisao, **shared)
+        yield f"{WORDS}@{iterations}", float(iterations), profile.model_copy(update={"finetune": words})
 
 
 def rate(profile: Profile, way: str) -> float:

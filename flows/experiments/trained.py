@@ -14,6 +14,7 @@ from tasks.analysis.answer_shares import sameness
 from tasks.analysis.excerpts import excerpt
 from tasks.analysis.findings import Evidence
 from tasks.configs.evaluate import DriftConfig
+from tasks.configs.train import SftConfig, switch_method
 from tasks.train.publish import TrainResult
 
 BASE = "base"
@@ -64,6 +65,11 @@ def examples_of(trained: TrainResult) -> dict[str, Any]:
     """How many examples a policy learned, as a fact."""
     counters: Any = trained.counters
     return {"examples": counters.get("examples")}
+
+
+def supervised(profile: Profile) -> Profile:
+    """The profile with supervised fine-tuning, its other training settings as they are."""
+    return profile.model_copy(update={"finetune": switch_method(profile.finetune, SftConfig)})
 
 
 def on_drawn_scenes(profile: Profile) -> bool:

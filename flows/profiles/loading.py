@@ -1,21 +1,21 @@
 """Profiles: one YAML file says everything a run depends on.
 
-A profile is read, overrides (`a.b=value`) are laid over it, and the result is checked as a whole, so every problem is
-told at once. Nothing here opens a model, an image or the network.
+A profile is read, overrides (`a.b=value`) are laid over it, and the result is checked as a whole, so that every problem
+is reported at once. Nothing here opens a model, an image or the network.
 """
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from flows.profiles.errors import explain
+from flows.profiles.overrides import Tree, lay_over, nested, with_present_names
 from tasks.configs.data import DataConfig, FolderSource, SampleConfig
 from tasks.configs.evaluate import DriftConfig, EvaluateConfig, HealthConfig, PromoteConfig
 from tasks.configs.policy import PolicyConfig
@@ -23,7 +23,7 @@ from tasks.configs.reward import LabelConfig, ScorerConfig
 from tasks.configs.rollout import RolloutConfig
 from tasks.configs.search import SearchConfig
 from tasks.configs.staged import QuestionConfig, StagedConfig
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import FinetuneConfig, SftConfig
 from tasks.configs.value import ValueConfig
 from tasks.stage.config import StageConfig
 from tasks.stage.runtime import RuntimeConfig
@@ -64,13 +64,13 @@ class Profile(StageConfig):
     )
     sample: SampleConfig = Field(SampleConfig(), title="Sample", description="stage 1: which images, which prompts")
     questions: QuestionConfig = Field(
-        QuestionConfig(), title="Questions", description="task answers: what is asked about the images"
+        QuestionConfig(), title="Questions", description="task answers: the questions about the images"
     )
     staged: StagedConfig = Field(
         StagedConfig(), title="Staged answers", description="task answers: who writes them, and which ones are learned"
     )
     rollout: RolloutConfig = Field(
-        RolloutConfig(), title="Rollouts", description="stage 2: how the policy answers, several times an image"
+        RolloutConfig(), title="Rollouts", description="stage 2: how the policy answers, several times per image"
     )
     label: LabelConfig = Field(
         LabelConfig(), title="Rewards", description="stage 3: from sentence scores to rewards, with a margin"
@@ -82,22 +82,27 @@ class Profile(StageConfig):
         SearchConfig(), title="Search", description="stage 5: how better captions are found, sentence by sentence"
     )
     finetune: FinetuneConfig = Field(
-        FinetuneConfig(), title="Fine-tuning", description="stage 6: the policy learns the captions that search found"
+        SftConfig(),
+        title="Fine-tuning",
+        description="stage 6: how the policy learns; an override, or a profile that extends another, may switch the method: "
+        "settings that all methods share are kept, the old method's own are dropped",
     )
     evaluate: EvaluateConfig = Field(
         EvaluateConfig(), title="Benchmark", description="stage 7: CHAIR on held-out images, with intervals"
     )
     health: HealthConfig = Field(
-        HealthConfig(), title="Health gate", description="before the first round: is there anything to learn from?"
+        HealthConfig(),
+        title="Health gate",
+        description="before the first round: does the base hallucinate, and does the scorer separate?",
     )
     drift: DriftConfig = Field(
-        DriftConfig(), title="Drift", description="bounds on what a new model loses beside what it was trained for"
+        DriftConfig(), title="Drift", description="bounds on what a new model may lose in what it was not trained for"
     )
     promote: PromoteConfig = Field(
         PromoteConfig(), title="Promotion gate", description="when a round's model replaces the champion"
     )
     runtime: RuntimeConfig = Field(
-        RuntimeConfig(), title="Runtime", description="how fast, never what: nothing here changes a result"
+        RuntimeConfig(), title="Runtime", description="speed and hardware: nothing here changes a result"
     )
 
     @model_validator(mode="after")
@@ -120,23 +125,20 @@ def available_profiles() -> list[str]:
 
 
 def load_profile(name_or_path: str | Path, overrides: Sequence[str] = (), rounds: int | None = None) -> Profile:
-    """Read a profile by name or path, lay `a.b=value` overrides over it, and check the whole."""
+    """Read a profile by name or path, lay `a.b=value` overrides over it, and check the whole.
+
+    Raises:
+        ProfileError: no such profile, or one that cannot be run; names every field at fault.
+    """
     path = _find(str(name_or_path))
     tree = _read(path)
-    # A `kind` first: it clears what another variant had set, whatever the order on the command line.
-    for dotted, value in sorted(map(_parse, overrides), key=lambda item: not item[0].endswith(".kind")):
-        _assign(tree, dotted.split("."), value)
+    lay_over(tree, [_parse(override) for override in overrides], Profile)
     if rounds is not None:
         tree["rounds"] = rounds
-    return check_profile(tree, path.stem)
-
-
-def check_profile(tree: dict[str, Any], name: str) -> Profile:
-    """Validate a profile's tree; every problem is in the one error."""
     try:
         return Profile.model_validate(tree)
     except ValidationError as error:
-        raise ProfileError(explain(error, Profile, f"profile {name!r}")) from None
+        raise ProfileError(explain(error, Profile, f"profile {path.stem!r}")) from None
 
 
 def locate(place: str) -> str:
@@ -165,7 +167,7 @@ def _find(name_or_path: str) -> Path:
     )
 
 
-def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+def _read(path: Path, below: tuple[Path, ...] = ()) -> Tree:
     """A profile's tree, laid over that of the profile that it extends."""
     if path in below:
         raise ProfileError(f"{' extends '.join(map(str, (*below, path)))}: a circle; take one `extends` out")
@@ -175,58 +177,24 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ProfileError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ProfileError(f"{path} holds a {type(tree).__name__}; a profile is a mapping, see profiles/demo.yaml")
+    tree = with_present_names(tree)
     tree.setdefault("name", path.stem)
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
     beside = path.parent / f"{parent}.yaml"
     whole = _read(beside if beside.is_file() else _find(str(parent)), (*below, path))
-    for key, value in tree.items():
-        _assign(whole, [key], value)
+    lay_over(whole, [tree], Profile)
     return whole
 
 
-def _parse(override: str) -> tuple[str, Any]:
-    """`a.b=value` as (a.b, value), the value read as YAML."""
+def _parse(override: str) -> Tree:
+    """`a.b=value` as {a: {b: value}}, the value read as YAML."""
     dotted, equals, text = override.partition("=")
     dotted = dotted.strip()
     if not equals or not dotted or not all(dotted.split(".")):
         raise ProfileError(f"override {override!r}: wanted NAME=VALUE, for example search.candidates=4")
     try:
-        return dotted, yaml.safe_load(text)
+        return with_present_names(nested(dotted, yaml.safe_load(text)))
     except yaml.YAMLError:
         raise ProfileError(f"override {override!r}: the value {text!r} is not YAML; quote it for the shell?") from None
-
-
-def _assign(tree: dict[str, Any], path: list[str], value: Any) -> None:
-    """Lay one override into the tree. A mapping is merged; another `kind` starts its variant afresh."""
-    node, default = tree, _defaults(Profile)
-    for part in path[:-1]:
-        below = default.get(part)
-        default = below if isinstance(below, dict) else {}
-        if not isinstance(node.get(part), dict):
-            # Of a union, one field alone does not say which variant is meant: start from the default's.
-            node[part] = copy.deepcopy(default) if "kind" in default else {}
-        node = node[part]
-    last = path[-1]
-    if last == "kind" and node.get("kind") != value:
-        node.clear()
-    if isinstance(value, dict):
-        if value.get("kind") is not None:
-            _assign(tree, [*path, "kind"], value["kind"])
-        for key, item in value.items():
-            _assign(tree, [*path, str(key)], item)
-        if not value:
-            node[last] = {}
-        return
-    node[last] = value
-
-
-def _defaults(model: type[BaseModel]) -> dict[str, Any]:
-    """The default values of a model, nested, without the fields that have none."""
-    tree = {}
-    for name, field in model.model_fields.items():
-        if not field.is_required():
-            default = field.get_default(call_default_factory=True)
-            tree[name] = default.model_dump() if isinstance(default, BaseModel) else default
-    return tree

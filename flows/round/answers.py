@@ -26,6 +26,7 @@ from storage.artifacts import Table
 from storage.schema import Caption, Rollout, Sample
 from tasks.configs.data import FolderSource
 from tasks.configs.staged import EndpointTeacher
+from tasks.configs.train import SftConfig, switch_method
 from tasks.data.sample import open_source
 from tasks.evaluate.promote import PromoteResult, promote
 from tasks.models.handles import PolicyHandle
@@ -90,7 +91,12 @@ def answer_round(context: AnswerContext, champion: Model, base: Model, number: i
     accepted = verified_answers(context, attempt)
     lesson = plain_answers(profile, accepted, questions).plain
     trained = finetune(
-        profile.finetune, champion.policy, questions.drawn.images, questions.plain.samples, lesson, seed=profile.seed
+        switch_method(profile.finetune, SftConfig),
+        champion.policy,
+        questions.drawn.images,
+        questions.plain.samples,
+        lesson,
+        seed=profile.seed,
     )
 
     candidate = measure_answers(context, name, context.handle(trained.policy))

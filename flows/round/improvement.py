@@ -11,6 +11,7 @@ from flows.round.measure import Model, chair_of, compared, drift_of, measure
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
 from flows.round.rewards import score_answers
 from flows.round.train import train_needs, train_policy
+from tasks.configs.train import SftConfig
 from tasks.data.sample import sample, take
 from tasks.evaluate.drift import DriftResult
 from tasks.evaluate.health import HealthResult, health
@@ -67,7 +68,7 @@ def improvement_round(context: CaptionContext, champion: Model, base: Model, num
 def searches(profile: Profile) -> bool:
     """Whether the profile's search is measured on the base."""
     wanted = "search" in profile.evaluate.decodings
-    return wanted and profile.finetune.method == "sft" and profile.search.strategy != "greedy"
+    return wanted and isinstance(profile.finetune, SftConfig) and profile.search.strategy != "greedy"
 
 
 def measure_search(context: CaptionContext, guide: RoundGuide, base: Model) -> None:

@@ -6,7 +6,7 @@ from flows.profiles.loading import Profile
 from flows.round.guide import RoundGuide, search_captions
 from flows.round.measure import greedy_answers
 from flows.round.prepare import LoopContext
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoConfig, DpoSettings, FisaoConfig, GrpoConfig, ReplayConfig, SftConfig
 from tasks.data.questions import ask, questions_digest
 from tasks.data.sample import SampleResult, annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
@@ -23,39 +23,43 @@ from tasks.train.replay import Replay, open_replay, read_replay, replay_count
 def train_needs(profile: Profile) -> frozenset[str]:
     """What the method needs of a round's guide: all that its search does, or a value model, or rewards only."""
     config = profile.finetune
-    if config.method == "sft":
+    if isinstance(config, SftConfig):
         return search_needs(profile.search)
-    by_value = (config.method, config.dpo.by) == ("dpo", "value") or (config.method, config.grpo.reward) == (
-        "grpo",
-        "value",
+    by_value = (isinstance(config, DpoConfig) and config.dpo.by == "value") or (
+        isinstance(config, GrpoConfig) and config.grpo.reward == "value"
     )
     return frozenset({"value"}) if by_value else frozenset()
 
 
 def train_policy(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
-    """The policy trained on its own answers to the round's prompts."""
-    method = {"sft": sft, "dpo": dpo, "grpo": grpo, "fisao": fisao}[context.profile.finetune.method]
-    return method(context, guide, drawn)
+    """The policy trained on its own answers to the round's prompts, by the profile's method."""
+    config = context.profile.finetune
+    if isinstance(config, SftConfig):
+        return sft(context, config, guide, drawn)
+    if isinstance(config, DpoConfig):
+        return dpo(context, config, guide, drawn)
+    if isinstance(config, GrpoConfig):
+        return grpo(context, config, guide, drawn)
+    return fisao(context, config, guide, drawn)
 
 
-def sft(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
+def sft(context: LoopContext, config: SftConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """Supervised: the captions that a guided search finds, with other material among them if the profile wants that."""
-    profile = context.profile
     captions = search_captions(context, guide, drawn.images, drawn.samples).captions
+    replay = replayed(context, config.replay, drawn)
     return finetune(
-        profile.finetune.alone(), guide.policy, drawn.images, drawn.samples, captions,
-        seed=profile.seed, replay=replayed(context, drawn),
-    )  # fmt: skip
+        config, guide.policy, drawn.images, drawn.samples, captions, seed=context.profile.seed, replay=replay
+    )
 
 
-def replayed(context: LoopContext, drawn: SampleResult) -> Replay | None:
+def replayed(context: LoopContext, config: ReplayConfig, drawn: SampleResult) -> Replay | None:
     """What is replayed: a file's examples, or the base's own answers to questions; None: nothing."""
-    profile, replay = context.profile, context.profile.finetune.replay
-    if replay.share == 0:
+    profile = context.profile
+    if config.share == 0:
         return None
-    if replay.source != "self":
-        count = replay_count(replay.share, profile.sample.images)
-        source = open_replay(replay.source)
+    if config.source != "self":
+        count = replay_count(config.share, profile.sample.images)
+        source = open_replay(config.source)
         examples = read_replay.with_label("replay")(profile.sample, source, count=count, seed=profile.seed)
         return Replay(examples.images, examples.samples, examples.captions)
     digest = questions_digest(profile.questions, benchmark=False)
@@ -66,47 +70,47 @@ def replayed(context: LoopContext, drawn: SampleResult) -> Replay | None:
     return Replay(drawn.images, questions.samples, answers.captions)
 
 
-def dpo(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
+def dpo(context: LoopContext, config: DpoConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """DPO: each prompt's best answer against its worst."""
-    profile = context.profile
     # How strongly preferences are learned does not change which they are.
-    ranking = profile.finetune.dpo.model_copy(update={"beta": DpoConfig().beta})
+    ranking = config.dpo.model_copy(update={"beta": DpoSettings().beta})
     by_value = ranking.by == "value"
     pairs = prefer(
-        ranking, drawn.samples, guide.rollouts, guide.rewards.rewards,
-        value=guide.value_handle if by_value else None, images=drawn.images if by_value else None,
-    )  # fmt: skip
-    return train_dpo(
-        profile.finetune.alone(), guide.policy, drawn.images, drawn.samples, pairs.preferences, seed=profile.seed
-    )
-
-
-def grpo(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
-    """GRPO: new answers, each rewarded against the others to its prompt."""
-    profile = context.profile
-    reward = ShapedReward(guide.scorer, guide.rewards.margin, profile.label.shaping, profile.label.alpha)
-    return train_grpo(
-        profile.finetune.alone(),
-        guide.policy,
-        drawn.images,
+        ranking,
         drawn.samples,
-        reward,
-        guide.value_handle,
-        seed=profile.seed,
+        guide.rollouts,
+        guide.rewards.rewards,
+        value=guide.value_handle if by_value else None,
+        images=drawn.images if by_value else None,
     )
+    seed = context.profile.seed
+    return train_dpo(config, guide.policy, drawn.images, drawn.samples, pairs.preferences, seed=seed)
 
 
-def fisao(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
+def grpo(context: LoopContext, config: GrpoConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
+    """GRPO: new answers, each rewarded against the others to its prompt."""
+    rule = context.profile.label
+    reward = ShapedReward(guide.scorer, guide.rewards.margin, rule.shaping, rule.alpha)
+    seed = context.profile.seed
+    return train_grpo(config, guide.policy, drawn.images, drawn.samples, reward, guide.value_handle, seed=seed)
+
+
+def fisao(context: LoopContext, config: FisaoConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """FiSAO: PPO with a reward for every object word, its margins measured on the round's own rollouts."""
-    profile, images, samples = context.profile, drawn.images, drawn.samples
-    config = profile.finetune.fisao
+    images, samples = drawn.images, drawn.samples
     words = score_tokens.over_shards(context.scorer, images, samples, guide.rollouts).token_scores
-    if config.baselines == "annotations":
+    if config.fisao.baselines == "annotations":
         truth = annotate.with_label("train")(context.source, images).annotations
-        rewarded = token_baselines(config, words, samples, guide.rollouts, truth)
+        rewarded = token_baselines(config.fisao, words, samples, guide.rollouts, truth)
     else:
-        rewarded = split_token_baselines(config, words)
+        rewarded = split_token_baselines(config.fisao, words)
     return train_fisao(
-        profile.finetune.alone(), guide.policy, images, samples, guide.rollouts, rewarded.token_scores,
-        WordReward(context.scorer, rewarded.baselines), seed=profile.seed,
-    )  # fmt: skip
+        config,
+        guide.policy,
+        images,
+        samples,
+        guide.rollouts,
+        rewarded.token_scores,
+        WordReward(context.scorer, rewarded.baselines),
+        seed=context.profile.seed,
+    )

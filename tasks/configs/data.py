@@ -63,8 +63,8 @@ class DataConfig(StageConfig):
     benchmark: BenchmarkSource = Field(
         DemoSource(split="test"),
         title="Benchmark images",
-        description="annotated images to measure on, for CHAIR needs to know what is there; kind: demo (images, seed, split) "
-        "or coco (root, split)",
+        description="annotated images to measure on, for CHAIR needs the objects in an image; kind: demo (images, seed, "
+        "split) or coco (root, split)",
     )
 
 
@@ -72,9 +72,13 @@ class SampleConfig(StageConfig):
     """Which images, under which prompts."""
 
     model_config = ConfigDict(title="Sample")
-    images: int = Field(300, ge=2, description="training images a round, or all; none twice before all were drawn")
+    images: int = Field(
+        300,
+        ge=2,
+        description="training images per round, or all; an image is drawn again only after all have been drawn",
+    )
     val_share: float = Field(
-        0.15, gt=0, lt=0.5, title="Validation share", description="share held out of value training, to judge it"
+        0.15, gt=0, lt=0.5, title="Validation share", description="share held out of value training, to validate it"
     )
     prompts: tuple[str, ...] = Field(DETAIL_PROMPTS, min_length=1, description="pool; one prompt an image, by seed")
     min_side: int = Field(8, ge=1, description="pixels; smaller images go to quarantine")

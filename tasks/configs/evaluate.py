@@ -10,7 +10,7 @@ from tasks.stage.config import StageConfig
 
 
 class EvaluateConfig(StageConfig):
-    """What is measured, and how sure we want to be."""
+    """What is measured, and the confidence of the intervals."""
 
     model_config = ConfigDict(title="Benchmark")
     images: int = Field(500, ge=2, description="annotated images, the same ones in every round")
@@ -22,10 +22,10 @@ class EvaluateConfig(StageConfig):
 
 
 class HealthConfig(StageConfig):
-    """Is the loop's ground firm: does the base hallucinate, does it see, can the scorer tell?"""
+    """The health check before the first round: does the base hallucinate, what is its recall, does the scorer separate?"""
 
     model_config = ConfigDict(title="Health gate")
-    images: int = Field(100, ge=2, description="annotated images whose rollouts judge the scorer")
+    images: int = Field(100, ge=2, description="annotated images on whose rollouts the scorer is measured")
     min_scorer_auc: float = Field(
         0.6, ge=0, le=1, title="Scorer AUC at least", description="true against hallucinated sentences within one image"
     )
@@ -33,10 +33,14 @@ class HealthConfig(StageConfig):
         0.0, ge=0, le=1, title="CHAIRi at least", description="a base that never hallucinates has nothing to learn here"
     )
     max_chair_i: float = Field(
-        0.5, ge=0, le=1, title="CHAIRi at most", description="above: the base is too poor to learn from itself"
+        0.5,
+        ge=0,
+        le=1,
+        title="CHAIRi at most",
+        description="above: the base hallucinates too much to learn from itself",
     )
     min_recall: float = Field(
-        0.3, ge=0, le=1, title="Recall at least", description="below: the base does not see what is there"
+        0.3, ge=0, le=1, title="Recall at least", description="below: the base misses too many objects"
     )
     action: Literal["stop", "warn"] = Field("stop", description="what a failed check does to the run")
 
@@ -57,7 +61,10 @@ class DriftConfig(StageConfig):
         None, gt=0, le=1, description="largest Jensen-Shannon divergence of the captions' word pairs; none: no bound"
     )
     max_general_drop: float | None = Field(
-        None, gt=0, le=1, description="accuracy on the general benchmark that may surely be lost; none: no bound"
+        None,
+        gt=0,
+        le=1,
+        description="largest drop in accuracy on the general benchmark, by its interval; none: no bound",
     )
     action: Literal["refuse", "stop"] = Field(
         "refuse", description="refuse: a model beyond a bound is not promoted; stop: the run ends there as well"

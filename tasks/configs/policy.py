@@ -13,7 +13,7 @@ class PolicyConfig(StageConfig):
     """The vision-language model to improve."""
 
     model_config = ConfigDict(title="Policy")
-    # Its digest is what counts, and that is an input of every stage which loads it.
+    # Not part of a key: its digest is an input of every stage that loads it.
     checkpoint: str = Field(
         min_length=1,
         description="a local folder or a hub id that AutoModelForImageTextToText loads",

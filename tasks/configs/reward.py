@@ -34,7 +34,7 @@ class ObjectsReward(StageConfig):
         0.5,
         ge=-1,
         le=1,
-        description="least confidence of an object that counts as there; zero-shot, 0.5: likelier than not",
+        description="least confidence of an object that counts as present; zero-shot, 0.5: more likely than not",
     )
     weight: Weight = 1.0
 
@@ -43,14 +43,16 @@ class LikelihoodReward(StageConfig):
     """The base policy's own mean log-likelihood of the sentence's tokens, given the image."""
 
     model_config = ConfigDict(title="Own likelihood")
-    kind: Literal["likelihood"] = Field("likelihood", description="how likely the base policy finds the sentence")
-    contrast: bool = Field(True, description="less the same without the image: how much the image speaks for it")
-    prompt: str = Field("Describe the following image.", min_length=1, description="what it is asked")
+    kind: Literal["likelihood"] = Field("likelihood", description="the base policy's log-likelihood of the sentence")
+    contrast: bool = Field(True, description="less the log-likelihood without the image: what the image adds")
+    prompt: str = Field(
+        "Describe the following image.", min_length=1, description="the prompt that the sentence answers"
+    )
     weight: Weight = 1.0
 
 
 class JudgeReward(StageConfig):
-    """A model behind an OpenAI-compatible endpoint reads image and sentence and rates from 0 to 10; a tenth of it counts."""
+    """A model behind an OpenAI-compatible endpoint rates the sentence from 0 to 10; the reward is a tenth of it."""
 
     model_config = ConfigDict(title="Judge")
     kind: Literal["judge"] = Field("judge", description="a model behind an OpenAI-compatible endpoint")
@@ -94,7 +96,7 @@ class ScorerConfig(StageConfig):
     )
     rewards: tuple[Reward, ...] = Field(
         (),
-        description="several rewards make one: kind: cosine, objects, likelihood, judge, token_clip or plugin, each with a "
+        description="several rewards, summed; kind: cosine, objects, likelihood, judge, token_clip or plugin, each with a "
         "weight; none: the checkpoint's cosine alone",
     )
     scale: Literal["standard", "raw"] = Field(
@@ -121,10 +123,12 @@ class FixedTau(StageConfig):
 
 
 class OtsuTau(StageConfig):
-    """The margin is where two groups of scores part best (Otsu 1979): for scorers that separate clearly."""
+    """The margin is Otsu's threshold (1979) on this run's scores: for scorers that separate two groups clearly."""
 
     model_config = ConfigDict(title="Otsu's threshold")
-    kind: Literal["otsu"] = Field("otsu", description="where this run's scores part best into two groups")
+    kind: Literal["otsu"] = Field(
+        "otsu", description="Otsu's threshold on this run's scores, which splits them into two groups"
+    )
 
 
 class LabelConfig(StageConfig):
@@ -137,7 +141,7 @@ class LabelConfig(StageConfig):
     tau: Annotated[QuantileTau | FixedTau | OtsuTau, Field(discriminator="kind")] = Field(
         QuantileTau(),
         title="Margin (tau)",
-        description="where the margin lies; kind: quantile (q), fixed (value) or otsu",
+        description="how the margin is set; kind: quantile (q), fixed (value) or otsu",
     )
     alpha: float = Field(
         1.0, ge=0, le=100, title="Penalty (alpha)", description="slope of the penalty below the margin"

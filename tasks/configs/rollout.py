@@ -10,7 +10,7 @@ from tasks.stage.config import StageConfig
 
 
 class RolloutConfig(StageConfig):
-    """How the policy answers, several times an image (VisVM: greedy and T .2 .4 .6 .8)."""
+    """How the policy answers, several times per image (VisVM: greedy and T .2 .4 .6 .8)."""
 
     model_config = ConfigDict(title="Rollouts")
     greedy: bool = Field(True, description="one greedy answer")

@@ -22,22 +22,27 @@ class SearchConfig(StageConfig):
     strategy: str = Field(
         "visvm", description="how captions are searched for; docs/strategies.md", json_schema_extra=_strategy_names
     )
-    candidates: int = Field(6, ge=1, le=256, description="candidates a step: one greedy, the others over temperatures")
-    temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
-        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="dealt out evenly over the candidates"
+    candidates: int = Field(
+        6, ge=1, le=256, description="candidates per step: one greedy, the others at the temperatures"
     )
-    greedy: bool = Field(True, description="one candidate of a step is greedy; else all are drawn at the temperatures")
+    temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
+        (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="spread evenly over the candidates"
+    )
+    greedy: bool = Field(True, description="one candidate per step is greedy; else all are sampled at the temperatures")
     top_p: float = Field(0.9, gt=0, le=1, title="Top p", description="nucleus mass kept")
     stop: Literal["reward", "vote", "chosen", "value"] = Field(
         "reward",
         description="reward: when no candidate reaches the margin; vote: when half of them end; "
-        "chosen: when the best one ends; value: when the best one is worth less than stopping (0)",
+        "chosen: when the best one ends; value: when the best one's value is below that of stopping (0)",
     )
     redundancy: float = Field(
-        0.0, ge=0, le=100, description="taken off what guides the choice, times the share that a candidate repeats"
+        0.0,
+        ge=0,
+        le=100,
+        description="penalty on a candidate's score or value, times the share of it that repeats earlier text",
     )
     by: Literal["score", "value", "judge"] | None = Field(
-        None, description="who judges in best_of_n and vimar; none: the strategy's own way"
+        None, description="what ranks answers in best_of_n and vimar; none: the strategy's own default"
     )
     weak_quantile: float = Field(
         0.3, ge=0, le=1, description="vimar replaces sentences whose value is under this quantile of held-out ones"

@@ -32,7 +32,7 @@ class SelfTeacher(StageConfig):
 
 
 class EndpointTeacher(StageConfig):
-    """A model behind an OpenAI-compatible endpoint, which is shown image, question and answer (LLaVA-CoT section 3.1)."""
+    """A model behind an OpenAI-compatible endpoint, which receives image, question and answer (LLaVA-CoT section 3.1)."""
 
     model_config = ConfigDict(title="OpenAI-compatible endpoint")
     kind: Literal["endpoint"] = Field("endpoint", description="a model behind an OpenAI-compatible endpoint")
@@ -56,8 +56,9 @@ class StagedConfig(StageConfig):
     )
     verify: Literal["reference", "agreement", "judge"] = Field(
         "agreement",
-        description="which are learned: reference: whose conclusion is the data set's answer (the paper); agreement: whose "
-        "conclusion most of the policy's own answers share, no annotation read; judge: the teacher compares with the answer",
+        description="which are learned; reference: those that conclude with the data set's answer (the paper); agreement: "
+        "those that conclude as most of the policy's own answers do, no annotation is read; judge: those that the teacher "
+        "accepts",
     )
     min_agreement: float = Field(0.5, ge=0, le=1, description="share of the own answers that must agree")
     attempts: int = Field(

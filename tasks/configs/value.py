@@ -59,9 +59,14 @@ class ValueConfig(StageConfig):
         description="rank of the adapters where train is lora; without meaning for policy_states",
     )
     min_spearman: float = Field(
-        0.05, ge=-1, le=1, description="held-out rank correlation with the return; surely less: fail"
+        0.05,
+        ge=-1,
+        le=1,
+        description="least held-out rank correlation with the return: the stage fails where its interval lies below",
     )
-    min_spread: float = Field(1e-4, ge=0, description="held-out standard deviation of V; less: the values collapsed")
+    min_spread: float = Field(
+        1e-4, ge=0, description="least held-out standard deviation of V; below: the values have collapsed"
+    )
     ground_truth: float | None = Field(
         None,
         ge=-1,

@@ -16,7 +16,7 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Annotation, Image, Quarantined, Rollout, Sample, TokenScore
-from tasks.configs.train import FisaoConfig
+from tasks.configs.train import FisaoSettings
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.metrics import auc
@@ -107,7 +107,7 @@ def score_tokens(
 
 @stage(reads_annotations=True)
 def token_baselines(
-    config: FisaoConfig,
+    config: FisaoSettings,
     token_scores: Table[TokenScore],
     samples: Table[Sample],
     rollouts: Table[Rollout],
@@ -138,7 +138,7 @@ def token_baselines(
 
 
 @stage()
-def split_token_baselines(config: FisaoConfig, token_scores: Table[TokenScore]) -> TokenRewardsResult:
+def split_token_baselines(config: FisaoSettings, token_scores: Table[TokenScore]) -> TokenRewardsResult:
     """Baselines at the best threshold between two groups of scores, for images without annotations; no AUC.
 
     Raises:

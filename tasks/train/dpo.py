@@ -5,7 +5,7 @@ from __future__ import annotations
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Image, Preference, Sample
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import DpoConfig
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
@@ -15,7 +15,7 @@ from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
 @stage()
 def train_dpo(
-    config: FinetuneConfig,
+    config: DpoConfig,
     policy: PolicyHandle,
     images: Table[Image],
     samples: Table[Sample],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Caption, Image, Sample
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import SftConfig
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.progress import progress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @stage()
 def finetune(
-    config: FinetuneConfig,
+    config: SftConfig,
     policy: PolicyHandle,
     images: Table[Image],
     samples: Table[Sample],

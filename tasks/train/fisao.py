@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Rollout, Sample, TokenScore
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
 from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, say
@@ -40,7 +40,7 @@ class WordReward:
 
 @stage()
 def train_fisao(
-    config: FinetuneConfig,
+    config: FisaoConfig,
     policy: PolicyHandle,
     images: Table[Image],
     samples: Table[Sample],

@@ -12,7 +12,7 @@ import numpy as np
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Sample
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import GrpoConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
@@ -39,7 +39,7 @@ class ShapedReward:
 
 @stage()
 def train_grpo(
-    config: FinetuneConfig,
+    config: GrpoConfig,
     policy: PolicyHandle,
     images: Table[Image],
     samples: Table[Sample],
@@ -93,7 +93,7 @@ def train_grpo(
     )
 
 
-def _groups(config: FinetuneConfig) -> int:
+def _groups(config: GrpoConfig) -> int:
     """Groups of answers a step."""
     answers, of = config.batch_size, config.grpo.generations
     if answers % of:

@@ -10,7 +10,7 @@ import numpy as np
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Image, Preference, Reward, Rollout, Sample
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoSettings
 from tasks.core.train.preferences import Pair, WorthyAnswer, best_against_worst
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.handles import ValueHandle
@@ -33,7 +33,7 @@ class PreferencesResult(StageResult):
 
 @stage()
 def prefer(
-    config: DpoConfig,
+    config: DpoSettings,
     samples: Table[Sample],
     rollouts: Table[Rollout],
     rewards: Table[Reward],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from storage import checkpoints
 from storage.artifacts import PolicyCheckpoint
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import TrainingSettings
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device
 from tasks.stage.results import StageResult
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tasks.core.train.weights import Recipe
 
 
-def recipe_of(config: FinetuneConfig, seed: int) -> Recipe:
+def recipe_of(config: TrainingSettings, seed: int) -> Recipe:
     """What the core needs to know of a configuration, whatever the method."""
     from tasks.core.train.weights import Recipe
 

@@ -26,7 +26,9 @@ ENDPOINT = "staged.teacher={kind: endpoint, url: 'http://127.0.0.1:9/v1', model:
 
 
 def small(*overrides: str) -> Profile:
-    return load_profile("demo-cot", [*SMALL, *overrides])
+    other_images = any(override.startswith("data.train=") for override in overrides)
+    settings = [setting for setting in SMALL if not (other_images and setting.startswith("data.train."))]
+    return load_profile("demo-cot", [*settings, *overrides])
 
 
 def run(*overrides: str) -> str:

@@ -47,8 +47,8 @@ def deployed(prefect_server: str, environment: dict[str, str]) -> dict[str, dict
     """Both deployments, by name."""
     prefect(environment, "work-pool", "create", "visloop", "--type", "process")
     prefect(environment, "--no-prompt", "deploy", "--prefect-file", "deployments/prefect.yaml", "--all")
-    found = httpx.post(f"{prefect_server}/deployments/filter", json={}).raise_for_status().json()
-    return {one["name"]: one for one in found}
+    deployments = httpx.post(f"{prefect_server}/deployments/filter", json={}).raise_for_status().json()
+    return {deployment["name"]: deployment for deployment in deployments}
 
 
 @pytest.fixture

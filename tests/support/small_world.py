@@ -15,7 +15,7 @@ from tasks.configs.data import DemoSource, SampleConfig
 from tasks.configs.reward import LabelConfig, OtsuTau
 from tasks.configs.rollout import RolloutConfig
 from tasks.configs.search import SearchConfig
-from tasks.configs.train import FinetuneConfig
+from tasks.configs.train import SftConfig
 from tasks.configs.value import ValueConfig
 from tasks.data.sample import Draw, OpenSource, SampleResult, annotate, open_source, sample
 from tasks.models.handles import PolicyHandle, ValueHandle
@@ -29,7 +29,7 @@ POLICY = DEMO / "policy"
 ROLLOUT = RolloutConfig(temperatures=(0.7,), max_new_tokens=80)
 VALUE = ValueConfig(train="full", lr=1e-3, epochs=2, batch_size=16, min_spearman=-1, min_spread=0)
 SEARCH = SearchConfig(candidates=3, max_sentences=3, max_sentence_tokens=24, max_new_tokens=80)
-FINETUNE = FinetuneConfig(train="full", lr=1e-4, batch_size=8)
+FINETUNE = SftConfig(train="full", lr=1e-4, batch_size=8)
 IMAGES = 16
 
 

@@ -1,4 +1,4 @@
-"""Profiles: what a user may write, and what is said when it is wrong."""
+"""Profiles: what a user may write, and the errors where it is wrong."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from flows.profiles.loading import Profile, ProfileError, available_profiles, load_profile, locate
+from flows.profiles.overrides import RENAMED
 from tasks.configs.data import FolderSource
 from tasks.configs.reward import OtsuTau, QuantileTau
+from tasks.configs.train import DpoConfig, DpoSettings, GrpoConfig
 
 
 def problem(name: str = "demo", *overrides: str) -> str:
@@ -54,6 +56,43 @@ def test_tau_changes_kind_and_takes_that_kinds_defaults() -> None:
     assert load_profile("folder", ["label.tau.kind=otsu"]).label.tau == OtsuTau()
 
 
+def test_a_profile_that_extends_another_with_another_method_drops_the_old_branch(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: demo-dpo\nfinetune: {method: grpo, batch_size: 8}\n")
+    dpo, mine = load_profile("demo-dpo").finetune, load_profile(tmp_path / "mine.yaml").finetune
+    assert mine == GrpoConfig(train="full", lr=dpo.lr, epochs=dpo.epochs, batch_size=8)
+
+
+def test_a_profile_that_does_not_name_the_method_inherits_it_and_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: demo-grpo\nfinetune: {lr: 1.0e-6}\n")
+    mine, grpo = load_profile(tmp_path / "mine.yaml").finetune, load_profile("demo-grpo").finetune
+    assert mine == grpo.model_copy(update={"lr": 1e-6})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["finetune.method=dpo", "finetune.dpo.beta=0.2", "finetune.lr=1e-3"],
+        ["finetune.lr=1e-3", "finetune.dpo.beta=0.2", "finetune.method=dpo"],
+        ["finetune.dpo.beta=0.2", "finetune={method: dpo, lr: 1e-3}"],
+    ],
+)
+def test_a_method_is_switched_first_whatever_the_order_of_the_overrides(overrides: list[str]) -> None:
+    switched = DpoConfig(train="full", lr=1e-3, epochs=2, dpo=DpoSettings(beta=0.2))
+    assert load_profile("demo", overrides).finetune == switched
+
+
+def test_naming_the_same_method_again_changes_nothing() -> None:
+    assert load_profile("demo-dpo", ["finetune.method=dpo"]) == load_profile("demo-dpo")
+    replayed = ["finetune.replay.share=0.5"]
+    assert load_profile("demo", [*replayed, "finetune.method=sft"]) == load_profile("demo", replayed)
+
+
+def test_a_setting_of_another_method_is_refused_and_names_its_method() -> None:
+    assert "finetune.dpo: no such setting; it belongs to finetune.method=dpo" in problem("demo", "finetune.dpo.beta=1")
+    assert "it belongs to finetune.method=grpo" in problem("demo-dpo", "finetune.grpo.generations=2")
+    assert "it belongs to finetune.method=sft" in problem("demo", "finetune.replay.share=0.5", "finetune.method=dpo")
+
+
 def test_one_field_of_a_union_that_the_file_leaves_out_starts_from_its_default(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("policy: {checkpoint: p}\nscorer: {checkpoint: s}\n")
@@ -69,18 +108,18 @@ def test_an_unknown_setting_names_its_nearest_neighbour_and_what_is_allowed() ->
     assert "max_sentences" in text
 
 
-def test_a_setting_at_the_wrong_level_is_found_at_the_right_one() -> None:
+def test_a_setting_at_the_wrong_level_is_suggested_at_the_right_level() -> None:
     assert "did you mean search.candidates?" in problem("demo", "candidates=4")
     assert "it belongs to data.train.kind=coco or folder" in problem("demo", "data.train.root=x")
 
 
-def test_all_problems_are_told_at_once_with_what_came_and_what_is_allowed() -> None:
+def test_all_problems_are_reported_at_once_with_the_value_and_what_is_allowed() -> None:
     text = problem(
         "demo", "rounds=0", "search.temperatures=[0.1, -1]", "policy.dtype=bf16", "label.tau.kind=otus", "sample=5"
     )
     assert text.startswith("profile 'demo' has 5 problems:")
-    assert "rounds: got 0; allowed: a whole number, at least 1 and at most 100" in text
-    assert "search.temperatures[1]: got -1; allowed: a number, above 0 and at most 5" in text
+    assert "rounds: got 0; allowed: greater than or equal to 1" in text
+    assert "search.temperatures[1]: got -1; allowed: greater than 0" in text
     assert "policy.dtype: got 'bf16'; allowed: float32, bfloat16, float16; did you mean bfloat16?" in text
     assert "label.tau.kind: got 'otus'; allowed: fixed, otsu, quantile; did you mean otsu?" in text
     assert "sample: got 5; allowed: a mapping with images" in text
@@ -91,10 +130,10 @@ def test_measuring_on_the_training_images_is_refused() -> None:
     assert "data.benchmark.split" in text and "prove nothing" in text
 
 
-def test_what_is_needed_and_missing_is_said(tmp_path: Path) -> None:
+def test_a_missing_section_is_named_with_its_settings(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
-    assert "policy: needed, but nothing came" in problem(str(path))
+    assert "policy: missing; allowed: a mapping with checkpoint" in problem(str(path))
 
 
 def test_an_unknown_profile_names_the_nearest() -> None:
@@ -115,7 +154,7 @@ def test_text_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
     assert "is not YAML" in problem(str(tmp_path / "bad.yaml"))
 
 
-def test_places_are_found_from_here_and_from_the_checkout_and_hub_ids_are_left_alone(
+def test_places_are_resolved_from_here_and_from_the_checkout_and_hub_ids_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -127,12 +166,12 @@ def test_places_are_found_from_here_and_from_the_checkout_and_hub_ids_are_left_a
 
 def _undescribed(schema: dict, name: str) -> list[str]:
     """Fields of the form that say nothing about themselves."""
-    found = []
+    missing = []
     for definition, node in {name: schema, **schema.get("$defs", {})}.items():
-        found += [
+        missing += [
             f"{definition}.{field}" for field, child in node["properties"].items() if not child.get("description")
         ]
-    return found
+    return missing
 
 
 def test_the_run_form_explains_every_field() -> None:
@@ -154,8 +193,23 @@ def test_a_profile_that_extends_another_is_that_one_but_for_what_it_says(tmp_pat
 def test_a_profile_may_extend_its_neighbour_which_extends_another(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: demo\nrounds: 5\n")
     (tmp_path / "b.yaml").write_text("extends: a\nseed: 7\n")
-    found = load_profile(tmp_path / "b.yaml")
-    assert (found.name, found.rounds, found.seed) == ("b", 5, 7)
+    extended = load_profile(tmp_path / "b.yaml")
+    assert (extended.name, extended.rounds, extended.seed) == ("b", 5, 7)
+
+
+def test_a_renamed_setting_is_accepted_under_its_former_name_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(RENAMED, "search.width", "search.candidates")
+    monkeypatch.setitem(RENAMED, "critic.discount", "value.gamma")
+    (tmp_path / "mine.yaml").write_text("extends: demo\nsearch: {width: 3}\ncritic: {discount: 0.5}\n")
+    mine = load_profile(tmp_path / "mine.yaml")
+    assert (mine.search, mine.value.gamma) == (load_profile("demo", ["search.candidates=3"]).search, 0.5)
+    assert load_profile("demo", ["search.width=4"]).search.candidates == 4
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        "search.width is now search.candidates", "critic.discount is now value.gamma",
+        "search.width is now search.candidates",
+    ]  # fmt: skip
 
 
 def test_profiles_that_extend_each_other_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Annotation, Quarantined, Rollout, TokenScore
-from tasks.configs.train import FisaoConfig
+from tasks.configs.train import FisaoSettings
 from tasks.core.benchmarks.chair import find_mentions
 from tasks.data.sample import annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines

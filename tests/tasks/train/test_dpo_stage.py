@@ -10,14 +10,14 @@ import pytest
 from storage import checkpoints, lake
 from storage.artifacts import Table
 from storage.schema import Preference
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoConfig, DpoSettings, switch_method
 from tasks.core.models.policy import load_policy
 from tasks.stage.stage import StageInputError
 from tasks.train.dpo import train_dpo
 from tasks.train.prefer import prefer
 from tests.support.small_world import FINETUNE, drawn, policy, rollouts, shaped
 
-CONFIG = FINETUNE.model_copy(update={"method": "dpo", "batch_size": 4})
+CONFIG = switch_method(FINETUNE, DpoConfig, batch_size=4)
 
 
 @cache

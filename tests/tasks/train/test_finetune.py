@@ -10,7 +10,7 @@ import torch
 from storage import checkpoints, lake
 from storage.artifacts import Table
 from storage.schema import Caption
-from tasks.configs.train import FinetuneConfig, ReplayConfig
+from tasks.configs.train import ReplayConfig, SftConfig
 from tasks.core.models.policy import load_policy
 from tasks.core.train import sft
 from tasks.stage.stage import StageInputError
@@ -50,7 +50,7 @@ def others() -> Replay:
     return Replay(world.images, world.samples, lake.publish(Caption, rows))
 
 
-def replaying(share: float) -> FinetuneConfig:
+def replaying(share: float) -> SftConfig:
     return FINETUNE.model_copy(update={"replay": ReplayConfig(share=share)})
 
 

@@ -11,15 +11,15 @@ import torch
 from storage import checkpoints, lake
 from storage.artifacts import Table
 from storage.schema import Rollout, TokenScore
-from tasks.configs.train import FinetuneConfig, FisaoConfig
+from tasks.configs.train import FisaoConfig, FisaoSettings
 from tasks.core.models.policy import load_policy
 from tasks.reward.tokens import score_tokens, split_token_baselines
 from tasks.stage.stage import StageInputError
 from tasks.train.fisao import train_fisao
 from tests.support.small_world import drawn, policy, rollouts, scorer
 
-CONFIG = FinetuneConfig(
-    method="fisao", train="full", lr=2e-4, batch_size=8, fisao=FisaoConfig(baselines="split", passes=1, iterations=1)
+CONFIG = FisaoConfig(
+    train="full", lr=2e-4, batch_size=8, fisao=FisaoSettings(baselines="split", passes=1, iterations=1)
 )
 
 
@@ -41,7 +41,7 @@ def tuned(
     )  # fmt: skip
 
 
-def with_fisao(**options: object) -> FinetuneConfig:
+def with_fisao(**options: object) -> FisaoConfig:
     return CONFIG.model_copy(update={"fisao": CONFIG.fisao.model_copy(update=options)})
 
 

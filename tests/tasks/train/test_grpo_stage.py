@@ -10,7 +10,7 @@ import pytest
 from storage import checkpoints, lake
 from storage.artifacts import StageOutput
 from storage.schema import Reward, Rollout
-from tasks.configs.train import GrpoConfig
+from tasks.configs.train import GrpoConfig, GrpoSettings, switch_method
 from tasks.core.models.policy import load_policy
 from tasks.core.train.grpo import Question
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
@@ -29,11 +29,11 @@ from tests.support.small_world import (
     trained,
 )
 
-GRPO = GrpoConfig(generations=2, max_new_tokens=16)
-CONFIG = FINETUNE.model_copy(update={"method": "grpo", "grpo": GRPO, "epochs": 0.5})
+GRPO = GrpoSettings(generations=2, max_new_tokens=16)
+CONFIG = switch_method(FINETUNE, GrpoConfig, grpo=GRPO, epochs=0.5)
 
 
-def tuned(grpo: GrpoConfig = GRPO, given: dict[str, object] | None = None, **changes: object) -> StageOutput:
+def tuned(grpo: GrpoSettings = GRPO, given: dict[str, object] | None = None, **changes: object) -> StageOutput:
     world = drawn()
     return train_grpo.fn(
         CONFIG.model_copy(update={"grpo": grpo, **changes}), policy(), world.images, world.samples,

@@ -12,7 +12,7 @@ import pytest
 from storage import checkpoints, lake
 from storage.artifacts import Table
 from storage.schema import Preference, Reward, Rollout
-from tasks.configs.train import DpoConfig
+from tasks.configs.train import DpoSettings
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.loading import load_images
 from tasks.stage.stage import StageInputError
@@ -20,7 +20,7 @@ from tasks.train.prefer import prefer
 from tasks.value.train_value import train_value
 from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained
 
-REWARD = DpoConfig(by="reward")
+REWARD = DpoSettings(by="reward")
 
 
 @cache
@@ -101,7 +101,7 @@ def test_nothing_to_choose_between_says_why() -> None:
 
 def test_values_need_a_value_model() -> None:
     with pytest.raises(StageInputError, match=r"give prefer value, backbone, model and images, .* finetune\.dpo\.by="):
-        preferred(DpoConfig(by="value"))
+        preferred(DpoSettings(by="value"))
 
 
 @pytest.mark.parametrize("kind", ["image_and_text", "policy_states"])
