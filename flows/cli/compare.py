@@ -1,18 +1,15 @@
-"""The compare command: strategies over the same images, at equal measured work."""
+"""The compare command: strategies over the same images, at equal measured work. An experiment with options of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from flows.cli.errors import InputError
-from flows.cli.output import console, print_table
-from flows.cli.run import Overrides, ProfileName, load, start_flow
-
-if TYPE_CHECKING:
-    from tasks.report.comparison import Comparison
+from flows.cli.experiment import run_experiment
+from flows.cli.run import Overrides, ProfileName, load
 
 Strategies = Annotated[
     list[str] | None,
@@ -41,8 +38,9 @@ def compare(
 ) -> None:
     """Compare strategies at equal measured work.
 
-    Searches the same images with each of them at several numbers of candidates. Prints what each reaches within the same
-    decoded tokens; a page has the plots against tokens and seconds. What was searched before is not searched again.
+    Searches the same images with each of them at several numbers of candidates. Says what each reaches within the same
+    decoded tokens; a page has the plot. The same as `visloop experiment compare`. What was searched before is not searched
+    again.
 
     Examples:
 
@@ -50,25 +48,16 @@ def compare(
 
         visloop compare demo --strategies best_of_n,visvm:stop=vote,vimar --budgets 1,4 --images 100
     """
-    more = [] if images is None else [f"evaluate.images={images}"]
-    loaded = load(profile, [*(overrides or ()), *more])
-    widths = _widths(budgets)
-    specs = split_specs(strategies or ())
-    from flows.experiments.contenders import enter
+    settings = [*(overrides or ()), *([] if images is None else [f"evaluate.images={images}"])]
+    loaded = load(profile, settings)
+    given = split_specs(strategies or ())
+    given += [f"budgets={budgets}"] if budgets else []
+    given += [f"tokens={tokens}"] if tokens else []
+    from flows.experiments.compare import enter, read_request
 
-    enter(loaded, specs, widths)  # a wrong one is told before anything starts
-
-    def start() -> str:
-        from flows.experiments.comparison import comparison
-
-        return comparison(loaded, specs, widths, tokens)
-
-    run_id = start_flow(start)
-    from storage.runs import run_folder
-    from tasks.report.comparison import PAGE, compared
-
-    print_comparison(compared(run_id, tokens))
-    console().print(f"run {run_id}, plots {run_folder(run_id) / PAGE}", soft_wrap=True)
+    request = read_request(given)
+    enter(loaded, request.strategies, request.budgets)  # a wrong one is refused before anything starts
+    run_experiment("compare", loaded, given=given, overrides=settings)
 
 
 def split_specs(given: Sequence[str]) -> list[str]:
@@ -89,37 +78,3 @@ def split_specs(given: Sequence[str]) -> list[str]:
                     f"--strategies {text!r}: {piece!r} is a setting without a strategy; write NAME:{piece}"
                 )
     return specs
-
-
-def _widths(given: str | None) -> tuple[int, ...]:
-    try:
-        widths = tuple(int(part) for part in given.split(",")) if given else ()
-    except ValueError:
-        widths = (0,)
-    if any(width < 1 for width in widths):
-        raise InputError(f"--budgets {given!r}: want numbers of candidates, at least 1, as 1,2,4")
-    return widths
-
-
-def print_comparison(found: Comparison) -> None:
-    """What each strategy reaches within the same tokens."""
-    from tasks.report.comparison import METRICS, TITLES
-
-    lines = []
-    for point in found.equal:
-        cells = [f"{point.cells[metric].text} ({point.cells[metric].interval})" for metric in METRICS]
-        over = " (over)" if point.tokens > found.budget else ""
-        work = [f"{point.tokens:.1f}{over}", f"{1000 * point.seconds:.1f}"]
-        lines.append([point.spec, point.width, *cells, *work, found.on_fronts(point.name)])
-    titles = [TITLES[metric] for metric in METRICS]
-    print_table(["strategy", "K", *titles, "tokens", "ms", "Pareto front"], lines)
-    images = max((point.cells["chair_s"].n for point in found.points), default=0)
-    console().print(
-        f"{images} images; the most candidates (K) within {found.budget:.1f} decoded tokens a caption; CHAIR: lower is better",
-        style="dim",
-    )
-    cached = sum(point.cached for point in found.points)
-    if cached:
-        console().print(
-            f"{cached} of {len(found.points)} searches, and their seconds, are of earlier runs", style="dim"
-        )

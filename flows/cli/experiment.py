@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.output import console, print_table
 from flows.cli.run import Overrides, load, start_flow
+
+if TYPE_CHECKING:
+    from flows.profiles.loading import Profile
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Which one; all are listed if left out.")]
 ProfileOption = Annotated[
@@ -57,13 +61,20 @@ def experiment(
     find(name)  # a wrong one is told before anything starts
     loaded = load(profile, overrides)
 
+    run_experiment(name, loaded, quick=quick, given=given or (), overrides=overrides or ())
+
+
+def run_experiment(
+    name: str, profile: Profile, *, quick: bool = False, given: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> None:
+    """Run an experiment as a flow and print what it found."""
+
     def start() -> str:
         from flows.experiments.running import experiment as flow
 
-        return flow(name, loaded, quick, tuple(overrides or ()), tuple(given or ()))
+        return flow(name, profile, quick, tuple(overrides), tuple(given))
 
-    run_id = start_flow(start)
-    print_findings(run_id, name, quick)
+    print_findings(start_flow(start), name, quick)
 
 
 def print_findings(run_id: str, name: str, quick: bool) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # In the order of the questions: does V know anything, what does search gain, what does it cost, what matters in it.
 QUESTIONS = {
     "value-sanity": "Does V know true sentences from hallucinated ones, and what will follow?",
+    "compare": "What does any strategy reach, at which measured work?",
     "search-compare": "Which search says least that is false, at the same measured work?",
     "budget-curve": "What do more candidates buy, and where do they stop to pay?",
     "cost": "What does each search take: time, tokens and memory, by images in flight?",

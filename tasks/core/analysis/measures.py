@@ -31,6 +31,7 @@ MEASURES: dict[str, Measure] = {
     "recall": _share("Recall", "higher"),
     "length": Measure("Length", 1.0, 1, "", " words", " words"),
     "tokens": Measure("tokens", 1.0, 1, "lower", " tokens", " tokens"),
+    "budget": Measure("tokens to compare at", 1.0, 1, "", " tokens", " tokens"),
     "ms": Measure("ms", 1.0, 1, "lower", " ms", " ms"),
     "value_tokens": Measure("value tokens", 1.0, 1, "", " value tokens", " value tokens"),
     "prefill_tokens": Measure("prefill tokens", 1.0, 1, "", " prefill tokens", " prefill tokens"),

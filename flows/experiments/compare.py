@@ -1,0 +1,192 @@
+"""Any strategies over the same images and prompts at several widths: who reaches what at equal measured work.
+
+visloop compare demo --strategies best_of_n,visvm    is short for    visloop experiment compare --with best_of_n --with visvm
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of
+from flows.experiments.contract import Experiment
+from flows.profiles.errors import explain
+from flows.profiles.loading import Profile, ProfileError
+from tasks.analysis.findings import Evidence, Findings, Plot, line_of, listed
+from tasks.configs.search import SearchConfig, search_config
+from tasks.search.search import search_needs
+from tasks.stage.quarantine import StageInputError
+
+# The other built-in ones are for short answers (majority_vote) or for a policy that writes tagged stages.
+STRATEGIES = ("greedy", "sample", "best_of_n", "clip_prm", "visvm", "vimar", "beam", "diverse_beam", "contrastive")
+BUDGETS = (1, 2, 4, 8, 16)
+# What is widened where it is not `candidates`; None: nothing, such a strategy runs once.
+WIDENED: dict[str, str | None] = {
+    "greedy": None,
+    "sample": None,
+    "contrastive": None,
+    "stage_beam": "width",
+    "swires": "captions",
+}
+LEAST = {"swires": 2, "diverse_beam": 2}  # one of its captions can't be the second best; one group isn't diverse
+
+
+class Entry(NamedTuple):
+    """One search of a comparison."""
+
+    name: str  # its spec and width: visvm@6
+    width: float | None  # None: it has none
+    config: SearchConfig
+
+
+class Request(NamedTuple):
+    """What a comparison was given."""
+
+    strategies: list[str]
+    budgets: list[int]
+    tokens: float | None  # decoded tokens a caption to compare at; None: those of visvm at the profile's candidates
+
+
+def read_request(given: Sequence[str]) -> Request:
+    """Specs (NAME, or NAME:key=value,key=value), and `budgets=1,2,4` or `tokens=100` among them.
+
+    Raises:
+        ProfileError: budgets or tokens that are no such numbers.
+    """
+    request = Request([], [], None)
+    for text in given:
+        key, _, value = text.partition("=")
+        try:
+            if key == "budgets":
+                request.budgets.extend(int(part) for part in value.split(","))
+            elif key == "tokens":
+                request = request._replace(tokens=float(value))
+            else:
+                request.strategies.append(text)
+        except ValueError:
+            raise ProfileError(f"{text!r}: want budgets=1,2,4 (numbers of candidates) or tokens=100") from None
+    if any(width < 1 for width in request.budgets):
+        raise ProfileError(f"budgets {request.budgets}: want numbers of candidates, at least 1")
+    return request
+
+
+def widened(spec: str, widths: Sequence[int]) -> list[tuple[str, str, float | None]]:
+    """(name, spec with the width set, width) for each width; a single one without, if it has none or names it itself."""
+    name, _, rest = spec.partition(":")
+    key = WIDENED.get(name, "candidates")
+    if key is None or any(part.partition("=")[0] == key for part in rest.split(",")):
+        return [(spec, spec, None)]
+    wide = sorted({max(width, LEAST.get(name, 1)) for width in widths})
+    settings = [",".join(filter(None, (rest, f"{key}={width}"))) for width in wide]
+    return [(f"{spec}@{width}", f"{name}:{more}", width) for width, more in zip(wide, settings, strict=True)]
+
+
+def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = ()) -> list[Entry]:
+    """Every strategy at every width it can have; greedy first, whether it is named or not: all are compared with it.
+
+    Raises:
+        ProfileError: a strategy or a setting of it that does not exist.
+    """
+    widths = budgets or (*BUDGETS, profile.search.candidates)
+    try:
+        entries = {"greedy": Entry("greedy", None, search_config(profile.search, "greedy"))}
+        for spec in dict.fromkeys(strategies or STRATEGIES):
+            for name, wide, width in widened(spec, widths):
+                entries.setdefault(name, Entry(name, width, search_config(profile.search, wide)))
+        for entry in entries.values():
+            search_needs(entry.config)  # checks its own options
+        return list(entries.values())
+    except ValidationError as error:
+        raise ProfileError(explain(error, SearchConfig, "--strategies")) from None
+    except (ValueError, StageInputError) as error:
+        raise ProfileError(f"--strategies {error}") from None
+
+
+def run(profile: Profile, quick: bool) -> list[Evidence]:
+    """All strategies that suit captions."""
+    return run_with(profile, quick, ())
+
+
+def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
+    """Captions of the benchmark's images by every search, measured, each paired with greedy."""
+    request = read_request(given)
+    widths = request.budgets or ([1, profile.search.candidates] if quick else [])
+    entries = enter(profile, request.strategies, widths)
+    bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
+    arms = [arm(bench, entry.name, x=entry.width, config=entry.config) for entry in entries]
+    budget = request.tokens or budget_of(arms, profile.search.candidates, [tokens_of(bench, one) for one in arms])
+    found = [evidence(bench, measured, arms[:1]) for measured in arms]
+    found[0] = evidence(bench, arms[0], facts={"budget": budget})
+    return found
+
+
+def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -> float | None:
+    """Tokens a caption that all are compared at: those of visvm, else of the first strategy with widths, at this width.
+
+    Where it was not searched at just that width, the next smaller one counts, else the smallest.
+    """
+    wide = [
+        (line_of(measured.name), measured.x, count) for measured, count in zip(arms, tokens, strict=True) if measured.x
+    ]
+    lines = dict.fromkeys(line for line, _, _ in wide)
+    line = "visvm" if "visvm" in lines else next(iter(lines), None)
+    if line is None:
+        return tokens[0]
+    mine = sorted((x or 0.0, count) for name, x, count in wide if name == line)
+    within = [count for x, count in mine if x <= width]
+    return within[-1] if within else mine[0][1]
+
+
+def front(found: Findings, metric: str, work: str = "tokens") -> list[str]:
+    """The arms that no other beats: none is as good with less work, or better with as much."""
+    sign = -1 if metric == "recall" else 1
+    level: tuple[float, float] | None = None
+    best, names = float("inf"), []
+    for cost, error, name in sorted(
+        (found.value(one, work), sign * found.value(one, metric), one) for one in found.arms
+    ):
+        if error < best or (cost, error) == level:  # equal ones stay together: neither is beaten
+            best, level = error, (cost, error)
+            names.append(name)
+    return names
+
+
+def at_equal_work(found: Findings) -> list[str]:
+    """Of each line the widest arm within the budget; where none is, its narrowest."""
+    budget, chosen = found.value("greedy", "budget"), []
+    for line in found.lines():
+        points = found.line(line) or [line]
+        within = [point for point in points if found.value(point, "tokens") <= budget]
+        chosen.append(within[-1] if within else points[0])
+    return chosen
+
+
+def answer(found: Findings) -> str:
+    """What each strategy reaches within the budget, and who is on the Pareto fronts."""
+    budget = found.value("greedy", "budget")
+    reached = [
+        f"{one} {found.said(one, 'chair_i')} for {found.said(one, 'tokens')}"
+        + (" (over the budget)" if found.value(one, "tokens") > budget else "")
+        for one in at_equal_work(found)
+    ]
+    return (
+        f"CHAIRi within {budget:.1f} decoded tokens a caption, each strategy with the most candidates (@K) that fit: "
+        f"{'; '.join(reached)}. On the Pareto front over tokens for CHAIRi: {listed(front(found, 'chair_i'))}; for Recall: "
+        f"{listed(front(found, 'recall'))}."
+    )
+
+
+EXPERIMENT = Experiment(
+    run=run,
+    answer=answer,
+    columns=(
+        "chair_s", "chair_i", "recall", "length", "tokens", "ms", "prefill_tokens", "value_tokens", "texts_scored",
+    ),
+    plot=Plot("lines", ("chair_i", "recall"), x="tokens", log=True),
+    method="All search the same images under the same prompts with the base policy; scorer, margin and value model are those "
+    "of the loop's first round. @K: candidates. Tokens are decoded by the policy, of all candidates. Seconds are those "
+    "of the run that searched, this one or an earlier one.",
+    run_with=run_with,
+)  # fmt: skip
