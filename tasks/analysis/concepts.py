@@ -9,8 +9,7 @@ from storage.schema import Annotation, Caption, Comparison, Metric, Rollout, Sam
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import concepts as core
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import bootstrap_draws, estimate, paired_difference
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, comparison_rows, metric_rows
 from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
@@ -63,13 +62,10 @@ def concepts(
     groups = core.groups_of(kinds or {}, SUPERCATEGORY)
     groups = {name: groups[name] for name in core.named_enough(before, groups, LEAST)}
     after, past = core.by_group(told, groups), core.by_group(before, groups)
-    draws = bootstrap_draws(len(ids), config.bootstrap, seed_for("bootstrap", len(ids)))
-    metrics, pairs = [], []
-    for name, ratio in after.items():
-        one = estimate(ratio, draws=draws, confidence=config.confidence)
-        metrics.append(Metric(subject, "greedy", BENCHMARK, name, *one))
-        change = paired_difference(ratio, past[name], draws=draws, confidence=config.confidence)
-        pairs.append(Comparison(subject, "greedy", other, "greedy", BENCHMARK, name, *change))
+    intervals = Intervals(config.bootstrap, config.confidence)
+    source, against = Source(subject, "greedy", BENCHMARK), Source(other, "greedy", BENCHMARK)
+    metrics = metric_rows(after, source, intervals)
+    pairs = comparison_rows(source, against, after, past, intervals)
     return StageOutput(refs={"metrics": lake.publish(Metric, metrics), "comparisons": lake.publish(Comparison, pairs)})
 
 

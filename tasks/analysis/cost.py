@@ -16,6 +16,8 @@ from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Metric, Sample
 from tasks.configs.policy import PolicyConfig
 from tasks.configs.search import SearchConfig
+from tasks.core.benchmarks.estimates import Source, estimate_rows
+from tasks.core.metrics import without_interval
 from tasks.models.loading import Pictures, device_of
 from tasks.search.searcher import Guides, Searcher
 from tasks.stage.runtime import RuntimeConfig
@@ -75,8 +77,8 @@ def weigh(
     counts = searcher.counters - before
     found = {name: counts[counter] / TIMES / len(todo) for name, counter in COUNTED.items()}
     found |= {"ms": 1000 * best / len(todo), "peak_mib": min(peaks)}
-    nan = float("nan")
-    rows = [Metric("base", decoding, "cost", name, one, nan, nan, nan, len(todo)) for name, one in found.items()]
+    figures = {name: without_interval(value, len(todo)) for name, value in found.items()}
+    rows = estimate_rows(figures, Source("base", decoding, "cost"))
     return StageOutput(refs={"metrics": lake.publish(Metric, rows)})
 
 

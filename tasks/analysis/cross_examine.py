@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
@@ -12,8 +13,8 @@ from tasks.configs.policy import PolicyConfig
 from tasks.core.analysis.observations import guide_of
 from tasks.core.analysis.pair_verdicts import Pair, examine, guide_counts, guides_of, pairs_of, policy_counts
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
+from tasks.core.metrics import Ratio
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
 from tasks.stage.runtime import RuntimeConfig
@@ -54,12 +55,9 @@ def cross_examine(
 
 
 def _metrics(judge: str, ratios: Mapping[str, Ratio], config: EvaluateConfig) -> ArtifactRef:
-    rows = []
-    for name, ratio in ratios.items():
-        draws = bootstrap_draws(len(ratio.top), config.bootstrap, seed_for("bootstrap", len(ratio.top)))
-        one = estimate(ratio, draws=draws, confidence=config.confidence)
-        rows.append(Metric("base", judge, "judge", name, *one._replace(n=int(ratio.bottom.sum()))))
-    return lake.publish(Metric, rows)
+    rows = metric_rows(ratios, Source("base", judge, "judge"), Intervals(config.bootstrap, config.confidence))
+    # What counts is how many pairs a figure stands on, not how many samples.
+    return lake.publish(Metric, [replace(row, n=int(ratios[row.metric].bottom.sum())) for row in rows])
 
 
 def _replies(

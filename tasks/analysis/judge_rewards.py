@@ -11,8 +11,7 @@ from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis.observations import wrong
 from tasks.core.analysis.reward_quality import Scored, quality
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
 from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
@@ -53,16 +52,10 @@ def judge_rewards(
         found = quality(scored)
     except ValueError as error:
         raise StageInputError(f"{', '.join(rewards)}: {error}") from error
-    refs = {}
+    intervals, refs = Intervals(config.bootstrap, config.confidence), {}
     for name, ratios in found.items():
-        metrics = []
-        for metric, ratio in ratios.items():
-            n = len(ratio.top)
-            if n:
-                draws = bootstrap_draws(n, config.bootstrap, seed_for("bootstrap", n))
-                one = estimate(ratio, draws=draws, confidence=config.confidence)
-                metrics.append(Metric("base", name, "rewards", metric, *one))
-        refs[name] = lake.publish(Metric, metrics)
+        measured = {metric: ratio for metric, ratio in ratios.items() if len(ratio.top)}
+        refs[name] = lake.publish(Metric, metric_rows(measured, Source("base", name, "rewards"), intervals))
     return StageOutput(refs=refs)
 
 

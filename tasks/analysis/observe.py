@@ -16,8 +16,8 @@ from storage.schema import Annotation, Caption, Metric, Sample, SearchStep, Valu
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import observations as seen
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, clustered_estimate, estimate_rows, metric_rows
+from tasks.core.metrics import Estimate, Ratio, without_interval
 from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import stage
 
@@ -50,11 +50,8 @@ def observe(
     if other_captions is not None and other_trace is not None:
         others = {row.sample_id: row.text for row in lake.read_rows(Caption, other_captions)}
         found |= seen.agreement(rows, steps, others, lake.read_rows(SearchStep, other_trace))
-    draws = bootstrap_draws(len(rows), config.bootstrap, seed_for("bootstrap", len(rows)))
-    metrics = [
-        Metric(subject, decoding, "search", name, *estimate(ratio, draws=draws, confidence=config.confidence))
-        for name, ratio in found.items()
-    ]
+    intervals = Intervals(config.bootstrap, config.confidence)
+    metrics = metric_rows(found, Source(subject, decoding, "search"), intervals)
     return StageOutput(refs={"metrics": lake.publish(Metric, metrics)})
 
 
@@ -77,27 +74,23 @@ def appraise(
     with the Monte-Carlo return, `spread` and `td_error`. NAME@I is the figure of the sentences at position I.
     """
     sentences = seen.judged_sentences(lake.read_rows(SearchStep, trace), _truth(samples, annotations))
-    known = {name: Metric(subject, decoding, "value", name, *one) for name, one in _ranking(sentences, config).items()}
+    figures = _ranking(sentences, config)
     if values is not None:
-        rows = lake.read_rows(Value, values)
-        known |= {name: Metric(subject, decoding, "value", name, *one) for name, one in _returns(rows, config).items()}
+        figures |= _returns(lake.read_rows(Value, values), config)
+    metrics = estimate_rows(figures, Source(subject, decoding, "value"))
     return StageOutput(
-        refs={"metrics": lake.publish(Metric, known.values())}, facts={name: row.value for name, row in known.items()}
+        refs={"metrics": lake.publish(Metric, metrics)}, facts={row.metric: row.value for row in metrics}
     )
 
 
-Estimates = dict[str, tuple[float, float, float, float, int]]  # value, standard error, low, high, items
-
-
-def _ranking(sentences: Sequence[seen.Judged], config: EvaluateConfig) -> Estimates:
+def _ranking(sentences: Sequence[seen.Judged], config: EvaluateConfig) -> dict[str, Estimate]:
     """AUCs of a guide: within images, their mean; over all; and over all at each position."""
     aucs = np.array(seen.ranking_aucs(sentences))
-    draws = bootstrap_draws(len(aucs), config.bootstrap, seed_for("bootstrap", len(aucs))) if len(aucs) else aucs
-    nan = float("nan")
-    found: Estimates = {"auc": (nan, nan, nan, nan, 0)}
+    intervals = Intervals(config.bootstrap, config.confidence)
+    within = without_interval(float("nan"), 0)
     if len(aucs):
-        within = estimate(Ratio(aucs, np.ones(len(aucs))), draws=draws, confidence=config.confidence)
-        found["auc"] = tuple(within)  # type: ignore[assignment]
+        within = intervals.estimate(Ratio(aucs, np.ones(len(aucs))))
+    found = {"auc": within}
     found["auc_pooled"] = _clustered(sentences, lambda one: one.group, seen.pooled_auc, config)
     for step in sorted({one.step for one in sentences}):
         here = [one for one in sentences if one.step == step]
@@ -106,13 +99,13 @@ def _ranking(sentences: Sequence[seen.Judged], config: EvaluateConfig) -> Estima
     return found
 
 
-def _returns(rows: Sequence[Value], config: EvaluateConfig) -> Estimates:
+def _returns(rows: Sequence[Value], config: EvaluateConfig) -> dict[str, Estimate]:
     """Rank correlation of V with what followed, over all and at each position; its spread and error."""
 
     def image(row: Value) -> str:
         return row.rollout_id.split("-")[0]
 
-    found: Estimates = {"spearman": _clustered(rows, image, seen.return_correlation, config)}
+    found = {"spearman": _clustered(rows, image, seen.return_correlation, config)}
     found["spread"] = _clustered(rows, image, lambda some: float(np.std([one.value for one in some])), config)
     found["td_error"] = _clustered(
         rows, image, lambda some: float(np.mean([abs(one.td_target - one.value) for one in some])), config
@@ -124,15 +117,12 @@ def _returns(rows: Sequence[Value], config: EvaluateConfig) -> Estimates:
     return found
 
 
-def _clustered(
-    items: Sequence[Any], group: Any, statistic: Any, config: EvaluateConfig
-) -> tuple[float, float, float, float, int]:
+def _clustered(items: Sequence[Any], group: Any, statistic: Any, config: EvaluateConfig) -> Estimate:
     groups: dict[str, list[Any]] = {}
     for one in items:
         groups.setdefault(group(one), []).append(one)
-    draws = bootstrap_draws(max(len(groups), 1), min(RESAMPLES, config.bootstrap), seed_for("bootstrap", len(groups)))
-    value, error, low, high = seen.clustered(list(groups.values()), statistic, draws, config.confidence)
-    return value, error, low, high, len(items)
+    intervals = Intervals(min(RESAMPLES, config.bootstrap), config.confidence)
+    return clustered_estimate(list(groups.values()), statistic, intervals)
 
 
 def _truth(samples: ArtifactRef, annotations: ArtifactRef) -> dict[str, set[str]]:

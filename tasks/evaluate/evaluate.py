@@ -23,9 +23,9 @@ from tasks.core.benchmarks.chair import (
     chair_ratios,
     true_objects,
 )
+from tasks.core.benchmarks.estimates import Intervals, Source, comparison_rows, estimate_rows, metric_rows
 from tasks.core.benchmarks.mentions import find_mentions
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate, grouped_auc, paired_difference
-from tasks.core.seeds import seed_for
+from tasks.core.metrics import Estimate, Ratio, grouped_auc, without_interval
 from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
@@ -54,11 +54,8 @@ def evaluate(
         for name, count in zip(COUNTS, item, strict=True):
             detail = json.dumps({"caption": row.text, "mentions": mentions}) if name == "mentioned" else None
             scores.append(Score(subject, decoding, "chair", row.sample_id, name, float(count), detail))
-    draws = _draws(len(items), config)
-    metrics = []
-    for name, ratio in chair_ratios(items).items():
-        one = estimate(ratio, draws=draws, confidence=config.confidence)
-        metrics.append(Metric(subject, decoding, "chair", name, *one))
+    intervals = Intervals(config.bootstrap, config.confidence)
+    metrics = metric_rows(chair_ratios(items), Source(subject, decoding, "chair"), intervals)
     return StageOutput(
         refs={"scores": lake.publish(Score, scores), "metrics": lake.publish(Metric, metrics)},
         facts={metric.metric: metric.value for metric in metrics},
@@ -71,20 +68,19 @@ def compare(
 ) -> StageOutput:
     """Paired differences a - b on the same items of one benchmark. Output: comparisons."""
     a, b = _measured(scores_a), _measured(scores_b)
-    if a.benchmark != b.benchmark:
-        raise StageInputError(f"{a.subject} has scores of {a.benchmark}, {b.subject} of {b.benchmark}: want the same")
+    if a.source.benchmark != b.source.benchmark:
+        raise StageInputError(
+            f"{a.source.subject} has scores of {a.source.benchmark}, {b.source.subject} of {b.source.benchmark}: "
+            "want the same"
+        )
     if a.items.keys() != b.items.keys():
         raise StageInputError(
-            f"{a.subject} has {len(a.items)} items, {b.subject} {len(b.items)}, "
+            f"{a.source.subject} has {len(a.items)} items, {b.source.subject} {len(b.items)}, "
             f"{len(a.items.keys() & b.items.keys())} in common: a paired comparison needs the same ones"
         )
     ids = sorted(a.items)
-    ratios_a, ratios_b = a.ratios(ids), b.ratios(ids)
-    draws = _draws(len(ids), config)
-    rows = []
-    for name in ratios_a:
-        one = paired_difference(ratios_a[name], ratios_b[name], draws=draws, confidence=config.confidence)
-        rows.append(Comparison(a.subject, a.decoding, b.subject, b.decoding, a.benchmark, name, *one))
+    intervals = Intervals(config.bootstrap, config.confidence)
+    rows = comparison_rows(a.source, b.source, a.ratios(ids), b.ratios(ids), intervals)
     return StageOutput(refs={"comparisons": lake.publish(Comparison, rows)})
 
 
@@ -105,21 +101,11 @@ def health(
     base = {row.metric: row.value for row in lake.read_rows(Metric, metrics) if row.benchmark == "chair"}
     auc = float(np.mean(aucs)) if aucs else float("nan")
     spread = float(np.std(aucs, ddof=1) / np.sqrt(len(aucs))) if len(aucs) > 1 else float("nan")
-    nan = float("nan")
-    rows = [
-        Metric(
-            subject,
-            "rollouts",
-            "health",
-            "scorer_auc",
-            auc,
-            spread,
-            auc - 1.96 * spread,
-            auc + 1.96 * spread,
-            len(aucs),
-        ),
-        Metric(subject, "rollouts", "health", "scorer_auc_pooled", pooled, nan, nan, nan, len(aucs)),
-    ]
+    figures = {
+        "scorer_auc": Estimate(auc, spread, auc - 1.96 * spread, auc + 1.96 * spread, len(aucs)),
+        "scorer_auc_pooled": without_interval(pooled, len(aucs)),
+    }
+    rows = estimate_rows(figures, Source(subject, "rollouts", "health"))
     checks = [
         ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer can't tell true from hallucinated sentences"),
         (
@@ -176,15 +162,13 @@ def _truth(annotations: ArtifactRef) -> dict[str, set[str]]:
 class _Measured(NamedTuple):
     """A scores table: whose, of which benchmark, and the rows of each item by metric."""
 
-    subject: str
-    decoding: str
-    benchmark: str
+    source: Source
     items: Mapping[str, Mapping[str, Score]]
 
     def ratios(self, ids: list[str]) -> dict[str, Ratio]:
         """The benchmark's metrics over these items, in this order."""
         items = [self.items[one] for one in ids]
-        if self.benchmark == "chair":
+        if self.source.benchmark == "chair":
             return chair_ratios([ChairItem(**{name: int(one[name].value) for name in COUNTS}) for one in items])
         return answer_ratios([_answer_item(one["right"], one["staged"]) for one in items])
 
@@ -196,12 +180,8 @@ def _answer_item(right: Score, staged: Score) -> AnswerItem:
 
 def _measured(scores: ArtifactRef) -> _Measured:
     items: dict[str, dict[str, Score]] = {}
-    owner = ("", "", "")
+    source = Source("", "", "")
     for row in lake.read_rows(Score, scores):
-        owner = (row.subject, row.decoding, row.benchmark)
+        source = Source(row.subject, row.decoding, row.benchmark)
         items.setdefault(row.item_id, {})[row.metric] = row
-    return _Measured(*owner, items)
-
-
-def _draws(n: int, config: EvaluateConfig) -> np.ndarray:
-    return bootstrap_draws(n, config.bootstrap, seed_for("bootstrap", n))
+    return _Measured(source, items)

@@ -7,7 +7,7 @@ names none counts as neither.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -185,23 +185,3 @@ def return_correlation(rows: Sequence[Value]) -> float:
     if len(rows) < 3:
         return float("nan")
     return spearman(np.array([row.value for row in rows]), np.array([row.mc_return for row in rows]))
-
-
-def clustered(
-    groups: Sequence[Sequence[object]], statistic: Callable[[list[object]], float], draws: np.ndarray, confidence: float
-) -> tuple[float, float, float, float]:
-    """(value, standard error, low, high) of a statistic whose items belong together in groups, resampled by group.
-
-    Args:
-        groups: the items of each.
-        statistic: of a list of items; NaN where it has none.
-        draws: group indices [R, N].
-        confidence: of the interval.
-    """
-    value = statistic([item for group in groups for item in group])
-    found = [statistic([item for index in draw for item in groups[index]]) for draw in draws]
-    known = np.array([one for one in found if not np.isnan(one)])
-    if len(groups) < 2 or len(known) < 2:
-        return value, float("nan"), float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return value, float(known.std(ddof=1)), float(low), float(high)

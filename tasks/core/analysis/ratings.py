@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals
+from tasks.core.metrics import Ratio, percentiles
 
 Key = tuple[str, int]  # rater, pair
 
@@ -78,18 +78,17 @@ def rating_figures(
     """
     raters = sorted({rater for rater, _ in verdicts})
     figures = []
+    intervals = Intervals(resamples, confidence, "sheet bootstrap")
     for rater in raters:
         mine = {key: verdict for key, verdict in verdicts.items() if key[0] == rater}
-        figures += _shares(rater, mine, right, resamples, confidence)
-    figures += _shares("", verdicts, right, resamples, confidence)
+        figures += _shares(rater, mine, right, intervals)
+    figures += _shares("", verdicts, right, intervals)
     if len(raters) > 1:
-        figures.append(_agreement(verdicts, raters, resamples, confidence))
+        figures.append(_agreement(verdicts, raters, Intervals(resamples, confidence, "agreement bootstrap")))
     return figures
 
 
-def _shares(
-    rater: str, verdicts: Mapping[Key, int], right: Mapping[int, bool], resamples: int, confidence: float
-) -> list[Figure]:
+def _shares(rater: str, verdicts: Mapping[Key, int], right: Mapping[int, bool], intervals: Intervals) -> list[Figure]:
     """The shares of some ratings, and what they lack."""
     rated = sorted({pair for _, pair in verdicts})
     place = {pair: index for index, pair in enumerate(rated)}
@@ -104,10 +103,9 @@ def _shares(
         n = int(bottom.sum())
         value = float(top.sum()) / n if n else math.nan
         if n and bottom.max() > 1:
-            draws = bootstrap_draws(len(top), resamples, seed_for("sheet bootstrap", len(top)))
-            interval = estimate(Ratio(top, bottom), draws=draws, confidence=confidence)[2:4]
+            interval = intervals.estimate(Ratio(top, bottom))[2:4]
         else:
-            interval = wilson(int(top.sum()), n, confidence)
+            interval = wilson(int(top.sum()), n, intervals.confidence)
         return Figure(rater, metric, value, *interval, n)
 
     all_of = counts.sum(axis=1)
@@ -120,7 +118,7 @@ def _shares(
     ]
 
 
-def _agreement(verdicts: Mapping[Key, int], raters: Sequence[str], resamples: int, confidence: float) -> Figure:
+def _agreement(verdicts: Mapping[Key, int], raters: Sequence[str], intervals: Intervals) -> Figure:
     """How far raters agree on the pairs that several of them rated; pairs are resampled."""
     by_pair: dict[int, list[tuple[int, int]]] = {}  # pair -> (rater's place, verdict)
     for (rater, pair), verdict in sorted(verdicts.items()):
@@ -129,7 +127,7 @@ def _agreement(verdicts: Mapping[Key, int], raters: Sequence[str], resamples: in
     two = len(raters) == 2
     name, coefficient = ("cohen_kappa", cohen_kappa) if two else ("krippendorff_alpha", krippendorff_alpha)
     tables = np.array([_table([verdict for _, verdict in given], ordered=two) for given in shared]).reshape(-1, 3, 3)
-    value, low, high = _resampled(tables, coefficient, resamples, confidence)
+    value, low, high = _resampled(tables, coefficient, intervals)
     return Figure("", name, value, low, high, len(shared))
 
 
@@ -144,17 +142,15 @@ def _table(given: Sequence[int], *, ordered: bool) -> np.ndarray:
 
 
 def _resampled(
-    tables: np.ndarray, coefficient: Callable[[np.ndarray], float], resamples: int, confidence: float
+    tables: np.ndarray, coefficient: Callable[[np.ndarray], float], intervals: Intervals
 ) -> tuple[float, float, float]:
     """(value, low, high) of a coefficient of the sum of the pairs' tables [N, 3, 3]; NaN where it can't be told."""
     n = len(tables)
     value = coefficient(tables.sum(axis=0))
     if n < 2:
         return value, math.nan, math.nan
-    draws = bootstrap_draws(n, resamples, seed_for("agreement bootstrap", n))
-    found = np.array([coefficient(tables[draw].sum(axis=0)) for draw in draws])
-    known = found[~np.isnan(found)]
+    resampled = np.array([coefficient(tables[draw].sum(axis=0)) for draw in intervals.draws(n)])
+    known = resampled[~np.isnan(resampled)]
     if not len(known):
         return value, math.nan, math.nan
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return value, float(low), float(high)
+    return value, *percentiles(known, intervals.confidence)

@@ -6,7 +6,6 @@ repetitive without any hallucination figure telling. Word pairs (bigrams) are co
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.core.metrics import Estimate, Ratio, estimate
+from tasks.core.metrics import Estimate, Ratio, estimate, percentiles, without_interval
 from tasks.core.seeds import seed_for
 from tasks.core.text import split_sentences, words
 
@@ -106,10 +105,10 @@ def drift_figures(
         "length_change": measured(gained, length),
         "ngram_drift": drift,
         "ngram_drift_chance": chance,
-        "vocabulary_kept": _bare(_kept(new, old), len(new)),
+        "vocabulary_kept": without_interval(_kept(new, old), len(new)),
         "shared_pairs": measured([_shared(a, b) for a, b in zip(new, old, strict=True)], [1] * len(new)),
-        "distinct_2": _bare(_distinct(new), len(new)),
-        "distinct_2_base": _bare(_distinct(old), len(old)),
+        "distinct_2": without_interval(_distinct(new), len(new)),
+        "distinct_2_base": without_interval(_distinct(old), len(old)),
         "repetition": measured([one.repeated for one in new], [one.sentences for one in new]),
         "repetition_base": measured([one.repeated for one in old], [one.sentences for one in old]),
     }
@@ -163,11 +162,6 @@ def _entropy(p: np.ndarray) -> float:
     return float(-(some * np.log2(some)).sum())
 
 
-def _bare(value: float, n: int) -> Estimate:
-    """An estimate without an interval."""
-    return Estimate(value, math.nan, math.nan, math.nan, n)
-
-
 def _kept(new: Sequence[Caption], old: Sequence[Caption]) -> float:
     """Share of the candidate's different words that the base used; 1 if the candidate says nothing."""
     used, known = ({word for one in captions for word in one.words} for captions in (new, old))
@@ -202,7 +196,7 @@ def _divergences(
     size, whole = len(index), np.ones(n)
     value = divergence(a.total(whole, size), b.total(whole, size))
     if n < 2:
-        return _bare(value, n), _bare(value, n)
+        return without_interval(value, n), without_interval(value, n)
     resampled = []
     for draw in draws[:DIVERGENCE_DRAWS]:
         weights = np.bincount(draw, minlength=n).astype(float)
@@ -215,10 +209,10 @@ def _divergences(
         swapped.append(divergence(one, other))
     spread = float(np.std(resampled, ddof=1))
     margin = NormalDist().inv_cdf((1 + confidence) / 2) * spread
-    low, high = np.quantile(swapped, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = percentiles(np.array(swapped), confidence)
     return (
         Estimate(value, spread, max(0.0, value - margin), min(1.0, value + margin), n),
-        Estimate(float(np.mean(swapped)), float(np.std(swapped, ddof=1)), float(low), float(high), n),
+        Estimate(float(np.mean(swapped)), float(np.std(swapped, ddof=1)), low, high, n),
     )
 
 

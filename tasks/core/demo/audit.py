@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from tasks.core.demo.captions import PROMPTS
-from tasks.core.demo.measure import auc, named_categories, split_sentences
+from tasks.core.demo.measure import named_categories, split_sentences
 from tasks.core.demo.scenes import Scene, draw_scene
+from tasks.core.metrics import auc
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,11 +113,10 @@ def separation(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]], score
     for text, row, value in zip(sentences, owners, scores, strict=True):
         is_true = set(named_categories(text)) <= set(scenes[row].categories)
         (true if is_true else invented)[row].append(value)
-    both = [auc(t, f) for t, f in zip(true, invented, strict=True) if t and f]
+    both = [auc(np.array(t), np.array(f)) for t, f in zip(true, invented, strict=True) if t and f]
     all_true = sorted(value for row in true for value in row)
     all_invented = [value for row in invented for value in row]
     threshold = all_true[int((1 - KEPT) * len(all_true))]
     kept = sum(value >= threshold for value in all_invented) / len(all_invented)
-    return Separation(
-        sum(both) / len(both), auc(all_true, all_invented), kept, len(both), len(all_true), len(all_invented)
-    )
+    pooled = auc(np.array(all_true), np.array(all_invented))
+    return Separation(sum(both) / len(both), pooled, kept, len(both), len(all_true), len(all_invented))

@@ -6,7 +6,6 @@ The benchmark proper is CHAIR over COCO's synonyms; this one guards the training
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -48,13 +47,3 @@ def hallucination(captions: Sequence[str], present: Sequence[Sequence[str]]) -> 
         sentences += len(split_sentences(text))
     n = len(captions)
     return Hallucination(with_invention / n, invented / max(mentions, 1), found / there, sentences / n, n)
-
-
-def auc(true_scores: Sequence[float], false_scores: Sequence[float]) -> float:
-    """Share of (true, false) pairs in which the true one scores higher; a tie counts half."""
-    if not true_scores or not false_scores:
-        raise ValueError("an AUC needs at least one true and one false score")
-    wins, true_sorted = 0.0, sorted(true_scores)
-    for score in false_scores:
-        wins += len(true_sorted) - (bisect_left(true_sorted, score) + bisect_right(true_sorted, score)) / 2
-    return wins / (len(true_scores) * len(false_scores))

@@ -10,7 +10,7 @@ from storage.schema import Caption, Finding, SearchStep, Value
 from tasks.core.analysis import observations as seen
 from tasks.core.analysis.findings import Findings, line_of, listed, measure_of
 from tasks.core.analysis.pair_verdicts import Pair, guide_counts, pairs_of, policy_counts
-from tasks.core.metrics import bootstrap_draws
+from tasks.core.benchmarks.estimates import Intervals, clustered_estimate
 from tasks.report.findings_figures import Plot, draw, standalone
 
 
@@ -191,11 +191,11 @@ def test_rank_correlation_is_with_what_followed() -> None:
 
 
 def test_items_of_a_group_are_drawn_together() -> None:
-    value, _, low, high = seen.clustered(
-        [[0.0] * 50, [1.0] * 50], lambda items: sum(items) / len(items), bootstrap_draws(2, 400, 0), 0.95
+    value, _, low, high, n = clustered_estimate(
+        [[0.0] * 50, [1.0] * 50], lambda items: sum(items) / len(items), Intervals(400)
     )
-    assert (value, low, high) == (0.5, 0.0, 1.0)  # alone, a hundred items would leave a narrow interval
-    assert math.isnan(seen.clustered([[1.0]], lambda items: 1.0, bootstrap_draws(1, 9, 0), 0.95)[1])
+    assert (value, low, high, n) == (0.5, 0.0, 1.0, 100)  # alone, a hundred items would leave a narrow interval
+    assert math.isnan(clustered_estimate([[1.0]], lambda items: 1.0, Intervals(9)).stderr)
 
 
 # Pairs of answers.
