@@ -57,11 +57,11 @@ def concepts(
             f"{len(mine.keys() & theirs.keys())} in common: a paired comparison needs the same ones"
         )
     ids = sorted(mine)
-    told = [core.Told(mine[one].text, truth[mine[one].image_id]) for one in ids]
-    before = [core.Told(theirs[one].text, truth[theirs[one].image_id]) for one in ids]
+    annotated = [core.AnnotatedCaption(mine[i].text, truth[mine[i].image_id]) for i in ids]
+    before = [core.AnnotatedCaption(theirs[i].text, truth[theirs[i].image_id]) for i in ids]
     groups = core.groups_of(kinds or {}, SUPERCATEGORY)
-    groups = {name: groups[name] for name in core.named_enough(before, groups, LEAST)}
-    after, past = core.by_group(told, groups), core.by_group(before, groups)
+    groups = {name: groups[name] for name in core.frequent_groups(before, groups, LEAST)}
+    after, past = core.group_ratios(annotated, groups), core.group_ratios(before, groups)
     intervals = Intervals(config.bootstrap, config.confidence)
     source, against = Source(subject, "greedy", BENCHMARK), Source(other, "greedy", BENCHMARK)
     metrics = metric_rows(after, source, intervals)
@@ -79,8 +79,9 @@ def judge_objects(
     """
     truth = _truth(annotations)
     image_of = {row.sample_id: row.image_id for row in lake.read_rows(Sample, samples)}
-    said = [core.Told(row.text, truth[image_of[row.sample_id]]) for row in lake.read_rows(Rollout, rollouts)]
-    return StageOutput(facts={"kinds": dict(sorted(core.made_up(said).items()))})
+    answers = lake.read_rows(Rollout, rollouts)
+    captions = [core.AnnotatedCaption(row.text, truth[image_of[row.sample_id]]) for row in answers]
+    return StageOutput(facts={"kinds": dict(sorted(core.object_kinds(captions).items()))})
 
 
 def _truth(annotations: ArtifactRef) -> dict[str, set[str]]:

@@ -69,8 +69,7 @@ def _of_states(
         spoken = [one for one in answers if one.text.strip()]
         states = sentence_states(
             policy,
-            [one.image for one in spoken],
-            [one.prompt for one in spoken],
+            [(one.image, one.prompt) for one in spoken],
             [one.text for one in spoken],
             layer=head.spec.layer,
             batch_size=runtime.batch_size,

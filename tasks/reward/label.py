@@ -14,7 +14,7 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Reward
 from tasks.configs.reward import FixedTau, LabelConfig, QuantileTau
-from tasks.core.reward.shaping import otsu_tau, quantile_tau, shape_scores
+from tasks.core.reward.shaping import otsu_threshold, quantile_margin, shape_scores
 from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
 
@@ -27,12 +27,12 @@ def label(config: LabelConfig, rewards: ArtifactRef, *, runtime: RuntimeConfig, 
     if not len(scores):
         raise StageInputError("no sentence has a score: the policy answered nothing; look at the rollouts table")
     if isinstance(config.tau, QuantileTau):
-        tau = quantile_tau(scores, config.tau.q)
+        tau = quantile_margin(scores, config.tau.q)
     elif isinstance(config.tau, FixedTau):
         tau = config.tau.value
     else:
-        tau = otsu_tau(scores)
-    shaped = iter(shape_scores(scores, shaping=config.shaping, tau=tau, alpha=config.alpha))
+        tau = otsu_threshold(scores)
+    shaped = iter(shape_scores(scores, shaping=config.shaping, margin=tau, alpha=config.alpha))
     done = [replace(row, shaped=float(next(shaped))) if row.score is not None else row for row in rows]
     return StageOutput(
         refs={"rewards": lake.publish(Reward, done)},

@@ -32,8 +32,8 @@ def tune_dpo(
     `config.batch_size` counts pairs. An empty rejected answer is one to learn from, an empty chosen one is not: such pairs are
     left out and counted.
     """
-    from tasks.core.train.dpo import PreferencePair
-    from tasks.core.train.dpo import tune_dpo as run_dpo
+    from tasks.core.train.dpo import PreferencePair, train_dpo
+    from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
     prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
@@ -58,9 +58,8 @@ def tune_dpo(
             if 2 * done > total:
                 fault_point("tune_dpo")
 
-        facts = run_dpo(
-            loaded, pairs, recipe_of(config, seed), beta=config.dpo.beta, work=resume_folder(), on_step=on_step
-        )
+        run = TrainingRun(recipe_of(config, seed), resume_folder(), on_step)
+        facts = train_dpo(loaded, pairs, run, beta=config.dpo.beta)
     kept = publish_tuned(loaded, [(one.image, one.prompt) for one in pairs[:4]], model, runtime)
     return StageOutput(
         refs={"policy": kept},

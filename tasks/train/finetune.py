@@ -43,7 +43,8 @@ def finetune(
     Raises:
         StageInputError: nothing to learn, or a share to replay without material.
     """
-    from tasks.core.train.sft import finetune as run_sft
+    from tasks.core.train.sft import train_sft
+    from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
     if config.replay.share and replay is None:
@@ -62,8 +63,6 @@ def finetune(
     if replay and replayed:
         examples += _examples(replay.images, replay.samples, replayed)  # the trainer shuffles
     loaded = fresh_policy(model, policy, runtime)
-    work = resume_folder()
-    recipe = recipe_of(config, seed)
     total = steps_of(len(examples), config.batch_size, config.epochs)
     with progress("finetune", total, unit="steps") as advance:
         seen = 0
@@ -75,7 +74,7 @@ def finetune(
             if 2 * done > total:
                 fault_point("finetune")
 
-        facts = run_sft(loaded, examples, recipe, work=work, on_step=on_step)
+        facts = train_sft(loaded, examples, TrainingRun(recipe_of(config, seed), resume_folder(), on_step))
     kept = publish_tuned(loaded, [(one.image, one.prompt) for one in examples[:4]], model, runtime)
     return StageOutput(
         refs={"policy": kept},

@@ -51,8 +51,8 @@ def tune_grpo(
     run's rewards are; with `config.grpo.reward` value it is the mean of V over its sentences. `config.batch_size` counts
     answers: whole groups of `config.grpo.generations`.
     """
-    from tasks.core.train.grpo import Question, Sampling, filled
-    from tasks.core.train.grpo import tune_grpo as run_grpo
+    from tasks.core.train.grpo import Question, Sampling, filled, train_grpo
+    from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
     grpo, groups = config.grpo, _groups(config)
@@ -77,15 +77,9 @@ def tune_grpo(
             if 2 * done > total:
                 fault_point("tune_grpo")
 
-        facts = run_grpo(
-            loaded,
-            questions,
-            reward,
-            recipe_of(config, seed),
-            Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta),
-            work=resume_folder(),
-            on_step=on_step,
-        )
+        run = TrainingRun(recipe_of(config, seed), resume_folder(), on_step)
+        sampling = Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta)
+        facts = train_grpo(loaded, questions, reward, run, sampling)
     kept = publish_tuned(loaded, [(one.image, one.prompt) for one in questions[:4]], model, runtime)
     return StageOutput(
         refs={"policy": kept},
@@ -128,7 +122,7 @@ def _scored(
         for of in sentences:
             known = np.array([score for _ in of if (score := next(given)) is not None], dtype=np.float64)
             found.append(
-                float(shape_scores(known, shaping=shaping, tau=tau, alpha=alpha).mean()) if len(known) else None
+                float(shape_scores(known, shaping=shaping, margin=tau, alpha=alpha).mean()) if len(known) else None
             )
         counters["unscored"] += found.count(None)
         return found

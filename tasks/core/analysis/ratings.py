@@ -1,4 +1,4 @@
-"""What ratings of a blinded sheet say: shares with intervals, position bias, and how far the raters agree.
+"""The results of a blinded sheet: shares with intervals, position bias, and how far the raters agree.
 
 A *verdict* is a rating seen from one author: +1 its caption is better, 0 a tie, -1 the other's. The win rate is the share of
 +1, so ties count against, as in VisVM's human evaluation.
@@ -20,7 +20,7 @@ Key = tuple[str, int]  # rater, pair
 
 
 class Figure(NamedTuple):
-    """One figure of one rater, or of all together (rater is empty); NaN bounds: it has no interval."""
+    """A figure of a rater, or of all together (rater is empty); NaN bounds: it has no interval."""
 
     rater: str
     metric: str
@@ -42,7 +42,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def cohen_kappa(table: np.ndarray) -> float:
-    """Agreement of two raters beyond chance (Cohen 1960) from their counts [C, C]; NaN if both know one answer only."""
+    """Agreement of two raters beyond chance (Cohen 1960) from their counts [C, C]; NaN if both give a single answer only."""
     share = table / table.sum() if table.sum() else table
     expected = float(share.sum(axis=1) @ share.sum(axis=0))
     return (float(np.trace(share)) - expected) / (1 - expected) if share.any() and expected < 1 else math.nan
@@ -62,7 +62,7 @@ def rating_figures(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> list[Figure]:
-    """What raters said, each and together.
+    """The figures of each rater, and of all together.
 
     Args:
         verdicts: (rater, pair) -> -1, 0 or +1, seen from one author.
@@ -89,7 +89,7 @@ def rating_figures(
 
 
 def _shares(rater: str, verdicts: Mapping[Key, int], right: Mapping[int, bool], intervals: Intervals) -> list[Figure]:
-    """The shares of some ratings, and what they lack."""
+    """The shares of some ratings, and how many pairs lack one."""
     rated = sorted({pair for _, pair in verdicts})
     place = {pair: index for index, pair in enumerate(rated)}
     counts = np.zeros((len(rated), 3))  # [pairs, verdict + 1]
@@ -134,17 +134,17 @@ def _agreement(verdicts: Mapping[Key, int], raters: Sequence[str], intervals: In
 def _table(given: Sequence[int], *, ordered: bool) -> np.ndarray:
     """One pair's part in the counts: a cell for two ordered raters, or coincidences that weigh as many as its ratings."""
     table = np.zeros((3, 3))
-    for i, one in enumerate(given):
+    for i, verdict in enumerate(given):
         for j, other in enumerate(given):
             if i != j and (not ordered or i < j):
-                table[one, other] += 1 if ordered else 1 / (len(given) - 1)
+                table[verdict, other] += 1 if ordered else 1 / (len(given) - 1)
     return table
 
 
 def _resampled(
     tables: np.ndarray, coefficient: Callable[[np.ndarray], float], intervals: Intervals
 ) -> tuple[float, float, float]:
-    """(value, low, high) of a coefficient of the sum of the pairs' tables [N, 3, 3]; NaN where it can't be told."""
+    """(value, low, high) of a coefficient of the sum of the pairs' tables [N, 3, 3]; NaN where it is undefined."""
     n = len(tables)
     value = coefficient(tables.sum(axis=0))
     if n < 2:

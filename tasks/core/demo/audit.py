@@ -1,4 +1,4 @@
-"""Measures a trained pair of demo models on new scenes: does the policy hallucinate enough, and can the scorer tell?
+"""Measures a trained pair of demo models on new scenes: does the policy hallucinate enough, and can the scorer detect it?
 
 A guided search is as good as its scorer within one image on the policy's own sentences, so that is what is measured,
 not the scorer on sentences of its own training.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import LlavaProcessor
 
 ScoreSentences = Callable[[list["Image.Image"], list[str], list[int]], list[float]]
-MOST_TOKENS = 100  # new tokens a caption
+MAX_TOKENS = 100  # new tokens a caption
 BATCH = 100  # answers at once
 KEPT = 0.98  # share of true sentences the reported threshold keeps
 
@@ -47,12 +47,18 @@ class Snowball(NamedTuple):
     sentences_after_some: int
 
 
-def captions_of(
-    model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], *, temperature: float, seed: int
-) -> list[str]:
-    """One caption a scene, prompts in turn; greedy at temperature 0."""
+class Decoding(NamedTuple):
+    """How answers are drawn."""
+
+    temperature: float  # 0: greedy
+    seed: int
+    max_tokens: int = MAX_TOKENS
+
+
+def captions_of(model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], decoding: Decoding) -> list[str]:
+    """One caption a scene, prompts in turn."""
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(len(scenes))]
-    return answers_of(model, processor, scenes, prompts, temperature=temperature, seed=seed)
+    return answers_of(model, processor, scenes, prompts, decoding)
 
 
 @torch.inference_mode()
@@ -61,25 +67,25 @@ def answers_of(
     processor: LlavaProcessor,
     scenes: Sequence[Scene],
     prompts: Sequence[str],
-    *,
-    temperature: float,
-    seed: int,
-    most_tokens: int = MOST_TOKENS,
+    decoding: Decoding,
 ) -> list[str]:
-    """One answer to each scene's prompt; greedy at temperature 0."""
-    torch.manual_seed(seed)
+    """One answer to each scene's prompt."""
+    torch.manual_seed(decoding.seed)
     texts: list[str] = []
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    sampling: dict[str, Any] = {"do_sample": False}
+    if decoding.temperature:
+        sampling = {"do_sample": True, "temperature": decoding.temperature, "top_k": 0}
     for start in range(0, len(scenes), BATCH):
-        asked = [_asked(processor, prompt) for prompt in prompts[start : start + BATCH]]
+        turns = [_user_turn(processor, prompt) for prompt in prompts[start : start + BATCH]]
         images = [draw_scene(scene) for scene in scenes[start : start + BATCH]]
-        inputs = processor(text=asked, images=images, padding=True, return_tensors="pt")
-        answers = model.generate(**inputs, max_new_tokens=most_tokens, **sampling)[:, inputs["input_ids"].shape[1] :]
+        inputs = processor(text=turns, images=images, padding=True, return_tensors="pt")
+        tokens = model.generate(**inputs, max_new_tokens=decoding.max_tokens, **sampling)
+        answers = tokens[:, inputs["input_ids"].shape[1] :]
         texts.extend(processor.tokenizer.batch_decode(answers, skip_special_tokens=True))
     return texts
 
 
-def _asked(processor: LlavaProcessor, prompt: str) -> str:
+def _user_turn(processor: LlavaProcessor, prompt: str) -> str:
     content: Any = [{"type": "image"}, {"type": "text", "text": prompt}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
@@ -103,10 +109,10 @@ def separation(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]], score
     """Score every different sentence of a scene's rollouts (captions[draw][scene]) that names something."""
     images, sentences, owners = [draw_scene(scene) for scene in scenes], [], []
     for row in range(len(scenes)):
-        said = dict.fromkeys(text for draw in rollouts for text in split_sentences(draw[row]))
-        told = [text for text in said if named_categories(text)]
-        sentences.extend(told)
-        owners.extend([row] * len(told))
+        different = dict.fromkeys(text for draw in rollouts for text in split_sentences(draw[row]))
+        naming = [text for text in different if named_categories(text)]
+        sentences.extend(naming)
+        owners.extend([row] * len(naming))
     scores = score(images, sentences, owners)
     true: list[list[float]] = [[] for _ in scenes]
     invented: list[list[float]] = [[] for _ in scenes]

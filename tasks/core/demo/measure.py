@@ -36,14 +36,14 @@ def split_sentences(text: str) -> list[str]:
 
 def hallucination(captions: Sequence[str], present: Sequence[Sequence[str]]) -> Hallucination:
     """Compare captions with what is truly there, image by image."""
-    with_invention = invented = mentions = found = there = sentences = 0
+    with_invention = invented = mentions = recalled = there = sentences = 0
     for text, categories in zip(captions, present, strict=True):
         named, true = set(named_categories(text)), set(categories)
         with_invention += bool(named - true)
         invented += len(named - true)
         mentions += len(named)
-        found += len(named & true)
+        recalled += len(named & true)
         there += len(true)
         sentences += len(split_sentences(text))
     n = len(captions)
-    return Hallucination(with_invention / n, invented / max(mentions, 1), found / there, sentences / n, n)
+    return Hallucination(with_invention / n, invented / max(mentions, 1), recalled / there, sentences / n, n)

@@ -1,6 +1,6 @@
-"""A vision-language model elsewhere as the reward `judge`: it rates a sentence from 0 to 10, and a tenth of that counts.
+"""A vision-language model elsewhere as the reward `judge`: it rates a sentence from 0 to 10, and the score is a tenth of that.
 
-How it is asked is the caller's business: no network here.
+The caller sends the requests: no network here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from PIL import Image
 
-from tasks.core.models.remembered import Remembered
+from tasks.core.models.cached_scorer import CachedScorer
 
 QUESTION = (
     "Here is an image and a sentence that is meant to describe it, or a part of it.\n\n"
@@ -20,9 +20,9 @@ QUESTION = (
     "the image. Answer with one number from 0 to 10 and nothing else."
 )
 _RATING = re.compile(r"(\d{1,2}(?:\.\d+)?)\s*(?:/\s*10)?\.?")
-_PATIENCE = 8  # sentences without any rating after which the judge is taken for one that can't rate
+_MAX_FAILURES = 8  # sentences without any rating after which the judge is refused
 
-# (image, question) pairs -> answers, in order; None: that one was refused.
+# (image, question) pairs -> answers, in order; None: the request was refused.
 Ask = Callable[[Sequence[tuple[Image.Image, str]]], Iterable[str | None]]
 
 
@@ -37,10 +37,10 @@ def read_rating(answer: str) -> float | None:
     return rating / 10 if 0 <= rating <= 10 else None
 
 
-def judge_scores(ask: Ask, counters: Counter[str]) -> Remembered:
+def judge_scores(ask: Ask, counters: Counter[str]) -> CachedScorer:
     """`Scores` by ratings. What has no rating is None and counted: `judge_refused`, `judge_unparsable`.
 
-    Raises, when asked:
+    Its `score` raises:
         JudgeError: none of the first sentences got a rating; quotes an answer.
     """
 
@@ -55,7 +55,7 @@ def judge_scores(ask: Ask, counters: Counter[str]) -> Remembered:
             counters["judge_unparsable"] += answer is not None and rating is None
             counters["judge_rated"] += rating is not None
             failed = counters["judge_refused"] + counters["judge_unparsable"]
-            if not counters["judge_rated"] and failed >= _PATIENCE:
+            if not counters["judge_rated"] and failed >= _MAX_FAILURES:
                 raise JudgeError(
                     f"the judge rated none of {failed} sentences; "
                     + ("every request was refused" if answer is None else f"it said for example {answer[:200]!r}")
@@ -65,4 +65,4 @@ def judge_scores(ask: Ask, counters: Counter[str]) -> Remembered:
         left = iter(ratings)
         return [[next(left) for _ in some] for some in texts]
 
-    return Remembered(rate, counters, "texts_scored_judge")
+    return CachedScorer(rate, counters, "texts_scored_judge")

@@ -123,7 +123,7 @@ def test_worth_by_value_is_the_mean_of_v_over_the_sentences(kind: str) -> None:
         if kind == "policy_states":
             head = load_state_value(checkpoints.folder(value), "cpu")
             (read,) = sentence_states(
-                load_policy(MODEL, policy(), RUNTIME), [picture], [prompt_of[row.sample_id]], [row.chosen_text],
+                load_policy(MODEL, policy(), RUNTIME), [(picture, prompt_of[row.sample_id])], [row.chosen_text],
                 layer=-1, batch_size=1,
             )  # fmt: skip
             expected = head(read).mean().item()

@@ -250,8 +250,7 @@ def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
     (sample,) = [one for one in samples() if one.sample_id == answer.sample_id]
     (states,) = sentence_states(
         load_policy(MODEL, policy(), RUNTIME),
-        [load_images(drawn()["images"], [sample.image_id])[sample.image_id]],
-        [sample.prompt],
+        [(load_images(drawn()["images"], [sample.image_id])[sample.image_id], sample.prompt)],
         [answer.text],
         layer=-1,
         batch_size=1,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.schema import Box
-from tasks.core.data.questions import KINDS, MOST_COUNTED, Question, is_right, make_questions
+from tasks.core.data.questions import KINDS, MOST_COUNTED, AnnotatedImage, Question, is_right, make_questions
 
 VOCABULARY = ("apple", "bus", "cat", "dog", "skis", "wine glass", "zebra")
 SIDE = 90.0
@@ -21,7 +21,7 @@ BOXES = st.lists(
 
 
 def make(seed: int, boxes: list[Box], **options) -> list[Question]:
-    return make_questions(random.Random(seed), boxes, SIDE, SIDE, vocabulary=VOCABULARY, **options)
+    return make_questions(random.Random(seed), AnnotatedImage(boxes, SIDE, SIDE), vocabulary=VOCABULARY, **options)
 
 
 def asked_about(question: Question) -> str:
@@ -94,7 +94,7 @@ def test_a_seed_gives_the_same_questions_and_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown kinds"):
         make(0, THREE, kinds=("why",))
     with pytest.raises(ValueError, match="0 x 90"):
-        make_questions(random.Random(0), THREE, 0, 90, vocabulary=VOCABULARY)
+        make_questions(random.Random(0), AnnotatedImage(THREE, 0, 90), vocabulary=VOCABULARY)
 
 
 @pytest.mark.parametrize(

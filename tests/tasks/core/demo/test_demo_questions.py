@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tasks.core.data.questions import KINDS, Question, is_right
-from tasks.core.demo.answer_audit import answers_of, questions_about, share_right
+from tasks.core.demo.answer_audit import questions_about, share_right
 from tasks.core.demo.answers import direct_answer, is_well_formed, listed, staged_answer, tagged
+from tasks.core.demo.audit import Decoding, answers_of
 from tasks.core.demo.captions import PROMPTS, companion
 from tasks.core.demo.measure import hallucination, named_categories
 from tasks.core.demo.policy_model import build_tokenizer
@@ -215,7 +216,7 @@ def test_plain_questions_get_short_answers_and_instructed_ones_four_stages(answe
     plain, whole = (
         answers_of(
             answering.model, answering.processor, scenes, [form(q.prompt) for q in questions],
-            temperature=0.0, seed=0, most_tokens=140,
+            Decoding(0.0, 0, 140),
         )
         for form in (str, staged)
     )  # fmt: skip

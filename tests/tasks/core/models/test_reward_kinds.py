@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from tasks.core.demo.scenes import sample_scenes
+from tasks.core.models.cached_scorer import CachedScorer
 from tasks.core.models.combined import Combined, Scale, weighted_sum
 from tasks.core.models.judge_scores import QUESTION, JudgeError, judge_scores, read_rating
 from tasks.core.models.likelihood import OwnLikelihood
 from tasks.core.models.object_list import named_share, object_scores, pixel_digest
 from tasks.core.models.policy import Policy, PolicyError
 from tasks.core.models.positions import as_position_ids, prompt_positions
-from tasks.core.models.remembered import Remembered
 from tasks.core.models.scorer import cosines
 from tasks.core.models.sentence_scores import Cosines
 from tasks.core.models.token_clip import TokenCosines, phrase_of
@@ -275,7 +275,7 @@ def test_what_was_rated_is_not_rated_again_until_its_job_is_over() -> None:
         return [[float(len(text)) for text in some] for some in texts]
 
     counters: Counter[str] = Counter()
-    scores = Remembered(rate, counters, "texts")
+    scores = CachedScorer(rate, counters, "texts")
     images = {0: noise(0), "x": noise(1)}
     assert scores.score(images, [(0, "ab"), ("x", "a"), (0, "ab"), (0, "")]) == [2, 1, 2, 0]
     assert scores.score(images, [("x", "abc"), (0, "ab")]) == [3, 2]

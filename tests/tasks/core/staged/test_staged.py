@@ -18,9 +18,9 @@ from tasks.core.staged.answers import (
     judging_request,
     majority,
     rule,
+    staged_reply,
     stages_of,
     stated,
-    taught,
     teaching_request,
     without_tags,
 )
@@ -135,7 +135,7 @@ def test_requests_hold_what_must_be_known_and_judges_do_not_see_the_reasoning() 
     ],
 )
 def test_a_teachers_answer_is_taken_out_of_what_stands_around_it(reply: str, text: str | None) -> None:
-    assert taught(reply) == text
+    assert staged_reply(reply) == text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import torch
 
 from tasks.core.models.policy import load_policy
 from tasks.core.train import dpo
-from tasks.core.train.dpo import PreferencePair, tune_dpo
+from tasks.core.train.dpo import PreferencePair, train_dpo
+from tasks.core.train.trl_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe
 from tests.support.paths import DEMO
 
@@ -32,7 +33,7 @@ def tune(policy, pairs, work: Path, **options) -> dict[str, float]:
         train="full", lr=3e-4, epochs=2.0, batch_size=2, warmup_share=0.1, lora_rank=4, checkpoint_steps=100, seed=3
     )  # fmt: skip
     on_step, beta = options.pop("on_step", lambda done, loss: None), options.pop("beta", 0.1)
-    return tune_dpo(policy, pairs, Recipe(**{**plain, **options}), beta=beta, work=work, on_step=on_step)
+    return train_dpo(policy, pairs, TrainingRun(Recipe(**{**plain, **options}), work, on_step), beta=beta)
 
 
 def weights(policy) -> dict[str, torch.Tensor]:

@@ -12,7 +12,8 @@ import torch
 
 from tasks.core.models.policy import load_policy
 from tasks.core.train import grpo
-from tasks.core.train.grpo import Question, Sampling, filled, rewards_of_groups, tune_grpo
+from tasks.core.train.grpo import Question, Sampling, filled, rewards_of_groups, train_grpo
+from tasks.core.train.trl_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe
 from tests.support.paths import DEMO
 
@@ -32,7 +33,8 @@ def tune(policy, questions, work: Path, reward=brief, **options) -> dict[str, fl
     )  # fmt: skip
     sampling = Sampling(options.pop("generations", 2), options.pop("temperature", 1.0), 12, options.pop("beta", 0.0))
     on_step = options.pop("on_step", lambda done, loss: None)
-    return tune_grpo(policy, questions, reward, Recipe(**{**plain, **options}), sampling, work=work, on_step=on_step)
+    run = TrainingRun(Recipe(**{**plain, **options}), work, on_step)
+    return train_grpo(policy, questions, reward, run, sampling)
 
 
 def weights(policy) -> dict[str, torch.Tensor]:

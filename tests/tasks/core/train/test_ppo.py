@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tasks.core.models.policy import Policy, load_policy
-from tasks.core.train.advantages import LeastSquares, generalised_advantages, ppo_losses, whiten
+from tasks.core.train.advantages import Experience, LeastSquares, generalised_advantages, ppo_losses, whiten
 from tasks.core.train.answers import Answer, as_reference, read_answers
-from tasks.core.train.ppo import PpoSettings, run_ppo
+from tasks.core.train.ppo import PpoSettings, train_ppo
 from tasks.core.train.weights import FinetuneError, Recipe, let_language_learn, weights_before
 from tests.support.paths import DEMO
 from tests.support.tiny_models import tiny
@@ -38,8 +38,9 @@ def answers(fresh_policy, pictures, prompts) -> list[Answer]:
 
 
 def train(policy: Policy, answers: list[Answer], work: Path, more=None, recipe=RECIPE, on_step=None, **settings):
-    return run_ppo(
-        policy, answers, more or (lambda iteration: answers), recipe, SETTINGS.__class__(**{**vars(SETTINGS), **settings}),
+    later = more or (lambda iteration: answers)
+    return train_ppo(
+        policy, lambda i: later(i) if i else answers, recipe, SETTINGS.__class__(**{**vars(SETTINGS), **settings}),
         work=work, on_step=on_step or (lambda share: None),
     )  # fmt: skip
 
@@ -83,7 +84,7 @@ def test_whitened_advantages_have_mean_0_and_deviation_1_over_the_tokens_alone()
 def test_a_ratio_beyond_the_clip_learns_only_back(ratio: float, advantage: float, learns: bool) -> None:
     log_ratio = torch.tensor([[ratio]]).log().requires_grad_()
     one, zero = torch.ones(1, 1), torch.zeros(1, 1)
-    losses = ppo_losses(log_ratio, zero, advantage * one, zero, zero, one, clip=0.2)
+    losses = ppo_losses(log_ratio, zero, Experience(zero, zero, advantage * one, zero, one), clip=0.2)
     losses.policy.backward()
     assert log_ratio.grad.item() == pytest.approx(-advantage * ratio if learns else 0.0)
     assert losses.clipped.item() == (ratio != 1.0)
@@ -91,12 +92,12 @@ def test_a_ratio_beyond_the_clip_learns_only_back(ratio: float, advantage: float
 
 def test_padding_counts_for_nothing_in_the_losses() -> None:
     torch.manual_seed(0)
-    parts = [torch.randn(2, 5) * 0.1 for _ in range(5)]
+    log_probs, values, *parts = everything = [torch.randn(2, 5) * 0.1 for _ in range(6)]
     mask = torch.tensor([[0.0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
-    whole = ppo_losses(*parts, mask, clip=0.2)
-    for part in parts:
+    whole = ppo_losses(log_probs, values, Experience(*parts, mask), clip=0.2)
+    for part in everything:
         part[0, :2] = 1e6
-    again = ppo_losses(*parts, mask, clip=0.2)
+    again = ppo_losses(log_probs, values, Experience(*parts, mask), clip=0.2)
     assert [float(x) for x in whole] == pytest.approx([float(x) for x in again])
 
 
@@ -104,7 +105,7 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
     with pytest.raises(ValueError, match="want one shape"):
         generalised_advantages(torch.zeros(2, 3), torch.zeros(2, 1), torch.ones(2, 3), gamma=1, lam=1)
     with pytest.raises(ValueError, match="want one shape"):
-        ppo_losses(*[torch.zeros(2, 3)] * 3, torch.zeros(2, 1), *[torch.zeros(2, 3)] * 2, clip=0.2)
+        ppo_losses(torch.zeros(2, 3), torch.zeros(2, 1), Experience(*[torch.zeros(2, 3)] * 5), clip=0.2)
     with pytest.raises(ValueError, match=r"want \[M, D\] and \[M\]"):
         LeastSquares(2).add(torch.zeros(3, 2), torch.zeros(3, 1))
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tasks.core.train import sft
-from tasks.core.train.sft import Example, finetune
+from tasks.core.train.sft import Example, train_sft
+from tasks.core.train.trl_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe, steps_of
 
 ANSWERS = [
@@ -31,7 +32,7 @@ def tune(policy, examples, work: Path, **options) -> dict[str, float]:
         train="full", lr=1e-3, epochs=2.0, batch_size=2, warmup_share=0.1, lora_rank=4, checkpoint_steps=100, seed=3
     )  # fmt: skip
     on_step = options.pop("on_step", lambda done, loss: None)
-    return finetune(policy, examples, Recipe(**{**plain, **options}), work=work, on_step=on_step)
+    return train_sft(policy, examples, TrainingRun(Recipe(**{**plain, **options}), work, on_step))
 
 
 def weights(policy) -> dict[str, torch.Tensor]:
