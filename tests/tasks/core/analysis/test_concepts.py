@@ -25,8 +25,8 @@ DOGS = [
 
 def test_often_is_above_the_share_of_all_mentions() -> None:
     # Forks: 5 of 10 wrong; dogs: 0 of 10; cats are named too seldom to tell. All: 5 of 24.
-    told = [AnnotatedCaption("a dog and a fork", {"dog"} | ({"fork"} if i % 2 else set())) for i in range(10)]
-    assert object_kinds([*told, *[AnnotatedCaption("a cat", {"cat"})] * 4]) == {"dog": SELDOM, "fork": OFTEN}
+    captions = [AnnotatedCaption("a dog and a fork", {"dog"} | ({"fork"} if i % 2 else set())) for i in range(10)]
+    assert object_kinds([*captions, *[AnnotatedCaption("a cat", {"cat"})] * 4]) == {"dog": SELDOM, "fork": OFTEN}
     assert object_kinds([]) == {}
 
 
@@ -38,15 +38,15 @@ def test_every_object_has_one_supercategory_and_the_made_up_come_first() -> None
 
 
 def test_groups_are_counted_apart() -> None:
-    found = group_ratios(DOGS, {"animal": frozenset({"dog", "cat"}), "kitchen": frozenset({"fork"})})
-    assert found["chair_i: animal"].value() == 1 / 3 and found["chair_i: kitchen"].value() == 1 / 2
-    assert found["recall: animal"].value() == 1 and found["recall: kitchen"].value() == 1
-    assert found["chair_i: kitchen"].bottom.tolist() == [1, 1, 0]
+    result = group_ratios(DOGS, {"animal": frozenset({"dog", "cat"}), "kitchen": frozenset({"fork"})})
+    assert result["chair_i: animal"].value() == 1 / 3 and result["chair_i: kitchen"].value() == 1 / 2
+    assert result["recall: animal"].value() == 1 and result["recall: kitchen"].value() == 1
+    assert result["chair_i: kitchen"].bottom.tolist() == [1, 1, 0]
 
 
 def test_over_all_objects_it_is_chair() -> None:
     whole = group_ratios(DOGS, {"all": frozenset({"dog", "cat", "fork"})})
-    chair = chair_ratios([chair_item(one.text, set(one.truth))[0] for one in DOGS])
+    chair = chair_ratios([chair_item(dog.text, set(dog.truth))[0] for dog in DOGS])
     for metric in ("chair_i", "recall"):
         assert np.array_equal(whole[f"{metric}: all"].top, chair[metric].top)
         assert np.array_equal(whole[f"{metric}: all"].bottom, chair[metric].bottom)

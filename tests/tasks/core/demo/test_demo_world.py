@@ -155,10 +155,10 @@ def test_patch_labels_name_the_object_in_each_cell() -> None:
 
 def test_known_words_are_one_token_and_any_text_round_trips() -> None:
     tokenizer = build_tokenizer()
-    said = caption_text(caption(random.Random(3), SCENES[0]))
-    for text in (*PROMPTS, said, "Zwölf Boxkämpfer,  quer\nüber 日本!"):
+    reply = caption_text(caption(random.Random(3), SCENES[0]))
+    for text in (*PROMPTS, reply, "Zwölf Boxkämpfer,  quer\nüber 日本!"):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
-    assert len(tokenizer(said).input_ids) == len(said.replace(".", " .").split())
+    assert len(tokenizer(reply).input_ids) == len(reply.replace(".", " .").split())
 
 
 def test_loss_is_taken_on_the_answer_and_its_end_only() -> None:
@@ -202,8 +202,8 @@ def test_training_inputs_are_what_the_processor_makes() -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     processor = build_processor(tokenizer, PATCH)
-    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS[1]}]}]
-    text = processor.apply_chat_template(asked, add_generation_prompt=True)
+    requests = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS[1]}]}]
+    text = processor.apply_chat_template(requests, add_generation_prompt=True)
     inputs = processor(text=[text], images=[draw_scene(SCENES[0])], return_tensors="pt")
     model = build_policy(CLIPVisionModel(vision_config()), tokenizer)
     assert inputs["input_ids"][0].tolist() == prompt_ids(tokenizer, PROMPTS[1], model.config.image_seq_length)
@@ -216,7 +216,7 @@ def test_training_inputs_are_what_the_processor_makes() -> None:
 def test_policy_loads_by_auto_classes_and_batches_do_not_change_it() -> None:
     model = AutoModelForImageTextToText.from_pretrained(DEMO / "policy").eval()
     processor = AutoProcessor.from_pretrained(DEMO / "policy")
-    asked = [
+    requests = [
         processor.apply_chat_template(
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}],
             add_generation_prompt=True,
@@ -231,8 +231,8 @@ def test_policy_loads_by_auto_classes_and_batches_do_not_change_it() -> None:
         answers = model.generate(**inputs, max_new_tokens=100, do_sample=False)[:, inputs["input_ids"].shape[1] :]
         return processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
 
-    together = greedy(asked, images)
-    assert together == [greedy([text], [image])[0] for text, image in zip(asked, images, strict=True)]
+    together = greedy(requests, images)
+    assert together == [greedy([text], [image])[0] for text, image in zip(requests, images, strict=True)]
     assert hallucination(together, [scene.categories for scene in scenes]).recall > 0.8
 
 

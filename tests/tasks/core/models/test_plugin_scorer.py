@@ -1,4 +1,4 @@
-"""Rewards that packages bring: found by name, asked once for a sentence, and held to numbers."""
+"""Rewards that packages bring: found by name, called once for a sentence, and held to numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.core.models.plugin_scorer import PluginScores, code_of, find_reward
 
 SOURCE = "def by_length(image, sentences):\n    return [1 / len(one) if one else None for one in sentences]\n"
 IMAGES = {job: Image.new("RGB", (4 + job, 4)) for job in range(3)}
-ASKED = [(0, "A dog."), (1, "A dog."), (0, "A cat sits."), (0, "A dog."), (2, "")]
+PAIRS = [(0, "A dog."), (1, "A dog."), (0, "A cat sits."), (0, "A dog."), (2, "")]
 Install = Callable[..., None]
 
 
@@ -25,7 +25,7 @@ Install = Callable[..., None]
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install a package with one reward, as pip leaves it."""
 
-    def one(target: str = "their_reward:by_length", source: str = SOURCE, package: str = "their_reward") -> None:
+    def install(target: str = "their_reward:by_length", source: str = SOURCE, package: str = "their_reward") -> None:
         (tmp_path / "their_reward.py").write_text(source)
         info = tmp_path / f"{package}-1.0.dist-info"
         info.mkdir()
@@ -34,7 +34,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield one
+    yield install
     sys.modules.pop("their_reward", None)
 
 
@@ -69,36 +69,36 @@ def test_the_code_s_digest_is_that_of_the_file_that_defines_it(install: Install,
 
 
 class Recorder:
-    """A reward that remembers what it was asked."""
+    """A reward that records what it was called with."""
 
     def __init__(self, answer: Callable[[Sequence[str]], Any] = lambda texts: [float(len(text)) for text in texts]):
-        self.answer, self.asked = answer, []
+        self.answer, self.calls = answer, []
 
     def __call__(self, image: Image.Image, texts: Sequence[str]) -> Any:
-        self.asked.append((image.width - 4, list(texts)))
+        self.calls.append((image.width - 4, list(texts)))
         return self.answer(texts)
 
 
-def test_a_sentence_is_asked_for_once_for_its_image_and_answers_keep_their_order() -> None:
+def test_a_sentence_is_scored_once_for_its_image_and_answers_keep_their_order() -> None:
     reward, counters = Recorder(), Counter()
     scores = PluginScores(reward, "length", counters)
-    assert scores.score(IMAGES, ASKED) == [6.0, 6.0, 11.0, 6.0, 0.0]
-    assert reward.asked == [(0, ["A dog.", "A cat sits."]), (1, ["A dog."]), (2, [""])]
-    assert scores.score(IMAGES, ASKED[::-1]) == [0.0, 6.0, 11.0, 6.0, 6.0]
-    assert len(reward.asked) == 3 and counters == {"texts_scored": 4}
+    assert scores.score(IMAGES, PAIRS) == [6.0, 6.0, 11.0, 6.0, 0.0]
+    assert reward.calls == [(0, ["A dog.", "A cat sits."]), (1, ["A dog."]), (2, [""])]
+    assert scores.score(IMAGES, PAIRS[::-1]) == [0.0, 6.0, 11.0, 6.0, 6.0]
+    assert len(reward.calls) == 3 and counters == {"texts_scored": 4}
     scores.forget(0)
     scores.forget("never seen")
-    assert scores.score(IMAGES, ASKED[:2]) == [6.0, 6.0]
-    assert reward.asked[3:] == [(0, ["A dog."])]
+    assert scores.score(IMAGES, PAIRS[:2]) == [6.0, 6.0]
+    assert reward.calls[3:] == [(0, ["A dog."])]
     assert not scores.is_cut("A dog. " * 999)
 
 
 def test_scores_are_numbers_or_none_of_whatever_kind() -> None:
     scores = PluginScores(Recorder(lambda texts: np.array([0.5] * len(texts), dtype=np.float32)), "r", Counter())
-    assert scores.score(IMAGES, ASKED) == [0.5] * 5
-    assert all(type(one) is float for one in scores.score(IMAGES, ASKED))
+    assert scores.score(IMAGES, PAIRS) == [0.5] * 5
+    assert all(type(item) is float for item in scores.score(IMAGES, PAIRS))
     scores = PluginScores(Recorder(lambda texts: [None] * len(texts)), "r", Counter())
-    assert scores.score(IMAGES, ASKED) == [None] * 5
+    assert scores.score(IMAGES, PAIRS) == [None] * 5
 
 
 @pytest.mark.parametrize("answer", [lambda texts: [1.0], lambda texts: [1.0, float("nan")], lambda texts: [1.0, 1e999]])

@@ -43,8 +43,8 @@ def state_after(policy, picture, prompt: str, ids: list[int], layer: int) -> tor
 
 @pytest.mark.parametrize("layer", [-1, -2])
 def test_a_state_is_that_of_a_forward_which_ends_there(policy, pictures, prompts, layer: int) -> None:
-    found = sentence_states(policy, turns(pictures, prompts, 4), ANSWERS, layer=layer, batch_size=3)
-    for picture, prompt, answer, of_answer in zip(pictures, prompts, ANSWERS, found, strict=False):
+    result = sentence_states(policy, turns(pictures, prompts, 4), ANSWERS, layer=layer, batch_size=3)
+    for picture, prompt, answer, of_answer in zip(pictures, prompts, ANSWERS, result, strict=False):
         sentences = split_sentences(answer)
         assert of_answer.shape == (len(sentences), policy.model.config.get_text_config().hidden_size)
         for sentence, state in zip(sentences, of_answer, strict=True):
@@ -56,8 +56,8 @@ def test_a_state_is_that_of_a_forward_which_ends_there(policy, pictures, prompts
 def test_every_architecture_reads_as_if_it_were_given_the_whole_text(architecture: str, pictures, prompts) -> None:
     own = tiny(architecture)
     answers = ["There is a dog. It sits by it.", "A man waits!", "Two cats lie on the left. Who knows? Yes!"]
-    found = sentence_states(own, turns(pictures, prompts, 3), answers, layer=-1, batch_size=3)
-    for picture, prompt, answer, of_answer in zip(pictures, prompts, answers, found, strict=False):
+    result = sentence_states(own, turns(pictures, prompts, 3), answers, layer=-1, batch_size=3)
+    for picture, prompt, answer, of_answer in zip(pictures, prompts, answers, result, strict=False):
         (text,) = own.processor.apply_chat_template([[user_turn(picture, prompt)]], add_generation_prompt=True)
         for sentence, state in zip(split_sentences(answer), of_answer, strict=True):
             whole = [text + answer[: sentence.end]]
@@ -79,10 +79,10 @@ def test_the_last_layer_is_what_the_language_head_reads(policy, pictures, prompt
 
 def test_states_do_not_depend_on_the_batch(policy, pictures, prompts, states) -> None:
     alone = sentence_states(policy, turns(pictures, prompts, 4), ANSWERS, layer=-1, batch_size=1)
-    assert [len(one) for one in alone] == [3, 1, 2, 2]
-    for one, other in zip(alone, states, strict=True):
-        assert one.dtype == torch.float32
-        assert torch.allclose(one, other, atol=1e-4)
+    assert [len(item) for item in alone] == [3, 1, 2, 2]
+    for entry, other in zip(alone, states, strict=True):
+        assert entry.dtype == torch.float32
+        assert torch.allclose(entry, other, atol=1e-4)
 
 
 def test_a_sentence_that_differs_by_a_word_ends_in_another_state(policy, pictures, prompts, states) -> None:
@@ -94,13 +94,13 @@ def test_a_sentence_that_differs_by_a_word_ends_in_another_state(policy, picture
 
 def test_token_ids_are_read_as_they_are(policy, pictures, prompts, states) -> None:
     ids = [ids_of(policy, answer) for answer in ANSWERS]
-    found = sentence_states(policy, turns(pictures, prompts, 4), ids, layer=-1, batch_size=4)
-    assert all(torch.equal(one, other) for one, other in zip(found, states, strict=True))
+    result = sentence_states(policy, turns(pictures, prompts, 4), ids, layer=-1, batch_size=4)
+    assert all(torch.equal(item, other) for item, other in zip(result, states, strict=True))
 
 
 def test_an_empty_answer_has_no_state(policy, pictures, prompts) -> None:
-    found = sentence_states(policy, turns(pictures, prompts, 2), ["", ANSWERS[1]], layer=-1, batch_size=2)
-    assert [one.shape[0] for one in found] == [0, 1]
+    result = sentence_states(policy, turns(pictures, prompts, 2), ["", ANSWERS[1]], layer=-1, batch_size=2)
+    assert [item.shape[0] for item in result] == [0, 1]
     assert sentence_states(policy, turns(pictures, prompts, 1), [[]], layer=-1, batch_size=1)[0].shape[0] == 0
     assert sentence_states(policy, [], [], layer=-1, batch_size=2) == []
 
@@ -112,7 +112,7 @@ def test_what_was_read_is_counted(policy, pictures, prompts) -> None:
     )
     assert [answers for answers, _ in seen] == [2, 1]
     read = int(policy.inputs(pictures[:3], prompts[:3])["attention_mask"].sum())
-    assert sum(tokens for _, tokens in seen) == read + sum(len(ids_of(policy, one)) for one in ANSWERS[:3])
+    assert sum(tokens for _, tokens in seen) == read + sum(len(ids_of(policy, answer)) for answer in ANSWERS[:3])
 
 
 class _Letters:
@@ -129,5 +129,5 @@ class _Reader:
 def test_an_end_is_the_fewest_tokens_that_hold_the_sentence() -> None:
     text = "A 3.5 m wall.  Two cats!\n\nMr. Who sits"
     ends = sentence_ends(_Reader(), [ord(letter) for letter in text], text)  # type: ignore[arg-type]
-    assert [text[:end] for end in ends] == [text[: one.end] for one in split_sentences(text)]
+    assert [text[:end] for end in ends] == [text[: sentence.end] for sentence in split_sentences(text)]
     assert ends == sentence_ends(_Reader(), [ord(letter) for letter in text])  # type: ignore[arg-type]

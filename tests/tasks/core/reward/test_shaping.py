@@ -115,7 +115,7 @@ def test_the_least_error_is_that_of_brute_force() -> None:
 
     def error(cut: float) -> float:
         groups = values[values < cut], values[values >= cut]
-        return sum(len(one) / 60 * (np.log(one.std()) - np.log(len(one) / 60)) for one in groups)
+        return sum(len(group) / 60 * (np.log(group.std()) - np.log(len(group) / 60)) for group in groups)
 
     cuts = ((values[1:] + values[:-1]) / 2)[9:50]
     assert minimum_error(values + 1000).threshold - 1000 == pytest.approx(min(cuts, key=error))

@@ -32,15 +32,15 @@ def test_values_that_follow_the_returns_are_healthy() -> None:
 
 @pytest.mark.parametrize("values", [np.full(len(IMAGES), 0.7), RETURNS * 1e-6])
 def test_values_that_are_all_alike_are_refused(values: np.ndarray) -> None:
-    said = problem_of(held(values), FALLING, RETURNS, LIMITS)
-    assert said is not None and "its spread is" in said and "value.lr" in said
+    problem = problem_of(held(values), FALLING, RETURNS, LIMITS)
+    assert problem is not None and "its spread is" in problem and "value.lr" in problem
 
 
 def test_values_that_rank_nothing_are_refused_if_that_is_sure() -> None:
-    said = problem_of(held(-RETURNS), FALLING, RETURNS, LIMITS)
-    assert said is not None and "rank correlation with the Monte-Carlo return -1.000" in said
-    few = HeldOut(*(one[:8] for one in held(np.roll(RETURNS, 3))))
-    assert problem_of(few, FALLING, RETURNS, LIMITS) is None
+    problem = problem_of(held(-RETURNS), FALLING, RETURNS, LIMITS)
+    assert problem is not None and "rank correlation with the Monte-Carlo return -1.000" in problem
+    subset = HeldOut(*(item[:8] for item in held(np.roll(RETURNS, 3))))
+    assert problem_of(subset, FALLING, RETURNS, LIMITS) is None
 
 
 def test_values_of_the_image_alone_are_refused() -> None:
@@ -48,8 +48,8 @@ def test_values_of_the_image_alone_are_refused() -> None:
     of_image = np.array([RETURNS[image == IMAGES].mean() for image in range(10)])[IMAGES]
     noisy = of_image + GENERATOR.normal(0, 1e-7, len(IMAGES))
     returns = RETURNS + 2 * of_image
-    said = problem_of(held(noisy, returns), FALLING, returns, LIMITS)
-    assert said is not None and "the sentences of one image get the same value" in said
+    problem = problem_of(held(noisy, returns), FALLING, returns, LIMITS)
+    assert problem is not None and "the sentences of one image get the same value" in problem
     assert problem_of(held(noisy, returns), FALLING, returns, Limits(0.0, -1.0)) is None, "0 allows everything"
     assert problem_of(held(noisy + 0.1 * RETURNS, returns), FALLING, returns, LIMITS) is None
 
@@ -65,10 +65,10 @@ def test_images_with_one_sentence_say_nothing_of_what_a_search_compares() -> Non
 def test_a_loss_that_grows_beyond_a_constant_s_is_refused_and_one_that_grows_within_is_not() -> None:
     good = held(RETURNS)
     growing = list(np.linspace(0.05, 5, 100))
-    said = problem_of(good, growing, RETURNS, LIMITS)
-    assert said is not None and "0.525 in the first 20, to 4.53" in said
+    problem = problem_of(good, growing, RETURNS, LIMITS)
+    assert problem is not None and "0.525 in the first 20, to 4.53" in problem
     for remedy in ("value.lr", "value.target_decay", "value.target mc"):
-        assert remedy in said
+        assert remedy in problem
     assert problem_of(good, growing, 3 * RETURNS / RETURNS.std(), LIMITS) is None
     assert problem_of(good, [0.2, 0.9], RETURNS, LIMITS) is None, "two steps are no trend"
     assert not grew(list(GENERATOR.normal(0.3, 0.1, 100)), RETURNS)
@@ -77,8 +77,8 @@ def test_a_loss_that_grows_beyond_a_constant_s_is_refused_and_one_that_grows_wit
 
 def test_a_loss_that_burst_in_one_step_and_falls_since_is_refused() -> None:
     burst = [0.1, *np.linspace(9000, 4000, 99)]
-    said = problem_of(held(RETURNS), burst, RETURNS, LIMITS)
-    assert said is not None and "its loss grew from 0.1 in the first step" in said
+    problem = problem_of(held(RETURNS), burst, RETURNS, LIMITS)
+    assert problem is not None and "its loss grew from 0.1 in the first step" in problem
     late = [900.0, *np.linspace(900, 400, 99)]  # a start far from the returns, not at its end yet
     assert problem_of(held(RETURNS), late, RETURNS, LIMITS) is None
 
@@ -86,8 +86,8 @@ def test_a_loss_that_burst_in_one_step_and_falls_since_is_refused() -> None:
 def test_values_that_are_not_finite_are_refused() -> None:
     values = RETURNS.copy()
     values[3] = np.inf
-    said = problem_of(held(values), FALLING, RETURNS, LIMITS)
-    assert said is not None and "not finite" in said
+    problem = problem_of(held(values), FALLING, RETURNS, LIMITS)
+    assert problem is not None and "not finite" in problem
 
 
 def test_short_trainings_have_ends_too() -> None:
