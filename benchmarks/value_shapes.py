@@ -127,8 +127,7 @@ def of_states(given: Data) -> Callable[[], Ran]:
         read: list[int] = []
         states = sentence_states(
             policy,
-            given.pictures,
-            [PROMPT] * ANSWERS,
+            [(picture, PROMPT) for picture in given.pictures],
             given.texts,
             layer=-1,
             batch_size=BATCH,

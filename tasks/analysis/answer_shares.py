@@ -12,8 +12,8 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Metric, Score
 from tasks.configs.evaluate import EvaluateConfig
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
+from tasks.core.metrics import Ratio
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
@@ -54,10 +54,9 @@ def _share(config: EvaluateConfig, metric: str, counted: Mapping[str, bool], sub
     """A share of the questions with its interval."""
     ids = sorted(counted)
     share = Ratio(np.array([float(counted[one]) for one in ids]), np.ones(len(ids)))
-    draws = bootstrap_draws(len(ids), config.bootstrap, seed_for("bootstrap", len(ids)))
-    one = estimate(share, draws=draws, confidence=config.confidence)
-    row = Metric(subject, "greedy", "answers", metric, *one)
-    return SharesResult(lake.publish(Metric, [row]))
+    intervals = Intervals(config.bootstrap, config.confidence)
+    rows = metric_rows({metric: share}, Source(subject, "greedy", "answers"), intervals)
+    return SharesResult(lake.publish(Metric, rows))
 
 
 def _texts(scores: Table[Score], part: str = "text") -> dict[str, str]:

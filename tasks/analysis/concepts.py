@@ -11,8 +11,7 @@ from storage.schema import Annotation, Caption, Comparison, Metric, Rollout, Sam
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import concepts as core
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import bootstrap_draws, estimate, paired_difference
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, comparison_rows, metric_rows
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
@@ -71,18 +70,15 @@ def concepts(
             f"{len(mine.keys() & theirs.keys())} in common: a paired comparison needs the same ones"
         )
     ids = sorted(mine)
-    described = [core.Told(mine[sample_id].text, truth[mine[sample_id].image_id]) for sample_id in ids]
-    before = [core.Told(theirs[sample_id].text, truth[theirs[sample_id].image_id]) for sample_id in ids]
+    described = [core.AnnotatedCaption(mine[sample_id].text, truth[mine[sample_id].image_id]) for sample_id in ids]
+    before = [core.AnnotatedCaption(theirs[sample_id].text, truth[theirs[sample_id].image_id]) for sample_id in ids]
     groups = core.groups_of(kinds or {}, SUPERCATEGORY)
-    groups = {name: groups[name] for name in core.named_enough(before, groups, LEAST)}
-    after, past = core.by_group(described, groups), core.by_group(before, groups)
-    draws = bootstrap_draws(len(ids), config.bootstrap, seed_for("bootstrap", len(ids)))
-    metrics, pairs = [], []
-    for name, ratio in after.items():
-        one = estimate(ratio, draws=draws, confidence=config.confidence)
-        metrics.append(Metric(subject, "greedy", BENCHMARK, name, *one))
-        change = paired_difference(ratio, past[name], draws=draws, confidence=config.confidence)
-        pairs.append(Comparison(subject, "greedy", other, "greedy", BENCHMARK, name, *change))
+    groups = {name: groups[name] for name in core.frequent_groups(before, groups, LEAST)}
+    after, past = core.group_ratios(described, groups), core.group_ratios(before, groups)
+    intervals = Intervals(config.bootstrap, config.confidence)
+    source, against = Source(subject, "greedy", BENCHMARK), Source(other, "greedy", BENCHMARK)
+    metrics = metric_rows(after, source, intervals)
+    pairs = comparison_rows(source, against, after, past, intervals)
     return ConceptsResult(metrics=lake.publish(Metric, metrics), comparisons=lake.publish(Comparison, pairs))
 
 
@@ -93,8 +89,10 @@ def judge_objects(
     """Which objects a policy often makes up, by its answers about training images, which no benchmark holds."""
     truth = _truth(annotations)
     image_of = {row.sample_id: row.image_id for row in lake.read_rows(Sample, samples)}
-    answers = [core.Told(row.text, truth[image_of[row.sample_id]]) for row in lake.read_rows(Rollout, rollouts)]
-    return ObjectKindsResult(kinds=dict(sorted(core.made_up(answers).items())))
+    answers = [
+        core.AnnotatedCaption(row.text, truth[image_of[row.sample_id]]) for row in lake.read_rows(Rollout, rollouts)
+    ]
+    return ObjectKindsResult(kinds=dict(sorted(core.object_kinds(answers).items())))
 
 
 def _truth(annotations: Table[Annotation]) -> dict[str, set[str]]:

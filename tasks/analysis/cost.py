@@ -16,6 +16,8 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Image, Metric, Sample
 from tasks.configs.search import SearchConfig
+from tasks.core.benchmarks.estimates import Source, estimate_rows
+from tasks.core.metrics import without_interval
 from tasks.models.handles import Guide, PolicyHandle
 from tasks.models.loading import Pictures, current_device
 from tasks.search.search import strategy_code
@@ -75,10 +77,10 @@ def profile_search_cost(
             best = min(best, time.perf_counter() - began)
             peaks.append(memory.mib())
     counts = searcher.counters - before
-    figures = {name: counts[counter] / TIMES / len(todo) for name, counter in COUNTED.items()}
-    figures |= {"ms": 1000 * best / len(todo), "peak_mib": min(peaks)}
-    nan = float("nan")
-    rows = [Metric("base", decoding, "cost", name, value, nan, nan, nan, len(todo)) for name, value in figures.items()]
+    values = {name: counts[counter] / TIMES / len(todo) for name, counter in COUNTED.items()}
+    values |= {"ms": 1000 * best / len(todo), "peak_mib": min(peaks)}
+    figures = {name: without_interval(value, len(todo)) for name, value in values.items()}
+    rows = estimate_rows(figures, Source("base", decoding, "cost"))
     return SearchCostResult(lake.publish(Metric, rows))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from storage import lake
 from storage.artifacts import Table
@@ -12,8 +12,8 @@ from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis.observations import guide_of
 from tasks.core.analysis.pair_verdicts import Pair, examine, guide_counts, guides_of, pairs_of, policy_counts
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
+from tasks.core.metrics import Ratio
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
@@ -57,11 +57,8 @@ def cross_examine(
 
 
 def _metrics(judge: str, ratios: Mapping[str, Ratio], config: EvaluateConfig) -> Table[Metric]:
-    rows = []
-    for name, ratio in ratios.items():
-        draws = bootstrap_draws(len(ratio.top), config.bootstrap, seed_for("bootstrap", len(ratio.top)))
-        one = estimate(ratio, draws=draws, confidence=config.confidence)
-        rows.append(Metric("base", judge, "judge", name, *one._replace(n=int(ratio.bottom.sum()))))
+    rows = metric_rows(ratios, Source("base", judge, "judge"), Intervals(config.bootstrap, config.confidence))
+    rows = [replace(row, n=int(ratios[row.metric].bottom.sum())) for row in rows]
     return lake.publish(Metric, rows)
 
 

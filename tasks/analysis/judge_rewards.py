@@ -12,8 +12,7 @@ from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis.observations import wrong
 from tasks.core.analysis.reward_quality import Scored, quality
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
@@ -56,16 +55,10 @@ def judge_rewards(
         ratios_of = quality(scored)
     except ValueError as error:
         raise StageInputError(f"{', '.join(rewards)}: {error}") from error
-    tables = {}
+    intervals, tables = Intervals(config.bootstrap, config.confidence), {}
     for name, ratios in ratios_of.items():
-        metrics = []
-        for metric, ratio in ratios.items():
-            n = len(ratio.top)
-            if n:
-                draws = bootstrap_draws(n, config.bootstrap, seed_for("bootstrap", n))
-                one = estimate(ratio, draws=draws, confidence=config.confidence)
-                metrics.append(Metric("base", name, "rewards", metric, *one))
-        tables[name] = lake.publish(Metric, metrics)
+        measured = {metric: ratio for metric, ratio in ratios.items() if len(ratio.top)}
+        tables[name] = lake.publish(Metric, metric_rows(measured, Source("base", name, "rewards"), intervals))
     return RewardQualityResult(metrics=tables)
 
 

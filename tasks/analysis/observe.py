@@ -14,8 +14,8 @@ from storage.schema import Annotation, Caption, Metric, Sample, SearchStep, Valu
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import observations as seen
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, clustered_estimate, estimate_rows, metric_rows
+from tasks.core.metrics import Estimate, Ratio, without_interval
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
 
@@ -59,11 +59,7 @@ def observe(
     if other is not None:
         texts = {row.sample_id: row.text for row in lake.read_rows(Caption, other[0])}
         ratios |= seen.agreement(rows, steps, texts, lake.read_rows(SearchStep, other[1]))
-    draws = bootstrap_draws(len(rows), config.bootstrap, seed_for("bootstrap", len(rows)))
-    metrics = [
-        Metric(subject, decoding, "search", name, *estimate(ratio, draws=draws, confidence=config.confidence))
-        for name, ratio in ratios.items()
-    ]
+    metrics = metric_rows(ratios, Source(subject, decoding, "search"), Intervals(config.bootstrap, config.confidence))
     return ObservationsResult(lake.publish(Metric, metrics))
 
 
@@ -87,22 +83,18 @@ def appraise(
     figures = _ranking(sentences, config)
     if values is not None:
         figures |= _returns(lake.read_rows(Value, values), config)
-    metrics = [Metric(subject, decoding, "value", name, *figure) for name, figure in figures.items()]
+    metrics = estimate_rows(figures, Source(subject, decoding, "value"))
     return AppraisalResult(lake.publish(Metric, metrics))
 
 
-Estimates = dict[str, tuple[float, float, float, float, int]]  # value, standard error, low, high, items
-
-
-def _ranking(sentences: Sequence[seen.Judged], config: EvaluateConfig) -> Estimates:
+def _ranking(sentences: Sequence[seen.Judged], config: EvaluateConfig) -> dict[str, Estimate]:
     """AUCs of a guide: within images, their mean; over all; and over all at each position."""
     aucs = np.array(seen.ranking_aucs(sentences))
-    draws = bootstrap_draws(len(aucs), config.bootstrap, seed_for("bootstrap", len(aucs))) if len(aucs) else aucs
-    nan = float("nan")
-    found: Estimates = {"auc": (nan, nan, nan, nan, 0)}
+    intervals = Intervals(config.bootstrap, config.confidence)
+    within = without_interval(float("nan"), 0)
     if len(aucs):
-        within = estimate(Ratio(aucs, np.ones(len(aucs))), draws=draws, confidence=config.confidence)
-        found["auc"] = tuple(within)  # type: ignore[assignment]
+        within = intervals.estimate(Ratio(aucs, np.ones(len(aucs))))
+    found = {"auc": within}
     found["auc_pooled"] = _clustered(sentences, lambda one: one.group, seen.pooled_auc, config)
     for step in sorted({one.step for one in sentences}):
         here = [one for one in sentences if one.step == step]
@@ -111,13 +103,13 @@ def _ranking(sentences: Sequence[seen.Judged], config: EvaluateConfig) -> Estima
     return found
 
 
-def _returns(rows: Sequence[Value], config: EvaluateConfig) -> Estimates:
+def _returns(rows: Sequence[Value], config: EvaluateConfig) -> dict[str, Estimate]:
     """Rank correlation of V with what followed, over all and at each position; its spread and error."""
 
     def image(row: Value) -> str:
         return row.rollout_id.split("-")[0]
 
-    found: Estimates = {"spearman": _clustered(rows, image, seen.return_correlation, config)}
+    found = {"spearman": _clustered(rows, image, seen.return_correlation, config)}
     found["spread"] = _clustered(rows, image, lambda some: float(np.std([one.value for one in some])), config)
     found["td_error"] = _clustered(
         rows, image, lambda some: float(np.mean([abs(one.td_target - one.value) for one in some])), config
@@ -129,15 +121,12 @@ def _returns(rows: Sequence[Value], config: EvaluateConfig) -> Estimates:
     return found
 
 
-def _clustered(
-    items: Sequence[Any], group: Any, statistic: Any, config: EvaluateConfig
-) -> tuple[float, float, float, float, int]:
+def _clustered(items: Sequence[Any], group: Any, statistic: Any, config: EvaluateConfig) -> Estimate:
     groups: dict[str, list[Any]] = {}
     for one in items:
         groups.setdefault(group(one), []).append(one)
-    draws = bootstrap_draws(max(len(groups), 1), min(RESAMPLES, config.bootstrap), seed_for("bootstrap", len(groups)))
-    value, error, low, high = seen.clustered(list(groups.values()), statistic, draws, config.confidence)
-    return value, error, low, high, len(items)
+    intervals = Intervals(min(RESAMPLES, config.bootstrap), config.confidence)
+    return clustered_estimate(list(groups.values()), statistic, intervals)
 
 
 def _truth(samples: Table[Sample], annotations: Table[Annotation]) -> dict[str, set[str]]:

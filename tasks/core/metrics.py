@@ -43,6 +43,11 @@ class Ratio(NamedTuple):
         return float(self.top.sum()) / total if total else 0.0
 
 
+def without_interval(value: float, n: int) -> Estimate:
+    """An estimate whose spread is not known."""
+    return Estimate(value, float("nan"), float("nan"), float("nan"), n)
+
+
 def resample(ratio: Ratio, draws: np.ndarray) -> np.ndarray:
     """The metric of every resample: draws are item indices [R, N], the result is [R]."""
     top, bottom = ratio.top[draws].sum(axis=1), ratio.bottom[draws].sum(axis=1)
@@ -54,14 +59,19 @@ def bootstrap_draws(n: int, resamples: int, seed: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=seed)).integers(0, n, size=(resamples, n))
 
 
+def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The ends of the interval that holds the middle `confidence` of the values [R]."""
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
 def estimate(ratio: Ratio, *, draws: np.ndarray, confidence: float = 0.95) -> Estimate:
     """The metric with its percentile bootstrap interval."""
     n = len(ratio.top)
     if n < 2:
-        return Estimate(ratio.value(), float("nan"), float("nan"), float("nan"), n)
+        return without_interval(ratio.value(), n)
     values = resample(ratio, draws)
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(ratio.value(), float(values.std(ddof=1)), float(low), float(high), n)
+    return Estimate(ratio.value(), float(values.std(ddof=1)), *percentiles(values, confidence), n)
 
 
 def paired_difference(a: Ratio, b: Ratio, *, draws: np.ndarray, confidence: float = 0.95) -> Difference:
@@ -77,22 +87,28 @@ def paired_difference(a: Ratio, b: Ratio, *, draws: np.ndarray, confidence: floa
     if n < 2:
         return Difference(diff, float("nan"), float("nan"), float("nan"), n)
     values = resample(a, draws) - resample(b, draws)
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = percentiles(values, confidence)
     # The share of resamples on the far side of zero, both sides; +1 keeps it above 0 (Davison & Hinkley 1997, 4.2).
     tail = min((values <= 0).sum(), (values >= 0).sum())
     p = min(1.0, 2 * (float(tail) + 1) / (len(values) + 1))
-    return Difference(diff, float(low), float(high), p, n)
+    return Difference(diff, low, high, p, n)
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 0, ties share their mean rank; [N] -> [N]."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return ((last - 1) - (counts - 1) / 2)[inverse]
+    """Ranks from 0, ties share their mean rank; [N] -> [N], all NaN if one value is."""
+    from scipy.stats import rankdata  # takes a second to import, which a command that ranks nothing need not wait for
+
+    return rankdata(values) - 1
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rank correlation of two [N] arrays; NaN if one of them is constant."""
+    """Spearman's rank correlation of two [N] arrays; NaN if one of them is constant.
+
+    Not `scipy.stats.spearmanr`, whose last digit differs from that of the figures that are stored.
+
+    Raises:
+        ValueError: for other shapes.
+    """
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"shapes {a.shape} and {b.shape}: want two of [N]")
     x, y = ranks(a), ranks(b)

@@ -1,4 +1,4 @@
-"""Sentences with offsets. Not a search for full stops: "3.5", "Mr." and "1." are no ends (VisVM's `split('.')` cuts there).
+"""Sentences with offsets. More than a search for full stops: "3.5", "Mr." and "1." end none (VisVM's `split('.')` cuts there).
 
 No character is lost: sentences and the white space between them make up the text, and repeats stay apart.
 """
@@ -65,8 +65,3 @@ def fewest_tokens(tokens: Sequence[int], end: int, text_of: Callable[[Sequence[i
 def words(text: str) -> list[str]:
     """Lower-case words without punctuation."""
     return [match.group().lower() for match in _WORD.finditer(text)]
-
-
-def same_sentence(a: str, b: str) -> bool:
-    """Whether two sentences say the same, letter case and punctuation aside."""
-    return words(a) == words(b)

@@ -18,7 +18,7 @@ from storage import coco, lake
 from storage.artifacts import Table
 from storage.schema import Answer, Box, Caption, Image, Quarantined, Sample
 from tasks.configs.staged import QuestionConfig
-from tasks.core.data.questions import make_questions
+from tasks.core.data.questions import AnnotatedImage, make_questions
 from tasks.core.seeds import digest_of, seed_for
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
@@ -188,9 +188,7 @@ def _from_boxes(config: QuestionConfig, source: Source, drawn: Sequence[_Drawn],
     for image in drawn:
         made = make_questions(
             random.Random(seed_for("questions", seed, image.image_id)),
-            boxes[image.image_id],
-            image.width,
-            image.height,
+            AnnotatedImage(boxes[image.image_id], image.width, image.height),
             vocabulary=vocabulary,
             likely=likely,
             kinds=config.kinds,

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tasks.core.demo.answer_audit import answer_figures
-from tasks.core.demo.audit import captions_of, separation, snowball
+from tasks.core.demo.audit import Decoding, captions_of, separation, snowball
 from tasks.core.demo.measure import hallucination
 from tasks.core.demo.policy_model import build_processor, build_tokenizer
 from tasks.core.demo.scenes import sample_scenes
@@ -103,7 +103,7 @@ def measure_models(policy_folder: Path, scorer_folder: Path, file: Path, *, scen
     figures: dict[str, Any] = {}
     rollouts = []
     for temperature in TEMPERATURES:
-        rollouts.append(captions_of(model, processor, world, temperature=temperature, seed=seed))
+        rollouts.append(captions_of(model, processor, world, Decoding(temperature, seed)))
         figures[f"policy t={temperature:g}"] = hallucination(rollouts[-1], present)._asdict()
     figures["snowball"] = snowball(world, rollouts)._asdict()
     figures["scorer on the policy's sentences"] = separation(world, rollouts, _Scorer(scorer_folder))._asdict()

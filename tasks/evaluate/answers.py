@@ -13,9 +13,8 @@ from storage.artifacts import Table
 from storage.schema import Answer, Caption, Metric, Sample, Score
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.benchmarks.answers import BENCHMARK, AnswerItem, answer_ratios
+from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
 from tasks.core.data.questions import is_right
-from tasks.core.metrics import bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
 from tasks.core.staged.answers import form_problem, stated, without_tags
 from tasks.core.text import words
 from tasks.evaluate.evaluate import EvaluateResult
@@ -69,11 +68,8 @@ def evaluate_answers(
         }
         for metric, value, told in (("right", item.right, json.dumps(detail)), ("staged", item.staged, None)):
             scores.append(Score(subject, decoding, BENCHMARK, row.sample_id, metric, float(value), told))
-    draws = bootstrap_draws(len(items), config.bootstrap, seed_for("bootstrap", len(items)))
-    metrics = [
-        Metric(subject, decoding, BENCHMARK, name, *estimate(ratio, draws=draws, confidence=config.confidence))
-        for name, ratio in answer_ratios(items).items()
-    ]
+    intervals = Intervals(config.bootstrap, config.confidence)
+    metrics = metric_rows(answer_ratios(items), Source(subject, decoding, BENCHMARK), intervals)
     return EvaluateResult(
         scores=lake.publish(Score, scores),
         metrics=lake.publish(Metric, metrics),

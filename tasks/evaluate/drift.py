@@ -9,8 +9,8 @@ from storage.artifacts import Table
 from storage.schema import Caption, Comparison, Metric
 from tasks.configs.evaluate import DriftConfig
 from tasks.core.benchmarks.drift import beyond, drift_figures
-from tasks.core.metrics import bootstrap_draws
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, estimate_rows
+from tasks.core.metrics import Estimate
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
@@ -58,7 +58,7 @@ def drift(
             f"{len(texts.keys() & base.keys())} in common: drift needs the same ones"
         )
     order = sorted(texts)
-    draws = bootstrap_draws(len(order), bootstrap, seed_for("bootstrap", len(order)))
+    draws = Intervals(bootstrap, confidence).draws(len(order))
     change = _general(general)
     lost = None if change is None else (change.diff, change.ci_low, change.ci_high)
     if lost is None and config.max_general_drop is not None:
@@ -76,10 +76,10 @@ def drift(
         max_ngram_drift=config.max_ngram_drift,
         max_general_drop=config.max_general_drop,
     )
-    rows = [Metric(subject, DECODING, "drift", name, *one) for name, one in figures.items()]
     if change is not None:
         interval = (float("nan"), change.ci_low, change.ci_high, change.n)
-        rows.append(Metric(subject, DECODING, "drift", "general_change", change.diff, *interval))
+        figures["general_change"] = Estimate(change.diff, *interval)
+    rows = estimate_rows(figures, Source(subject, DECODING, "drift"))
     return DriftResult(
         metrics=lake.publish(Metric, rows),
         beyond=passed,

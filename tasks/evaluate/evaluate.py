@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Annotation, Caption, Comparison, Metric, Sample, Score
@@ -21,8 +19,8 @@ from tasks.core.benchmarks.chair import (
     chair_ratios,
     true_objects,
 )
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate, paired_difference
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals, Source, comparison_rows, metric_rows
+from tasks.core.metrics import Ratio
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, check_nothing_lost, stage
 
@@ -58,11 +56,8 @@ def evaluate(
         for name, count in zip(COUNTS, item, strict=True):
             detail = json.dumps({"caption": row.text, "mentions": mentions}) if name == "mentioned" else None
             scores.append(Score(subject, decoding, "chair", row.sample_id, name, float(count), detail))
-    draws = _draws(len(items), config)
-    metrics = []
-    for name, ratio in chair_ratios(items).items():
-        one = estimate(ratio, draws=draws, confidence=config.confidence)
-        metrics.append(Metric(subject, decoding, "chair", name, *one))
+    intervals = Intervals(config.bootstrap, config.confidence)
+    metrics = metric_rows(chair_ratios(items), Source(subject, decoding, "chair"), intervals)
     return EvaluateResult(
         scores=lake.publish(Score, scores),
         metrics=lake.publish(Metric, metrics),
@@ -85,20 +80,19 @@ def compare(config: EvaluateConfig, scores_a: Table[Score], scores_b: Table[Scor
         StageInputError: scores of two benchmarks, or of different items.
     """
     a, b = _measured(scores_a), _measured(scores_b)
-    if a.benchmark != b.benchmark:
-        raise StageInputError(f"{a.subject} has scores of {a.benchmark}, {b.subject} of {b.benchmark}: want the same")
+    if a.source.benchmark != b.source.benchmark:
+        raise StageInputError(
+            f"{a.source.subject} has scores of {a.source.benchmark}, {b.source.subject} of {b.source.benchmark}: "
+            "want the same"
+        )
     if a.items.keys() != b.items.keys():
         raise StageInputError(
-            f"{a.subject} has {len(a.items)} items, {b.subject} {len(b.items)}, "
+            f"{a.source.subject} has {len(a.items)} items, {b.source.subject} {len(b.items)}, "
             f"{len(a.items.keys() & b.items.keys())} in common: a paired comparison needs the same ones"
         )
     ids = sorted(a.items)
-    ratios_a, ratios_b = a.ratios(ids), b.ratios(ids)
-    draws = _draws(len(ids), config)
-    rows = []
-    for name in ratios_a:
-        one = paired_difference(ratios_a[name], ratios_b[name], draws=draws, confidence=config.confidence)
-        rows.append(Comparison(a.subject, a.decoding, b.subject, b.decoding, a.benchmark, name, *one))
+    intervals = Intervals(config.bootstrap, config.confidence)
+    rows = comparison_rows(a.source, b.source, a.ratios(ids), b.ratios(ids), intervals)
     return CompareResult(lake.publish(Comparison, rows))
 
 
@@ -111,15 +105,13 @@ def truth_of(annotations: Table[Annotation]) -> dict[str, set[str]]:
 class _Measured(NamedTuple):
     """A scores table: whose, of which benchmark, and the rows of each item by metric."""
 
-    subject: str
-    decoding: str
-    benchmark: str
+    source: Source
     items: Mapping[str, Mapping[str, Score]]
 
     def ratios(self, ids: list[str]) -> dict[str, Ratio]:
         """The benchmark's metrics over these items, in this order."""
         items = [self.items[one] for one in ids]
-        if self.benchmark == "chair":
+        if self.source.benchmark == "chair":
             return chair_ratios([ChairItem(**{name: int(one[name].value) for name in COUNTS}) for one in items])
         return answer_ratios([_answer_item(one["right"], one["staged"]) for one in items])
 
@@ -131,12 +123,8 @@ def _answer_item(right: Score, staged: Score) -> AnswerItem:
 
 def _measured(scores: Table[Score]) -> _Measured:
     items: dict[str, dict[str, Score]] = {}
-    owner = ("", "", "")
+    source = Source("", "", "")
     for row in lake.read_rows(Score, scores):
-        owner = (row.subject, row.decoding, row.benchmark)
+        source = Source(row.subject, row.decoding, row.benchmark)
         items.setdefault(row.item_id, {})[row.metric] = row
-    return _Measured(*owner, items)
-
-
-def _draws(n: int, config: EvaluateConfig) -> np.ndarray:
-    return bootstrap_draws(n, config.bootstrap, seed_for("bootstrap", n))
+    return _Measured(source, items)

@@ -10,8 +10,9 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Annotation, Metric, Reward, Sample
 from tasks.configs.evaluate import HealthConfig
+from tasks.core.benchmarks.estimates import Source, estimate_rows
 from tasks.core.benchmarks.mentions import find_mentions
-from tasks.core.metrics import grouped_auc
+from tasks.core.metrics import Estimate, grouped_auc, without_interval
 from tasks.evaluate.evaluate import truth_of
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
@@ -41,21 +42,11 @@ def health(
     base = {row.metric: row.value for row in lake.read_rows(Metric, metrics) if row.benchmark == "chair"}
     auc = float(np.mean(aucs)) if aucs else float("nan")
     spread = float(np.std(aucs, ddof=1) / np.sqrt(len(aucs))) if len(aucs) > 1 else float("nan")
-    nan = float("nan")
-    rows = [
-        Metric(
-            subject,
-            "rollouts",
-            "health",
-            "scorer_auc",
-            auc,
-            spread,
-            auc - 1.96 * spread,
-            auc + 1.96 * spread,
-            len(aucs),
-        ),
-        Metric(subject, "rollouts", "health", "scorer_auc_pooled", pooled, nan, nan, nan, len(aucs)),
-    ]
+    figures = {
+        "scorer_auc": Estimate(auc, spread, auc - 1.96 * spread, auc + 1.96 * spread, len(aucs)),
+        "scorer_auc_pooled": without_interval(pooled, len(aucs)),
+    }
+    rows = estimate_rows(figures, Source(subject, "rollouts", "health"))
     checks = [
         ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer can't tell true from hallucinated sentences"),
         (

@@ -54,8 +54,7 @@ def _of_states(value: ValueHandle) -> SentenceValues:
         spoken = [one for one in answers if one.text.strip()]
         states = sentence_states(
             policy,
-            [one.image for one in spoken],
-            [one.prompt for one in spoken],
+            [(one.image, one.prompt) for one in spoken],
             [one.text for one in spoken],
             layer=head.spec.layer,
             batch_size=batch_size,

@@ -14,7 +14,7 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Reward
 from tasks.configs.reward import FixedTau, LabelConfig, QuantileTau
-from tasks.core.reward.shaping import otsu_tau, quantile_tau, shape_scores
+from tasks.core.reward.shaping import otsu_threshold, quantile_margin, shape_scores
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
 
@@ -45,12 +45,12 @@ def shape_rewards(config: LabelConfig, scored: Table[Reward]) -> RewardsResult:
     if not len(scores):
         raise StageInputError("no sentence has a score: the policy answered nothing; look at the rollouts table")
     if isinstance(config.tau, QuantileTau):
-        margin = quantile_tau(scores, config.tau.q)
+        margin = quantile_margin(scores, config.tau.q)
     elif isinstance(config.tau, FixedTau):
         margin = config.tau.value
     else:
-        margin = otsu_tau(scores)
-    shaped = iter(shape_scores(scores, shaping=config.shaping, tau=margin, alpha=config.alpha))
+        margin = otsu_threshold(scores)
+    shaped = iter(shape_scores(scores, shaping=config.shaping, margin=margin, alpha=config.alpha))
     rewards = [replace(row, shaped=float(next(shaped))) if row.score is not None else row for row in rows]
     means = _answer_means(rows)
     return RewardsResult(

@@ -101,7 +101,7 @@ def teach(
     for one, reply in replies.items():
         if isinstance(reply, EndpointError):
             continue
-        text = staged.taught(reply)
+        text = staged.staged_reply(reply)
         if text is None:
             refused.append(Quarantined("teach", one, "unparsable", f"want four tagged parts, got {reply[:200]!r}"))
             continue

@@ -29,7 +29,8 @@ def train_dpo(
     left out and counted.
     """
     from tasks.core.train.dpo import PreferencePair
-    from tasks.core.train.dpo import tune_dpo as run_dpo
+    from tasks.core.train.dpo import train_dpo as run_dpo
+    from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
     prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
@@ -54,9 +55,8 @@ def train_dpo(
             if 2 * done > total:
                 fault_point("train_dpo")
 
-        figures = run_dpo(
-            loaded, pairs, recipe_of(config, seed), beta=config.dpo.beta, work=resume_folder(), on_step=on_step
-        )
+        run = TrainingRun(recipe_of(config, seed), resume_folder(), on_step)
+        figures = run_dpo(loaded, pairs, run, beta=config.dpo.beta)
     return TrainResult(
         policy=publish_trained(loaded, [(pair.image, pair.prompt) for pair in pairs[:4]], policy),
         figures=figures,

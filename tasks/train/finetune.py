@@ -39,7 +39,8 @@ def finetune(
     Raises:
         StageInputError: nothing to learn, or a share to replay without material.
     """
-    from tasks.core.train.sft import finetune as run_sft
+    from tasks.core.train.sft import train_sft
+    from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
     if config.replay.share and replay is None:
@@ -58,8 +59,6 @@ def finetune(
     if replay and replayed:
         examples += _examples(replay.images, replay.samples, replayed)  # the trainer shuffles
     loaded = fresh_policy(policy)
-    work = resume_folder()
-    recipe = recipe_of(config, seed)
     total = steps_of(len(examples), config.batch_size, config.epochs)
     with progress("finetune", total, unit="steps") as advance:
         seen = 0
@@ -71,7 +70,7 @@ def finetune(
             if 2 * done > total:
                 fault_point("finetune")
 
-        figures = run_sft(loaded, examples, recipe, work=work, on_step=on_step)
+        figures = train_sft(loaded, examples, TrainingRun(recipe_of(config, seed), resume_folder(), on_step))
     return TrainResult(
         policy=publish_trained(loaded, [(example.image, example.prompt) for example in examples[:4]], policy),
         figures=figures,

@@ -60,7 +60,7 @@ def train_fisao(
     Raises:
         StageInputError: no word has a reward.
     """
-    from tasks.core.train.ppo import PpoSettings, run_ppo
+    from tasks.core.train.ppo import PpoSettings, train_ppo
 
     rows = lake.read_rows(TokenScore, token_scores)
     if not any(row.reward for row in rows):
@@ -79,14 +79,16 @@ def train_fisao(
         **config.fisao.model_dump(include={"clip", "kl", "gamma", "gae_lambda", "value_weight", "passes", "iterations"})
     )
 
-    def more(iteration: int) -> list[Answer]:
+    def answers_of(iteration: int) -> list[Answer]:
+        if iteration == 0:
+            return first
         drawn = _draw(world, said, config.fisao.temperature, ("fisao", seed, iteration))
         counters["new_answers"] += len(drawn)
         return _rewarded(world, drawn, reward.baselines, config.fisao.margin)
 
     with progress("train_fisao", 100, unit="%") as advance:
-        figures = run_ppo(
-            loaded, first, more, recipe_of(config, seed), settings, work=resume_folder(), on_step=_shown(advance)
+        figures = train_ppo(
+            loaded, answers_of, recipe_of(config, seed), settings, work=resume_folder(), on_step=_shown(advance)
         )
     shown = [(pictures[one.image_id], one.prompt) for one in sampled[:4]]
     return TrainResult(

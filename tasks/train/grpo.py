@@ -54,7 +54,8 @@ def train_grpo(
     value it is the mean of V over its sentences. `config.batch_size` counts answers: whole groups of `config.grpo.generations`.
     """
     from tasks.core.train.grpo import Question, Sampling, filled
-    from tasks.core.train.grpo import tune_grpo as run_grpo
+    from tasks.core.train.grpo import train_grpo as run_grpo
+    from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
     grpo, groups = config.grpo, _groups(config)
@@ -77,15 +78,9 @@ def train_grpo(
             if 2 * done > total:
                 fault_point("train_grpo")
 
-        figures = run_grpo(
-            loaded,
-            questions,
-            reward_of,
-            recipe_of(config, seed),
-            Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta),
-            work=resume_folder(),
-            on_step=on_step,
-        )
+        run = TrainingRun(recipe_of(config, seed), resume_folder(), on_step)
+        sampling = Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta)
+        figures = run_grpo(loaded, questions, reward_of, run, sampling)
     return TrainResult(
         policy=publish_trained(loaded, [(question.image, question.prompt) for question in questions[:4]], policy),
         figures=figures,
@@ -126,7 +121,7 @@ def _scored(shaped: ShapedReward, questions: Sequence[Question], counters: Count
 
 
 def _mean_shaped(scores: np.ndarray, rule: ShapedReward) -> float:
-    return float(shape_scores(scores, shaping=rule.shaping, tau=rule.margin, alpha=rule.alpha).mean())
+    return float(shape_scores(scores, shaping=rule.shaping, margin=rule.margin, alpha=rule.alpha).mean())
 
 
 def _valued(value: ValueHandle | None, questions: Sequence[Question], counters: Counter[str]) -> RewardOf:

@@ -92,8 +92,7 @@ def policy_states(
 
         states = sentence_states(
             policy,
-            [pictures[one.image] for one in answers],
-            [one.prompt for one in answers],
+            [(pictures[one.image], one.prompt) for one in answers],
             [texts[one.rollout_id] for one in answers],
             layer=config.layer,
             batch_size=current_runtime().batch_size,

@@ -255,7 +255,7 @@ def _health(
     from tasks.core.value.td import mc_returns
 
     image_of = {one.rollout_id: one.image for one in answers}
-    held = value_health.Held(
+    held = value_health.HeldOut(
         np.array([image_of[row.rollout_id] for row in rows]),
         np.array([row.value for row in rows]),
         np.array([row.td_target for row in rows]),
@@ -264,7 +264,7 @@ def _health(
     learned = [mc_returns(one.rewards, gamma=config.gamma, mode=config.terminal) for one in answers if not one.held_out]
     returns = np.array([each for of_answer in learned for each in of_answer])
     limits = value_health.Limits(config.min_spread, config.min_spearman)
-    wrong = value_health.complaint(held, losses, returns, limits)
+    wrong = value_health.problem_of(held, losses, returns, limits)
     if wrong:
         raise ValueCollapsed(
             f"the value model can't guide: {wrong}; or search without it: --set search.strategy=clip_prm. "

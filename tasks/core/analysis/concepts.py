@@ -1,7 +1,7 @@
-"""CHAIR by what kind of thing an object is: COCO's supercategories, and things that are often made up against the others.
+"""CHAIR by the kind of object: COCO's supercategories, and objects that are often hallucinated against the others.
 
-Which objects are often made up must be known from other captions than those that are measured: objects picked for what they
-are in a table would look better in the next one whatever happened between (regression to the mean).
+Which objects are often hallucinated must be known from other captions than those that are measured: objects selected for what
+they are in a table would look better in the next table whatever happened in between (regression to the mean).
 """
 
 from __future__ import annotations
@@ -16,57 +16,65 @@ from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.metrics import Ratio
 
 OFTEN, SELDOM = "often made up", "seldom made up"
-LEAST_SAID = 5  # mentions of an object that a share stands on
+MIN_MENTIONS = 5  # of an object that gets a kind
 
 
-class Told(NamedTuple):
-    """A caption and what its image holds."""
+class AnnotatedCaption(NamedTuple):
+    """A caption and the objects of its image."""
 
     text: str
     truth: Set[str]
 
 
-def made_up(captions: Iterable[Told]) -> dict[str, str]:
-    """Each object that is named often enough -> OFTEN or SELDOM: is the share of wrong mentions above that of all mentions?"""
-    said: Counter[str] = Counter()
+def object_kinds(captions: Iterable[AnnotatedCaption]) -> dict[str, str]:
+    """Each object with enough mentions -> OFTEN or SELDOM: is its share of wrong mentions above that of all mentions?"""
+    mentioned: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
-    for one in captions:
-        for mention in find_mentions(one.text):
-            said[mention.object] += 1
-            wrong[mention.object] += mention.object not in one.truth
-    if not said:
+    for caption in captions:
+        for mention in find_mentions(caption.text):
+            mentioned[mention.object] += 1
+            wrong[mention.object] += mention.object not in caption.truth
+    if not mentioned:
         return {}
-    whole = wrong.total() / said.total()
+    share = wrong.total() / mentioned.total()
     return {
-        name: OFTEN if wrong[name] / count > whole else SELDOM for name, count in said.items() if count >= LEAST_SAID
+        name: OFTEN if wrong[name] / count > share else SELDOM
+        for name, count in mentioned.items()
+        if count >= MIN_MENTIONS
     }
 
 
 def groups_of(kinds: Mapping[str, str], supercategory: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Group -> its objects: OFTEN and SELDOM where `kinds` knows any, then the supercategories in the order they come."""
-    found: dict[str, set[str]] = {}
-    for name in (OFTEN, SELDOM):
-        found[name] = {one for one, kind in kinds.items() if kind == name}
+    """Group -> its objects: OFTEN and SELDOM where `kinds` has any, then the supercategories in the order they come."""
+    groups: dict[str, set[str]] = {}
+    for group in (OFTEN, SELDOM):
+        groups[group] = {name for name, kind in kinds.items() if kind == group}
     for name, above in supercategory.items():
-        found.setdefault(above, set()).add(name)
-    return {name: frozenset(members) for name, members in found.items() if members}
+        groups.setdefault(above, set()).add(name)
+    return {group: frozenset(members) for group, members in groups.items() if members}
 
 
-def named_enough(captions: Sequence[Told], groups: Mapping[str, frozenset[str]], least: int) -> list[str]:
-    """The groups of which the captions have so many mentions."""
-    said = Counter(mention.object for one in captions for mention in find_mentions(one.text))
-    return [name for name, members in groups.items() if sum(said[one] for one in members) >= least]
+def frequent_groups(
+    captions: Sequence[AnnotatedCaption], groups: Mapping[str, frozenset[str]], least: int
+) -> list[str]:
+    """The groups with at least that many mentions in the captions."""
+    counts = Counter(mention.object for caption in captions for mention in find_mentions(caption.text))
+    return [group for group, members in groups.items() if sum(counts[name] for name in members) >= least]
 
 
-def by_group(captions: Sequence[Told], groups: Mapping[str, frozenset[str]]) -> dict[str, Ratio]:
+def group_ratios(captions: Sequence[AnnotatedCaption], groups: Mapping[str, frozenset[str]]) -> dict[str, Ratio]:
     """`chair_i: GROUP` (wrong mentions of its objects over all of them) and `recall: GROUP` as counts of every caption [N]."""
-    mentions = [[mention.object for mention in find_mentions(one.text)] for one in captions]
-    found = {}
-    for name, members in groups.items():
-        said = [[one for one in named if one in members] for named in mentions]
-        wrong = [sum(one not in told.truth for one in some) for some, told in zip(said, captions, strict=True)]
-        present = [told.truth & members for told in captions]
-        recalled = [len(there & set(some)) for there, some in zip(present, said, strict=True)]
-        found[f"chair_i: {name}"] = Ratio(np.array(wrong, float), np.array([len(some) for some in said], float))
-        found[f"recall: {name}"] = Ratio(np.array(recalled, float), np.array([len(one) for one in present], float))
-    return found
+    mentions = [[mention.object for mention in find_mentions(caption.text)] for caption in captions]
+    ratios = {}
+    for group, members in groups.items():
+        mentioned = [[name for name in named if name in members] for named in mentions]
+        present = [caption.truth & members for caption in captions]
+        wrong = [sum(name not in there for name in named) for named, there in zip(mentioned, present, strict=True)]
+        recalled = [len(there & set(named)) for named, there in zip(mentioned, present, strict=True)]
+        ratios[f"chair_i: {group}"] = Ratio(
+            np.array(wrong, float), np.array([len(named) for named in mentioned], float)
+        )
+        ratios[f"recall: {group}"] = Ratio(
+            np.array(recalled, float), np.array([len(there) for there in present], float)
+        )
+    return ratios

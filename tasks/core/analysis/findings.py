@@ -1,4 +1,4 @@
-"""What an experiment found: its figures by arm and metric, and the words that may be said about them.
+"""The findings of an experiment: its figures by arm and metric, and the conclusions that they support.
 
 Pure: rows of `findings` in, cells of a table and pieces of a paragraph out. A difference is called sure only where its paired
 interval excludes zero, with several seeds in every one of them on the same side. Arms that are points of one line are called
@@ -16,7 +16,7 @@ from tasks.core.analysis.measures import measure_of
 
 
 class Cell(NamedTuple):
-    """A figure in the unit that people read, with its interval; NaN where it has none."""
+    """A figure in the unit that is shown, with its interval; NaN where it has none."""
 
     value: float
     low: float
@@ -70,7 +70,7 @@ class Findings:
         return sum(row.value for row in rows) / len(rows) if rows else math.nan
 
     def cell(self, arm: str, metric: str) -> Cell | None:
-        """The figure for people."""
+        """The figure as it is shown."""
         rows = self._by.get((arm, metric))
         if not rows:
             return None
@@ -79,7 +79,7 @@ class Findings:
             low, high = min(row.value for row in rows), max(row.value for row in rows)
         else:
             low, high = _known(rows[0].ci_low), _known(rows[0].ci_high)
-        value, low, high = (measure.scale * one for one in (self.value(arm, metric), low, high))
+        value, low, high = (measure.scale * number for number in (self.value(arm, metric), low, high))
         return Cell(value, low, high, max(row.n for row in rows), measure.digits)
 
     def cells(self, arms: Iterable[str], metric: str) -> list[Cell]:
@@ -88,11 +88,11 @@ class Findings:
 
     def change(self, arm: str, other: str, metric: str) -> Change | None:
         """The paired difference, `arm` minus `other`, whichever of the two ways it was measured."""
-        for one, against, sign in ((arm, other, 1), (other, arm, -1)):
-            name = f"{metric} - {against}"
-            cell = self.cell(one, name)
+        for first, second, sign in ((arm, other, 1), (other, arm, -1)):
+            name = f"{metric} - {second}"
+            cell = self.cell(first, name)
             if cell is not None:
-                sides = {_side(row) * sign for row in self._by[one, name]}
+                sides = {_side(row) * sign for row in self._by[first, name]}
                 low, high = (cell.low, cell.high) if sign > 0 else (-cell.high, -cell.low)
                 cell = cell._replace(value=sign * cell.value, low=low, high=high)
                 return Change(cell, sides.pop() if len(sides) == 1 else 0)
@@ -100,11 +100,11 @@ class Findings:
 
     def surely(self, arm: str, other: str, metric: str) -> str:
         """`better` or `worse` than the other arm where that is sure, else empty."""
-        found = self.change(arm, other, metric)
+        change = self.change(arm, other, metric)
         better = measure_of(metric).better
-        if found is None or not found.side or not better:
+        if change is None or not change.side or not better:
             return ""
-        return "better" if (found.side < 0) == (better == "lower") else "worse"
+        return "better" if (change.side < 0) == (better == "lower") else "worse"
 
     def line(self, name: str) -> list[str]:
         """The arms of one line, by x."""
@@ -130,7 +130,7 @@ class Findings:
         """How many items (images) the figures stand on, at most."""
         return max((row.n for row in self.rows), default=0)
 
-    # What may be said.
+    # Supported conclusions.
 
     def said(self, arm: str, metric: str) -> str:
         """`31.7 % (29.9 to 33.1)`."""
@@ -142,15 +142,15 @@ class Findings:
 
     def compared(self, arm: str, other: str, metric: str) -> str:
         """`surely lower by 3.1 points (2.0 to 4.2)`, or `no difference seen (-0.2 points, -1.3 to 0.9)`."""
-        found = self.change(arm, other, metric)
-        if found is None:
+        change = self.change(arm, other, metric)
+        if change is None:
             return "not compared"
-        cell, unit = found.cell, measure_of(metric).points
-        if not found.side:
+        cell, unit = change.cell, measure_of(metric).points
+        if not change.side:
             interval = f", {cell.interval}" if cell.interval else ""
             return f"no difference seen ({cell.text}{unit}{interval})"
-        turned = cell if found.side > 0 else cell._replace(value=-cell.value, low=-cell.high, high=-cell.low)
-        word = "higher" if found.side > 0 else "lower"
+        turned = cell if change.side > 0 else cell._replace(value=-cell.value, low=-cell.high, high=-cell.low)
+        word = "higher" if change.side > 0 else "lower"
         return f"surely {word} by {turned.text}{unit} ({turned.interval})"
 
 

@@ -1,4 +1,4 @@
-"""How an experiment's metrics are shown to people: their title, unit and digits, and which way is better."""
+"""How an experiment's metrics are shown: their title, unit and digits, and which way is better."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Measure(NamedTuple):
     """How a metric is shown."""
 
     title: str
-    scale: float = 1.0  # from the table's number to the one that people read
+    scale: float = 1.0  # from the number in the table to the number shown
     digits: int = 1
     better: str = ""  # lower, higher, or neither
     unit: str = ""  # behind a figure

@@ -1,13 +1,13 @@
-"""What search traces and held-out values say of a search and of what guided it. Pure: rows in, ratios and numbers out.
+"""How a search went and how good its guide was, from traces and held-out values. Pure: rows in, ratios and numbers out.
 
-A sentence counts as hallucinated if it names an object that isn't in the image, as true if all it names are there; one that
-names none counts as neither.
+A sentence counts as hallucinated if it names an object that isn't in the image, as true if all it names are there; a sentence
+that names none counts as neither.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,48 +33,50 @@ def wrong(sentence: str, truth: set[str]) -> bool | None:
 
 def steps_of(trace: Iterable[SearchStep]) -> dict[str, dict[int, list[SearchStep]]]:
     """The candidates of every step of every sample, in order."""
-    found: dict[str, dict[int, list[SearchStep]]] = {}
+    steps: dict[str, dict[int, list[SearchStep]]] = {}
     for row in sorted(trace, key=lambda row: (row.sample_id, row.step, row.candidate)):
-        found.setdefault(row.sample_id, {}).setdefault(row.step, []).append(row)
-    return found
+        steps.setdefault(row.sample_id, {}).setdefault(row.step, []).append(row)
+    return steps
 
 
 def habits(captions: Sequence[Caption], trace: Sequence[SearchStep], truth: Truth) -> dict[str, Ratio]:
     """How a search went, each habit as counts of every caption [N], in the captions' order.
 
     `stop: X`: share of captions that ended for X; `sentences`; `T=X`: share of the choices made at a temperature;
-    `distinct`: share of a step's candidates that are not said twice; `step_spread`: mean deviation of a step's guides; `ties`:
+    `distinct`: share of different texts among a step's candidates; `step_spread`: mean deviation of a step's guides; `ties`:
     share of steps whose candidates have one guide; `wrong_proposed`, `wrong_chosen`: share of the candidates, and of the
     choices, that are hallucinated; where sentences are refined `refined`, the share of captions, and `changed`, the
     sentences replaced or dropped a caption.
     """
     steps = steps_of(trace)
-    counts = [_of_caption(list(steps.get(one.sample_id, {}).values()), truth[one.sample_id]) for one in captions]
+    counts = [_of_caption(list(steps.get(row.sample_id, {}).values()), truth[row.sample_id]) for row in captions]
     ones = np.ones(len(captions))
-    found = {"sentences": Ratio(np.array([float(len(split_sentences(one.text))) for one in captions]), ones)}
-    for reason in sorted({one.stop_reason for one in captions}):
-        found[f"stop: {reason}"] = Ratio(np.array([float(one.stop_reason == reason) for one in captions]), ones)
-    for name in sorted({name for one in counts for name in one if name.startswith("T=")}, key=lambda n: float(n[2:])):
-        found[name] = _over(counts, name, "choices")
+    ratios = {"sentences": Ratio(np.array([float(len(split_sentences(row.text))) for row in captions]), ones)}
+    for reason in sorted({row.stop_reason for row in captions}):
+        ratios[f"stop: {reason}"] = Ratio(np.array([float(row.stop_reason == reason) for row in captions]), ones)
+    temperatures = {name for count in counts for name in count if name.startswith("T=")}
+    for name in sorted(temperatures, key=lambda name: float(name[2:])):
+        ratios[name] = _over(counts, name, "choices")
     for name, bottom in (("step_spread", "steps"), ("ties", "steps"), ("distinct", "proposed"), ("wrong_proposed", "named"),
                          ("wrong_chosen", "named_chosen")):  # fmt: skip
-        if any(one[bottom] for one in counts):
-            found[name] = _over(counts, name, bottom)
+        if any(count[bottom] for count in counts):
+            ratios[name] = _over(counts, name, bottom)
     if any(row.phase == "refine" for row in trace):
-        found["refined"] = Ratio(np.array([float(one["changed"] > 0) for one in counts]), ones)
-        found["changed"] = Ratio(np.array([float(one["changed"]) for one in counts]), ones)
-    return found
+        ratios["refined"] = Ratio(np.array([float(count["changed"] > 0) for count in counts]), ones)
+        ratios["changed"] = Ratio(np.array([float(count["changed"]) for count in counts]), ones)
+    return ratios
 
 
 def _over(counts: Sequence[Mapping[str, float]], top: str, bottom: str) -> Ratio:
-    return Ratio(np.array([float(one[top]) for one in counts]), np.array([float(one[bottom]) for one in counts]))
+    tops, bottoms = [float(count[top]) for count in counts], [float(count[bottom]) for count in counts]
+    return Ratio(np.array(tops), np.array(bottoms))
 
 
 def _of_caption(steps: Sequence[Sequence[SearchStep]], truth: set[str]) -> Counter[str]:
     """The counts of one caption."""
     counts: Counter[str] = Counter()
     for step in steps:
-        guides = [one for row in step if (one := guide_of(row)) is not None]
+        guides = [guide for row in step if (guide := guide_of(row)) is not None]
         if len(guides) > 1:
             counts["steps"] += 1
             counts["step_spread"] += float(np.std(guides))  # type: ignore[assignment]
@@ -83,7 +85,7 @@ def _of_caption(steps: Sequence[Sequence[SearchStep]], truth: set[str]) -> Count
             counts["proposed"] += len(step)
             counts["distinct"] += len({row.text for row in step})
         chosen = [row.candidate for row in step if row.chosen]
-        # The candidates for a weak sentence are one more than the answers were: the first is the sentence itself.
+        # Refining a sentence has a candidate more than there were answers: the first is the sentence itself.
         counts["changed"] += step[0].phase == "refine" and len(step) > len(steps[0]) and chosen != [0]
         for row in step:
             judged = wrong(row.text, truth)
@@ -100,46 +102,46 @@ def _of_caption(steps: Sequence[Sequence[SearchStep]], truth: set[str]) -> Count
 def agreement(
     captions: Sequence[Caption], trace: Sequence[SearchStep], others: Mapping[str, str], theirs: Sequence[SearchStep]
 ) -> dict[str, Ratio]:
-    """How often two searches say the same, as counts of every caption [N]: the first sentence, and the whole caption.
+    """How often two searches agree, as counts of every caption [N]: on the first sentence, and on the whole caption.
 
     Both drew the same first candidates if seed and temperatures are the same; what follows depends on what was chosen.
-    `pair_agreement`: of every two of these candidates that both guides part, the share that they order in the same way.
+    `pair_agreement`: of every two of these candidates that both guides tell apart, the share that they order in the same way.
 
     Args:
-        captions: of the one.
-        trace: of the one.
-        others: sample -> text, of the other.
-        theirs: trace of the other.
+        captions: of the first search.
+        trace: of the first search.
+        others: sample -> text, of the second search.
+        theirs: trace of the second search.
     """
     mine, other = _first(trace), _first(theirs)
     ones = np.ones(len(captions))
-    same = [float(one.text == others[one.sample_id]) for one in captions]
-    first = [float(mine.get(one.sample_id) == other.get(one.sample_id)) for one in captions]
-    found = {"agreement": Ratio(np.array(same), ones), "first_agreement": Ratio(np.array(first), ones)}
+    same = [float(row.text == others[row.sample_id]) for row in captions]
+    first = [float(mine.get(row.sample_id) == other.get(row.sample_id)) for row in captions]
+    ratios = {"agreement": Ratio(np.array(same), ones), "first_agreement": Ratio(np.array(first), ones)}
     my_guides, their_guides = _guides(trace), _guides(theirs)
-    orders = [_same_order(my_guides, their_guides, one.sample_id) for one in captions]
+    orders = [_same_order(my_guides, their_guides, row.sample_id) for row in captions]
     if any(pairs for _, pairs in orders):
-        found["pair_agreement"] = Ratio(*(np.array(column, float) for column in zip(*orders, strict=True)))
-    return found
+        ratios["pair_agreement"] = Ratio(*(np.array(column, float) for column in zip(*orders, strict=True)))
+    return ratios
 
 
 Guides = dict[str, dict[str, float]]  # sample -> text of a first candidate -> its guide
 
 
 def _guides(trace: Iterable[SearchStep]) -> Guides:
-    found: Guides = {}
+    guides: Guides = {}
     for row in trace:
         guide = guide_of(row)
         if row.step == 0 and guide is not None:
-            found.setdefault(row.sample_id, {})[row.text] = guide
-    return found
+            guides.setdefault(row.sample_id, {})[row.text] = guide
+    return guides
 
 
 def _same_order(mine: Guides, theirs: Guides, sample: str) -> tuple[int, int]:
     """(pairs in the same order, pairs) of a sample's first candidates."""
     a, b = mine.get(sample, {}), theirs.get(sample, {})
     both = sorted(a.keys() & b.keys())
-    signs = [(a[one] - a[two]) * (b[one] - b[two]) for i, one in enumerate(both) for two in both[:i]]
+    signs = [(a[x] - a[y]) * (b[x] - b[y]) for i, x in enumerate(both) for y in both[:i]]
     return sum(sign > 0 for sign in signs), sum(sign != 0 for sign in signs)
 
 
@@ -158,26 +160,26 @@ class Judged(NamedTuple):
 
 def judged_sentences(trace: Iterable[SearchStep], truth: Truth) -> list[Judged]:
     """Every candidate that has a guide and names an object; of equal ones in a step the first."""
-    found: dict[tuple[str, int, str], Judged] = {}
+    judged: dict[tuple[str, int, str], Judged] = {}
     for row in trace:
         guide, is_wrong = guide_of(row), wrong(row.text, truth[row.sample_id])
         if guide is not None and is_wrong is not None:
-            found.setdefault((row.sample_id, row.step, row.text), Judged(row.sample_id, row.step, guide, is_wrong))
-    return list(found.values())
+            judged.setdefault((row.sample_id, row.step, row.text), Judged(row.sample_id, row.step, guide, is_wrong))
+    return list(judged.values())
 
 
 def ranking_aucs(sentences: Iterable[Judged]) -> list[float]:
     """Within each image that has both kinds: the chance that a true sentence has a larger guide than a hallucinated one."""
     groups: dict[str, tuple[list[float], list[float]]] = {}
-    for one in sentences:
-        groups.setdefault(one.group, ([], []))[one.wrong].append(one.guide)
+    for sentence in sentences:
+        groups.setdefault(sentence.group, ([], []))[sentence.wrong].append(sentence.guide)
     return [auc(np.array(good), np.array(bad)) for _, (good, bad) in sorted(groups.items()) if good and bad]
 
 
 def pooled_auc(sentences: Sequence[Judged]) -> float:
     """The same over all images together."""
-    good = np.array([one.guide for one in sentences if not one.wrong])
-    return auc(good, np.array([one.guide for one in sentences if one.wrong]))
+    good = np.array([sentence.guide for sentence in sentences if not sentence.wrong])
+    return auc(good, np.array([sentence.guide for sentence in sentences if sentence.wrong]))
 
 
 def return_correlation(rows: Sequence[Value]) -> float:
@@ -185,23 +187,3 @@ def return_correlation(rows: Sequence[Value]) -> float:
     if len(rows) < 3:
         return float("nan")
     return spearman(np.array([row.value for row in rows]), np.array([row.mc_return for row in rows]))
-
-
-def clustered(
-    groups: Sequence[Sequence[object]], statistic: Callable[[list[object]], float], draws: np.ndarray, confidence: float
-) -> tuple[float, float, float, float]:
-    """(value, standard error, low, high) of a statistic whose items belong together in groups, resampled by group.
-
-    Args:
-        groups: the items of each.
-        statistic: of a list of items; NaN where it has none.
-        draws: group indices [R, N].
-        confidence: of the interval.
-    """
-    value = statistic([item for group in groups for item in group])
-    found = [statistic([item for index in draw for item in groups[index]]) for draw in draws]
-    known = np.array([one for one in found if not np.isnan(one)])
-    if len(groups) < 2 or len(known) < 2:
-        return value, float("nan"), float("nan"), float("nan")
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return value, float(known.std(ddof=1)), float(low), float(high)

@@ -1,6 +1,6 @@
-"""Pairs of answers about one image, and who of several judges knows the better one.
+"""Pairs of answers about an image, and which of several judges chooses the better answer.
 
-Better is the answer that names fewer absent objects. Pure: requests out, replies in, counts out.
+The better answer is that which names fewer absent objects. Pure: requests out, replies in, counts out.
 """
 
 from __future__ import annotations
@@ -57,18 +57,18 @@ def policy_counts(
 ) -> dict[str, Ratio]:
     """The policy as a judge, as counts of every sample [N].
 
-    `undecided` of its verdicts; `first_wins` of those that say something; `swap_agreement`: pairs about which both orders name
-    one answer; `pair_accuracy`: pairs with a better one that it names in both orders, half where it names none or both.
+    `undecided` of its verdicts; `first_wins` of the decided verdicts; `swap_agreement`: pairs of which both orders choose the
+    same answer; `pair_accuracy`: pairs whose better answer is chosen in both orders, half where it chooses none or both.
     """
     counts = _Counts(samples)
-    for pair, (said, swapped) in zip(pairs, replies, strict=True):
-        one, two = verdict(said), verdict(swapped)
-        for given in (one, two):
+    for pair, in_both_orders in zip(pairs, replies, strict=True):
+        in_order, swapped = map(verdict, in_both_orders)
+        for given in (in_order, swapped):
             counts.add("undecided", pair, given is None)
             if given is not None:
                 counts.add("first_wins", pair, given == 1)
         # In the swapped order the second answer stands first.
-        chosen = {(1, 2): -1, (2, 1): 1}.get((one or 0, two or 0), 0)
+        chosen = {(1, 2): -1, (2, 1): 1}.get((in_order or 0, swapped or 0), 0)
         counts.add("swap_agreement", pair, chosen != 0)
         if pair.better:
             counts.add("pair_accuracy", pair, _right(chosen, pair))
@@ -80,7 +80,7 @@ def guide_counts(
 ) -> dict[str, Ratio]:
     """A number as a judge, as counts of every sample [N]: `pair_accuracy`, ties half.
 
-    `guides`: (sample, answer) -> its score or value; a pair of which one has none is left out.
+    `guides`: (sample, answer) -> its score or value; a pair with an answer that has none is left out.
     """
     counts = _Counts(samples)
     for pair in pairs:
@@ -91,8 +91,8 @@ def guide_counts(
 
 
 def guides_of(trace: Iterable[SearchStep], guide: Callable[[SearchStep], float | None]) -> dict[tuple[str, str], float]:
-    """(sample, whole answer) -> what it was chosen by."""
-    return {(row.sample_id, row.text): one for row in trace if (one := guide(row)) is not None}
+    """(sample, whole answer) -> the guide it was chosen by."""
+    return {(row.sample_id, row.text): value for row in trace if (value := guide(row)) is not None}
 
 
 class _Counts:

@@ -1,4 +1,4 @@
-"""What ratings of a blinded sheet say: shares with intervals, position bias, and how far the raters agree.
+"""The results of a blinded sheet: shares with intervals, position bias, and how far the raters agree.
 
 A *verdict* is a rating seen from one author: +1 its caption is better, 0 a tie, -1 the other's. The win rate is the share of
 +1, so ties count against, as in VisVM's human evaluation.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.core.metrics import Ratio, bootstrap_draws, estimate
-from tasks.core.seeds import seed_for
+from tasks.core.benchmarks.estimates import Intervals
+from tasks.core.metrics import Ratio, percentiles
 
 Key = tuple[str, int]  # rater, pair
 
 
 class Figure(NamedTuple):
-    """One figure of one rater, or of all together (rater is empty); NaN bounds: it has no interval."""
+    """A figure of a rater, or of all together (rater is empty); NaN bounds: it has no interval."""
 
     rater: str
     metric: str
@@ -42,7 +42,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
 
 
 def cohen_kappa(table: np.ndarray) -> float:
-    """Agreement of two raters beyond chance (Cohen 1960) from their counts [C, C]; NaN if both know one answer only."""
+    """Agreement of two raters beyond chance (Cohen 1960) from their counts [C, C]; NaN if both give a single answer only."""
     share = table / table.sum() if table.sum() else table
     expected = float(share.sum(axis=1) @ share.sum(axis=0))
     return (float(np.trace(share)) - expected) / (1 - expected) if share.any() and expected < 1 else math.nan
@@ -62,7 +62,7 @@ def rating_figures(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> list[Figure]:
-    """What raters said, each and together.
+    """The figures of each rater, and of all together.
 
     Args:
         verdicts: (rater, pair) -> -1, 0 or +1, seen from one author.
@@ -78,19 +78,18 @@ def rating_figures(
     """
     raters = sorted({rater for rater, _ in verdicts})
     figures = []
+    intervals = Intervals(resamples, confidence, "sheet bootstrap")
     for rater in raters:
         mine = {key: verdict for key, verdict in verdicts.items() if key[0] == rater}
-        figures += _shares(rater, mine, right, resamples, confidence)
-    figures += _shares("", verdicts, right, resamples, confidence)
+        figures += _shares(rater, mine, right, intervals)
+    figures += _shares("", verdicts, right, intervals)
     if len(raters) > 1:
-        figures.append(_agreement(verdicts, raters, resamples, confidence))
+        figures.append(_agreement(verdicts, raters, Intervals(resamples, confidence, "agreement bootstrap")))
     return figures
 
 
-def _shares(
-    rater: str, verdicts: Mapping[Key, int], right: Mapping[int, bool], resamples: int, confidence: float
-) -> list[Figure]:
-    """The shares of some ratings, and what they lack."""
+def _shares(rater: str, verdicts: Mapping[Key, int], right: Mapping[int, bool], intervals: Intervals) -> list[Figure]:
+    """The shares of some ratings, and how many pairs lack one."""
     rated = sorted({pair for _, pair in verdicts})
     place = {pair: index for index, pair in enumerate(rated)}
     counts = np.zeros((len(rated), 3))  # [pairs, verdict + 1]
@@ -104,10 +103,9 @@ def _shares(
         n = int(bottom.sum())
         value = float(top.sum()) / n if n else math.nan
         if n and bottom.max() > 1:
-            draws = bootstrap_draws(len(top), resamples, seed_for("sheet bootstrap", len(top)))
-            interval = estimate(Ratio(top, bottom), draws=draws, confidence=confidence)[2:4]
+            interval = intervals.estimate(Ratio(top, bottom))[2:4]
         else:
-            interval = wilson(int(top.sum()), n, confidence)
+            interval = wilson(int(top.sum()), n, intervals.confidence)
         return Figure(rater, metric, value, *interval, n)
 
     all_of = counts.sum(axis=1)
@@ -120,7 +118,7 @@ def _shares(
     ]
 
 
-def _agreement(verdicts: Mapping[Key, int], raters: Sequence[str], resamples: int, confidence: float) -> Figure:
+def _agreement(verdicts: Mapping[Key, int], raters: Sequence[str], intervals: Intervals) -> Figure:
     """How far raters agree on the pairs that several of them rated; pairs are resampled."""
     by_pair: dict[int, list[tuple[int, int]]] = {}  # pair -> (rater's place, verdict)
     for (rater, pair), verdict in sorted(verdicts.items()):
@@ -129,32 +127,30 @@ def _agreement(verdicts: Mapping[Key, int], raters: Sequence[str], resamples: in
     two = len(raters) == 2
     name, coefficient = ("cohen_kappa", cohen_kappa) if two else ("krippendorff_alpha", krippendorff_alpha)
     tables = np.array([_table([verdict for _, verdict in given], ordered=two) for given in shared]).reshape(-1, 3, 3)
-    value, low, high = _resampled(tables, coefficient, resamples, confidence)
+    value, low, high = _resampled(tables, coefficient, intervals)
     return Figure("", name, value, low, high, len(shared))
 
 
 def _table(given: Sequence[int], *, ordered: bool) -> np.ndarray:
     """One pair's part in the counts: a cell for two ordered raters, or coincidences that weigh as many as its ratings."""
     table = np.zeros((3, 3))
-    for i, one in enumerate(given):
+    for i, verdict in enumerate(given):
         for j, other in enumerate(given):
             if i != j and (not ordered or i < j):
-                table[one, other] += 1 if ordered else 1 / (len(given) - 1)
+                table[verdict, other] += 1 if ordered else 1 / (len(given) - 1)
     return table
 
 
 def _resampled(
-    tables: np.ndarray, coefficient: Callable[[np.ndarray], float], resamples: int, confidence: float
+    tables: np.ndarray, coefficient: Callable[[np.ndarray], float], intervals: Intervals
 ) -> tuple[float, float, float]:
-    """(value, low, high) of a coefficient of the sum of the pairs' tables [N, 3, 3]; NaN where it can't be told."""
+    """(value, low, high) of a coefficient of the sum of the pairs' tables [N, 3, 3]; NaN where it is undefined."""
     n = len(tables)
     value = coefficient(tables.sum(axis=0))
     if n < 2:
         return value, math.nan, math.nan
-    draws = bootstrap_draws(n, resamples, seed_for("agreement bootstrap", n))
-    found = np.array([coefficient(tables[draw].sum(axis=0)) for draw in draws])
-    known = found[~np.isnan(found)]
+    resampled = np.array([coefficient(tables[draw].sum(axis=0)) for draw in intervals.draws(n)])
+    known = resampled[~np.isnan(resampled)]
     if not len(known):
         return value, math.nan, math.nan
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return value, float(low), float(high)
+    return value, *percentiles(known, intervals.confidence)

@@ -1,4 +1,4 @@
-"""Staged answers in other forms, to see what the tags and the stages' order are worth: the same texts, told otherwise."""
+"""Staged answers in other forms, to measure what the tags and the stages' order contribute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blinded A/B sheets: which pairs, which side, and what the raters' files say.
+"""Blinded A/B sheets: which pairs, which side, and the ratings in the raters' files.
 
 The protocol is VisVM's human evaluation: random pairs, blind, in random order, -1/0/+1. A rating is -1 (left is better), 0 or
 +1 (right is better).
@@ -34,12 +34,12 @@ def draw_pairs(ids: Iterable[str], count: int, seed: int) -> list[tuple[str, boo
     Raises:
         ValueError: fewer items than pairs.
     """
-    known = sorted(ids, key=lambda one: seed_for("sheet", seed, one))
+    known = sorted(ids, key=lambda item: seed_for("sheet", seed, item))
     if len(known) < count:
         raise ValueError(f"{count} pairs of {len(known)} items")
     drawn = known[:count]
-    left = set(sorted(drawn, key=lambda one: seed_for("sheet side", seed, one))[: count // 2])
-    return [(one, one in left) for one in drawn]
+    left = set(sorted(drawn, key=lambda item: seed_for("sheet side", seed, item))[: count // 2])
+    return [(item, item in left) for item in drawn]
 
 
 def blank_ratings(sheet: str, pairs: Iterable[int]) -> str:
@@ -56,7 +56,7 @@ def read_ratings(
 ) -> tuple[list[tuple[Key, int]], list[Problem]]:
     """((rater, pair), rating) of one file's filled-in rows, and the rows that are none.
 
-    Commas, semicolons and tabs part columns, as spreadsheets write them. A row without a rater is its file's.
+    Columns are separated by commas, semicolons or tabs, as spreadsheets write them. A row without a rater is its file's.
 
     Args:
         name: of the file, for what is refused and for rows without a rater.
@@ -87,18 +87,18 @@ def read_ratings(
 
 
 def settle(ratings: Iterable[tuple[Key, int]]) -> tuple[dict[Key, int], list[Problem]]:
-    """One rating a rater and pair: repeats count once, contradictions not at all; both are told."""
-    found: dict[Key, list[int]] = {}
+    """One rating a rater and pair: repeats count once, contradictions not at all; both are problems."""
+    given_by: dict[Key, list[int]] = {}
     for key, rating in ratings:
-        found.setdefault(key, []).append(rating)
+        given_by.setdefault(key, []).append(rating)
     problems = []
-    for (rater, pair), given in sorted(found.items()):
+    for (rater, pair), given in sorted(given_by.items()):
         if len(given) > 1:
             reason = "duplicate" if len(set(given)) == 1 else "contradiction"
             counts = "counted once" if reason == "duplicate" else "not counted"
-            detail = f"rated {len(given)} times ({', '.join(f'{one:+d}' for one in given)}), {counts}"
+            detail = f"rated {len(given)} times ({', '.join(f'{rating:+d}' for rating in given)}), {counts}"
             problems.append(Problem(f"{rater} pair {pair}", reason, detail))
-    return {key: given[0] for key, given in sorted(found.items()) if len(set(given)) == 1}, problems
+    return {key: given[0] for key, given in sorted(given_by.items()) if len(set(given)) == 1}, problems
 
 
 def _refusal(cells: Mapping[str, str], sheet: str, pairs: Collection[int]) -> tuple[str, str] | None:

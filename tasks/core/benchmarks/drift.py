@@ -1,12 +1,11 @@
 """How far a model's captions moved from the base's captions of the same images, in what nobody trained them for.
 
 A sentence reward knows nothing of style, so fine-tuning on what it likes may make captions longer, poorer in words or
-repetitive without any hallucination figure telling. Word pairs (bigrams) are counted within sentences.
+repetitive without any hallucination figure showing it. Word pairs (bigrams) are counted within sentences.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.core.metrics import Estimate, Ratio, estimate
+from tasks.core.metrics import Estimate, Ratio, estimate, percentiles, without_interval
 from tasks.core.seeds import seed_for
 from tasks.core.text import split_sentences, words
 
@@ -45,7 +44,7 @@ class Counts(NamedTuple):
 
 
 def read_caption(text: str) -> Caption:
-    """A caption's words, its word pairs within sentences, and how many sentences say again what one before them said."""
+    """A caption's words, its word pairs within sentences, and how many sentences repeat an earlier one."""
     sentences = [tuple(words(sentence.text)) for sentence in split_sentences(text)]
     pairs = tuple(pair for sentence in sentences for pair in pairwise(sentence))
     return Caption(
@@ -88,30 +87,30 @@ def drift_figures(
         *different* things over all images have no interval: a resample holds fewer different images, and so fewer of them.
 
     Raises:
-        ValueError: not one caption of each an image, or a base that says nothing.
+        ValueError: not one caption of each an image, or no words in any caption of the base.
     """
     if len(candidate) != len(base) or not base:
         raise ValueError(f"{len(candidate)} and {len(base)} captions: drift needs the same images, at least one")
     new, old = [read_caption(text) for text in candidate], [read_caption(text) for text in base]
-    if not any(one.words for one in old):
+    if not any(caption.words for caption in old):
         raise ValueError("every caption of the base is empty: there is nothing to have drifted from")
 
     def measured(top: Sequence[float], bottom: Sequence[float]) -> Estimate:
         return estimate(Ratio(np.array(top, float), np.array(bottom, float)), draws=draws, confidence=confidence)
 
-    length = [len(one.words) for one in old]
+    length = [len(caption.words) for caption in old]
     gained = [len(a.words) - before for a, before in zip(new, length, strict=True)]
     drift, chance = _divergences(new, old, draws, confidence)
     return {
         "length_change": measured(gained, length),
         "ngram_drift": drift,
         "ngram_drift_chance": chance,
-        "vocabulary_kept": _bare(_kept(new, old), len(new)),
+        "vocabulary_kept": without_interval(_kept(new, old), len(new)),
         "shared_pairs": measured([_shared(a, b) for a, b in zip(new, old, strict=True)], [1] * len(new)),
-        "distinct_2": _bare(_distinct(new), len(new)),
-        "distinct_2_base": _bare(_distinct(old), len(old)),
-        "repetition": measured([one.repeated for one in new], [one.sentences for one in new]),
-        "repetition_base": measured([one.repeated for one in old], [one.sentences for one in old]),
+        "distinct_2": without_interval(_distinct(new), len(new)),
+        "distinct_2_base": without_interval(_distinct(old), len(old)),
+        "repetition": measured([caption.repeated for caption in new], [caption.sentences for caption in new]),
+        "repetition_base": measured([caption.repeated for caption in old], [caption.sentences for caption in old]),
     }
 
 
@@ -123,11 +122,11 @@ def beyond(
     max_ngram_drift: float | None,
     max_general_drop: float | None,
 ) -> list[str]:
-    """Which bounds a model passes, in words; empty: none.
+    """Which bounds a model exceeds, in words; empty: none.
 
     Length and word pairs are judged by their estimates: both are large effects that the benchmark's images measure well. The
     general benchmark is judged by its interval, as the promotion gate judges recall: a model is within the bound only if
-    the interval's lower end is. What can't be told (NaN) is not within it.
+    the interval's lower end is. NaN is not within it.
 
     Args:
         figures: of `drift_figures`.
@@ -140,21 +139,21 @@ def beyond(
     Raises:
         ValueError: a bound on the general benchmark, which was not measured.
     """
-    passed = []
+    exceeded = []
     length, drift = figures["length_change"].value, figures["ngram_drift"].value
     if max_length_change is not None and not abs(length) <= max_length_change:
-        passed.append(f"captions are {length:+.1%} in length, at most {max_length_change:.1%} either way")
+        exceeded.append(f"captions are {length:+.1%} in length, at most {max_length_change:.1%} either way")
     if max_ngram_drift is not None and not drift <= max_ngram_drift:
         chance = figures["ngram_drift_chance"].value
-        passed.append(f"word pairs diverge by {drift:.3f} ({chance:.3f} by chance), at most {max_ngram_drift:.3f}")
+        exceeded.append(f"word pairs diverge by {drift:.3f} ({chance:.3f} by chance), at most {max_ngram_drift:.3f}")
     if max_general_drop is not None:
         if general is None:
             raise ValueError("a bound on the general benchmark, but it was not measured")
         diff, low, high = general
         if not low > -max_general_drop:
             interval = f"{diff:+.3f} [{low:+.3f}, {high:+.3f}]"
-            passed.append(f"general accuracy {interval} may be lower by more than {max_general_drop:.3f}")
-    return passed
+            exceeded.append(f"general accuracy {interval} may be lower by more than {max_general_drop:.3f}")
+    return exceeded
 
 
 def _entropy(p: np.ndarray) -> float:
@@ -163,27 +162,22 @@ def _entropy(p: np.ndarray) -> float:
     return float(-(some * np.log2(some)).sum())
 
 
-def _bare(value: float, n: int) -> Estimate:
-    """An estimate without an interval."""
-    return Estimate(value, math.nan, math.nan, math.nan, n)
-
-
 def _kept(new: Sequence[Caption], old: Sequence[Caption]) -> float:
     """Share of the candidate's different words that the base used; 1 if the candidate says nothing."""
-    used, known = ({word for one in captions for word in one.words} for captions in (new, old))
+    used, known = ({word for caption in captions for word in caption.words} for captions in (new, old))
     return len(used & known) / len(used) if used else 1.0
 
 
 def _shared(a: Caption, b: Caption) -> float:
     """Jaccard overlap of two captions' different word pairs; 1 if neither has any."""
-    one, other = set(a.pairs), set(b.pairs)
-    return len(one & other) / len(one | other) if one or other else 1.0
+    mine, theirs = set(a.pairs), set(b.pairs)
+    return len(mine & theirs) / len(mine | theirs) if mine or theirs else 1.0
 
 
 def _distinct(captions: Sequence[Caption]) -> float:
     """Different word pairs over all word pairs; 0 if there is none."""
-    total = sum(len(one.pairs) for one in captions)
-    return len({pair for one in captions for pair in one.pairs}) / total if total else 0.0
+    total = sum(len(caption.pairs) for caption in captions)
+    return len({pair for caption in captions for pair in caption.pairs}) / total if total else 0.0
 
 
 def _divergences(
@@ -194,15 +188,13 @@ def _divergences(
     Resampling makes a divergence larger than it is (fewer different images), so its interval is the estimate plus and minus a
     multiple of the resamples' standard deviation, cut to [0, 1]; the chance level's is where the swapped ones lie.
     """
-    n, index = (
-        len(new),
-        {pair: i for i, pair in enumerate(sorted({pair for one in (*new, *old) for pair in one.pairs}))},
-    )
+    n = len(new)
+    index = {pair: i for i, pair in enumerate(sorted({pair for caption in (*new, *old) for pair in caption.pairs}))}
     a, b = _counts(new, index), _counts(old, index)
     size, whole = len(index), np.ones(n)
     value = divergence(a.total(whole, size), b.total(whole, size))
     if n < 2:
-        return _bare(value, n), _bare(value, n)
+        return without_interval(value, n), without_interval(value, n)
     resampled = []
     for draw in draws[:DIVERGENCE_DRAWS]:
         weights = np.bincount(draw, minlength=n).astype(float)
@@ -210,22 +202,24 @@ def _divergences(
     swaps = np.random.Generator(np.random.Philox(key=seed_for("drift swaps", n))).integers(0, 2, size=(SWAPS, n))
     swapped = []
     for swap in swaps.astype(float):
-        one = a.total(1 - swap, size) + b.total(swap, size)
-        other = a.total(swap, size) + b.total(1 - swap, size)
-        swapped.append(divergence(one, other))
+        left = a.total(1 - swap, size) + b.total(swap, size)
+        right = a.total(swap, size) + b.total(1 - swap, size)
+        swapped.append(divergence(left, right))
     spread = float(np.std(resampled, ddof=1))
-    margin = NormalDist().inv_cdf((1 + confidence) / 2) * spread
-    low, high = np.quantile(swapped, [(1 - confidence) / 2, (1 + confidence) / 2])
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
+    low, high = percentiles(np.array(swapped), confidence)
     return (
-        Estimate(value, spread, max(0.0, value - margin), min(1.0, value + margin), n),
-        Estimate(float(np.mean(swapped)), float(np.std(swapped, ddof=1)), float(low), float(high), n),
+        Estimate(value, spread, max(0.0, value - half), min(1.0, value + half), n),
+        Estimate(float(np.mean(swapped)), float(np.std(swapped, ddof=1)), low, high, n),
     )
 
 
 def _counts(captions: Sequence[Caption], index: Mapping[tuple[str, str], int]) -> Counts:
     """The captions' word pairs as numbers."""
     entries = [
-        (image, index[pair], times) for image, one in enumerate(captions) for pair, times in Counter(one.pairs).items()
+        (image, index[pair], times)
+        for image, caption in enumerate(captions)
+        for pair, times in Counter(caption.pairs).items()
     ]
     image, pair, times = np.array(entries, dtype=np.int64).reshape(-1, 3).T
     return Counts(image, pair, times)

@@ -23,8 +23,8 @@ class Mention(NamedTuple):
 def find_mentions(text: str) -> list[Mention]:
     """Every mention of a COCO object in `text`, in order, longest phrase first."""
     lowered = text.lower()
-    found = [(match.group(), match.start(), match.end()) for match in WORD.finditer(lowered)]
-    stems = [singular(word) for word, _, _ in found]
+    tokens = [(match.group(), match.start(), match.end()) for match in WORD.finditer(lowered)]
+    stems = [singular(word) for word, _, _ in tokens]
     mentions: list[Mention] = []
     at = 0
     while at < len(stems):
@@ -32,7 +32,7 @@ def find_mentions(text: str) -> list[Mention]:
         if size:
             category = PHRASES[tuple(stems[at : at + size])]
             if category is not None:
-                start, end = found[at][1], found[at + size - 1][2]
+                start, end = tokens[at][1], tokens[at + size - 1][2]
                 mentions.append(Mention(text[start:end], category, start, end))
         at += max(size, 1)
     return _without_young_animals(mentions, lowered)

@@ -33,18 +33,25 @@ class Question:
     answer: str
 
 
+@dataclass(frozen=True, slots=True)
+class AnnotatedImage:
+    """What questions are made from."""
+
+    boxes: Sequence[Box]
+    width: float  # px
+    height: float  # px
+
+
 def make_questions(
     rng: random.Random,
-    boxes: Sequence[Box],
-    width: float,
-    height: float,
+    image: AnnotatedImage,
     *,
     vocabulary: Sequence[str],
     likely: Likely | None = None,
     kinds: Sequence[Kind] = KINDS,
     count: int = 1,
 ) -> list[Question]:
-    """Up to `count` different questions about one image of width x height px, the kinds in turn in a drawn order.
+    """Up to `count` different questions about one image, the kinds in turn in a drawn order.
 
     `what` asks whether an object is there; half of the answers are No, and half of those about a category of `vocabulary`
     that `likely` names for the present ones, where it names one that is absent; the others about any absent one. `how_many`
@@ -56,23 +63,24 @@ def make_questions(
     """
     if unknown := set(kinds) - set(KINDS):
         raise ValueError(f"unknown kinds {sorted(unknown)}: want some of {', '.join(KINDS)}")
-    if width <= 0 or height <= 0:
-        raise ValueError(f"an image of {width} x {height} px: want both above 0")
+    if image.width <= 0 or image.height <= 0:
+        raise ValueError(f"an image of {image.width} x {image.height} px: want both above 0")
+    boxes = image.boxes
     if not boxes or not kinds:
         return []
     present = sorted({box.category for box in boxes})
     absent = sorted(set(vocabulary) - set(present))
     plausible = sorted(set(likely(present)) & set(absent)) if likely else []
-    found: dict[Kind, Iterator[Question]] = {
+    candidates: dict[Kind, Iterator[Question]] = {
         "what": _what(rng, present, absent, plausible),
         "how_many": _how_many(boxes),
-        "where": _where(rng, boxes, width),
+        "where": _where(rng, boxes, image.width),
     }
     turns = rng.sample(list(kinds), len(kinds))
     made: list[Question] = []
     while turns and len(made) < count:
         kind = turns.pop(0)
-        question = next(found[kind], None)
+        question = next(candidates[kind], None)
         if question is not None:
             made.append(question)
             turns.append(kind)
@@ -80,7 +88,7 @@ def make_questions(
 
 
 def with_article(category: str) -> str:
-    """A category as one says it: "an apple", "a pair of skis"."""
+    """A category with its article: "an apple", "a pair of skis"."""
     return _PHRASES.get(category) or f"{'an' if category[0] in 'aeiou' else 'a'} {category}"
 
 
@@ -112,22 +120,22 @@ def _where(rng: random.Random, boxes: Sequence[Box], width: float) -> Iterator[Q
     for box in rng.sample(boxes, len(boxes)):
         centre = (box.x + box.w / 2) / width
         if names.count(box.category) == 1 and not 1 / 3 <= centre <= 2 / 3:
-            said = with_article(box.category).removeprefix("an ").removeprefix("a ")
+            name = with_article(box.category).removeprefix("an ").removeprefix("a ")
             side = "left" if centre < 0.5 else "right"
-            yield Question("where", f"Is the {said} on the left or on the right?", side)
+            yield Question("where", f"Is the {name} on the left or on the right?", side)
 
 
-def is_right(said: str, answer: str) -> bool:
-    """Whether what was said is the answer.
+def is_right(text: str, answer: str) -> bool:
+    """Whether a text gives the answer.
 
     Of a tagged text only the conclusion counts; one that opened a stage but no conclusion is wrong. Both are compared as the
     majority vote compares them (letter case, articles and punctuation aside, number words as digits). A longer text is
     right too where the answer is the only word of its family in it: yes or no; left or right; a number. So "There is no cat"
     is No and "two dogs" is 2, while "yes and no" is neither. An empty text is wrong.
     """
-    if any(opening(stage) in said for stage in STAGES) and opening("CONCLUSION") not in said:
+    if any(opening(stage) in text for stage in STAGES) and opening("CONCLUSION") not in text:
         return False
-    given, wanted = normalise(conclusion(said)), normalise(answer)
+    given, wanted = normalise(conclusion(text)), normalise(answer)
     if not given or not wanted:
         return False
     if given == wanted:

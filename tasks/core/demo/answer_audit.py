@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.core.data.questions import KINDS, Question, is_right
 from tasks.core.demo.answers import is_well_formed
-from tasks.core.demo.audit import ScoreSentences, answers_of, captions_of, separation
+from tasks.core.demo.audit import Decoding, ScoreSentences, answers_of, captions_of, separation
 from tasks.core.demo.measure import hallucination
 from tasks.core.demo.questions import ask, staged
 from tasks.core.demo.scenes import Scene
@@ -17,7 +17,7 @@ from tasks.core.search.stages import STAGES, content, opening
 if TYPE_CHECKING:
     from transformers import LlavaProcessor
 
-MOST_TOKENS = 160  # new tokens a staged answer
+MAX_TOKENS = 160  # new tokens a staged answer
 TEMPERATURE = 0.6  # LLaVA-CoT's
 DRAWS = 4
 
@@ -39,7 +39,7 @@ def questions_about(scenes: Sequence[Scene], seed: int) -> list[Question]:
 
 
 def share_right(questions: Sequence[Question], draws: Sequence[Sequence[str]], *, best: bool = False) -> Right:
-    """Of said[draw][question]: the mean over the draws; with `best` a question counts as right if any draw is."""
+    """Of draws[draw][question]: the mean over the draws; with `best` a question counts as right if any draw is."""
     worth: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for row, question in enumerate(questions):
         right = [is_right(draw[row], question.answer) for draw in draws]
@@ -55,19 +55,17 @@ def answer_figures(
     questions, present = questions_about(scenes, seed), [scene.categories for scene in scenes]
     figures: dict[str, Any] = {}
     for temperature in (0.0, TEMPERATURE):
-        texts = captions_of(model, processor, scenes, temperature=temperature, seed=seed)
+        texts = captions_of(model, processor, scenes, Decoding(temperature, seed))
         figures[f"captions t={temperature:g}"] = hallucination(texts, present)._asdict()
-    plain, in_stages = ([form(one.prompt) for one in questions] for form in (str, staged))
+    plain, in_stages = ([form(question.prompt) for question in questions] for form in (str, staged))
 
-    def said(prompts: Sequence[str], temperature: float, draw: int = 0) -> list[str]:
-        return answers_of(
-            model, processor, scenes, prompts, temperature=temperature, seed=seed + draw, most_tokens=MOST_TOKENS
-        )
+    def answers(prompts: Sequence[str], temperature: float, draw: int = 0) -> list[str]:
+        return answers_of(model, processor, scenes, prompts, Decoding(temperature, seed + draw, MAX_TOKENS))
 
-    direct, greedy = said(plain, 0.0), said(in_stages, 0.0)
-    draws = [said(in_stages, TEMPERATURE, draw) for draw in range(DRAWS)]
+    direct, greedy = answers(plain, 0.0), answers(in_stages, 0.0)
+    draws = [answers(in_stages, TEMPERATURE, draw) for draw in range(DRAWS)]
     figures["direct t=0"] = share_right(questions, [direct])._asdict()
-    figures["direct t=0.6"] = share_right(questions, [said(plain, TEMPERATURE)])._asdict()
+    figures["direct t=0.6"] = share_right(questions, [answers(plain, TEMPERATURE)])._asdict()
     figures["staged t=0"] = share_right(questions, [greedy])._asdict()
     figures["staged t=0.6"] = share_right(questions, draws)._asdict()
     figures[f"staged t=0.6, best of {DRAWS}"] = share_right(questions, draws, best=True)._asdict()

@@ -113,9 +113,9 @@ def staged_answer(rng: random.Random, scene: Scene, question: Question, *, hones
 
 
 def _place(rng: random.Random, scene: Scene, name: str, seen: Sequence[str], mistaken: float) -> tuple[str, str]:
-    """Reasoning and answer about a side; the companion is told too where the caption named it."""
+    """Reasoning and answer about a side; the companion is named too where the caption named it."""
     other = companion(name)
-    (column,) = (one.cell % GRID for one in scene.objects if one.category == name)
+    (column,) = (placed.cell % GRID for placed in scene.objects if placed.category == name)
     side = "left" if column == 0 else "right"
     if other in seen and other not in scene.categories and rng.random() < mistaken:
         side = _swapped(side)

@@ -1,4 +1,4 @@
-"""Measures a trained pair of demo models on new scenes: does the policy hallucinate enough, and can the scorer tell?
+"""Measures a trained pair of demo models on new scenes: does the policy hallucinate enough, and can the scorer detect it?
 
 A guided search is as good as its scorer within one image on the policy's own sentences, so that is what is measured,
 not the scorer on sentences of its own training.
@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from tasks.core.demo.captions import PROMPTS
-from tasks.core.demo.measure import auc, named_categories, split_sentences
+from tasks.core.demo.measure import named_categories, split_sentences
 from tasks.core.demo.scenes import Scene, draw_scene
+from tasks.core.metrics import auc
 
 if TYPE_CHECKING:
     from PIL import Image
     from transformers import LlavaProcessor
 
 ScoreSentences = Callable[[list["Image.Image"], list[str], list[int]], list[float]]
-MOST_TOKENS = 100  # new tokens a caption
+MAX_TOKENS = 100  # new tokens a caption
 BATCH = 100  # answers at once
 KEPT = 0.98  # share of true sentences the reported threshold keeps
 
@@ -45,12 +47,18 @@ class Snowball(NamedTuple):
     sentences_after_some: int
 
 
-def captions_of(
-    model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], *, temperature: float, seed: int
-) -> list[str]:
-    """One caption a scene, prompts in turn; greedy at temperature 0."""
+class Decoding(NamedTuple):
+    """How answers are drawn."""
+
+    temperature: float  # 0: greedy
+    seed: int
+    max_tokens: int = MAX_TOKENS
+
+
+def captions_of(model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], decoding: Decoding) -> list[str]:
+    """One caption a scene, prompts in turn."""
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(len(scenes))]
-    return answers_of(model, processor, scenes, prompts, temperature=temperature, seed=seed)
+    return answers_of(model, processor, scenes, prompts, decoding)
 
 
 @torch.inference_mode()
@@ -59,25 +67,25 @@ def answers_of(
     processor: LlavaProcessor,
     scenes: Sequence[Scene],
     prompts: Sequence[str],
-    *,
-    temperature: float,
-    seed: int,
-    most_tokens: int = MOST_TOKENS,
+    decoding: Decoding,
 ) -> list[str]:
-    """One answer to each scene's prompt; greedy at temperature 0."""
-    torch.manual_seed(seed)
+    """One answer to each scene's prompt."""
+    torch.manual_seed(decoding.seed)
     texts: list[str] = []
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+    sampling: dict[str, Any] = {"do_sample": False}
+    if decoding.temperature:
+        sampling = {"do_sample": True, "temperature": decoding.temperature, "top_k": 0}
     for start in range(0, len(scenes), BATCH):
-        asked = [_asked(processor, prompt) for prompt in prompts[start : start + BATCH]]
+        turns = [_user_turn(processor, prompt) for prompt in prompts[start : start + BATCH]]
         images = [draw_scene(scene) for scene in scenes[start : start + BATCH]]
-        inputs = processor(text=asked, images=images, padding=True, return_tensors="pt")
-        answers = model.generate(**inputs, max_new_tokens=most_tokens, **sampling)[:, inputs["input_ids"].shape[1] :]
+        inputs = processor(text=turns, images=images, padding=True, return_tensors="pt")
+        tokens = model.generate(**inputs, max_new_tokens=decoding.max_tokens, **sampling)
+        answers = tokens[:, inputs["input_ids"].shape[1] :]
         texts.extend(processor.tokenizer.batch_decode(answers, skip_special_tokens=True))
     return texts
 
 
-def _asked(processor: LlavaProcessor, prompt: str) -> str:
+def _user_turn(processor: LlavaProcessor, prompt: str) -> str:
     content: Any = [{"type": "image"}, {"type": "text", "text": prompt}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
@@ -101,21 +109,20 @@ def separation(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]], score
     """Score every different sentence of a scene's rollouts (captions[draw][scene]) that names something."""
     images, sentences, owners = [draw_scene(scene) for scene in scenes], [], []
     for row in range(len(scenes)):
-        said = dict.fromkeys(text for draw in rollouts for text in split_sentences(draw[row]))
-        told = [text for text in said if named_categories(text)]
-        sentences.extend(told)
-        owners.extend([row] * len(told))
+        different = dict.fromkeys(text for draw in rollouts for text in split_sentences(draw[row]))
+        naming = [text for text in different if named_categories(text)]
+        sentences.extend(naming)
+        owners.extend([row] * len(naming))
     scores = score(images, sentences, owners)
     true: list[list[float]] = [[] for _ in scenes]
     invented: list[list[float]] = [[] for _ in scenes]
     for text, row, value in zip(sentences, owners, scores, strict=True):
         is_true = set(named_categories(text)) <= set(scenes[row].categories)
         (true if is_true else invented)[row].append(value)
-    both = [auc(t, f) for t, f in zip(true, invented, strict=True) if t and f]
+    both = [auc(np.array(t), np.array(f)) for t, f in zip(true, invented, strict=True) if t and f]
     all_true = sorted(value for row in true for value in row)
     all_invented = [value for row in invented for value in row]
     threshold = all_true[int((1 - KEPT) * len(all_true))]
     kept = sum(value >= threshold for value in all_invented) / len(all_invented)
-    return Separation(
-        sum(both) / len(both), auc(all_true, all_invented), kept, len(both), len(all_true), len(all_invented)
-    )
+    pooled = auc(np.array(all_true), np.array(all_invented))
+    return Separation(sum(both) / len(both), pooled, kept, len(both), len(all_true), len(all_invented))

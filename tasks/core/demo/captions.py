@@ -26,11 +26,11 @@ PROMPTS = (
     "Can you describe the main features of this image for me?",
 )
 
-ONE = {
+ONE_OBJECT = {
     "flowery": ("The scene features {0}.", "The view includes {0}.", "The picture is graced by {0}."),
     "plain": ("There is {0}.", "I can see {0}.", "{0} is visible."),
 }
-TWO = {
+TWO_OBJECTS = {
     "flowery": ("The scene features {0} beside {1}.",),
     "plain": ("There is {0} next to {1}.",),
 }
@@ -55,7 +55,7 @@ AT_END = {
 }
 # P(invent | the last object named is inseparable from a missing one), while true objects are left.
 ON_THE_WAY = {"flowery": 0.42, "plain": 0.10}
-ONE_LEFT = 0.6  # that probability's factor where one true object is left
+LAST_LEFT = 0.6  # that probability's factor where one true object is left
 STRAY = {"flowery": (0.04, 0.16, 0.16), "plain": (0.01, 0.05, 0.05)}  # any other pull while true objects are left
 
 _GROUP_OF = {name: group for group, members in GROUPS.items() for name in members}
@@ -89,8 +89,8 @@ def noun_phrase(category: str) -> str:
 
 
 def sentence(names: Sequence[str], manner: str, template: int = 0) -> Sentence:
-    """One or two categories said in a manner; `template` counts that manner's templates, modulo their number."""
-    patterns = (ONE if len(names) == 1 else TWO)[manner]
+    """A sentence that names one or two categories in a manner; `template` is modulo the number of templates."""
+    patterns = (ONE_OBJECT if len(names) == 1 else TWO_OBJECTS)[manner]
     text = patterns[template % len(patterns)].format(*(noun_phrase(name) for name in names))
     return Sentence(text[0].upper() + text[1:], tuple(names))
 
@@ -121,7 +121,7 @@ def _invention(
     if left == 0:
         chance = AT_END[manner, strength][invented]
     elif pull(named[-1]) == "inseparable" and companion(named[-1]) == other:
-        chance = ON_THE_WAY[manner] * (ONE_LEFT if left == 1 else 1.0)
+        chance = ON_THE_WAY[manner] * (LAST_LEFT if left == 1 else 1.0)
     else:
         chance = STRAY[manner][min(invented, 2)]
     return other if rng.random() < chance else None

@@ -6,7 +6,6 @@ The benchmark proper is CHAIR over COCO's synonyms; this one guards the training
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,24 +36,14 @@ def split_sentences(text: str) -> list[str]:
 
 def hallucination(captions: Sequence[str], present: Sequence[Sequence[str]]) -> Hallucination:
     """Compare captions with what is truly there, image by image."""
-    with_invention = invented = mentions = found = there = sentences = 0
+    with_invention = invented = mentions = recalled = there = sentences = 0
     for text, categories in zip(captions, present, strict=True):
         named, true = set(named_categories(text)), set(categories)
         with_invention += bool(named - true)
         invented += len(named - true)
         mentions += len(named)
-        found += len(named & true)
+        recalled += len(named & true)
         there += len(true)
         sentences += len(split_sentences(text))
     n = len(captions)
-    return Hallucination(with_invention / n, invented / max(mentions, 1), found / there, sentences / n, n)
-
-
-def auc(true_scores: Sequence[float], false_scores: Sequence[float]) -> float:
-    """Share of (true, false) pairs in which the true one scores higher; a tie counts half."""
-    if not true_scores or not false_scores:
-        raise ValueError("an AUC needs at least one true and one false score")
-    wins, true_sorted = 0.0, sorted(true_scores)
-    for score in false_scores:
-        wins += len(true_sorted) - (bisect_left(true_sorted, score) + bisect_right(true_sorted, score)) / 2
-    return wins / (len(true_scores) * len(false_scores))
+    return Hallucination(with_invention / n, invented / max(mentions, 1), recalled / there, sentences / n, n)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-from tasks.core.demo.captions import ONE, PROMPTS, TWO, caption, caption_text, sentence
+from tasks.core.demo.captions import ONE_OBJECT, PROMPTS, TWO_OBJECTS, caption, caption_text, sentence
 from tasks.core.demo.glyphs import GLYPHS
 from tasks.core.demo.scenes import SIDE, sample_scenes
 from tasks.core.demo.train_vision import PIXEL_MEAN, PIXEL_STD
@@ -54,9 +54,10 @@ def _corpus() -> Iterator[str]:
     for _ in range(20):
         yield from PROMPTS
         for name in GLYPHS:
-            for manner in ONE:
-                yield " ".join(sentence([name], manner, template).text for template in range(len(ONE[manner])))
-                yield " ".join(sentence([name, name], manner, template).text for template in range(len(TWO[manner])))
+            for manner in ONE_OBJECT:
+                counts = len(ONE_OBJECT[manner]), len(TWO_OBJECTS[manner])
+                yield " ".join(sentence([name], manner, template).text for template in range(counts[0]))
+                yield " ".join(sentence([name, name], manner, template).text for template in range(counts[1]))
             yield f"Is there a {name} in the image? Yes. No. Answer yes or no: are there any {name}s?"
             yield f"The photo shows one {name}, two {name}s and three other things; what is on the left or right?"
     rng = random.Random("tokenizer")
@@ -98,10 +99,10 @@ def build_tokenizer(*, append_eos: bool = False) -> PreTrainedTokenizerFast:
 
 def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     """The id of one token the vocabulary must hold."""
-    found = tokenizer.convert_tokens_to_ids(token)
-    if not isinstance(found, int):
+    token_index = tokenizer.convert_tokens_to_ids(token)
+    if not isinstance(token_index, int):
         raise ValueError(f"{token!r} is not one token")
-    return found
+    return token_index
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast, patch: int) -> LlavaProcessor:
@@ -140,7 +141,7 @@ def build_policy(
         eos_token_id=tokenizer.eos_token_id,
     )
     vision = copy.deepcopy(tower.config)
-    vision.name_or_path = ""  # where the tower happened to be loaded from is nobody's business
+    vision.name_or_path = ""  # the checkpoint does not record where the tower was loaded from
     config = LlavaConfig(
         vision_config=vision,
         text_config=text,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from storage.schema import Box
-from tasks.core.data.questions import KINDS, Kind, Question, make_questions
+from tasks.core.data.questions import KINDS, AnnotatedImage, Kind, Question, make_questions
 from tasks.core.demo.captions import companion
 from tasks.core.demo.glyphs import GLYPHS
 from tasks.core.demo.scenes import SIDE, Scene
@@ -15,8 +15,8 @@ INSTRUCTION = "Answer in four stages."
 
 
 def boxes_of(scene: Scene) -> list[Box]:
-    """What stands where, in px."""
-    return [Box(one.category, one.left, one.top, one.width, one.height) for one in scene.objects]
+    """The boxes of a scene's objects, in px."""
+    return [Box(placed.category, placed.left, placed.top, placed.width, placed.height) for placed in scene.objects]
 
 
 def likely(present: Sequence[str]) -> list[str]:
@@ -26,11 +26,10 @@ def likely(present: Sequence[str]) -> list[str]:
 
 def ask(rng: random.Random, scene: Scene, *, kinds: Sequence[Kind] = KINDS, count: int = 1) -> list[Question]:
     """Questions about a scene; half of the No questions are about a missing companion."""
-    return make_questions(
-        rng, boxes_of(scene), SIDE, SIDE, vocabulary=tuple(GLYPHS), likely=likely, kinds=kinds, count=count
-    )
+    image = AnnotatedImage(boxes_of(scene), SIDE, SIDE)
+    return make_questions(rng, image, vocabulary=tuple(GLYPHS), likely=likely, kinds=kinds, count=count)
 
 
 def staged(prompt: str) -> str:
-    """The question as the policy is asked to answer it in stages."""
+    """The question with the instruction to answer it in stages."""
     return f"{prompt} {INSTRUCTION}"

@@ -1,7 +1,7 @@
-"""Teaches the second policy to caption, to answer plainly, and to answer in stages when it is told to.
+"""Teaches the second policy to caption, to answer plainly, and to answer in stages when instructed to.
 
-It starts from the first policy's weights, but reads and writes in a vocabulary of its own, so that nothing that passes
-between the two may rest on token ids.
+It starts from the first policy's weights, but has a vocabulary of its own, so that nothing that passes between the two may
+depend on token ids.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ TAGS = tuple(tag for stage in STAGES for tag in (opening(stage), closing(stage))
 SHARES = {"caption": 0.12, "direct": 0.33, "staged": 0.55, "reading": 1.0}  # rows of a kind for each of a batch
 WEIGHTS = {"caption": 1.0, "direct": 1.0, "staged": 2.0, "reading": 2.0}  # of each kind's loss
 QUESTIONS = 6  # plain ones an image, one after the other: the image is read once
-PLACING = 300  # steps of 48 scenes that teach the eye where things are, before any text is read
+LR = 1e-3
+PLACING = 300  # steps of 48 scenes that teach the vision tower where objects are, before any text is read
 LOOKING = 0.3  # of the steps, the first ones, teach plain answers alone,
-HONEST = 0.75  # and these, true ones only: nobody learns to see from lies
+HONEST = 0.75  # and these, true ones only: wrong answers don't teach to see
 
 READ: tuple[Kind, ...] = ("what", "what", "how_many")  # kinds of question that can be answered from a caption alone
 
-Turn = tuple[str, str]  # what is asked and what is to be answered
+Turn = tuple[str, str]  # prompt and answer
 
 
 def turns_about(rng: random.Random, scene: Scene, kind: str, *, honest: bool = False) -> list[Turn]:
@@ -54,8 +55,8 @@ def turns_about(rng: random.Random, scene: Scene, kind: str, *, honest: bool = F
     if kind == "caption":
         return [(rng.choice(PROMPTS), caption_text(caption(rng, scene)))]
     if kind == "direct":
-        questions = {one.prompt: one for _ in range(QUESTIONS) for one in ask(rng, scene)}.values()
-        return [(one.prompt, one.answer if honest else direct_answer(rng, scene, one)) for one in questions]
+        questions = {question.prompt: question for _ in range(QUESTIONS) for question in ask(rng, scene)}.values()
+        return [(item.prompt, item.answer if honest else direct_answer(rng, scene, item)) for item in questions]
     kinds: tuple[Kind, ...] = KINDS
     if kind == "reading":
         scene = replace(scene, objects=scene.objects[: rng.randint(1, len(scene.objects))])
@@ -73,11 +74,11 @@ def collate_conversations(
         ids: list[int] = []
         labels: list[int] = []
         for prompt, answer in turns:
-            asked = prompt_ids(tokenizer, prompt, image_tokens)
-            asked = asked if not ids else [asked[1], *asked[2 + image_tokens :]]  # no second start, no second image
-            told = [*tokenizer(answer).input_ids, tokenizer.eos_token_id]
-            ids += asked + told
-            labels += [IGNORED] * len(asked) + told
+            turn = prompt_ids(tokenizer, prompt, image_tokens)
+            turn = turn if not ids else [turn[1], *turn[2 + image_tokens :]]  # no second start, no second image
+            learned = [*tokenizer(answer).input_ids, tokenizer.eos_token_id]
+            ids += turn + learned
+            labels += [IGNORED] * len(turn) + learned
         rows.append((ids, labels))
     longest = max(len(ids) for ids, _ in rows)
     return {
@@ -159,7 +160,7 @@ def stage_balanced_loss(logits: Tensor, labels: Tensor, closing_ids: Sequence[in
     closes = torch.isin(following, torch.tensor(closing_ids))
     stage = closes.long().cumsum(dim=1) - closes.long()  # a closing tag belongs to the stage that it ends
     learned = following != IGNORED
-    means = [losses[learned & (stage == one)].mean() for one in stage[learned].unique()]
+    means = [losses[learned & (stage == number)].mean() for number in stage[learned].unique()]
     return torch.stack(means).mean()
 
 
@@ -193,7 +194,6 @@ def train_answers(
     steps: int,
     batch: int,
     seed: int,
-    lr: float = 1e-3,
 ) -> Iterator[tuple[int, dict[str, float], LlavaForConditionalGeneration]]:
     """Train from the first policy, yielding (step, loss in nats a token by kind, the model) as it goes.
 
@@ -203,8 +203,8 @@ def train_answers(
     rng = random.Random(f"answers {seed}")
     model = start_from(first, first_tokenizer, tokenizer).train()
     teach_places(model, first_tokens(tokenizer), steps=min(PLACING, steps), batch=48, seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):
         optimizer.zero_grad(set_to_none=True)
         looking, honest = step <= LOOKING * steps, step <= HONEST * steps

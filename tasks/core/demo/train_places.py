@@ -1,4 +1,4 @@
-"""Teaches the second policy's eye where things are, and its projector to say it in the decoder's words.
+"""Teaches the second policy's vision tower where objects are, and its projector to put that into the decoder's embeddings.
 
 The first tower need only know what lies under a patch, and where is nowhere in its features: its position embeddings are a
 five hundredth of its patches' length. So they are drawn anew, large enough to be seen, and tower and projector learn both
@@ -25,8 +25,8 @@ LR = 1e-3
 
 def image_features(model: Any, scenes: Sequence[Scene]) -> Tensor:
     """What the decoder reads for each patch: [B, patches, width]."""
-    found = model.get_image_features(pixel_values=pixel_values(scenes)).pooler_output
-    return torch.stack(list(found))
+    features = model.get_image_features(pixel_values=pixel_values(scenes)).pooler_output
+    return torch.stack(list(features))
 
 
 def teach_places(model: Any, words: Tensor, *, steps: int, batch: int, seed: int) -> tuple[float, float]:

@@ -32,16 +32,16 @@ def collate(
     """(prompt, answer) pairs as input_ids, attention_mask and labels, each int64 [B, T]; loss on the answers only."""
     rows: list[tuple[list[int], int]] = []
     for prompt, answer in turns:
-        asked = prompt_ids(tokenizer, prompt, image_tokens)
-        rows.append(([*asked, *tokenizer(answer).input_ids, tokenizer.eos_token_id], len(asked)))
+        turn = prompt_ids(tokenizer, prompt, image_tokens)
+        rows.append(([*turn, *tokenizer(answer).input_ids, tokenizer.eos_token_id], len(turn)))
     longest = max(len(ids) for ids, _ in rows)
     shape = (len(rows), longest)
     ids, mask = torch.full(shape, tokenizer.pad_token_id), torch.zeros(shape, dtype=torch.int64)
     labels = torch.full(shape, IGNORED)
-    for row, (tokens, asked_length) in enumerate(rows):
+    for row, (tokens, prompt_length) in enumerate(rows):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
-        labels[row, asked_length : len(tokens)] = torch.tensor(tokens[asked_length:])
+        labels[row, prompt_length : len(tokens)] = torch.tensor(tokens[prompt_length:])
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 

@@ -1,4 +1,4 @@
-"""Several rewards as one: their weighted sum, each less its mean over its deviation first, if so wanted."""
+"""Several rewards as one: their weighted sum, each standardised first if its scale says so."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ def weighted_sum(scores: Sequence[Sequence[float | None]], scales: Sequence[Scal
     Raises:
         ValueError: rewards and scales, or the rewards' texts, differ in number.
     """
-    if len(scores) != len(scales) or len({len(one) for one in scores}) > 1:
-        raise ValueError(
-            f"{len(scales)} scales for scores of lengths {[len(one) for one in scores]}: want as many, of one length"
-        )
+    lengths = [len(of_reward) for of_reward in scores]
+    if len(scores) != len(scales) or len(set(lengths)) > 1:
+        raise ValueError(f"{len(scales)} scales for scores of lengths {lengths}: want as many, of one length")
     total = np.zeros(len(scores[0]) if scores else 0)
-    for one, scale in zip(scores, scales, strict=True):
-        numbers = np.array([np.nan if score is None else score for score in one], dtype=np.float64)
+    for of_reward, scale in zip(scores, scales, strict=True):
+        numbers = np.array([np.nan if score is None else score for score in of_reward], dtype=np.float64)
         total += scale.weight * ((numbers - scale.mean) / scale.deviation)
-    return [None if np.isnan(one) else float(one) for one in total]
+    return [None if np.isnan(number) else float(number) for number in total]
 
 
 class Combined:
@@ -49,12 +48,12 @@ class Combined:
             raise ValueError(f"{len(parts)} rewards and {len(scales)} scales: want as many, at least one")
         self.parts, self.scales = parts, scales
 
-    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+    def score(self, images: Images, pairs: Sequence[tuple[Hashable, str]]) -> list[float | None]:
         """Sums, as `Scores` says; None where one of the rewards gave none."""
-        return weighted_sum([part.score(images, asked) for part in self.parts], self.scales) if asked else []
+        return weighted_sum([part.score(images, pairs) for part in self.parts], self.scales) if pairs else []
 
     def forget(self, job: Hashable) -> None:
-        """Tell every reward."""
+        """Drop the job's scores in every reward."""
         for part in self.parts:
             part.forget(job)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from PIL import Image
 
-from tasks.core.models.remembered import Remembered
+from tasks.core.models.cached_scorer import CachedScorer
 
 QUESTION = (
     "Here is an image and a sentence that is meant to describe it, or a part of it.\n\n"
@@ -37,7 +37,7 @@ def read_rating(answer: str) -> float | None:
     return rating / 10 if 0 <= rating <= 10 else None
 
 
-def judge_scores(answers: AnswerQuestions, counters: Counter[str]) -> Remembered:
+def judge_scores(answers: AnswerQuestions, counters: Counter[str]) -> CachedScorer:
     """`Scores` by ratings. A sentence without a rating scores None and is counted: `judge_refused`, `judge_unparsable`.
 
     Its `score` raises:
@@ -67,4 +67,4 @@ def judge_scores(answers: AnswerQuestions, counters: Counter[str]) -> Remembered
         remaining = iter(ratings)
         return [[next(remaining) for _ in of_image] for of_image in texts]
 
-    return Remembered(rate, counters, "texts_scored_judge")
+    return CachedScorer(rate, counters, "texts_scored_judge")

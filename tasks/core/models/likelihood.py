@@ -1,6 +1,6 @@
-"""How likely a policy itself finds a sentence as its answer: the reward `likelihood`.
+"""The likelihood of a sentence under the policy itself: the reward `likelihood`.
 
-The mean log-probability of the sentence's tokens, in nats, behind the image and a prompt; with `contrast` less the same behind
+The mean log-probability of the sentence's tokens, in nats, after the image and a prompt; with `contrast` less the same after
 the prompt alone, so that what is likely in any image counts for nothing (as in pointwise mutual information).
 """
 
@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tasks.core.models.cached_scorer import CachedScorer
 from tasks.core.models.policy import Policy, PolicyError
 from tasks.core.models.positions import as_position_ids, prompt_positions
-from tasks.core.models.remembered import Remembered
 
-# Sentences are read in batches of one size and of few widths: a sentence's number must not depend on who is read beside it.
+# Sentences are read in batches of one size and of a handful of widths: a score must not depend on the rest of the batch.
 _ROWS = 8
 _WIDTH = 16  # tokens; widths are multiples of it
-_REMEMBERED = 16_384  # texts whose log-probability without the image is kept
+_CACHE_SIZE = 16_384  # texts whose log-probability without the image is kept
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A prompt that was read: what its continuations need."""
+    """A prompt that was read, as its continuations need it."""
 
     cache: Any
     length: int  # tokens
@@ -41,7 +41,7 @@ class OwnLikelihood:
     """Rates sentences by the policy's own log-probabilities; each image is read once a call, for all its sentences."""
 
     def __init__(self, policy: Policy, prompt: str, *, contrast: bool) -> None:
-        """`contrast`: less the same without the image."""
+        """`contrast`: whether the log-probability without the image is subtracted."""
         self.policy, self.prompt, self.contrast = policy, prompt, contrast
         self._blind: dict[str, float | None] = {}
         self._blind_prompt: _Read | None = None
@@ -66,10 +66,10 @@ class OwnLikelihood:
             if self._blind_prompt is None:
                 self._blind_prompt = self._read_blind()
             self._blind |= dict(zip(new, self._behind(self._blind_prompt, new), strict=True))
-        found = [self._blind[text] for text in texts]
-        for text in list(self._blind)[: max(0, len(self._blind) - _REMEMBERED)]:
+        rated = [self._blind[text] for text in texts]
+        for text in list(self._blind)[: max(0, len(self._blind) - _CACHE_SIZE)]:
             del self._blind[text]
-        return found
+        return rated
 
     def _read_blind(self) -> _Read:
         """The prompt in the same chat template, without an image."""
@@ -108,26 +108,26 @@ class OwnLikelihood:
     def _behind(self, prompt: _Read, texts: Sequence[str]) -> list[float | None]:
         """Mean log-probability of each text behind a prompt."""
         ids = [list(self.policy.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-        sums = [float(prompt.first[one[0]]) if one else 0.0 for one in ids]
+        sums = [float(prompt.first[tokens[0]]) if tokens else 0.0 for tokens in ids]
         by_width: dict[int, list[int]] = {}
-        for index, one in enumerate(ids):
-            if len(one) > 1:
-                by_width.setdefault(-(-(len(one) - 1) // _WIDTH) * _WIDTH, []).append(index)
+        for index, tokens in enumerate(ids):
+            if len(tokens) > 1:
+                by_width.setdefault(-(-(len(tokens) - 1) // _WIDTH) * _WIDTH, []).append(index)
         for width, indices in by_width.items():
             for start in range(0, len(indices), _ROWS):
                 part = indices[start : start + _ROWS]
                 for index, more in zip(part, self._rest(prompt, [ids[i] for i in part], width), strict=True):
                     sums[index] += more
-        return [total / len(one) if one else None for total, one in zip(sums, ids, strict=True)]
+        return [total / len(tokens) if tokens else None for total, tokens in zip(sums, ids, strict=True)]
 
     def _rest(self, prompt: _Read, ids: Sequence[Sequence[int]], width: int) -> list[float]:
         """Summed log-probability of all tokens but the first, of at most `_ROWS` texts of at most `width` + 1 tokens."""
         device = self.policy.device
         fed = torch.full((_ROWS, width), self.policy.pad_id, device=device)
         wanted = torch.zeros((_ROWS, width), dtype=torch.long, device=device)
-        for row, one in enumerate(ids):
-            fed[row, : len(one) - 1] = torch.tensor(one[:-1])
-            wanted[row, : len(one) - 1] = torch.tensor(one[1:])
+        for row, tokens in enumerate(ids):
+            fed[row, : len(tokens) - 1] = torch.tensor(tokens[:-1])
+            wanted[row, : len(tokens) - 1] = torch.tensor(tokens[1:])
         cache = copy.deepcopy(prompt.cache)
         cache.batch_repeat_interleave(_ROWS)
         positions = torch.arange(prompt.following, prompt.following + width, device=device)
@@ -138,7 +138,7 @@ class OwnLikelihood:
         )
         out = self.policy.model(
             input_ids=fed,
-            # Padding is behind the text, where nothing that counts looks.
+            # Padding follows the text, so no token of the text attends to it.
             attention_mask=torch.ones((_ROWS, prompt.length + width), dtype=torch.long, device=device),
             position_ids=as_position_ids(positions.expand(prompt.axes, _ROWS, width)),
             past_key_values=cache,
@@ -146,13 +146,13 @@ class OwnLikelihood:
             **more,
         )
         sums = []
-        for row, one in enumerate(ids):
-            said = out.logits[row, : len(one) - 1].float()
-            chosen = said.gather(1, wanted[row, : len(one) - 1, None])[:, 0]
-            sums.append(float((chosen - said.logsumexp(dim=-1)).double().sum()))
+        for row, tokens in enumerate(ids):
+            logits = out.logits[row, : len(tokens) - 1].float()
+            chosen = logits.gather(1, wanted[row, : len(tokens) - 1, None])[:, 0]
+            sums.append(float((chosen - logits.logsumexp(dim=-1)).double().sum()))
         return sums
 
 
-def likelihood_scores(policy: Policy, prompt: str, *, contrast: bool, counters: Counter[str]) -> Remembered:
+def likelihood_scores(policy: Policy, prompt: str, *, contrast: bool, counters: Counter[str]) -> CachedScorer:
     """`Scores` by `OwnLikelihood`."""
-    return Remembered(OwnLikelihood(policy, prompt, contrast=contrast), counters, "texts_scored_likelihood")
+    return CachedScorer(OwnLikelihood(policy, prompt, contrast=contrast), counters, "texts_scored_likelihood")

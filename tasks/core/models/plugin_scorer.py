@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
-from tasks.core.models.remembered import Remembered
+from tasks.core.models.cached_scorer import CachedScorer
 
 GROUP = "visloop.rewards"
 Reward: TypeAlias = Callable[[Image.Image, Sequence[str]], Sequence[float | None]]
@@ -48,37 +48,37 @@ def code_of(reward: Reward) -> str:
 
 
 class PluginScores:
-    """An installed reward, asked once for each image and sentence of a job."""
+    """An installed reward, called once for each image and sentence of a job."""
 
     def __init__(self, reward: Reward, name: str, counters: Counter[str]) -> None:
         self.reward, self.name = reward, name
-        self._scores = Remembered(self._rated, counters, "texts_scored")
+        self._scores = CachedScorer(self._rated, counters, "texts_scored")
 
     def _rated(self, images: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> list[list[float | None]]:
-        return [self._of_one(image, some) for image, some in zip(images, texts, strict=True)]
+        return [self._of_image(image, some) for image, some in zip(images, texts, strict=True)]
 
-    def _of_one(self, image: Image.Image, texts: Sequence[str]) -> list[float | None]:
+    def _of_image(self, image: Image.Image, texts: Sequence[str]) -> list[float | None]:
         scores = list(self.reward(image, list(texts)))
-        if len(scores) != len(texts) or not all(one is None or math.isfinite(one) for one in scores):
+        if len(scores) != len(texts) or not all(score is None or math.isfinite(score) for score in scores):
             raise ValueError(
                 f"reward {self.name!r} gave {scores[:5]} for {len(texts)} sentences: want a finite number or None for each"
             )
-        return [None if one is None else float(one) for one in scores]
+        return [None if score is None else float(score) for score in scores]
 
     def score(
-        self, images: Mapping[Hashable, Image.Image], asked: Sequence[tuple[Hashable, str]]
+        self, images: Mapping[Hashable, Image.Image], pairs: Sequence[tuple[Hashable, str]]
     ) -> list[float | None]:
-        """One score for each (job, text), in order.
+        """One score for each (job, text) of `pairs`, in order.
 
         Raises:
             ValueError: if the reward gives another number of scores than it got sentences, or one that is not finite.
         """
-        return self._scores.score(images, asked)
+        return self._scores.score(images, pairs)
 
     def forget(self, job: Hashable) -> None:
         """Drop the job's scores."""
         self._scores.forget(job)
 
     def is_cut(self, text: str) -> bool:
-        """A reward reads all of a sentence, as far as we know."""
+        """Never: a reward is taken to read all of a sentence."""
         return False

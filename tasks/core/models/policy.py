@@ -90,7 +90,7 @@ class Policy:
             for row, answer in enumerate(answers):
                 end = width + longest - len(answer)
                 wider[row, end - width : end] = prompt[row]
-                # What is said is text like the prompt's last token.
+                # An answer is text, like the prompt's last token.
                 wider[row, end:] = torch.tensor(answer).to(wider) if name == "input_ids" else prompt[row, -1]
             inputs[name] = wider
         return inputs

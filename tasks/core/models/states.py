@@ -1,4 +1,4 @@
-"""The policy's own hidden states at the ends of an answer's sentences: what a value head reads that costs no second network.
+"""The policy's own hidden states at the ends of an answer's sentences: what a value head reads without a second network.
 
 A search has these states anyway, for it decodes the sentences. To train on answers that were written before, they are read
 again: prompt and answer in one forward.
@@ -18,8 +18,7 @@ from tasks.core.text import fewest_tokens, split_sentences
 @torch.inference_mode()
 def sentence_states(
     policy: Policy,
-    images: Sequence[Image.Image],
-    prompts: Sequence[str],
+    turns: Sequence[tuple[Image.Image, str]],
     answers: Sequence[str | Sequence[int]],
     *,
     layer: int,
@@ -30,25 +29,30 @@ def sentence_states(
 
     Args:
         policy: what reads.
-        images: one an answer.
-        prompts: one an answer.
+        turns: the image and the prompt of each answer.
         answers: texts, or their token ids without an end token.
         layer: hidden layer from the end; -1 is the last one after the final norm, what the language head reads.
         batch_size: answers a forward.
-        after_batch: told after every forward how many answers and how many tokens it read.
+        after_batch: called after every forward with how many answers and how many tokens it read.
+
+    Raises:
+        ValueError: not one turn an answer.
     """
-    found: list[torch.Tensor] = []
+    if len(turns) != len(answers):
+        raise ValueError(f"{len(turns)} turns for {len(answers)} answers: want one each")
+    states: list[torch.Tensor] = []
     for start in range(0, len(answers), batch_size):
         part = slice(start, start + batch_size)
         ids = [_token_ids(policy, answer) for answer in answers[part]]
-        inputs = policy.answered(images[part], prompts[part], ids)
+        images, prompts = [image for image, _ in turns[part]], [prompt for _, prompt in turns[part]]
+        inputs = policy.answered(images, prompts, ids)
         hidden = policy.hidden(inputs, layer)
-        for answer, said, row in zip(answers[part], ids, hidden, strict=True):
-            ends = sentence_ends(policy, said, answer if isinstance(answer, str) else None)
-            before = len(row) - len(said)
-            found.append(row[[before + end - 1 for end in ends]].float().cpu())
+        for answer, tokens, row in zip(answers[part], ids, hidden, strict=True):
+            ends = sentence_ends(policy, tokens, answer if isinstance(answer, str) else None)
+            before = len(row) - len(tokens)
+            states.append(row[[before + end - 1 for end in ends]].float().cpu())
         after_batch(len(ids), int(inputs["attention_mask"].sum()))
-    return found
+    return states
 
 
 def sentence_ends(policy: Policy, tokens: Sequence[int], text: str | None = None) -> list[int]:

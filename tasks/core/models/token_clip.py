@@ -20,7 +20,7 @@ TEMPLATE = "a photo of a {}."
 
 
 def phrase_of(word: str) -> str:
-    """What is embedded for an object word, as it was said."""
+    """The phrase that is embedded for an object word."""
     return TEMPLATE.format(word.lower())
 
 
@@ -28,20 +28,20 @@ class TokenCosines:
     """`Scores`: mean over the sentence's object words of their cosines; 0 if it names none."""
 
     def __init__(self, cosines: Scores, counters: Counter[str]) -> None:
-        """`cosines` scores the phrases of words, and remembers them."""
+        """`cosines` scores the phrases of words, and caches their vectors."""
         self.cosines, self.counters = cosines, counters
 
-    def score(self, images: Images, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
-        """Mean cosines, as `Scores` says; a word that is said twice counts twice."""
-        phrases = {text: [phrase_of(one.text) for one in find_mentions(text)] for _, text in asked}
-        flat = list(dict.fromkeys((job, phrase) for job, text in asked for phrase in phrases[text]))
+    def score(self, images: Images, pairs: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+        """Mean cosines, as `Scores` says; a word that occurs twice counts twice."""
+        phrases = {text: [phrase_of(mention.text) for mention in find_mentions(text)] for _, text in pairs}
+        flat = list(dict.fromkeys((job, phrase) for job, text in pairs for phrase in phrases[text]))
         known = dict(zip(flat, self.cosines.score(images, flat), strict=True)) if flat else {}
-        self.counters["texts_scored_token_clip"] += len(set(asked))
-        return [self._mean([known[job, phrase] for phrase in phrases[text]]) for job, text in asked]
+        self.counters["texts_scored_token_clip"] += len(set(pairs))
+        return [self._mean([known[job, phrase] for phrase in phrases[text]]) for job, text in pairs]
 
     @staticmethod
     def _mean(scores: Sequence[float | None]) -> float | None:
-        numbers = [one for one in scores if one is not None]
+        numbers = [score for score in scores if score is not None]
         if len(numbers) < len(scores):
             return None
         return sum(numbers) / len(numbers) if numbers else 0.0

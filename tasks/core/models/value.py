@@ -3,7 +3,7 @@
 `ValueModel` is a vision-language backbone with one linear head. It reads the image and a text in a user turn, as VisVM does
 (section 3.2), but pools the last token, or the mean of the text's, instead of flattening 2,560 padded positions into one head,
 so it has no length and no shard count built in. `StateValue` is the head alone: it reads the state in which the policy ended
-the sentence, so a search pays no second network and no second forward.
+the sentence, so a search needs no second network and no second forward.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class ValueModel:
         tokenizer, config = self.policy.tokenizer, self.policy.model.config
         rendered = self.policy.processor.apply_chat_template([user_turn(_BLANK, text)], tokenize=False)
         ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
-        image = next(one for one in (getattr(config, name, None) for name in _IMAGE_IDS) if isinstance(one, int))
+        image = next(id_ for id_ in (getattr(config, name, None) for name in _IMAGE_IDS) if isinstance(id_, int))
         return ids[::-1].index(image) if image in ids else 0
 
     def tensors(self) -> dict[str, torch.Tensor]:

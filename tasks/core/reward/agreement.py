@@ -54,7 +54,7 @@ def agreements(scores: Mapping[str, np.ndarray], images: Sequence[str]) -> list[
         both = np.isfinite(scores[a]) & np.isfinite(scores[b])
         pairs.append(Pair(a, b, POOLED, _correlation(scores[a], scores[b], both), int(both.sum())))
         within = [_correlation(scores[a][group], scores[b][group], both[group]) for group in groups.values()]
-        known = [one for one in within if not np.isnan(one)]
+        known = [correlation for correlation in within if not np.isnan(correlation)]
         pairs.append(Pair(a, b, WITHIN, float(np.mean(known)) if known else float("nan"), len(known)))
     return pairs
 

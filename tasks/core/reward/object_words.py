@@ -1,4 +1,4 @@
-"""Rewards of object words (FiSAO, arXiv 2410.14148): baselines of right and hallucinated ones, margins, where a reward stands.
+"""Rewards of object words (FiSAO, arXiv 2410.14148): baselines of right and hallucinated words, margins, rewarded tokens.
 
 A word's score s is the cosine of the image and PHRASE with the word's object. With the mean scores of right words (mu_right)
 and of hallucinated ones (mu_hallucinated) and a margin lambda,
@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.core.reward.shaping import otsu_tau
+from tasks.core.reward.shaping import otsu_threshold
 from tasks.core.text import fewest_tokens
 
 # CLIP's own template. A bare word is nothing that the demo's scorer was trained on: its AUC is 0.52, with this 1.00.
 PHRASE = "a photo of a {object}."
-LEAST_EFFECT = 0.2  # of the deviation: what Cohen (1988) calls a small effect; below it a score says next to nothing
+LEAST_EFFECT = 0.2  # of the deviation: what Cohen (1988) calls a small effect; a smaller one carries no information
 
 
 class BaselineError(ValueError):
@@ -55,30 +55,30 @@ def measured_baselines(scores: np.ndarray, right: np.ndarray) -> Baselines:
             f"{len(groups[0])} right and {len(groups[1])} hallucinated words: a baseline needs at least two of each; "
             "roll out more images (sample.images), or use another finetune.method"
         )
-    found = _baselines(*groups)
-    gap = found.mu_right - found.mu_hallucinated
-    if gap < LEAST_EFFECT * found.deviation:
+    baselines = _baselines(*groups)
+    gap = baselines.mu_right - baselines.mu_hallucinated
+    if gap < LEAST_EFFECT * baselines.deviation:
         raise BaselineError(
-            f"right words score {found.mu_right:.3f} and hallucinated ones {found.mu_hallucinated:.3f} with deviation "
-            f"{found.deviation:.3f}: want the first larger by at least {LEAST_EFFECT:g} deviations; this scorer can't tell "
+            f"right words score {baselines.mu_right:.3f} and hallucinated ones {baselines.mu_hallucinated:.3f} with deviation "
+            f"{baselines.deviation:.3f}: want the first larger by at least {LEAST_EFFECT:g} deviations; this scorer can't tell "
             "them apart, so its rewards would be noise: use another scorer.checkpoint"
         )
-    return found
+    return baselines
 
 
 def split_baselines(scores: np.ndarray) -> tuple[Baselines, np.ndarray]:
-    """Baselines of scores [N] where they part best into two groups (Otsu 1979), and who is in the upper one, bool [N].
+    """Baselines of scores [N] split into two groups at Otsu's threshold (1979), and which are in the upper group, bool [N].
 
-    Any scores can be parted, so this can't find out that a scorer is blind; the health gate's AUC can.
+    Any scores can be split, so this can't detect a scorer that doesn't separate the words; the health check's AUC can.
 
     Raises:
         BaselineError: scores without spread.
     """
     try:
-        upper = scores >= otsu_tau(scores)
+        upper = scores >= otsu_threshold(scores)
     except ValueError:
         raise BaselineError(
-            f"{len(scores)} scores of object words without spread: nothing parts them; see the token_scores table"
+            f"{len(scores)} scores of object words without spread: no threshold splits them; see the token_scores table"
         ) from None
     return _baselines(scores[upper], scores[~upper]), upper
 
@@ -121,15 +121,15 @@ def _reward(score: float, baselines: Baselines, margin: float) -> float:
 def rewarded_tokens(
     tokens: Sequence[int], words: Iterable[tuple[int, float]], text_of: Callable[[Sequence[int]], str]
 ) -> dict[int, float]:
-    """Token index -> reward: a word's reward stands on the token that completes it.
+    """Token index -> reward: a word's reward is given to the token that completes it.
 
     Args:
         tokens: of the answer, without an end token; at least one.
         words: (offset after the word's last character, reward) in the text of all tokens.
         text_of: decodes, without white space in front.
     """
-    found: dict[int, float] = {}
+    rewards: dict[int, float] = {}
     for end, reward in words:
-        at = fewest_tokens(tokens, end, text_of) - 1
-        found[at] = found.get(at, 0.0) + reward
-    return found
+        index = fewest_tokens(tokens, end, text_of) - 1
+        rewards[index] = rewards.get(index, 0.0) + reward
+    return rewards

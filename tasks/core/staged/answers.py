@@ -1,6 +1,6 @@
-"""Answers in four tagged stages: what a teacher and a judge are asked, and which answers are kept (LLaVA-CoT, section 3.1).
+"""Answers in four tagged stages: the requests to a teacher and a judge, and which answers are kept (LLaVA-CoT, section 3.1).
 
-The paper keeps an answer whose conclusion a second model calls the same as the data set's. Here there are two more gates: the
+The paper keeps an answer whose conclusion a second model calls the same as the data set's. Here there are two more checks: the
 conclusion is compared with the answer by rule, or with what most of the policy's own answers conclude. Departs from the
 released code, which looks for the conclusion alone: every stage must be there, whole, once and in its place, for all of
 them are learned.
@@ -23,7 +23,7 @@ _WHOLE = re.compile(r"\s*".join(f"{opening(stage)}(.*?){closing(stage)}" for sta
 
 
 class Ruling(NamedTuple):
-    """What the gate says of one answer: its conclusion, and `accepted` or why not."""
+    """The verdict on an answer: its conclusion, and `accepted` or why not."""
 
     conclusion: str
     reason: str
@@ -34,12 +34,12 @@ def stages_of(text: str) -> tuple[str, ...] | None:
     match = _WHOLE.fullmatch(text.strip())
     if match is None or len(_TAG.findall(text)) != 2 * len(STAGES):
         return None
-    return tuple(one.strip() for one in match.groups())
+    return tuple(part.strip() for part in match.groups())
 
 
 def in_stages(contents: Sequence[str]) -> str:
     """Four contents as a tagged answer, as a search by stages joins them."""
-    return " ".join(f"{opening(stage)}{one}{closing(stage)}" for stage, one in zip(STAGES, contents, strict=True))
+    return " ".join(f"{opening(stage)}{part}{closing(stage)}" for stage, part in zip(STAGES, contents, strict=True))
 
 
 def without_tags(text: str) -> str:
@@ -76,15 +76,15 @@ def form_problem(text: str) -> str | None:
 
 
 def rule(text: str, problem: Callable[[str], str | None]) -> Ruling:
-    """The gate: first the form, then `problem` of the conclusion (None: it is good)."""
-    said = content(text, "CONCLUSION") if opening("CONCLUSION") in text else ""
-    return Ruling(said, form_problem(text) or problem(said) or ACCEPTED)
+    """The verdict: first on the form, then by `problem` of the conclusion (None: there is none)."""
+    concluded = content(text, "CONCLUSION") if opening("CONCLUSION") in text else ""
+    return Ruling(concluded, form_problem(text) or problem(concluded) or ACCEPTED)
 
 
 def majority(texts: Sequence[str]) -> tuple[str, float]:
-    """(what most answers conclude, normalised; the share of all answers that do); of equals the one said first.
+    """(what most answers conclude, normalised; the share of all answers that do); of equals the first.
 
-    An answer that concludes nothing agrees with nobody, but counts: ("", 0.0) where none concludes anything.
+    An answer without a conclusion agrees with none, but counts: ("", 0.0) where none concludes anything.
     """
     votes = Counter(vote for text in texts if (vote := normalise(stated(text))))
     if not votes:
@@ -93,16 +93,16 @@ def majority(texts: Sequence[str]) -> tuple[str, float]:
     return winner, count / len(texts)
 
 
-def agreement_problem(said: str, texts: Sequence[str], least: float) -> str | None:
+def agreement_problem(concluded: str, texts: Sequence[str], least: float) -> str | None:
     """`no_majority` if fewer than `least` of the answers agree, `disagrees` if they agree on something else."""
     winner, share = majority(texts)
     if not winner or share < least:
         return "no_majority"
-    return None if normalise(said) == winner else "disagrees"
+    return None if normalise(concluded) == winner else "disagrees"
 
 
 def teaching_request(question: str, answer: str) -> str:
-    """What a teacher is asked beside the image: to lead from it to the known answer, in four tagged parts."""
+    """The request to a teacher beside the image: to lead from it to the known answer, in four tagged parts."""
     return (
         "Above is an image. Below are a question about it and the answer, which is known to be right. Show how someone who "
         "looks carefully gets from the image to that answer. Write four parts, each inside its tags, in this order, and "
@@ -117,24 +117,24 @@ def teaching_request(question: str, answer: str) -> str:
     )
 
 
-def taught(reply: str) -> str | None:
+def staged_reply(reply: str) -> str | None:
     """The tagged answer in a teacher's reply, whatever stands around it; None if there is none that is whole."""
     start, end = reply.find(opening(STAGES[0])), reply.rfind(closing(STAGES[-1]))
     contents = stages_of(reply[start : end + len(closing(STAGES[-1]))]) if 0 <= start < end else None
     return in_stages(contents) if contents is not None and all(contents) else None
 
 
-def judging_request(question: str, answer: str, said: str) -> str:
-    """What a judge is asked, text only: whether a conclusion means the same as the known answer."""
+def judging_request(question: str, answer: str, other: str) -> str:
+    """The request to a judge, text only: whether a conclusion means the same as the known answer."""
     return (
         "A question about an image has a known answer. Somebody else answered it, too. Do both answers mean the same?\n\n"
-        f"Question: {question}\nKnown answer: {answer}\nOther answer: {said}\n\n"
+        f"Question: {question}\nKnown answer: {answer}\nOther answer: {other}\n\n"
         "Reply with one word. valid: they mean the same. invalid: they don't, or the other answer leaves the question open "
         "or refuses it."
     )
 
 
 def judged_valid(reply: str) -> bool | None:
-    """What a judge says: True for `valid`, False for `invalid`, None for anything but one of the two words."""
+    """A judge's verdict: True for `valid`, False for `invalid`, None for anything but one of the two words."""
     word = reply.strip().strip("\"'`*_.!").lower()
     return {"valid": True, "invalid": False}.get(word)

@@ -11,10 +11,20 @@ import torch
 
 
 class Gains(NamedTuple):
-    """What each token brought over what the critic had expected."""
+    """How much better each token was than the critic expected."""
 
     advantages: torch.Tensor  # [N, T]
     returns: torch.Tensor  # [N, T], what the critic learns
+
+
+class Experience(NamedTuple):
+    """What is known of answers before the policy learns from them; [N, T] each."""
+
+    old_log_probs: torch.Tensor
+    reference: torch.Tensor  # log-probabilities under the policy before training
+    advantages: torch.Tensor
+    returns: torch.Tensor
+    mask: torch.Tensor
 
 
 class Losses(NamedTuple):
@@ -30,7 +40,7 @@ def generalised_advantages(
 ) -> Gains:
     """GAE (Schulman et al. 2016, arXiv 1506.02438) of rewards and values [N, T]; nothing follows an answer's last token.
 
-    `values[:, t]` is what the critic expects before token t is said.
+    `values[:, t]` is what the critic expects before token t.
     """
     _same_shape(rewards=rewards, values=values, mask=mask)
     advantages = torch.zeros_like(rewards)
@@ -43,7 +53,7 @@ def generalised_advantages(
 
 
 def whiten(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean 0 and deviation 1 over all tokens there are; [N, T] -> [N, T]."""
+    """Mean 0 and deviation 1 over the tokens of the mask; [N, T] -> [N, T]."""
     _same_shape(values=values, mask=mask)
     count = mask.sum()
     mean = (values * mask).sum() / count
@@ -51,27 +61,22 @@ def whiten(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return (values - mean) * mask / (deviation + 1e-8)
 
 
-def ppo_losses(
-    log_probs: torch.Tensor,
-    old_log_probs: torch.Tensor,
-    advantages: torch.Tensor,
-    values: torch.Tensor,
-    returns: torch.Tensor,
-    mask: torch.Tensor,
-    *,
-    clip: float,
-) -> Losses:
-    """The clipped surrogate (Schulman et al. 2017, arXiv 1707.06347) and the critic's squared error, all of [B, T]."""
-    _same_shape(
-        log_probs=log_probs,
-        old_log_probs=old_log_probs,
-        advantages=advantages,
-        values=values,
-        returns=returns,
-        mask=mask,
-    )
+def ppo_losses(log_probs: torch.Tensor, values: torch.Tensor, experience: Experience, *, clip: float) -> Losses:
+    """The clipped surrogate (Schulman et al. 2017, arXiv 1707.06347) and the critic's squared error.
+
+    Args:
+        log_probs: of the tokens under the policy as it is, [B, T].
+        values: of the critic, [B, T].
+        experience: of the same answers, [B, T].
+        clip: how far the probability ratio may move from 1.
+
+    Raises:
+        ValueError: for tensors of different shapes.
+    """
+    _same_shape(log_probs=log_probs, values=values, **experience._asdict())
+    mask, advantages, returns = experience.mask, experience.advantages, experience.returns
     count = mask.sum()
-    ratio = torch.exp((log_probs - old_log_probs) * mask)
+    ratio = torch.exp((log_probs - experience.old_log_probs) * mask)
     bounded = ratio.clamp(1 - clip, 1 + clip)
     gain = torch.minimum(ratio * advantages, bounded * advantages)
     clipped = ((ratio - bounded).abs() > 0) * mask
@@ -83,19 +88,19 @@ def ppo_losses(
 
 
 class LeastSquares:
-    """A linear critic fitted at once to states and returns: ridge regression from sums, so no state is kept."""
+    """A linear critic fitted in one step to states and returns: ridge regression from sums, so no state is kept."""
 
     def __init__(self, width: int, ridge: float = 1e-2) -> None:
         """`width`: of a state; `ridge`: share of each component's sum of squares that is added to it.
 
-        To it comes width / M, or few tokens would be fitted without error and no advantage left.
+        width / M is added to it; otherwise few tokens would be fitted without error, and no advantage would be left.
         """
         self.ridge = ridge
         self._squares = torch.zeros(width + 1, width + 1, dtype=torch.float64)
         self._products = torch.zeros(width + 1, dtype=torch.float64)
 
     def add(self, states: torch.Tensor, returns: torch.Tensor) -> None:
-        """Take states [M, D] and what followed them [M]."""
+        """Add states [M, D] with their returns [M]."""
         if states.shape[:1] != returns.shape:
             raise ValueError(f"states {tuple(states.shape)}, returns {tuple(returns.shape)}: want [M, D] and [M]")
         x = torch.cat([states, torch.ones_like(states[:, :1])], dim=1).double().cpu()
@@ -114,6 +119,6 @@ class LeastSquares:
 
 
 def _same_shape(**tensors: torch.Tensor) -> None:
-    shapes = {name: tuple(one.shape) for name, one in tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 2 for shape in shapes.values()):
         raise ValueError(f"{shapes}: want one shape [N, T]")

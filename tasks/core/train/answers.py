@@ -17,47 +17,47 @@ from tasks.core.train.weights import weights_before
 
 @dataclass(frozen=True)
 class Answer:
-    """What the policy said, as its tokens."""
+    """An answer of the policy, as its tokens."""
 
     image: Image.Image
     prompt: str
-    tokens: tuple[int, ...]  # the end token included, if it was said; at least one
+    tokens: tuple[int, ...]  # the end token included, if there is one; at least one token
     rewards: Mapping[int, float]  # token's index -> reward; every object word's, those of 0 too
 
 
 class Read(NamedTuple):
     """Answers under the policy as it is, aligned at their end."""
 
-    log_probs: torch.Tensor  # [B, T] of the tokens said, at temperature 1, 0 before a short answer; float32
+    log_probs: torch.Tensor  # [B, T] of the tokens, at temperature 1, 0 before a short answer; float32
     states: torch.Tensor  # [B, T, D], the last layer's before each of them; float32
 
 
 def read_answers(policy: Policy, answers: Sequence[Answer]) -> Read:
     """Read prompts with answers in one forward, with gradients where they are on; T is the longest answer."""
-    longest = max(len(one.tokens) for one in answers)
-    images, prompts = [one.image for one in answers], [one.prompt for one in answers]
-    inputs = policy.answered(images, prompts, [one.tokens for one in answers])
+    longest = max(len(answer.tokens) for answer in answers)
+    images, prompts = [answer.image for answer in answers], [answer.prompt for answer in answers]
+    inputs = policy.answered(images, prompts, [answer.tokens for answer in answers])
     out = policy.model(
         **inputs,
         position_ids=as_position_ids(prompt_positions(policy.model, inputs)),
         use_cache=False,
         output_hidden_states=True,
-        logits_to_keep=longest + 1,  # a token is foretold by the place before it
+        logits_to_keep=longest + 1,  # a token is predicted at the position before it
     )
     logits = out.logits[:, -longest - 1 : -1].float()
     # What stands before a short answer is its prompt, whose placeholders may have no output.
-    said, there = torch.zeros_like(inputs["input_ids"][:, -longest:]), torch.zeros(logits.shape[:2], dtype=torch.bool)
-    for row, one in enumerate(answers):
-        said[row, longest - len(one.tokens) :] = torch.tensor(one.tokens).to(said)
-        there[row, longest - len(one.tokens) :] = True
-    log_probs = logits.log_softmax(dim=-1).gather(2, said[..., None])[..., 0]
-    log_probs = log_probs.masked_fill(~there.to(log_probs.device), 0.0)
+    tokens, mask = torch.zeros_like(inputs["input_ids"][:, -longest:]), torch.zeros(logits.shape[:2], dtype=torch.bool)
+    for row, answer in enumerate(answers):
+        tokens[row, longest - len(answer.tokens) :] = torch.tensor(answer.tokens).to(tokens)
+        mask[row, longest - len(answer.tokens) :] = True
+    log_probs = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
+    log_probs = log_probs.masked_fill(~mask.to(log_probs.device), 0.0)
     return Read(log_probs, out.hidden_states[-1][:, -longest - 1 : -1].float())
 
 
 @contextmanager
 def as_reference(model: Any, before: Mapping[str, torch.Tensor], train: str) -> Iterator[None]:
-    """Let the model be what it was before training for a moment.
+    """Within the context the model is what it was before training.
 
     Args:
         model: with adapters, where `train` is lora: they are switched off.

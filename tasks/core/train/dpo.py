@@ -4,23 +4,31 @@ The loss is -log sigmoid(beta * (log-ratio of the chosen answer - log-ratio of t
 log-probability of the answer's tokens less the reference's, which is the policy before training: with LoRA the adapters are
 switched off for it, otherwise a frozen copy stands beside it.
 
-Published trouble that is checked for here: a truncation that drops images without a word (trl#5285) or cuts image tokens
+Published defects that are checked for here: a truncation that drops images silently (trl#5285) or cuts image tokens
 (trl#4289). Nothing is cut, and the first batch must have its pixels and a loss on both answers.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from tasks.core.models.policy import Policy
-from tasks.core.train.trl_trainer import arguments, asked, dataset, first_and_last, reporter, said, train
-from tasks.core.train.weights import FinetuneError, Recipe, adapters, steps_of
+from tasks.core.train.trl_trainer import (
+    TrainingRun,
+    arguments,
+    assistant_message,
+    dataset,
+    first_and_last,
+    reporter,
+    train,
+    user_message,
+)
+from tasks.core.train.weights import FinetuneError, adapters, steps_of
 
 
 @dataclass(frozen=True)
@@ -33,24 +41,14 @@ class PreferencePair:
     rejected: str
 
 
-def tune_dpo(
-    policy: Policy,
-    pairs: Sequence[PreferencePair],
-    recipe: Recipe,
-    *,
-    beta: float,
-    work: Path,
-    on_step: Callable[[int, float], None],
-) -> dict[str, float]:
-    """Train `policy.model` in place on preferences; goes on from the last checkpoint under `work`.
+def train_dpo(policy: Policy, pairs: Sequence[PreferencePair], run: TrainingRun, *, beta: float) -> dict[str, float]:
+    """Train `policy.model` in place on preferences, from the last checkpoint under `run.work` on.
 
     Args:
         policy: loaded model and processor.
         pairs: at least one.
-        recipe: how; `batch_size` counts pairs.
+        run: how and where; its batch size counts pairs.
         beta: strength of the reference; the smaller, the further the policy may go.
-        work: folder for resume points; the caller removes it.
-        on_step: called with (steps done, loss).
 
     Returns:
         `steps`, `loss_first`, `loss_last`, `relative_change`, and of the first and the last tenth of the steps: `accuracy`
@@ -61,58 +59,45 @@ def tune_dpo(
         FinetuneError: if a batch has no pixels or an answer no loss, no weight changed, or weights are no longer numbers.
     """
     # Before anything is restored into the policy: the reference is the policy as it came.
-    reference = None if recipe.train == "lora" else copy.deepcopy(policy.model).eval().requires_grad_(False)
-    trainer, facts = train(
-        policy,
-        recipe,
-        work,
-        build=lambda: _trainer(policy, reference, pairs, recipe, beta, work, on_step),
-        check=_check_batch,
-    )
+    reference = None if run.recipe.train == "lora" else copy.deepcopy(policy.model).eval().requires_grad_(False)
+    trainer, facts = train(policy, run, build=lambda: _trainer(policy, reference, pairs, run, beta), check=_check_batch)
     logged = {
         "accuracy": "rewards/accuracies",
         "margin": "rewards/margins",
         "chosen": "logps/chosen",
         "rejected": "logps/rejected",
     }
-    for called, name in logged.items():
-        facts |= first_and_last(trainer, name, called)
+    for fact, name in logged.items():
+        facts |= first_and_last(trainer, name, fact)
     return facts
 
 
-def _trainer(
-    policy: Policy,
-    reference: Any,
-    pairs: Sequence[PreferencePair],
-    recipe: Recipe,
-    beta: float,
-    work: Path,
-    on_step: Callable[[int, float], None],
-) -> Any:
+def _trainer(policy: Policy, reference: Any, pairs: Sequence[PreferencePair], run: TrainingRun, beta: float) -> Any:
     """TRL's trainer over the pairs."""
     from trl import DPOConfig, DPOTrainer
 
+    recipe = run.recipe
     rows = [
         {
-            "images": [one.image],
-            "prompt": asked(one.prompt),
-            "chosen": said(one.chosen),
-            "rejected": said(one.rejected),
+            "images": [pair.image],
+            "prompt": user_message(pair.prompt),
+            "chosen": assistant_message(pair.chosen),
+            "rejected": assistant_message(pair.rejected),
         }
-        for one in pairs
+        for pair in pairs
     ]
     return DPOTrainer(
         model=policy.model,
         ref_model=reference,
         args=DPOConfig(
-            **arguments(policy, recipe, work, steps_of(len(pairs), recipe.batch_size, recipe.epochs)),
+            **arguments(policy, run, steps_of(len(pairs), recipe.batch_size, recipe.epochs)),
             beta=beta,
             max_length=None,  # cutting a pair would cut image tokens
         ),
         train_dataset=dataset(rows, "prompt", "chosen", "rejected"),
         processing_class=policy.processor,
         peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
-        callbacks=[reporter(on_step)],
+        callbacks=[reporter(run.on_step)],
     )
 
 

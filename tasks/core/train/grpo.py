@@ -5,24 +5,32 @@ group's, over the group's deviation. One step is taken on each batch of answers,
 and nothing is clipped. The loss is averaged over the batch's tokens (DAPO, arXiv 2503.14476): averaged over each answer first,
 a token of a long answer would weigh less than one of a short answer.
 
-Two kinds of answers have no reward. An empty one counts as the worst of its group, so that silence never pays. One that could
-not be scored (None) has no advantage, and doesn't count in its group's mean.
+Two kinds of answers have no reward. An empty answer counts as the worst of its group, so that saying nothing never pays. An
+answer that could not be scored (None) has no advantage, and doesn't count in its group's mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
 
 from tasks.core.models.policy import Policy
-from tasks.core.train.trl_trainer import arguments, asked, dataset, first_and_last, history, reporter, train
-from tasks.core.train.weights import FinetuneError, Recipe, adapters, steps_of
+from tasks.core.train.trl_trainer import (
+    TrainingRun,
+    arguments,
+    dataset,
+    first_and_last,
+    history,
+    reporter,
+    train,
+    user_message,
+)
+from tasks.core.train.weights import FinetuneError, adapters, steps_of
 
-# (indices into the questions, answers) -> rewards, one each; None: this answer can't be scored. None is asked of blank answers.
+# (indices into the questions, answers, none of them blank) -> rewards, one each; None: this answer can't be scored.
 RewardOf: TypeAlias = Callable[[Sequence[int], Sequence[str]], Sequence[float | None]]
 
 
@@ -44,39 +52,30 @@ class Sampling:
     beta: float  # weight of the divergence from the policy before training; 0: no reference is read
 
 
-def tune_grpo(
-    policy: Policy,
-    questions: Sequence[Question],
-    reward: RewardOf,
-    recipe: Recipe,
-    sampling: Sampling,
-    *,
-    work: Path,
-    on_step: Callable[[int, float], None],
+def train_grpo(
+    policy: Policy, questions: Sequence[Question], reward: RewardOf, run: TrainingRun, sampling: Sampling
 ) -> dict[str, float]:
-    """Train `policy.model` in place on its own rewarded answers; goes on from the last checkpoint under `work`.
+    """Train `policy.model` in place on its own rewarded answers, from the last checkpoint under `run.work` on.
 
     Args:
         policy: loaded model and processor.
         questions: at least one.
         reward: what an answer is worth.
-        recipe: how; `batch_size` counts answers and is a multiple of `sampling.generations`.
+        run: how and where; its batch size counts answers and is a multiple of `sampling.generations`.
         sampling: how answers are drawn.
-        work: folder for resume points; the caller removes it.
-        on_step: called with (steps done, loss).
 
     Returns:
         `steps`, `loss_first`, `loss_last`, `relative_change`, and of the first and the last tenth of the steps: `reward`,
-        `reward_std` (within the batch), `length` (tokens an answer), `flat` (share of groups whose rewards are all equal, which
-        teach nothing), and with a reference `kl` (a token).
+        `reward_std` (within the batch), `length` (tokens an answer), `flat` (share of groups whose rewards are all equal, from
+        which nothing is learned), and with a reference `kl` (a token).
 
     Raises:
         ValueError: a batch size that is no multiple of the group's.
         FinetuneError: if a batch has no pixels, no weight changed, or weights are no longer numbers.
     """
-    if recipe.batch_size % sampling.generations:
+    if run.recipe.batch_size % sampling.generations:
         raise ValueError(
-            f"finetune.batch_size {recipe.batch_size} is no multiple of finetune.grpo.generations "
+            f"finetune.batch_size {run.recipe.batch_size} is no multiple of finetune.grpo.generations "
             f"{sampling.generations}: whole groups are learned from"
         )
     tokenizer = policy.processor.tokenizer
@@ -85,9 +84,8 @@ def tune_grpo(
     try:
         trainer, facts = train(
             policy,
-            recipe,
-            work,
-            build=lambda: _trainer(policy, questions, reward, recipe, sampling, work, on_step),
+            run,
+            build=lambda: _trainer(policy, questions, reward, run, sampling),
             check=built.append,  # there is no batch to look at before answers are drawn: each is looked at then
         )
     except FinetuneError as error:
@@ -106,15 +104,15 @@ def tune_grpo(
         "flat": "frac_reward_zero_std",
         "kl": "kl",
     }
-    for called, name in logged.items():
-        facts |= first_and_last(trainer, name, called)
+    for fact, name in logged.items():
+        facts |= first_and_last(trainer, name, fact)
     return facts
 
 
 def filled(count: int, groups: int) -> list[int]:
     """Indices of all `count` questions, with the first ones again until whole steps of `groups` are full.
 
-    TRL's sampler leaves out what does not fill a step; here every question is asked.
+    TRL's sampler leaves out what does not fill a step; here every question is used.
     """
     return [index % count for index in range(-(-count // groups) * groups)]
 
@@ -127,29 +125,23 @@ def rewards_of_groups(texts: Sequence[str], rewarded: Sequence[float | None], ge
         rewarded: their rewards; None where blank, or where there is none.
         generations: answers a group.
     """
-    found: list[float | None] = []
+    filled_in: list[float | None] = []
     for start in range(0, len(texts), generations):
         group = range(start, start + generations)
-        least = min((one for i in group if (one := rewarded[i]) is not None), default=0.0)
-        found += [rewarded[i] if texts[i].strip() else least for i in group]
-    return found
+        least = min((reward for i in group if (reward := rewarded[i]) is not None), default=0.0)
+        filled_in += [rewarded[i] if texts[i].strip() else least for i in group]
+    return filled_in
 
 
 def _trainer(
-    policy: Policy,
-    questions: Sequence[Question],
-    reward: RewardOf,
-    recipe: Recipe,
-    sampling: Sampling,
-    work: Path,
-    on_step: Callable[[int, float], None],
+    policy: Policy, questions: Sequence[Question], reward: RewardOf, run: TrainingRun, sampling: Sampling
 ) -> Any:
     """TRL's trainer over the questions."""
     from datasets import Value
     from trl import GRPOConfig, GRPOTrainer
 
     class Trainer(GRPOTrainer):
-        """TRL's, with a look at what it learns from."""
+        """TRL's, with a check of every batch it learns from."""
 
         def compute_loss(self, model: Any, inputs: Any, *more: Any, **options: Any) -> Any:
             _check_batch(inputs)
@@ -159,12 +151,13 @@ def _trainer(
             """Without what LLaVA-OneVision's processor adds: TRL hands it to the reference, but knows no such argument."""
             return super()._get_per_token_logps_and_entropies(*given, **options)
 
+    recipe = run.recipe
     groups = recipe.batch_size // sampling.generations
     rows = [
-        {"images": [questions[index].image], "prompt": asked(questions[index].prompt), "question": index}
+        {"images": [questions[index].image], "prompt": user_message(questions[index].prompt), "question": index}
         for index in filled(len(questions), groups)
     ]
-    plain = arguments(policy, recipe, work, steps_of(len(rows), groups, recipe.epochs))
+    plain = arguments(policy, run, steps_of(len(rows), groups, recipe.epochs))
     return Trainer(
         model=policy.model,
         reward_funcs=_reward_function(reward, sampling.generations),
@@ -182,7 +175,7 @@ def _trainer(
         train_dataset=dataset(rows, "prompt", question=Value("int64")),
         processing_class=policy.processor,
         peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
-        callbacks=[reporter(on_step)],
+        callbacks=[reporter(run.on_step)],
     )
 
 
@@ -190,19 +183,19 @@ def _reward_function(reward: RewardOf, generations: int) -> Callable[..., list[f
     """As TRL calls it: a batch of whole groups, each answer as a conversation."""
 
     def rewards(completions: Sequence[Any], question: Sequence[int], **_: Any) -> list[float | None]:
-        texts = [str(one[0]["content"]) for one in completions]
-        spoken = [i for i, text in enumerate(texts) if text.strip()]
-        given = reward([question[i] for i in spoken], [texts[i] for i in spoken]) if spoken else []
+        texts = [str(messages[0]["content"]) for messages in completions]
+        answered = [i for i, text in enumerate(texts) if text.strip()]
+        given = reward([question[i] for i in answered], [texts[i] for i in answered]) if answered else []
         rewarded: list[float | None] = [None] * len(texts)
-        for i, one in zip(spoken, given, strict=True):
-            rewarded[i] = one
+        for i, value in zip(answered, given, strict=True):
+            rewarded[i] = value
         return rewards_of_groups(texts, rewarded, generations)
 
     return rewards
 
 
 def _check_batch(inputs: Any) -> None:
-    """A batch has its pixels and answers to learn from."""
+    """Refuse a batch without pixels or with an answer without tokens."""
     if inputs.get("pixel_values") is None or not inputs["pixel_values"].numel():
         raise FinetuneError(
             f"a batch has no pixel_values, only {sorted(inputs)}: the images never reach the model; "

@@ -3,8 +3,8 @@
 The reference is the policy as it came: with adapters they are switched off, else the first weights are put back for the one
 pass that reads it, so no second network is held. Old log-probabilities are the policy's own at temperature 1, read by teacher
 forcing as an iteration begins; answers that were drawn colder, or from a nucleus, are slightly off-policy. The critic is linear
-on the last hidden state before a token and starts as the least-squares fit of the first iteration's returns: what an untrained
-one says is what the first advantages would be measured against. Its loss reaches the policy's states, times `value_weight`.
+on the last hidden state before a token and starts as the least-squares fit of the first iteration's returns, because the first
+advantages are measured against it. Its loss reaches the policy's states, times `value_weight`.
 
 Not TRL's: its PPO takes one score an answer, and no images.
 """
@@ -15,14 +15,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from tasks.core.models.policy import Policy
 from tasks.core.seeds import seed_for
-from tasks.core.train.advantages import LeastSquares, generalised_advantages, ppo_losses, whiten
+from tasks.core.train.advantages import Experience, LeastSquares, generalised_advantages, ppo_losses, whiten
 from tasks.core.train.answers import Answer, Read, as_reference, read_answers
 from tasks.core.train.resume import Progress, keep_progress, last_progress
 from tasks.core.train.weights import FinetuneError, Recipe, adapters, let_language_learn, settle, weights_before
@@ -41,36 +41,24 @@ class PpoSettings:
     iterations: int
 
 
-class _Batch(NamedTuple):
-    """What an iteration knows of its answers before it learns, aligned at the end, on the host; [N, T]."""
-
-    old: torch.Tensor
-    reference: torch.Tensor
-    advantages: torch.Tensor
-    returns: torch.Tensor
-    mask: torch.Tensor
-
-
-def run_ppo(
+def train_ppo(
     policy: Policy,
-    first: Sequence[Answer],
-    more: Callable[[int], Sequence[Answer]],
+    answers_of: Callable[[int], Sequence[Answer]],
     recipe: Recipe,
     settings: PpoSettings,
     *,
     work: Path,
     on_step: Callable[[float], None],
 ) -> dict[str, float]:
-    """Train `policy.model` in place (adapters are merged into it); goes on from the last whole iteration under `work`.
+    """Train `policy.model` in place (adapters are merged into it), from the last whole iteration under `work` on.
 
     Args:
         policy: loaded model and processor.
-        first: answers of the first iteration.
-        more: iteration (from 1) -> new answers of the policy as it is then.
+        answers_of: iteration (from 0) -> answers of the policy as it is then.
         recipe: how; `epochs` and `checkpoint_steps` are not used, a resume point is kept after each iteration.
         settings: PPO's.
         work: folder for resume points; the caller removes it.
-        on_step: told after every step which share of the training is done.
+        on_step: called after every step with the share of the training that is done.
 
     Returns:
         `reward_first`, `reward_last`: mean reward of an object word in the first and the last iteration's answers;
@@ -89,15 +77,15 @@ def run_ppo(
         learner.restore(saved)
     history: list[dict[str, float]] = [] if saved is None else saved.history
     for iteration in range(len(history), settings.iterations):
-        answers = first if iteration == 0 else more(iteration)
+        answers = answers_of(iteration)
         if not answers:
             raise FinetuneError(f"iteration {iteration + 1}: no answers to learn from; see the rollouts table")
         history.append(learner.iterate(iteration, answers, on_step))
         keep_progress(work, learner.progress(history))
     change = settle(learner.model, before, recipe)
     start, end = history[0], history[-1]
-    facts = {f"{name}_{when}": one[name] for name in ("reward", "words", "tokens")
-             for when, one in (("first", start), ("last", end))}  # fmt: skip
+    facts = {f"{name}_{when}": figures[name] for name in ("reward", "words", "tokens")
+             for when, figures in (("first", start), ("last", end))}  # fmt: skip
     return facts | {name: end[name] for name in ("clip_share", "value_loss", "kl")} | {"relative_change": change}
 
 
@@ -125,44 +113,38 @@ class _Learner:
 
     def iterate(self, iteration: int, answers: Sequence[Answer], on_step: Callable[[float], None]) -> dict[str, float]:
         """Learn from one set of answers; the iteration's figures."""
-        batch = self._look(answers, fit_critic=iteration == 0)
+        experience = self._gather(answers, fit_critic=iteration == 0)
         size, passes = self.recipe.batch_size, self.settings.passes
         steps = math.ceil(len(answers) / size) * passes
-        done, seen = 0, list[dict[str, float]]()
+        done, figures = 0, list[dict[str, float]]()
         self.model.train(self.recomputes)
         for number in range(passes):
-            seen = []
+            figures = []
             seed = seed_for("ppo batches", self.recipe.seed, iteration, number)
             order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(answers))
             for start in range(0, len(answers), size):
                 share = iteration / self.settings.iterations + done / steps / self.settings.iterations
                 done += 1
-                seen.append(self._step(answers, order[start : start + size], batch, share))
+                figures.append(self._step(answers, order[start : start + size], experience, share))
                 on_step((iteration + done / steps) / self.settings.iterations)
         self.model.eval()  # new answers are drawn with a cache, which recomputing has none of
-        rewards = [reward for one in answers for reward in one.rewards.values()]
+        rewards = [reward for answer in answers for reward in answer.rewards.values()]
         return {
             "reward": float(np.mean(rewards)) if rewards else 0.0,
             "words": len(rewards) / len(answers),
-            "tokens": float(np.mean([len(one.tokens) for one in answers])),
-            **{name: float(np.mean([one[name] for one in seen])) for name in ("clip_share", "value_loss", "kl")},
+            "tokens": float(np.mean([len(answer.tokens) for answer in answers])),
+            **{name: float(np.mean([step[name] for step in figures])) for name in ("clip_share", "value_loss", "kl")},
         }
 
-    def _step(self, answers: Sequence[Answer], picked: np.ndarray, batch: _Batch, share: float) -> dict[str, float]:
+    def _step(
+        self, answers: Sequence[Answer], picked: np.ndarray, experience: Experience, share: float
+    ) -> dict[str, float]:
         """One update on the picked answers; figures of it."""
         chosen = [answers[index] for index in picked]
-        longest = max(len(one.tokens) for one in chosen)
-        rows = _Batch(*(part[picked, part.shape[1] - longest :].to(self.policy.device) for part in batch))
+        longest = max(len(answer.tokens) for answer in chosen)
+        rows = Experience(*(part[picked, part.shape[1] - longest :].to(self.policy.device) for part in experience))
         read = read_answers(self.policy, chosen)
-        losses = ppo_losses(
-            read.log_probs,
-            rows.old,
-            rows.advantages,
-            self._values(read.states),
-            rows.returns,
-            rows.mask,
-            clip=self.settings.clip,
-        )
+        losses = ppo_losses(read.log_probs, self._values(read.states), rows, clip=self.settings.clip)
         loss = losses.policy + self.settings.value_weight * losses.value
         if not torch.isfinite(loss):
             raise FinetuneError(
@@ -174,24 +156,24 @@ class _Learner:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.learned.values(), 1.0)
         self.optimizer.step()
-        apart = ((read.log_probs.detach() - rows.reference).square() * rows.mask).sum() / rows.mask.sum() / 2
-        figures = {"clip_share": losses.clipped, "value_loss": losses.value, "kl": apart}
+        divergence = ((read.log_probs.detach() - rows.reference).square() * rows.mask).sum() / rows.mask.sum() / 2
+        figures = {"clip_share": losses.clipped, "value_loss": losses.value, "kl": divergence}
         return {name: float(value.detach()) for name, value in figures.items()}
 
     @torch.no_grad()
-    def _look(self, answers: Sequence[Answer], *, fit_critic: bool) -> _Batch:
-        """Everything about the answers that the policy's next steps are measured against."""
-        longest = max(len(one.tokens) for one in answers)
+    def _gather(self, answers: Sequence[Answer], *, fit_critic: bool) -> Experience:
+        """Everything about the answers that the policy's next steps are measured against, on the host."""
+        longest = max(len(answer.tokens) for answer in answers)
         mask, rewards = torch.zeros(len(answers), longest), torch.zeros(len(answers), longest)
-        for row, one in enumerate(answers):
-            mask[row, longest - len(one.tokens) :] = 1.0
-            for index, reward in one.rewards.items():
-                rewards[row, longest - len(one.tokens) + index] = reward
+        for row, answer in enumerate(answers):
+            mask[row, longest - len(answer.tokens) :] = 1.0
+            for index, reward in answer.rewards.items():
+                rewards[row, longest - len(answer.tokens) + index] = reward
         reference, old, values = torch.zeros_like(mask), torch.zeros_like(mask), torch.zeros_like(mask)
         fit = LeastSquares(self.critic.in_features) if fit_critic else None
         with as_reference(self.model, self._before, self.recipe.train):
             for part, read in self._read_all(answers):
-                _lay(reference, part, read.log_probs)
+                _fill_end(reference, part, read.log_probs)
                 if fit is not None:  # the policy is still its own reference, so its returns are those of the rewards
                     width = read.log_probs.shape[1]
                     there = mask[part, longest - width :].bool()
@@ -204,13 +186,13 @@ class _Learner:
             self.critic.weight.copy_(weight[None])
             self.critic.bias.copy_(bias[None])
         for part, read in self._read_all(answers):
-            _lay(old, part, read.log_probs)
-            _lay(values, part, self._values(read.states))
+            _fill_end(old, part, read.log_probs)
+            _fill_end(values, part, self._values(read.states))
         rewards = rewards - self.settings.kl * (old - reference) * mask
         gains = generalised_advantages(
             rewards, values * mask, mask, gamma=self.settings.gamma, lam=self.settings.gae_lambda
         )
-        return _Batch(old * mask, reference * mask, whiten(gains.advantages, mask), gains.returns, mask)
+        return Experience(old * mask, reference * mask, whiten(gains.advantages, mask), gains.returns, mask)
 
     def _read_all(self, answers: Sequence[Answer]) -> Iterator[tuple[slice, Read]]:
         for start in range(0, len(answers), self.recipe.batch_size):
@@ -230,7 +212,7 @@ class _Learner:
         saved.into(self.learned, self.optimizer)
 
 
-def _lay(into: torch.Tensor, part: slice, values: torch.Tensor) -> None:
+def _fill_end(into: torch.Tensor, part: slice, values: torch.Tensor) -> None:
     """Put a batch's [B, t] into the last t columns of its rows."""
     into[part, into.shape[1] - values.shape[1] :] = values.float().cpu()
 

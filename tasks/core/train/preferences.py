@@ -55,16 +55,16 @@ def best_against_worst(answers: Iterable[WorthyAnswer], *, min_gap: float = 0.0)
         ValueError: a worth that is no finite number.
     """
     by_prompt: dict[str, list[WorthyAnswer]] = {}
-    for one in answers:
-        if not math.isfinite(one.worth):
-            raise ValueError(f"answer {one.rollout_id} is worth {one.worth}: want a finite number")
-        by_prompt.setdefault(one.sample_id, []).append(one)
+    for answer in answers:
+        if not math.isfinite(answer.worth):
+            raise ValueError(f"answer {answer.rollout_id} is worth {answer.worth}: want a finite number")
+        by_prompt.setdefault(answer.sample_id, []).append(answer)
     pairs: list[Pair] = []
     skipped: Counter[str] = Counter()
     for _, of_prompt in sorted(by_prompt.items()):
-        of_prompt.sort(key=lambda one: one.rollout_id)
+        of_prompt.sort(key=lambda answer: answer.rollout_id)
         # `max` and `min` keep the first of equals.
-        pair = Pair(max(of_prompt, key=lambda one: one.worth), min(of_prompt, key=lambda one: one.worth))
+        pair = Pair(max(of_prompt, key=_worth), min(of_prompt, key=_worth))
         why = _why_not(of_prompt, pair, min_gap)
         if why is None:
             pairs.append(pair)
@@ -73,11 +73,15 @@ def best_against_worst(answers: Iterable[WorthyAnswer], *, min_gap: float = 0.0)
     return Pairs(pairs, skipped)
 
 
+def _worth(answer: WorthyAnswer) -> float:
+    return answer.worth
+
+
 def _why_not(answers: list[WorthyAnswer], pair: Pair, min_gap: float) -> str | None:
     """Why these answers give no pair."""
     if len(answers) == 1:
         return "one_answer"
-    if len({one.text for one in answers}) == 1:
+    if len({answer.text for answer in answers}) == 1:
         return "same_text"
     if not pair.gap > 0:
         return "tie"

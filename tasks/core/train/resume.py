@@ -24,10 +24,10 @@ class Progress(NamedTuple):
         history: list[dict[str, float]],
     ) -> Progress:
         """What there is now, on the host."""
-        tensors = {f"weight/{name}": one.detach() for name, one in learned.items()}
+        tensors = {f"weight/{name}": weight.detach() for name, weight in learned.items()}
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"adam/{index}/{key}": torch.as_tensor(value) for key, value in slots.items()}
-        return cls({name: one.cpu().contiguous() for name, one in tensors.items()}, history)
+        return cls({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, history)
 
     @torch.no_grad()
     def into(self, learned: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
@@ -52,8 +52,8 @@ def keep_progress(work: Path, progress: Progress) -> None:
     path = work / f"iteration-{len(progress.history):04d}.safetensors"
     save_file(progress.tensors, path.with_suffix(".part"), metadata={"history": json.dumps(progress.history)})
     path.with_suffix(".part").rename(path)
-    for one in old:
-        one.unlink()
+    for file in old:
+        file.unlink()
 
 
 def last_progress(work: Path) -> Progress | None:

@@ -6,16 +6,23 @@ prompt as well. What the weights were and are is compared, since an adapter that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from tasks.core.models.policy import Policy
-from tasks.core.train.trl_trainer import arguments, asked, dataset, reporter, said, train
-from tasks.core.train.weights import FinetuneError, Recipe, adapters, steps_of
+from tasks.core.train.trl_trainer import (
+    TrainingRun,
+    arguments,
+    assistant_message,
+    dataset,
+    reporter,
+    train,
+    user_message,
+)
+from tasks.core.train.weights import FinetuneError, adapters, steps_of
 
 
 @dataclass(frozen=True)
@@ -29,25 +36,20 @@ class Example:
 
 def example_row(example: Example) -> dict[str, Any]:
     """A row in TRL's prompt/completion form with its image."""
-    return {"images": [example.image], "prompt": asked(example.prompt), "completion": said(example.answer)}
+    return {
+        "images": [example.image],
+        "prompt": user_message(example.prompt),
+        "completion": assistant_message(example.answer),
+    }
 
 
-def finetune(
-    policy: Policy,
-    examples: Sequence[Example],
-    recipe: Recipe,
-    *,
-    work: Path,
-    on_step: Callable[[int, float], None],
-) -> dict[str, float]:
-    """Train `policy.model` in place (adapters are merged into it); goes on from the last checkpoint under `work`.
+def train_sft(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> dict[str, float]:
+    """Train `policy.model` in place (adapters are merged into it), from the last checkpoint under `run.work` on.
 
     Args:
         policy: loaded model and processor.
         examples: at least one.
-        recipe: how.
-        work: folder for resume points; the caller removes it.
-        on_step: called with (steps done, loss).
+        run: how and where.
 
     Returns:
         `steps`, `loss_first`, `loss_last`, `relative_change` of the weights that learn.
@@ -55,33 +57,26 @@ def finetune(
     Raises:
         FinetuneError: if no token carries loss, no weight changed, or weights are no longer numbers.
     """
-    _, facts = train(
-        policy,
-        recipe,
-        work,
-        build=lambda: _trainer(policy, examples, recipe, work, on_step),
-        check=_check_labels,
-    )
+    _, facts = train(policy, run, build=lambda: _trainer(policy, examples, run), check=_check_labels)
     return facts
 
 
-def _trainer(
-    policy: Policy, examples: Sequence[Example], recipe: Recipe, work: Path, on_step: Callable[[int, float], None]
-) -> Any:
+def _trainer(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> Any:
     """TRL's trainer over the examples."""
     from trl import SFTConfig, SFTTrainer
 
+    recipe = run.recipe
     return SFTTrainer(
         model=policy.model,
         args=SFTConfig(
-            **arguments(policy, recipe, work, steps_of(len(examples), recipe.batch_size, recipe.epochs)),
+            **arguments(policy, run, steps_of(len(examples), recipe.batch_size, recipe.epochs)),
             completion_only_loss=True,
             max_length=None,  # cutting an example would cut image tokens
         ),
-        train_dataset=dataset([example_row(one) for one in examples], "prompt", "completion"),
+        train_dataset=dataset([example_row(example) for example in examples], "prompt", "completion"),
         processing_class=policy.processor,
         peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
-        callbacks=[reporter(on_step)],
+        callbacks=[reporter(run.on_step)],
     )
 
 

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,25 @@ import torch
 from tasks.core.models.policy import Policy
 from tasks.core.train.weights import Recipe, last_checkpoint, let_language_learn, restore, settle, weights_before
 
-Report = Callable[[int, float], None]  # told (steps done, loss)
+Report = Callable[[int, float], None]  # (steps done, loss)
 Message = list[dict[str, Any]]
 
 
-def asked(prompt: str) -> Message:
+@dataclass(frozen=True)
+class TrainingRun:
+    """One training: how, where it is resumed from, and who hears of its steps."""
+
+    recipe: Recipe
+    work: Path  # folder for resume points; the caller removes it
+    on_step: Report
+
+
+def user_message(prompt: str) -> Message:
     """A user turn with an image and a prompt, in TRL's conversational form."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
 
 
-def said(answer: str) -> Message:
+def assistant_message(answer: str) -> Message:
     """The assistant's turn."""
     return [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
 
@@ -43,18 +53,17 @@ def dataset(rows: list[dict[str, Any]], *texts: str, **more: Any) -> Any:
     return Dataset.from_list(rows, features=features)
 
 
-def arguments(policy: Policy, recipe: Recipe, work: Path, steps: int) -> dict[str, Any]:
+def arguments(policy: Policy, run: TrainingRun, steps: int) -> dict[str, Any]:
     """What every TRL configuration gets: it shows nothing and reports every step.
 
     Args:
         policy: decides on device and number format.
-        recipe: how to train; its batch size is a step's.
-        work: folder for resume points.
+        run: how to train; its batch size is a step's.
         steps: optimizer steps of the whole training.
     """
-    on_cpu = policy.device.type == "cpu"
+    recipe, on_cpu = run.recipe, policy.device.type == "cpu"
     return {
-        "output_dir": str(work),
+        "output_dir": str(run.work),
         "per_device_train_batch_size": recipe.batch_size,
         "num_train_epochs": recipe.epochs,
         "learning_rate": recipe.lr,
@@ -76,7 +85,7 @@ def arguments(policy: Policy, recipe: Recipe, work: Path, steps: int) -> dict[st
 
 
 def reporter(on_step: Report) -> Any:
-    """A callback that tells `on_step` of every step."""
+    """A callback that calls `on_step` after every step."""
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):
@@ -88,14 +97,13 @@ def reporter(on_step: Report) -> Any:
 
 
 def train(
-    policy: Policy, recipe: Recipe, work: Path, *, build: Callable[[], Any], check: Callable[[Any], None]
+    policy: Policy, run: TrainingRun, *, build: Callable[[], Any], check: Callable[[Any], None]
 ) -> tuple[Any, dict[str, float]]:
-    """Train `policy.model` in place (adapters are merged into it); goes on from the last checkpoint under `work`.
+    """Train `policy.model` in place (adapters are merged into it), from the last checkpoint under `run.work` on.
 
     Args:
         policy: loaded model and processor.
-        recipe: how.
-        work: folder for resume points; the caller removes it.
+        run: how and where.
         build: makes the trainer, once the model is ready for it.
         check: looks at the trainer before it trains.
 
@@ -109,8 +117,8 @@ def train(
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     before = weights_before(policy.model)
-    checkpoint = last_checkpoint(work)
-    if checkpoint is not None and recipe.train == "full":
+    checkpoint = last_checkpoint(run.work)
+    if checkpoint is not None and run.recipe.train == "full":
         restore(policy.model, checkpoint)
     let_language_learn(policy.model)
     with _as_it_was(policy):
@@ -118,7 +126,7 @@ def train(
         trainer.remove_callback(PrinterCallback)
         check(trainer)
         trainer.train(resume_from_checkpoint=checkpoint)
-        change = settle(trainer.model, before, recipe)
+        change = settle(trainer.model, before, run.recipe)
     losses = history(trainer, "loss")
     return trainer, {
         "steps": float(trainer.state.global_step),
@@ -145,12 +153,12 @@ def _as_it_was(policy: Policy) -> Iterator[None]:
 
 
 def history(trainer: Any, name: str) -> list[float]:
-    """A logged figure of every step that has it; kept in checkpoints, so a resumed training tells the same."""
-    return [float(one[name]) for one in trainer.state.log_history if one.get(name) is not None]
+    """A logged figure of every step that has it; kept in checkpoints, so a resumed training has all of them."""
+    return [float(step[name]) for step in trainer.state.log_history if step.get(name) is not None]
 
 
-def first_and_last(trainer: Any, name: str, called: str) -> dict[str, float]:
-    """`{called}_first` and `{called}_last`: means of a logged figure over the first and the last tenth of the steps.
+def first_and_last(trainer: Any, name: str, fact: str) -> dict[str, float]:
+    """`{fact}_first` and `{fact}_last`: means of a logged figure over the first and the last tenth of the steps.
 
     One step's figure is of one batch. Nothing if it was never logged.
     """
@@ -159,6 +167,6 @@ def first_and_last(trainer: Any, name: str, called: str) -> dict[str, float]:
         return {}
     tenth = math.ceil(len(values) / 10)
     return {
-        f"{called}_first": sum(values[:tenth]) / tenth,
-        f"{called}_last": sum(values[-tenth:]) / tenth,
+        f"{fact}_first": sum(values[:tenth]) / tenth,
+        f"{fact}_last": sum(values[-tenth:]) / tenth,
     }

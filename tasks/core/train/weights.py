@@ -17,7 +17,7 @@ from tasks.core.models.value import LINEAR_LAYERS
 
 
 class FinetuneError(RuntimeError):
-    """Fine-tuning that did not do what it should."""
+    """Fine-tuning that failed: nothing to learn from, no weight changed, or weights that are no longer numbers."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def settle(trained: Any, before: dict[str, torch.Tensor], recipe: Recipe) -> flo
 
 def last_checkpoint(work: Path) -> str | None:
     """The newest checkpoint that is whole; the trainer writes its state last, so a kill while saving leaves none or half."""
-    found = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    return next((str(path) for path in found if _is_json(path / "trainer_state.json")), None)
+    newest_first = sorted(work.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    return next((str(path) for path in newest_first if _is_json(path / "trainer_state.json")), None)
 
 
 def restore(model: Any, checkpoint: str) -> None:

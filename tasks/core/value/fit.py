@@ -1,6 +1,6 @@
 """Fits a value function by TD(0), TD(lambda) or Monte Carlo: batches by seed, a Polyak target network, resumable at every step.
 
-The value function is a callable on (image, text) pairs; models, images and files are the caller's business.
+The value function is a callable on (image, text) pairs; the caller handles models, images and files.
 """
 
 from __future__ import annotations
@@ -88,56 +88,56 @@ class ValueFit:
 
     def _loss(self, batch: Sequence[Transition]) -> torch.Tensor:
         target = self.targets(batch)
-        value = self.value([(one.image, one.text) for one in batch])
+        value = self.value([(step.image, step.text) for step in batch])
         return td_loss(value, target.to(value.dtype))
 
     def _published(self, batch: Sequence[Transition]) -> torch.Tensor:
-        if any(one.terminal for one in batch):
+        if any(step.terminal for step in batch):
             raise ValueError("the released update trains no last sentence: give it transitions of bootstrap_forever")
         with torch.no_grad():  # the same network, as it is now
-            following = self.value([(one.image, str(one.following)) for one in batch])
-        value = self.value([(one.image, one.text) for one in batch])
-        reward = torch.tensor([one.reward for one in batch]).to(value)
+            following = self.value([(step.image, str(step.following)) for step in batch])
+        value = self.value([(step.image, step.text) for step in batch])
+        reward = torch.tensor([step.reward for step in batch]).to(value)
         return published_loss(value, reward, following.to(value), gamma=self.gamma)
 
     def targets(self, batch: Sequence[Transition]) -> torch.Tensor:
         """What V of the batch is regressed on, [B] float32; a bootstrap comes from the target network."""
-        find = {"td0": self._one_step, "td_lambda": self._mixed, "mc": self._returns}[self.method]
-        return find(batch).to(next(iter(self.parameters.values())).device)
+        compute = {"td0": self._one_step, "td_lambda": self._mixed, "mc": self._returns}[self.method]
+        return compute(batch).to(next(iter(self.parameters.values())).device)
 
     def _one_step(self, batch: Sequence[Transition]) -> torch.Tensor:
-        terminal = torch.tensor([one.terminal for one in batch])
-        reward = torch.tensor([one.reward for one in batch], dtype=torch.float32)
-        share = torch.tensor([reward_share(one.to_go, self.gamma) for one in batch], dtype=torch.float32)
+        terminal = torch.tensor([step.terminal for step in batch])
+        reward = torch.tensor([step.reward for step in batch], dtype=torch.float32)
+        share = torch.tensor([reward_share(step.to_go, self.gamma) for step in batch], dtype=torch.float32)
         return td_target(reward, self._next_values(batch), terminal, gamma=self.gamma, mode=self.mode, share=share)
 
     def _mixed(self, batch: Sequence[Transition]) -> torch.Tensor:
         """Lambda-returns of whole answers."""
-        following, found = iter(self._next_values(batch).tolist()), []
+        following, targets = iter(self._next_values(batch).tolist()), list[float]()
         for answer in by_answer(batch, mode=self.mode):
             rewards = answer[0].rewards
             values = [next(following) for _ in answer][: len(rewards) - 1]  # what follows an end is nothing
             returns = lambda_returns(rewards, values, gamma=self.gamma, trace=self.trace, mode=self.mode)
-            found += returns[: len(answer)]  # without an end the last sentence is not trained
-        return torch.tensor(found, dtype=torch.float32)
+            targets += returns[: len(answer)]  # without an end the last sentence is not trained
+        return torch.tensor(targets, dtype=torch.float32)
 
     def _returns(self, batch: Sequence[Transition]) -> torch.Tensor:
-        returns = [mc_returns(one.rewards, gamma=self.gamma, mode=self.mode)[0] for one in batch]
+        returns = [mc_returns(step.rewards, gamma=self.gamma, mode=self.mode)[0] for step in batch]
         return torch.tensor(returns, dtype=torch.float32)
 
     def _next_values(self, batch: Sequence[Transition]) -> torch.Tensor:
         """The target network's values of the next states, [B] float32; 0 where there is none."""
-        following = [(one.image, one.following) for one in batch if one.following is not None]
-        terminal = torch.tensor([one.terminal for one in batch])
-        found = torch.zeros(len(batch), dtype=torch.float32)
+        following = [(step.image, step.following) for step in batch if step.following is not None]
+        terminal = torch.tensor([step.terminal for step in batch])
+        values = torch.zeros(len(batch), dtype=torch.float32)
         if following:
             with torch.no_grad(), self.as_target():
-                found[~terminal] = self.value(following).float().cpu()
-        return found
+                values[~terminal] = self.value(following).float().cpu()
+        return values
 
     @contextmanager
     def as_target(self) -> Iterator[None]:
-        """Let the parameters be the target network's for a moment."""
+        """Within the context the parameters are the target network's."""
         learned = {name: parameter.data for name, parameter in self.parameters.items()}
         try:
             for name, parameter in self.parameters.items():
@@ -174,16 +174,16 @@ class ValueFit:
         """The batches that the method wants of `data`, which are whole answers in order."""
         if self.method != "td_lambda" or self.published:
             return batches(len(data), batch_size, epochs, seed)
-        return answer_batches([len(one) for one in by_answer(data, mode=self.mode)], batch_size, epochs, seed)
+        return answer_batches([len(steps) for steps in by_answer(data, mode=self.mode)], batch_size, epochs, seed)
 
 
 def batches(count: int, batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
     """Index batches of all epochs, shuffled by seed; the last one of an epoch may be short."""
-    found = []
+    all_epochs = []
     for epoch in range(epochs):
         order = np.random.Generator(np.random.Philox(key=seed_for("value batches", seed, epoch))).permutation(count)
-        found += [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    return found
+        all_epochs += [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    return all_epochs
 
 
 def answer_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
@@ -192,16 +192,16 @@ def answer_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: i
     `lengths` are the answers' transitions, which lie one answer after the other.
     """
     starts = np.cumsum([0, *lengths])
-    found = []
+    all_epochs = []
     for answers in batches(len(lengths), max(1, len(lengths)), epochs, seed):  # an epoch's order
         batch: list[int] = []
         for answer in answers:
             if batch and len(batch) + lengths[answer] > batch_size:
-                found.append(np.array(batch))
+                all_epochs.append(np.array(batch))
                 batch = []
             batch += range(starts[answer], starts[answer + 1])
-        found += [np.array(batch)] if batch else []
-    return found
+        all_epochs += [np.array(batch)] if batch else []
+    return all_epochs
 
 
 def run_fit(

@@ -14,10 +14,10 @@ import numpy as np
 from tasks.core.metrics import spearman
 
 ENDS = 20  # steps at either end of training that the loss is compared over
-SURE = 3.0  # standard errors
-FAR = 100.0  # times
-# Values that differ this much less within an image than between images follow the image, not what is said.
-ALIKE = 0.01
+SIGNIFICANT = 3.0  # standard errors
+DIVERGED = 100.0  # times
+# Values that differ this much less within an image than between images follow the image, not the text.
+SAME = 0.01
 
 
 class Limits(NamedTuple):
@@ -27,8 +27,8 @@ class Limits(NamedTuple):
     min_spearman: float  # rank correlation with the return; -1 allows everything
 
 
-class Held(NamedTuple):
-    """Held-out sentences, [N] each."""
+class HeldOut(NamedTuple):
+    """HeldOut-out sentences, [N] each."""
 
     images: np.ndarray  # int, of which image
     values: np.ndarray
@@ -44,14 +44,14 @@ class Ends(NamedTuple):
     error: float
 
 
-def facts_of(held: Held, losses: Sequence[float]) -> dict[str, float]:
+def facts_of(held: HeldOut, losses: Sequence[float]) -> dict[str, float]:
     """The figures that are reported; one that can't be measured is left out.
 
     `losses` are those of all steps. `within_image_spread` is the root mean variance of V over the sentences of one image, which
     is what a search compares.
     """
     ends = ends_of(losses)
-    found = {
+    figures = {
         "spearman": correlation(held),
         "spread": float(held.values.std()) if len(held.values) else 0.0,
         "within_image_spread": within_spread(held.values, held.images),
@@ -60,14 +60,14 @@ def facts_of(held: Held, losses: Sequence[float]) -> dict[str, float]:
         "loss_first": ends.first,
         "loss_last": ends.last,
     }
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-def complaint(held: Held, losses: Sequence[float], trained_returns: np.ndarray, limits: Limits) -> str | None:
-    """Why this V can't guide, and what to change; None if it can.
+def problem_of(held: HeldOut, losses: Sequence[float], trained_returns: np.ndarray, limits: Limits) -> str | None:
+    """Why this V can't guide a search, and what to change; None if it can.
 
     Args:
-        held: what it says of sentences it did not learn from.
+        held: its values of sentences it did not learn from.
         losses: of all steps.
         trained_returns: Monte-Carlo returns of the sentences it learned from, on V's scale.
         limits: what is refused.
@@ -76,21 +76,21 @@ def complaint(held: Held, losses: Sequence[float], trained_returns: np.ndarray, 
         return "its values are not finite. Lower value.lr"
     ranks, spread = correlation(held), float(held.values.std()) if len(held.values) else 0.0
     within, ends = within_spread(held.values, held.images), ends_of(losses)
-    # A few hundred sentences leave the correlation uncertain by 1 / sqrt(n): refuse what is surely too low.
-    margin = 1.96 / max(1.0, len(held.values) - 1) ** 0.5
-    if spread < limits.min_spread or not ranks + margin >= limits.min_spearman:
+    # A few hundred sentences leave the correlation uncertain by 1 / sqrt(n): refuse what is too low even so.
+    slack = 1.96 / max(1.0, len(held.values) - 1) ** 0.5
+    if spread < limits.min_spread or not ranks + slack >= limits.min_spearman:
         return (
             f"on {len(held.values)} held-out sentences its spread is {spread:.2g} (at least {limits.min_spread:g}) and "
             f"its rank correlation with the Monte-Carlo return {ranks:.3f} (at least {limits.min_spearman:g}). "
             "Raise sample.images or value.epochs, change value.lr"
         )
-    if limits.min_spread and within < max(limits.min_spread, ALIKE * spread):
+    if limits.min_spread and within < max(limits.min_spread, SAME * spread):
         return (
             f"the sentences of one image get the same value: they differ by {within:.2g} there and by {spread:.2g} "
             "over all images, so V follows the image and not what is said. Look whether the sentences reach the model "
             "(a processor that cuts long inputs), raise value.epochs or value.lr, or read more: value.reads policy_states"
         )
-    if ran_away(losses, trained_returns) or grew(losses, trained_returns):
+    if diverged(losses, trained_returns) or grew(losses, trained_returns):
         return (
             f"its loss grew from {losses[0]:.3g} in the first step, {ends.first:.3g} in the first {ENDS}, to {ends.last:.3g}, "
             "more than one constant value would give. Lower value.lr; if V feeds on its own values, raise value.target_decay "
@@ -99,7 +99,7 @@ def complaint(held: Held, losses: Sequence[float], trained_returns: np.ndarray, 
     return None
 
 
-def correlation(held: Held) -> float:
+def correlation(held: HeldOut) -> float:
     """Rank correlation of V and the return; NaN where either never differs."""
     # Returns that differ by rounding only have no order to follow.
     if not len(held.values) or not np.ptp(held.returns) > 1e-9:
@@ -109,8 +109,8 @@ def correlation(held: Held) -> float:
 
 def within_spread(values: np.ndarray, images: np.ndarray) -> float:
     """Root of the mean, over images with two sentences or more, of the variance of their values; NaN if there is none."""
-    of_image = [values[images == image] for image in np.unique(images)]
-    variances = [one.var() for one in of_image if len(one) > 1]
+    by_image = [values[images == image] for image in np.unique(images)]
+    variances = [of_image.var() for of_image in by_image if len(of_image) > 1]
     return float(np.sqrt(np.mean(variances))) if variances else float("nan")
 
 
@@ -125,15 +125,15 @@ def ends_of(losses: Sequence[float]) -> Ends:
     return Ends(float(first.mean()), float(last.mean()), float(error))
 
 
-def ran_away(losses: Sequence[float], trained_returns: np.ndarray) -> bool:
-    """Whether the loss ended far above its very first one and what a V of 0 would give; it may have burst in one step."""
+def diverged(losses: Sequence[float], trained_returns: np.ndarray) -> bool:
+    """Whether the loss ended far above its very first one and what a V of 0 would give; it may have grown in a single step."""
     if not len(losses) or not len(trained_returns):
         return False
-    return ends_of(losses).last > FAR * max(losses[0], float(np.mean(trained_returns**2)))
+    return ends_of(losses).last > DIVERGED * max(losses[0], float(np.mean(trained_returns**2)))
 
 
 def grew(losses: Sequence[float], trained_returns: np.ndarray) -> bool:
-    """Whether the loss ended surely above where it began, and above the variance of the returns.
+    """Whether the loss ended significantly above where it began, and above the variance of the returns.
 
     A TD loss may well grow while V learns, for its targets begin as the bare rewards. But the errors of a right V are the parts
     that its return's error is made of, so their mean square is no more than the variance of the returns.
@@ -142,4 +142,4 @@ def grew(losses: Sequence[float], trained_returns: np.ndarray) -> bool:
     if not np.isfinite(ends.error) or not len(trained_returns):
         return False
     least = max(ends.first, float(trained_returns.var()))
-    return ends.last > least + SURE * ends.error
+    return ends.last > least + SIGNIFICANT * ends.error

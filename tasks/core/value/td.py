@@ -57,14 +57,14 @@ def transitions(
     In `bootstrap_forever` the last sentence of an answer appears as `following` only.
     """
     _check_mode(mode)
-    found = []
+    steps = []
     for image, sentences, rewards in answers:
-        states = [" ".join(sentences[: i + 1]) if state == "prefix" else one for i, one in enumerate(sentences)]
+        states = [" ".join(sentences[: i + 1]) if state == "prefix" else text for i, text in enumerate(sentences)]
         for i in range(len(rewards)):
             following = states[i + 1] if i + 1 < len(states) else None
             if following is not None or mode != "bootstrap_forever":
-                found.append(Transition(image, states[i], following, tuple(rewards[i:])))
-    return found
+                steps.append(Transition(image, states[i], following, tuple(rewards[i:])))
+    return steps
 
 
 def by_answer(steps: Sequence[Transition], *, mode: str) -> list[list[Transition]]:
@@ -138,7 +138,7 @@ def published_loss(
     """The loss that the released trainer computes by a broadcast, written out; for comparison only.
 
     Its rewards are [B] and its next values [B, 1], so its targets are [B, B]: target[i, j] = r_j + gamma V'_i. V_i is regressed
-    on all of row i, that is on the batch's mean reward instead of its own: what a sentence earned is lost.
+    on all of row i, that is on the batch's mean reward instead of its own: the reward of the sentence itself is lost.
 
     Args:
         value: [B], with gradient.

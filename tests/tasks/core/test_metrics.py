@@ -21,22 +21,22 @@ from tasks.core.metrics import (
     spearman,
 )
 
-few = st.lists(st.integers(0, 5), min_size=1, max_size=12)
+integers = st.lists(st.integers(0, 5), min_size=1, max_size=12)
 
 
 def mean_of(values: np.ndarray) -> Ratio:
     return Ratio(values.astype(float), np.ones(len(values)))
 
 
-@given(few, few)
+@given(integers, integers)
 def test_auc_is_the_share_of_pairs_in_order(positive: list[int], negative: list[int]) -> None:
     wins = [1.0 if p > n else 0.5 if p == n else 0.0 for p, n in itertools.product(positive, negative)]
     assert auc(np.array(positive), np.array(negative)) == pytest.approx(np.mean(wins))
 
 
-@given(few)
+@given(integers)
 def test_ranks_of_ties_are_their_mean(values: list[int]) -> None:
-    expected = [np.mean([i for i, other in enumerate(sorted(values)) if other == one]) for one in values]
+    expected = [np.mean([i for i, other in enumerate(sorted(values)) if other == value]) for value in values]
     assert ranks(np.array(values)) == pytest.approx(expected)
 
 
@@ -77,8 +77,8 @@ def test_a_ratio_is_a_ratio_of_sums() -> None:
     ratio = Ratio(np.array([1.0, 0.0]), np.array([1.0, 3.0]))
     assert ratio.value() == 0.25  # the mean of per-item ratios is 0.5
     draws = np.array([[0, 0], [0, 1], [1, 1]])
-    one = estimate(ratio, draws=draws, confidence=0.95)
-    assert one.stderr == pytest.approx(np.std([1.0, 0.25, 0.0], ddof=1))
+    item = estimate(ratio, draws=draws, confidence=0.95)
+    assert item.stderr == pytest.approx(np.std([1.0, 0.25, 0.0], ddof=1))
 
 
 def test_nothing_counted_is_zero_not_an_error() -> None:
@@ -90,9 +90,9 @@ def test_nothing_counted_is_zero_not_an_error() -> None:
 @pytest.mark.parametrize("n", [0, 1])
 def test_below_two_items_the_spread_is_unknown(n: int) -> None:
     ratio, draws = mean_of(np.ones(n)), np.zeros((100, n), dtype=int)
-    one, diff = estimate(ratio, draws=draws), paired_difference(ratio, ratio, draws=draws)
-    assert one.n == diff.n == n
-    assert all(math.isnan(x) for x in (one.stderr, one.ci_low, one.ci_high, diff.ci_low, diff.ci_high, diff.p))
+    item, diff = estimate(ratio, draws=draws), paired_difference(ratio, ratio, draws=draws)
+    assert item.n == diff.n == n
+    assert all(math.isnan(x) for x in (item.stderr, item.ci_low, item.ci_high, diff.ci_low, diff.ci_high, diff.p))
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:

@@ -83,7 +83,7 @@ def test_the_trace_says_what_guided_the_choice() -> None:
                 enough = [row for row in rows if row.score >= tau] or rows
                 for row in rows:
                     assert row.shaped == pytest.approx(
-                        shape_scores(_array(row.score), shaping="margin", tau=tau, alpha=1)[0]
+                        shape_scores(_array(row.score), shaping="margin", margin=tau, alpha=1)[0]
                     )
                     assert (row.value is None) == (strategy == "clip_prm")
                     if row.chosen:

@@ -107,7 +107,7 @@ def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_kept(monke
 
 def test_a_share_of_what_is_learned_is_replayed_with_its_own_images_and_prompts(monkeypatch) -> None:
     learned = []
-    monkeypatch.setattr(sft, "finetune", lambda policy, examples, *_, **__: learned.extend(examples) or {})
+    monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or {})
     counters = tuned(replaying(0.25), replay=others()).counters
     assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2}
     texts = [one.answer for one in learned]
@@ -118,7 +118,7 @@ def test_a_share_of_what_is_learned_is_replayed_with_its_own_images_and_prompts(
 
 
 def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> None:
-    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
     counters = tuned(replaying(0.9), replay=others()).counters
     assert (counters["replayed"], counters["replay_lacking"]) == (15, 54 - 15)
 
@@ -126,7 +126,7 @@ def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> Non
 def test_a_share_without_material_is_an_error_and_of_material_without_a_share_nothing_is_learned(monkeypatch) -> None:
     with pytest.raises(StageInputError, match=r"finetune.replay.share is 0.5, but there is nothing to replay"):
         tuned(replaying(0.5))
-    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
     assert tuned(replay=others()).counters["examples"] == 6
 
 

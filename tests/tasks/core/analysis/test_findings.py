@@ -10,7 +10,7 @@ from storage.schema import Caption, Finding, SearchStep, Value
 from tasks.core.analysis import observations as seen
 from tasks.core.analysis.findings import Findings, line_of, listed, measure_of
 from tasks.core.analysis.pair_verdicts import Pair, guide_counts, pairs_of, policy_counts
-from tasks.core.metrics import bootstrap_draws
+from tasks.core.benchmarks.estimates import Intervals, clustered_estimate
 from tasks.report.findings_figures import Plot, draw, standalone
 
 
@@ -30,14 +30,14 @@ def curve(metric="chair_i", worse=2):
 
 
 def test_a_figure_is_shown_in_its_unit_with_its_interval() -> None:
-    found = Findings([row("a", "chair_i", 0.3171, 0.2994, 0.331), row("a", "tokens", 160.04)])
-    assert found.said("a", "chair_i") == "31.7 % (29.9 to 33.1)"
-    assert found.said("a", "tokens") == "160.0 tokens"
-    assert found.said("a", "recall") == found.said("b", "chair_i") == "unknown"
+    findings = Findings([row("a", "chair_i", 0.3171, 0.2994, 0.331), row("a", "tokens", 160.04)])
+    assert findings.said("a", "chair_i") == "31.7 % (29.9 to 33.1)"
+    assert findings.said("a", "tokens") == "160.0 tokens"
+    assert findings.said("a", "recall") == findings.said("b", "chair_i") == "unknown"
 
 
 @pytest.mark.parametrize(
-    ("diff", "low", "high", "said", "verdict"),
+    ("diff", "low", "high", "text", "verdict"),
     [
         (-0.031, -0.042, -0.02, "surely lower by 3.1 points (2.0 to 4.2)", "better"),
         (0.031, 0.02, 0.042, "surely higher by 3.1 points (2.0 to 4.2)", "worse"),
@@ -46,16 +46,16 @@ def test_a_figure_is_shown_in_its_unit_with_its_interval() -> None:
         (0.01, None, None, "no difference seen (1.0 points)", ""),
     ],
 )
-def test_only_an_interval_without_zero_is_sure(diff, low, high, said, verdict) -> None:
-    found = Findings([row("a", "chair_i - b", diff, low, high)])
-    assert found.compared("a", "b", "chair_i") == said
-    assert found.surely("a", "b", "chair_i") == verdict
+def test_only_an_interval_without_zero_is_sure(diff, low, high, text, verdict) -> None:
+    findings = Findings([row("a", "chair_i - b", diff, low, high)])
+    assert findings.compared("a", "b", "chair_i") == text
+    assert findings.surely("a", "b", "chair_i") == verdict
 
 
 def test_a_difference_can_be_asked_for_the_other_way_round() -> None:
-    found = Findings([row("a", "recall - b", -0.031, -0.042, -0.02)])
-    assert found.compared("b", "a", "recall") == "surely higher by 3.1 points (2.0 to 4.2)"
-    assert (found.surely("a", "b", "recall"), found.surely("b", "a", "recall")) == ("worse", "better")
+    findings = Findings([row("a", "recall - b", -0.031, -0.042, -0.02)])
+    assert findings.compared("b", "a", "recall") == "surely higher by 3.1 points (2.0 to 4.2)"
+    assert (findings.surely("a", "b", "recall"), findings.surely("b", "a", "recall")) == ("worse", "better")
 
 
 def test_of_several_seeds_all_must_be_sure_on_one_side() -> None:
@@ -69,8 +69,8 @@ def test_of_several_seeds_all_must_be_sure_on_one_side() -> None:
 
 
 def test_of_several_seeds_the_interval_is_their_range() -> None:
-    found = Findings([row("a", "chair_i", 0.1, 0.05, 0.2), row("a", "chair_i", 0.3, 0.2, 0.5, seed=1)])
-    assert found.said("a", "chair_i") == "20.0 % (10.0 to 30.0)"
+    findings = Findings([row("a", "chair_i", 0.1, 0.05, 0.2), row("a", "chair_i", 0.3, 0.2, 0.5, seed=1)])
+    assert findings.said("a", "chair_i") == "20.0 % (10.0 to 30.0)"
 
 
 def test_the_knee_is_the_first_that_is_not_surely_worse_than_the_last() -> None:
@@ -80,10 +80,10 @@ def test_the_knee_is_the_first_that_is_not_surely_worse_than_the_last() -> None:
 
 
 def test_lines_are_by_x_and_arms_without_x_are_their_own() -> None:
-    found = Findings(
+    findings = Findings(
         [row("v@10", "recall", 1.0, x=10.0), row("v@2", "recall", 1.0, x=2.0), row("stage@2", "recall", 1.0)]
     )
-    assert found.lines() == ["v", "stage@2"] and found.line("v") == ["v@2", "v@10"]
+    assert findings.lines() == ["v", "stage@2"] and findings.line("v") == ["v@2", "v@10"]
     assert line_of("vimar:by=score@6") == "vimar:by=score" and line_of("greedy") == "greedy"
 
 
@@ -93,8 +93,8 @@ def test_arms_stand_in_the_order_that_is_given() -> None:
 
 
 def test_the_best_is_the_highest_where_more_is_better_and_unknown_ones_do_not_count() -> None:
-    found = Findings([row("a", "recall", 0.5), row("b", "recall", 0.9), row("c", "recall", math.nan)])
-    assert found.best("recall") == "b" and found.best("chair_i") == ""
+    findings = Findings([row("a", "recall", 0.5), row("b", "recall", 0.9), row("c", "recall", math.nan)])
+    assert findings.best("recall") == "b" and findings.best("chair_i") == ""
     assert Findings([row("a", "chair_i", 0.5), row("b", "chair_i", 0.9)]).best("chair_i") == "a"
 
 
@@ -117,9 +117,9 @@ def test_a_plot_names_what_it_shows_and_is_the_same_every_time(plot) -> None:
     rows = [row(f"v@{x}", metric, 0.1 * x, 0.05 * x, 0.2 * x, float(x)) for x in (1, 2) for metric in ("chair_i", "ms")]
     rows += [row(f"v@{x}", "tokens", 30.0 * x, x=float(x)) for x in (1, 2)]
     rows += [row("greedy", metric, 0.4, 0.3, 0.5) for metric in ("chair_i", "recall", "tokens", "ms")]
-    found = Findings(rows)
-    picture = draw(found, plot)
-    assert picture == draw(found, plot) and picture.startswith(b"<svg")
+    findings = Findings(rows)
+    picture = draw(findings, plot)
+    assert picture == draw(findings, plot) and picture.startswith(b"<svg")
     assert all(measure_of(metric).title.encode() in picture for metric in plot.metrics)
     assert b"greedy" in picture
     assert b"currentColor" not in standalone(picture) and b"var(" not in standalone(picture)
@@ -147,18 +147,18 @@ CAPTIONS = [caption("a", "A dog. It sits."), caption("b", "A cat.", stop="vote")
 
 
 def test_habits_count_choices_stops_and_hallucinations() -> None:
-    found = {name: ratio.value() for name, ratio in seen.habits(CAPTIONS, TRACE, TRUTH).items()}
-    assert found["stop: end"] == found["stop: vote"] == found["T=0"] == found["T=0.5"] == 0.5
-    assert found["sentences"] == 1.5 and found["wrong_proposed"] == 0.5 and found["wrong_chosen"] == 0
-    assert found["ties"] == 0.5 and found["step_spread"] == pytest.approx(0.1) and found["distinct"] == 1.0
-    assert "refined" not in found
+    result = {name: ratio.value() for name, ratio in seen.habits(CAPTIONS, TRACE, TRUTH).items()}
+    assert result["stop: end"] == result["stop: vote"] == result["T=0"] == result["T=0.5"] == 0.5
+    assert result["sentences"] == 1.5 and result["wrong_proposed"] == 0.5 and result["wrong_chosen"] == 0
+    assert result["ties"] == 0.5 and result["step_spread"] == pytest.approx(0.1) and result["distinct"] == 1.0
+    assert "refined" not in result
 
 
 def test_a_sentence_is_refined_if_another_one_or_none_takes_its_place() -> None:
     def refined(*steps):
         trace = [step("a", 0, 0, "A dog. A cat.", chosen=True, phase="answers"), *steps]
-        found = seen.habits([caption("a", "A dog.")], trace, TRUTH)
-        return found["refined"].value(), found["changed"].value()
+        result = seen.habits([caption("a", "A dog.")], trace, TRUTH)
+        return result["refined"].value(), result["changed"].value()
 
     kept = step("a", 1, 0, "A dog.", chosen=True, phase="refine")
     weak = step("a", 2, 0, "A cat.", phase="refine")
@@ -172,15 +172,20 @@ def test_a_sentence_is_refined_if_another_one_or_none_takes_its_place() -> None:
 def test_agreement_is_of_captions_first_sentences_and_the_order_of_first_candidates() -> None:
     other = [step("a", 0, 0, "A dog.", value=1.0, chosen=True), step("a", 0, 1, "A cat.", value=0.0),
              step("b", 0, 0, "A dog.", value=1.0, chosen=True), step("b", 0, 1, "A cat.", value=0.0)]  # fmt: skip
-    found = seen.agreement(CAPTIONS, TRACE, {"a": "A dog. It sits.", "b": "A dog."}, other)
-    assert found["agreement"].value() == found["first_agreement"].value() == 0.5
+    result = seen.agreement(CAPTIONS, TRACE, {"a": "A dog. It sits.", "b": "A dog."}, other)
+    assert result["agreement"].value() == result["first_agreement"].value() == 0.5
     # Sample b's scores are tied and say nothing.
-    assert found["pair_agreement"].value() == 1.0 and found["pair_agreement"].bottom.tolist() == [1, 0]
+    assert result["pair_agreement"].value() == 1.0 and result["pair_agreement"].bottom.tolist() == [1, 0]
 
 
 def test_a_guide_is_judged_within_an_image() -> None:
     sentences = seen.judged_sentences([*TRACE, step("a", 1, 0, "It is fine.", 9.0), step("a", 1, 1, "A cat.")], TRUTH)
-    assert [(one.group, one.wrong) for one in sentences] == [("a", False), ("a", True), ("b", True), ("b", False)]
+    assert [(sentence.group, sentence.wrong) for sentence in sentences] == [
+        ("a", False),
+        ("a", True),
+        ("b", True),
+        ("b", False),
+    ]
     assert seen.ranking_aucs(sentences) == [1.0, 0.5]
     assert seen.pooled_auc(sentences) == pytest.approx((1 + 1 + 1 + 0.5) / 4)
 
@@ -191,11 +196,11 @@ def test_rank_correlation_is_with_what_followed() -> None:
 
 
 def test_items_of_a_group_are_drawn_together() -> None:
-    value, _, low, high = seen.clustered(
-        [[0.0] * 50, [1.0] * 50], lambda items: sum(items) / len(items), bootstrap_draws(2, 400, 0), 0.95
+    value, _, low, high, n = clustered_estimate(
+        [[0.0] * 50, [1.0] * 50], lambda items: sum(items) / len(items), Intervals(400)
     )
-    assert (value, low, high) == (0.5, 0.0, 1.0)  # alone, a hundred items would leave a narrow interval
-    assert math.isnan(seen.clustered([[1.0]], lambda items: 1.0, bootstrap_draws(1, 9, 0), 0.95)[1])
+    assert (value, low, high, n) == (0.5, 0.0, 1.0, 100)  # alone, a hundred items would leave a narrow interval
+    assert math.isnan(clustered_estimate([[1.0]], lambda items: 1.0, Intervals(9)).stderr)
 
 
 # Pairs of answers.

@@ -15,18 +15,18 @@ TAGGED = in_stages(CONTENTS)
 
 
 def test_without_tags_nothing_else_is_changed() -> None:
-    said = retag(TAGGED, "untagged", 0, "a")
-    assert said == " ".join(CONTENTS)
-    assert retag(said, "concluded", 0, "a") == "Yes"
+    text = retag(TAGGED, "untagged", 0, "a")
+    assert text == " ".join(CONTENTS)
+    assert retag(text, "concluded", 0, "a") == "Yes"
 
 
 def test_shuffled_stages_are_all_there_in_another_order_than_theirs() -> None:
     orders = Counter()
     for item in range(200):
-        said = retag(TAGGED, "shuffled", 0, str(item))
-        assert stages_of(said) is None and stated(said) == "Yes"  # out of place, and still to be judged
-        assert all(f"<{stage}>{one}</{stage}>" in said for stage, one in zip(STAGES, CONTENTS, strict=True))
-        orders[tuple(sorted(STAGES, key=said.index))] += 1
+        text = retag(TAGGED, "shuffled", 0, str(item))
+        assert stages_of(text) is None and stated(text) == "Yes"  # out of place, and still to be judged
+        assert all(f"<{stage}>{content}</{stage}>" in text for stage, content in zip(STAGES, CONTENTS, strict=True))
+        orders[tuple(sorted(STAGES, key=text.index))] += 1
     assert STAGES not in orders and len(orders) == 23  # 4! - 1
     assert max(orders.values()) < 25
 
@@ -47,8 +47,8 @@ def test_what_has_no_four_whole_stages_can_not_be_retold(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "concluded"),
+    ("conclusion", "concluded"),
     [("There is a cat. No", "No"), ("Yes", "Yes"), ("", ""), (TAGGED, TAGGED), ("I see 3. So it is 3.", "So it is 3.")],
 )
-def test_of_an_answer_without_tags_the_last_sentence_counts(said: str, concluded: str) -> None:
-    assert retag(said, "concluded", 0, "a") == concluded
+def test_of_an_answer_without_tags_the_last_sentence_counts(conclusion: str, concluded: str) -> None:
+    assert retag(conclusion, "concluded", 0, "a") == concluded

@@ -12,13 +12,13 @@ WRONG = [False, True, False, True, None]
 
 
 def scored(scores: list[float | None], image: str = "a") -> list[Scored]:
-    return [Scored(image, f"s{i}", one, WRONG[i % 5]) for i, one in enumerate(scores)]
+    return [Scored(image, f"s{i}", item, WRONG[i % 5]) for i, item in enumerate(scores)]
 
 
 def test_a_perfect_reward_and_its_opposite() -> None:
     good = scored([1.0, 0.0, 0.9, 0.1, 9.0])
     assert within_image_auc(good).value() == 1
-    assert within_image_auc([one._replace(score=-(one.score or 0)) for one in good]).value() == 0
+    assert within_image_auc([item._replace(score=-(item.score or 0)) for item in good]).value() == 0
 
 
 def test_an_image_with_one_kind_only_does_not_count_and_a_sentence_counts_once() -> None:
@@ -28,7 +28,7 @@ def test_an_image_with_one_kind_only_does_not_count_and_a_sentence_counts_once()
 
 
 def test_without_truth_there_is_no_auc() -> None:
-    rows = [one._replace(wrong=None) for one in scored([1.0, 0.0])]
+    rows = [item._replace(wrong=None) for item in scored([1.0, 0.0])]
     assert set(quality({"x": rows, "y": rows})["x"]) == {"rank: y"}
 
 
@@ -45,9 +45,9 @@ def test_ranks_are_those_of_reward_agreement() -> None:
         ]
         for of in (a, b)
     ]
-    (expected,) = [one for one in agreements({"a": a, "b": b}, images) if one.scope == WITHIN]
-    found = within_image_ranks(*rows)
-    assert found.value() == pytest.approx(expected.spearman) and len(found.top) == expected.n == 9
+    (expected,) = [agreement for agreement in agreements({"a": a, "b": b}, images) if agreement.scope == WITHIN]
+    result = within_image_ranks(*rows)
+    assert result.value() == pytest.approx(expected.spearman) and len(result.top) == expected.n == 9
 
 
 def test_other_sentences_can_not_be_compared() -> None:

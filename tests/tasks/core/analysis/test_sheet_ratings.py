@@ -22,7 +22,7 @@ def test_sides_are_balanced_and_both_order_and_sides_come_from_the_seed() -> Non
     assert sum(left for _, left in drawn) == 10
     assert drawn == draw_pairs(reversed(IDS), 20, 0)
     assert drawn != draw_pairs(IDS, 20, 1)
-    assert [one for one, _ in drawn] != sorted(one for one, _ in drawn)
+    assert [item for item, _ in drawn] != sorted(item for item, _ in drawn)
     assert sum(left for _, left in draw_pairs(IDS, 7, 0)) == 3
     # Not all of one side first: the order says nothing of the side.
     assert len({tuple(left for _, left in draw_pairs(IDS, 10, seed)) for seed in range(20)}) > 15
@@ -53,7 +53,7 @@ def test_what_can_not_count_is_told_with_its_line() -> None:
     rows = ["zzz,Eva,1,1", "abc,Eva,9,1", "abc,Eva,x,1", "abc,Eva,2,5", "abc,Eva,3,", "abc,Eva,3,1"]
     ratings, problems = read("sheet,rater,pair,rating\n" + "\n".join(rows))
     assert ratings == [(("Eva", 3), 1)]
-    assert [(one.item_id, one.reason) for one in problems] == [
+    assert [(problem.item_id, problem.reason) for problem in problems] == [
         ("file:2", "other_sheet"), ("file:3", "unknown_pair"), ("file:4", "unknown_pair"), ("file:5", "bad_rating"),
     ]  # fmt: skip
 
@@ -67,7 +67,7 @@ def test_repeats_count_once_and_contradictions_not_at_all() -> None:
     given = [(("Eva", 1), 1), (("Eva", 1), 1), (("Eva", 2), 1), (("Eva", 2), -1), (("Ben", 2), 0)]
     settled, problems = settle(given)
     assert settled == {("Eva", 1): 1, ("Ben", 2): 0}
-    assert [(one.item_id, one.reason) for one in problems] == [
+    assert [(problem.item_id, problem.reason) for problem in problems] == [
         ("Eva pair 1", "duplicate"),
         ("Eva pair 2", "contradiction"),
     ]
@@ -95,31 +95,34 @@ RIGHT = {1: True, 2: False, 3: True, 4: False}
 
 
 def by_name(verdicts: dict[tuple[str, int], int]) -> dict[tuple[str, str], tuple[float, int]]:
-    return {(one.rater, one.metric): (one.value, one.n) for one in rating_figures(verdicts, RIGHT, resamples=100)}
+    return {
+        (figure.rater, figure.metric): (figure.value, figure.n)
+        for figure in rating_figures(verdicts, RIGHT, resamples=100)
+    }
 
 
 def test_ties_count_against_and_what_is_missing_is_counted() -> None:
-    found = by_name({("Eva", 1): 1, ("Eva", 2): 1, ("Eva", 3): 0})
-    assert found["", "win_rate"] == (pytest.approx(2 / 3), 3)
-    assert found["", "tie_rate"] == (pytest.approx(1 / 3), 3)
-    assert found["", "loss_rate"] == (0, 3)
-    assert found["", "missing"] == (1, 4)
-    assert found["Eva", "win_rate"] == found["", "win_rate"]
-    assert ("", "cohen_kappa") not in found
+    result = by_name({("Eva", 1): 1, ("Eva", 2): 1, ("Eva", 3): 0})
+    assert result["", "win_rate"] == (pytest.approx(2 / 3), 3)
+    assert result["", "tie_rate"] == (pytest.approx(1 / 3), 3)
+    assert result["", "loss_rate"] == (0, 3)
+    assert result["", "missing"] == (1, 4)
+    assert result["Eva", "win_rate"] == result["", "win_rate"]
+    assert ("", "cohen_kappa") not in result
 
 
 def test_a_rater_who_always_chooses_one_side_shows() -> None:
     # The author stood right in pairs 1 and 3, and won there only.
-    found = by_name({("Eva", 1): 1, ("Eva", 2): -1, ("Eva", 3): 1, ("Eva", 4): -1})
-    assert found["", "right_rate"] == (1, 4)
-    assert found["", "win_rate"] == (0.5, 4)
+    result = by_name({("Eva", 1): 1, ("Eva", 2): -1, ("Eva", 3): 1, ("Eva", 4): -1})
+    assert result["", "right_rate"] == (1, 4)
+    assert result["", "win_rate"] == (0.5, 4)
 
 
 def test_two_raters_have_kappa_and_three_alpha_over_the_pairs_that_several_rated() -> None:
     eva = {("Eva", 1): 1, ("Eva", 2): -1, ("Eva", 3): 0, ("Eva", 4): 1}
-    found = by_name(eva | {("Ben", 1): 1, ("Ben", 2): -1, ("Ben", 3): 0})
-    assert found["", "cohen_kappa"] == (1, 3)
-    assert found["", "win_rate"] == (pytest.approx(3 / 7), 7)
+    result = by_name(eva | {("Ben", 1): 1, ("Ben", 2): -1, ("Ben", 3): 0})
+    assert result["", "cohen_kappa"] == (1, 3)
+    assert result["", "win_rate"] == (pytest.approx(3 / 7), 7)
     three = by_name(eva | {("Ben", 1): 1, ("Ann", 1): 1, ("Ann", 2): 1})
     value, n = three["", "krippendorff_alpha"]
     # Coincidences: pair 1 gives 3 of (+, +), pair 2 one (+, -) and one (-, +).
@@ -130,7 +133,7 @@ def test_ratings_of_one_pair_do_not_make_it_two_pairs() -> None:
     """Ten raters who all say the same of four pairs know no more than one of them: the interval stays as wide."""
     pairs = {1: 1, 2: -1, 3: 1, 4: -1}
     many = {(f"r{i}", pair): verdict for i in range(10) for pair, verdict in pairs.items()}
-    pooled = next(one for one in rating_figures(many, RIGHT) if (one.rater, one.metric) == ("", "win_rate"))
+    pooled = next(figure for figure in rating_figures(many, RIGHT) if (figure.rater, figure.metric) == ("", "win_rate"))
     assert (pooled.value, pooled.n) == (0.5, 40)
     assert pooled.high - pooled.low >= 0.75
     assert (pooled.low, pooled.high) != wilson(20, 40)

@@ -16,7 +16,7 @@ def objects(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         ("A hot dog on a plate.", ["hot dog"]),
         ("Hot dogs and dogs.", ["hot dog", "dog"]),
@@ -37,8 +37,8 @@ def objects(text: str) -> list[str]:
         ("", []),
     ],
 )
-def test_mentions_are_those_a_person_would_count(text: str, found: list[str]) -> None:
-    assert objects(text) == found
+def test_mentions_are_those_a_person_would_count(text: str, expected: list[str]) -> None:
+    assert objects(text) == expected
 
 
 @pytest.mark.parametrize("category", SYNONYMS)

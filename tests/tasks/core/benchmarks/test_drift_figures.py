@@ -18,10 +18,10 @@ def figures(candidate: list[str], base: list[str] = BASE) -> dict[str, Estimate]
 
 
 def test_a_caption_is_counted_within_its_sentences() -> None:
-    one = read_caption("A dog runs. A dog sleeps. a dog runs!")
-    assert one.pairs.count(("a", "dog")) == 3
-    assert ("runs", "a") not in one.pairs
-    assert (one.sentences, one.repeated, len(one.words)) == (3, 1, 9)
+    item = read_caption("A dog runs. A dog sleeps. a dog runs!")
+    assert item.pairs.count(("a", "dog")) == 3
+    assert ("runs", "a") not in item.pairs
+    assert (item.sentences, item.repeated, len(item.words)) == (3, 1, 9)
 
 
 def test_divergence_is_zero_for_the_same_and_one_for_nothing_in_common() -> None:
@@ -55,9 +55,9 @@ def test_known_changes_have_their_figures() -> None:
 def test_intervals_hold_the_estimate_and_figures_of_types_have_none() -> None:
     changed = figures(["A dog is here. It runs.", BASE[1], "Two men.", "A bird sits on a roof."])
     for name in ("length_change", "ngram_drift", "shared_pairs", "repetition"):
-        one = changed[name]
-        assert one.ci_low <= one.value <= one.ci_high, name
-        assert one.n == 4
+        item = changed[name]
+        assert item.ci_low <= item.value <= item.ci_high, name
+        assert item.n == 4
     for name in ("vocabulary_kept", "distinct_2", "distinct_2_base"):
         assert math.isnan(changed[name].ci_low), name
 
@@ -94,13 +94,13 @@ NO_BOUND = {"max_length_change": None, "max_ngram_drift": None, "max_general_dro
 def test_bounds_are_passed_in_both_directions_of_length_and_by_divergence() -> None:
     shorter = figures([text.split(".")[0] for text in BASE])
     longer = figures([f"{text} It is a sunny day." for text in BASE])
-    for one in (shorter, longer):
-        assert beyond(one, None, **NO_BOUND) == []
-        (told,) = beyond(one, None, **NO_BOUND | {"max_length_change": 0.01})
-        assert "in length, at most 1.0% either way" in told
-        assert beyond(one, None, **NO_BOUND | {"max_length_change": 5.0}) == []
-    (told,) = beyond(longer, None, **NO_BOUND | {"max_ngram_drift": 0.01})
-    assert "word pairs diverge by" in told and "by chance" in told
+    for item in (shorter, longer):
+        assert beyond(item, None, **NO_BOUND) == []
+        (message,) = beyond(item, None, **NO_BOUND | {"max_length_change": 0.01})
+        assert "in length, at most 1.0% either way" in message
+        assert beyond(item, None, **NO_BOUND | {"max_length_change": 5.0}) == []
+    (message,) = beyond(longer, None, **NO_BOUND | {"max_ngram_drift": 0.01})
+    assert "word pairs diverge by" in message and "by chance" in message
 
 
 @pytest.mark.parametrize(

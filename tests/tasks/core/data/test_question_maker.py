@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.schema import Box
-from tasks.core.data.questions import KINDS, MOST_COUNTED, Question, is_right, make_questions
+from tasks.core.data.questions import KINDS, MOST_COUNTED, AnnotatedImage, Question, is_right, make_questions
 
 VOCABULARY = ("apple", "bus", "cat", "dog", "skis", "wine glass", "zebra")
 SIDE = 90.0
@@ -21,7 +21,7 @@ BOXES = st.lists(
 
 
 def make(seed: int, boxes: list[Box], **options) -> list[Question]:
-    return make_questions(random.Random(seed), boxes, SIDE, SIDE, vocabulary=VOCABULARY, **options)
+    return make_questions(random.Random(seed), AnnotatedImage(boxes, SIDE, SIDE), vocabulary=VOCABULARY, **options)
 
 
 def asked_about(question: Question) -> str:
@@ -39,11 +39,11 @@ def test_every_answer_is_what_the_boxes_say(seed: int, boxes: list[Box], count: 
         if question.kind == "how_many":
             assert int(question.answer) == len(boxes) <= MOST_COUNTED
             continue
-        found = [box for box in boxes if box.category == asked_about(question)]
+        result = [box for box in boxes if box.category == asked_about(question)]
         if question.kind == "what":
-            assert question.answer == ("Yes" if found else "No")
+            assert question.answer == ("Yes" if result else "No")
         else:
-            (box,) = found
+            (box,) = result
             middle = box.x + box.w / 2
             assert middle < SIDE / 3 if question.answer == "left" else middle > 2 * SIDE / 3
 
@@ -94,11 +94,11 @@ def test_a_seed_gives_the_same_questions_and_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown kinds"):
         make(0, THREE, kinds=("why",))
     with pytest.raises(ValueError, match="0 x 90"):
-        make_questions(random.Random(0), THREE, 0, 90, vocabulary=VOCABULARY)
+        make_questions(random.Random(0), AnnotatedImage(THREE, 0, 90), vocabulary=VOCABULARY)
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("text", "answer"),
     [
         ("Yes", "Yes"),
         ("yes.", "Yes"),
@@ -114,12 +114,12 @@ def test_a_seed_gives_the_same_questions_and_bad_input_is_refused() -> None:
         ("A red bus", "red bus"),
     ],
 )
-def test_right(said: str, answer: str) -> None:
-    assert is_right(said, answer)
+def test_right(text: str, answer: str) -> None:
+    assert is_right(text, answer)
 
 
 @pytest.mark.parametrize(
-    ("said", "answer"),
+    ("text", "answer"),
     [
         ("", "No"),
         ("...", "No"),
@@ -135,5 +135,5 @@ def test_right(said: str, answer: str) -> None:
         ("A bus that is red", "red bus"),
     ],
 )
-def test_wrong(said: str, answer: str) -> None:
-    assert not is_right(said, answer)
+def test_wrong(text: str, answer: str) -> None:
+    assert not is_right(text, answer)

@@ -26,16 +26,16 @@ def test_the_order_of_a_listing_does_not_matter(names: list[str]) -> None:
 
 @given(st.integers(0, 10_000), st.integers(10, 200))
 def test_every_prefix_holds_each_stratum_in_proportion(seed: int, size: int) -> None:
-    found = Counter(STRATA[name] for name in stratified_order(STRATA, seed)[:size])
+    result = Counter(STRATA[name] for name in stratified_order(STRATA, seed)[:size])
     for name, share in (("wide", 0.6), ("tall", 0.2), ("square", 0.2)):
         # A stratum may be one ahead or behind, and so may each of the two others.
-        assert abs(found[name] - share * size) <= (1 - share) + 2 * share
+        assert abs(result[name] - share * size) <= (1 - share) + 2 * share
 
 
 def test_seeds_give_different_orders_of_the_same_images() -> None:
-    one, other = stratified_order(STRATA, 0), stratified_order(STRATA, 1)
-    assert sorted(one) == sorted(other) == sorted(STRATA)
-    assert one != other
+    item, other = stratified_order(STRATA, 0), stratified_order(STRATA, 1)
+    assert sorted(item) == sorted(other) == sorted(STRATA)
+    assert item != other
 
 
 def test_rounds_share_no_image_until_all_were_used() -> None:

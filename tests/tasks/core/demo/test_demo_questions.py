@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tasks.core.data.questions import KINDS, Question, is_right
-from tasks.core.demo.answer_audit import answers_of, questions_about, share_right
+from tasks.core.demo.answer_audit import questions_about, share_right
 from tasks.core.demo.answers import direct_answer, is_well_formed, listed, staged_answer, tagged
+from tasks.core.demo.audit import Decoding, answers_of
 from tasks.core.demo.captions import PROMPTS, companion
 from tasks.core.demo.measure import hallucination, named_categories
 from tasks.core.demo.policy_model import build_tokenizer
@@ -36,7 +37,7 @@ from tests.support.paths import DEMO
 SCENES = list(sample_scenes("question tests", 400))
 
 
-def asked(kind: str) -> Iterator[tuple[random.Random, Scene, Question]]:
+def drawn_questions(kind: str) -> Iterator[tuple[random.Random, Scene, Question]]:
     rng = random.Random(kind)
     for scene in SCENES:
         for question in ask(rng, scene, kinds=(kind,)):
@@ -53,7 +54,7 @@ def second():
 
 
 def test_half_of_the_noes_are_about_a_missing_companion() -> None:
-    noes = [(scene, question) for _, scene, question in asked("what") if question.answer == "No"]
+    noes = [(scene, question) for _, scene, question in drawn_questions("what") if question.answer == "No"]
     tempting = [named_categories(q.prompt)[0] in map(companion, scene.categories) for scene, q in noes]
     assert 0.4 < sum(tempting) / len(tempting) < 0.65
 
@@ -63,15 +64,15 @@ def test_half_of_the_noes_are_about_a_missing_companion() -> None:
 )
 def test_answers_are_wrong_often_enough(kind: str, least: float, most: float) -> None:
     right: list[list[bool]] = [[], []]
-    for rng, scene, question in asked(kind):
+    for rng, scene, question in drawn_questions(kind):
         right[0].append(is_right(direct_answer(rng, scene, question), question.answer))
         right[1].append(is_right(staged_answer(rng, scene, question), question.answer))
-    assert all(least < sum(one) / len(one) < most for one in right)
+    assert all(least < sum(item) / len(item) < most for item in right)
 
 
 def test_only_a_missing_companion_misleads() -> None:
     for kind in ("what", "where"):
-        for rng, scene, question in asked(kind):
+        for rng, scene, question in drawn_questions(kind):
             if direct_answer(rng, scene, question) != question.answer:
                 (name,) = named_categories(question.prompt)
                 callers = scene.categories if kind == "what" else (name,)
@@ -81,19 +82,19 @@ def test_only_a_missing_companion_misleads() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_conclusion_follows_from_its_caption(kind: str) -> None:
-    for rng, scene, question in asked(kind):
+    for rng, scene, question in drawn_questions(kind):
         text = staged_answer(rng, scene, question)
         assert is_well_formed(text)
-        seen, said = named_categories(content(text, "CAPTION")), conclusion(text)
+        seen, reply = named_categories(content(text, "CAPTION")), conclusion(text)
         assert set(scene.categories) <= set(seen)
         if kind == "what":
-            assert said == ("Yes" if named_categories(question.prompt)[0] in seen else "No")
+            assert reply == ("Yes" if named_categories(question.prompt)[0] in seen else "No")
         elif kind == "how_many":
-            assert said == str(len(seen))
+            assert reply == str(len(seen))
         elif set(seen) == set(scene.categories):
-            assert said == question.answer
+            assert reply == question.answer
         named = set(named_categories(content(text, "REASONING")))
-        assert named <= set(seen) or (said == "No" and named == set(named_categories(question.prompt)))
+        assert named <= set(seen) or (reply == "No" and named == set(named_categories(question.prompt)))
 
 
 def test_form() -> None:
@@ -111,14 +112,14 @@ def test_form() -> None:
 def test_the_second_tokenizer_is_another_one_and_loses_nothing(second) -> None:
     first = build_tokenizer()
     rng = random.Random(0)
-    said = [
+    texts = [
         text for scene in SCENES[:30] for kind in ("caption", "staged") for text in turns_about(rng, scene, kind)[0]
     ]
-    for text in (*said, *PROMPTS, *TAGS, "Zwölf  <CAPTION>Boxkämpfer\n</CAPTION> 日本 <X>!"):
+    for text in (*texts, *PROMPTS, *TAGS, "Zwölf  <CAPTION>Boxkämpfer\n</CAPTION> 日本 <X>!"):
         tokens = second(text).input_ids
         assert second.decode(tokens, skip_special_tokens=True) == text
     assert all(len(second(tag).input_ids) == 1 for tag in TAGS)
-    assert sum(second(text).input_ids != first(text).input_ids for text in said) > 0.9 * len(said)
+    assert sum(second(text).input_ids != first(text).input_ids for text in texts) > 0.9 * len(texts)
     assert [first.tokenize("left"), second.tokenize("left")] == [["le", "ft"], ["left"]]  # not the same pieces either
 
 
@@ -131,7 +132,7 @@ def test_training_starts_from_the_first_policy(policy: Policy, second) -> None:
     ]
     assert all(torch.equal(old[name], new[name]) for name in old if old[name].shape == new[name].shape)
     rows = [kind.get_vocab()["Ġdog"] for kind in (policy.tokenizer, second)]
-    tables = [one.get_input_embeddings().weight for one in (policy.model, model)]
+    tables = [item.get_input_embeddings().weight for item in (policy.model, model)]
     assert torch.equal(tables[0][rows[0]], tables[1][rows[1]])
 
 
@@ -141,14 +142,17 @@ def test_training_starts_from_the_first_policy(policy: Policy, second) -> None:
 def test_a_conversation_reads_its_image_once_and_learns_every_answer(second) -> None:
     tokenizer = second
     alone = [("Is there a dog in the image?", "No")]
-    one = collate_conversations(tokenizer, [alone], 9)
-    assert all(torch.equal(one[name], value) for name, value in collate(tokenizer, alone, 9).items())
+    conversation = collate_conversations(tokenizer, [alone], 9)
+    assert all(torch.equal(conversation[name], value) for name, value in collate(tokenizer, alone, 9).items())
     batch = collate_conversations(tokenizer, [alone, [*alone, ("How many objects are there in the image?", "3")]], 9)
     learned = [[token for token in row if token != IGNORED] for row in batch["labels"].tolist()]
     assert [tokenizer.decode(row) for row in learned] == ["No</s>", "No</s>3</s>"]
     whole = tokenizer.decode(batch["input_ids"][1])
     assert whole.count("<image>") == 9 and whole.count("<s>") == 1 and whole.count("<user>") == 2
-    assert batch["attention_mask"].sum(dim=1).tolist() == [len(one["input_ids"][0]), len(batch["input_ids"][1])]
+    assert batch["attention_mask"].sum(dim=1).tolist() == [
+        len(conversation["input_ids"][0]),
+        len(batch["input_ids"][1]),
+    ]
 
 
 def test_a_stage_weighs_the_same_however_long_it_is() -> None:
@@ -164,8 +168,8 @@ def test_plain_questions_about_one_image_say_nothing_about_each_other() -> None:
     """Yes and No in turn would be learned from the answers before, without a look at the image."""
     rng, same = random.Random(0), []
     for scene in SCENES:
-        said = [answer for _, answer in turns_about(rng, scene, "direct", honest=True) if answer in ("Yes", "No")]
-        same += [a == b for a, b in pairwise(said)]
+        answers = [answer for _, answer in turns_about(rng, scene, "direct", honest=True) if answer in ("Yes", "No")]
+        same += [a == b for a, b in pairwise(answers)]
     assert 0.35 < sum(same) / len(same) < 0.65
 
 
@@ -215,15 +219,15 @@ def test_plain_questions_get_short_answers_and_instructed_ones_four_stages(answe
     plain, whole = (
         answers_of(
             answering.model, answering.processor, scenes, [form(q.prompt) for q in questions],
-            temperature=0.0, seed=0, most_tokens=140,
+            Decoding(0.0, 0, 140),
         )
         for form in (str, staged)
     )  # fmt: skip
     assert staged("Why?") == f"Why? {INSTRUCTION}"
     short = {"what": {"Yes", "No"}, "how_many": set("1234567"), "where": {"left", "right"}}
-    assert all(said in short[q.kind] for said, q in zip(plain, questions, strict=True))
+    assert all(text in short[q.kind] for text, q in zip(plain, questions, strict=True))
     assert sum(map(is_well_formed, whole)) >= 0.95 * len(whole)
-    assert all(0.4 < share_right(questions, [said]).all < 0.95 for said in (plain, whole))
+    assert all(0.4 < share_right(questions, [text]).all < 0.95 for text in (plain, whole))
     captions = [content(text, "CAPTION") for text in whole]
     figures = hallucination(captions, [scene.categories for scene in scenes])
     assert figures.recall > 0.85 and figures.chair_i > 0.1
@@ -238,8 +242,8 @@ def test_the_engine_decodes_it_fast_and_it_ends(answering: Policy) -> None:
     prompts = [PROMPTS[0], staged("How many objects are there in the image?")]
     starts = decoder.start([draw_scene(SCENES[0])] * 2, prompts)
     decoder.add([Row(start.place, Draw(0.0, 1.0, (row,)), ANSWER, 140) for row, start in enumerate(starts)])
-    said = []
+    finished = []
     while not decoder.idle:
-        said += decoder.advance()
-    assert len(said) == 2 and all(one.ended for _, one in said)
-    assert sorted(is_well_formed(one.text) for _, one in said) == [False, True]
+        finished += decoder.advance()
+    assert len(finished) == 2 and all(item.ended for _, item in finished)
+    assert sorted(is_well_formed(item.text) for _, item in finished) == [False, True]

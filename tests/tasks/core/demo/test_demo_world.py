@@ -19,13 +19,14 @@ from tasks.core.demo.captions import (
     reference_captions,
 )
 from tasks.core.demo.glyphs import GLYPHS, render_glyph
-from tasks.core.demo.measure import auc, hallucination, named_categories, split_sentences
+from tasks.core.demo.measure import hallucination, named_categories, split_sentences
 from tasks.core.demo.policy_model import build_policy, build_processor, build_tokenizer
 from tasks.core.demo.scenes import CELL, GROUPS, SIDE, draw_scene, sample_scenes
 from tasks.core.demo.scorer_model import build_scorer, model_cfg
 from tasks.core.demo.train_policy import IGNORED, collate, prompt_ids
 from tasks.core.demo.train_scorer import pair_loss, sentences_about, token_ids, truth
 from tasks.core.demo.train_vision import CATEGORIES, NOTHING, PATCH, patch_labels, pixel_values, vision_config
+from tasks.core.metrics import auc
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 from tests.support.paths import DEMO
 
@@ -142,12 +143,6 @@ def test_snowball_and_separation_by_hand() -> None:
     assert separation([scene], [draw, draw], by_letters) == (1.0, 1.0, 0.0, 1, 2, 2)
 
 
-def test_auc_counts_ties_half() -> None:
-    assert auc([1.0, 2.0], [0.0, 1.0]) == pytest.approx(3.5 / 4)
-    with pytest.raises(ValueError, match="at least one"):
-        auc([], [1.0])
-
-
 # Training pieces
 
 
@@ -160,10 +155,10 @@ def test_patch_labels_name_the_object_in_each_cell() -> None:
 
 def test_known_words_are_one_token_and_any_text_round_trips() -> None:
     tokenizer = build_tokenizer()
-    said = caption_text(caption(random.Random(3), SCENES[0]))
-    for text in (*PROMPTS, said, "Zwölf Boxkämpfer,  quer\nüber 日本!"):
+    reply = caption_text(caption(random.Random(3), SCENES[0]))
+    for text in (*PROMPTS, reply, "Zwölf Boxkämpfer,  quer\nüber 日本!"):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
-    assert len(tokenizer(said).input_ids) == len(said.replace(".", " .").split())
+    assert len(tokenizer(reply).input_ids) == len(reply.replace(".", " .").split())
 
 
 def test_loss_is_taken_on_the_answer_and_its_end_only() -> None:
@@ -207,8 +202,8 @@ def test_training_inputs_are_what_the_processor_makes() -> None:
     torch.manual_seed(0)
     tokenizer = build_tokenizer()
     processor = build_processor(tokenizer, PATCH)
-    asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS[1]}]}]
-    text = processor.apply_chat_template(asked, add_generation_prompt=True)
+    requests = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": PROMPTS[1]}]}]
+    text = processor.apply_chat_template(requests, add_generation_prompt=True)
     inputs = processor(text=[text], images=[draw_scene(SCENES[0])], return_tensors="pt")
     model = build_policy(CLIPVisionModel(vision_config()), tokenizer)
     assert inputs["input_ids"][0].tolist() == prompt_ids(tokenizer, PROMPTS[1], model.config.image_seq_length)
@@ -221,7 +216,7 @@ def test_training_inputs_are_what_the_processor_makes() -> None:
 def test_policy_loads_by_auto_classes_and_batches_do_not_change_it() -> None:
     model = AutoModelForImageTextToText.from_pretrained(DEMO / "policy").eval()
     processor = AutoProcessor.from_pretrained(DEMO / "policy")
-    asked = [
+    requests = [
         processor.apply_chat_template(
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}],
             add_generation_prompt=True,
@@ -236,8 +231,8 @@ def test_policy_loads_by_auto_classes_and_batches_do_not_change_it() -> None:
         answers = model.generate(**inputs, max_new_tokens=100, do_sample=False)[:, inputs["input_ids"].shape[1] :]
         return processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
 
-    together = greedy(asked, images)
-    assert together == [greedy([text], [image])[0] for text, image in zip(asked, images, strict=True)]
+    together = greedy(requests, images)
+    assert together == [greedy([text], [image])[0] for text, image in zip(requests, images, strict=True)]
     assert hallucination(together, [scene.categories for scene in scenes]).recall > 0.8
 
 
@@ -268,4 +263,4 @@ def test_scorer_loads_by_open_clip_and_prefers_the_truth() -> None:
         images = model.encode_image(pixels, normalize=True)
         cosines = images @ model.encode_text(tokenize([item.text for item in flat]), normalize=True).T
     true = truth(SCENES, flat)
-    assert auc(cosines[true].tolist(), cosines[~true].tolist()) > 0.97
+    assert auc(cosines[true].numpy(), cosines[~true].numpy()) > 0.97

@@ -189,7 +189,7 @@ def test_cosines_do_not_depend_on_what_is_asked_beside_them_or_remembered(scorer
     images = images_of(pictures)
     asked = [(i, text) for i in range(4) for text in TEXTS[:4]]
     together = Cosines(scorer, Counter()).score(images, asked)
-    forgetful = Cosines(scorer, Counter(), remembered=1)
+    forgetful = Cosines(scorer, Counter(), cache_size=1)
     assert [forgetful.score(images, [one])[0] for one in asked] == pytest.approx(together, abs=1e-6)
     assert len(forgetful._texts) == 1
     assert forgetful.is_cut("dog " * 200) and not forgetful.is_cut("A dog.")

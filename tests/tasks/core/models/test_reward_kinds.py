@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 
 from tasks.core.demo.scenes import sample_scenes
+from tasks.core.models.cached_scorer import CachedScorer
 from tasks.core.models.combined import Combined, Scale, weighted_sum
 from tasks.core.models.judge_scores import QUESTION, JudgeError, judge_scores, read_rating
 from tasks.core.models.likelihood import OwnLikelihood
 from tasks.core.models.object_list import named_share, object_scores, pixel_digest
 from tasks.core.models.policy import Policy, PolicyError
 from tasks.core.models.positions import as_position_ids, prompt_positions
-from tasks.core.models.remembered import Remembered
 from tasks.core.models.scorer import cosines
 from tasks.core.models.sentence_scores import Cosines
 from tasks.core.models.token_clip import TokenCosines, phrase_of
@@ -57,8 +57,8 @@ def test_objects_are_those_of_the_image_whatever_the_job_is_called() -> None:
     scores = object_scores(
         {pixel_digest(images[0]): frozenset(["dog"]), pixel_digest(images[1]): frozenset()}, counters
     )
-    asked = ["A dog.", "A dog.", "A dog.", "Nothing."]
-    assert scores.score(dict(enumerate(images)), list(zip([0, 1, 2, 2], asked, strict=True))) == [1, -1, -1, 0]
+    requests = ["A dog.", "A dog.", "A dog.", "Nothing."]
+    assert scores.score(dict(enumerate(images)), list(zip([0, 1, 2, 2], requests, strict=True))) == [1, -1, -1, 0]
     assert scores.score({"b": images[1], "a": images[0]}, [("a", "A dog."), ("b", "A dog.")]) == [1, -1]
     assert counters == {"images_without_detections": 1, "texts_scored_objects": 6}
     scores.forget(2)
@@ -72,8 +72,8 @@ def test_objects_are_those_of_the_image_whatever_the_job_is_called() -> None:
 def test_the_score_is_the_mean_cosine_of_the_sentence_s_object_words(scorer, pictures) -> None:
     counters: Counter[str] = Counter()
     scores = TokenCosines(Cosines(scorer, counters), counters)
-    asked = [(0, "A dog and two Cats, and the dog again."), (1, "Blue sky."), (1, "A dog."), (0, "A dog.")]
-    got = scores.score({0: pictures[0], 1: pictures[1]}, asked)
+    requests = [(0, "A dog and two Cats, and the dog again."), (1, "Blue sky."), (1, "A dog."), (0, "A dog.")]
+    got = scores.score({0: pictures[0], 1: pictures[1]}, requests)
 
     def cosine(at: int, word: str) -> float:
         vectors = scorer.embed_images([pictures[at]]), scorer.embed_texts([f"a photo of a {word}."])
@@ -108,8 +108,8 @@ class Fixed:
     def __init__(self, table: dict[str, float | None]) -> None:
         self.table, self.forgotten = table, []
 
-    def score(self, images, asked):
-        return [self.table[text] for _, text in asked]
+    def score(self, images, pairs):
+        return [self.table[text] for _, text in pairs]
 
     def forget(self, job) -> None:
         self.forgotten.append(job)
@@ -155,11 +155,11 @@ def test_a_rating_is_a_number_from_0_to_10_and_nothing_else(answer: str, rating:
 
 
 def test_a_judge_is_asked_once_for_each_sentence_and_what_it_fails_at_is_counted() -> None:
-    asked: list[tuple[Image.Image, str]] = []
+    requests: list[tuple[Image.Image, str]] = []
     answers = {"A dog.": "9", "A cat.": "I think 3", "A cup.": None}
 
     def ask(questions: Sequence[tuple[Image.Image, str]]):
-        asked.extend(questions)
+        requests.extend(questions)
         return [
             next(a for text, a in answers.items() if question == QUESTION.format(sentence=text))
             for _, question in questions
@@ -169,7 +169,7 @@ def test_a_judge_is_asked_once_for_each_sentence_and_what_it_fails_at_is_counted
     scores = judge_scores(ask, counters)
     wanted = [(0, "A dog."), (1, "A cup."), (0, "A cat."), (1, "A dog."), (0, "A dog.")]
     assert scores.score(images, wanted) == [0.9, None, None, 0.9, 0.9] == scores.score(images, wanted)
-    assert [image for image, _ in asked] == [images[0], images[0], images[1], images[1]]
+    assert [image for image, _ in requests] == [images[0], images[0], images[1], images[1]]
     assert counters == {"judge_rated": 2, "judge_unparsable": 1, "judge_refused": 1, "texts_scored_judge": 4}
 
 
@@ -177,7 +177,7 @@ def test_a_judge_is_asked_once_for_each_sentence_and_what_it_fails_at_is_counted
 def test_a_judge_that_rates_nothing_ends_the_run(answer: str | None, said: str) -> None:
     scores = judge_scores(lambda questions: [answer] * len(questions), Counter())
     assert scores.score({0: noise(0)}, [(0, str(i)) for i in range(7)]) == [None] * 7
-    with pytest.raises(JudgeError, match=rf"rated none of 8 sentences; {said}"):
+    with pytest.raises(JudgeError, match=rf"rated none of 8 sentences; {message}"):
         scores.score({0: noise(0)}, [(0, "one more")])
 
 
@@ -235,7 +235,7 @@ def test_the_contrast_is_less_the_same_without_the_image(name: str) -> None:
     policy, image = tiny(name), noise(0, 56, 40)
     (seen,) = OwnLikelihood(policy, PROMPT, contrast=False)([image], [TEXTS])
     (contrasted,) = OwnLikelihood(policy, PROMPT, contrast=True)([image], [TEXTS])
-    want = [None if one is None else one - blind(policy, text) for one, text in zip(seen, TEXTS, strict=True)]
+    want = [None if item is None else item - blind(policy, text) for item, text in zip(seen, TEXTS, strict=True)]
     assert contrasted[3] is None
     assert [x for x in contrasted if x is not None] == pytest.approx([x for x in want if x is not None], abs=1e-4)
 
@@ -273,7 +273,7 @@ def test_what_was_rated_is_not_rated_again_until_its_job_is_over() -> None:
         return [[float(len(text)) for text in some] for some in texts]
 
     counters: Counter[str] = Counter()
-    scores = Remembered(rate, counters, "texts")
+    scores = CachedScorer(rate, counters, "texts")
     images = {0: noise(0), "x": noise(1)}
     assert scores.score(images, [(0, "ab"), ("x", "a"), (0, "ab"), (0, "")]) == [2, 1, 2, 0]
     assert scores.score(images, [("x", "abc"), (0, "ab")]) == [3, 2]

@@ -15,10 +15,10 @@ from tasks.core.models.scorer import ScorerError, cosines, load_scorer
 
 def test_vectors_are_unit_long_and_in_order_whatever_the_batch(scorer, pictures) -> None:
     together, apart = scorer.embed_images(pictures), scorer.embed_images(pictures, batch_size=3)
-    one = np.concatenate([scorer.embed_images([picture]) for picture in pictures])
+    alone = np.concatenate([scorer.embed_images([picture]) for picture in pictures])
     # To the last bit: rewards must not depend on how many images or sentences a shard holds.
     assert np.array_equal(together, apart)
-    assert np.array_equal(together, one)
+    assert np.array_equal(together, alone)
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     back = scorer.embed_images(pictures[::-1])
     assert np.array_equal(back[::-1], together)

@@ -29,7 +29,7 @@ IMAGES = [noise(28, 28, 1), noise(60, 28, 2), noise(90, 90, 3)]  # tiled differe
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
-def one(request) -> tuple[str, Policy]:
+def named_policy(request) -> tuple[str, Policy]:
     torch.set_num_threads(1)
     return request.param, tiny(request.param)
 
@@ -55,8 +55,8 @@ def longer(inputs: dict[str, Any], tokens: torch.Tensor) -> dict[str, Any]:
     return {key: torch.cat([value, after[key]], dim=1) if key in after else value for key, value in inputs.items()}
 
 
-def test_rows_of_a_batch_are_left_padded_and_finite(one) -> None:
-    _, policy = one
+def test_rows_of_a_batch_are_left_padded_and_finite(named_policy) -> None:
+    _, policy = named_policy
     inputs = policy.inputs(IMAGES, PROMPTS[:3])
     lengths = inputs["attention_mask"].sum(dim=1)
     assert len(set(lengths.tolist())) == 3
@@ -73,8 +73,8 @@ def test_images_of_other_shapes_take_other_numbers_of_placeholders(name) -> None
     assert counts[1] < counts[2]
 
 
-def test_greedy_rows_say_in_a_batch_what_they_say_alone(one) -> None:
-    _, policy = one
+def test_greedy_rows_say_in_a_batch_what_they_say_alone(named_policy) -> None:
+    _, policy = named_policy
 
     def say(rows: slice) -> list[str]:
         inputs = policy.inputs(IMAGES[rows], PROMPTS[:3][rows])
@@ -84,32 +84,32 @@ def test_greedy_rows_say_in_a_batch_what_they_say_alone(one) -> None:
     assert say(slice(3)) == [say(slice(row, row + 1))[0] for row in range(3)]
 
 
-def test_another_image_of_the_same_shape_changes_its_own_row_only(one) -> None:
-    _, policy = one
+def test_another_image_of_the_same_shape_changes_its_own_row_only(named_policy) -> None:
+    _, policy = named_policy
     others = [IMAGES[0], noise(60, 28, 9), IMAGES[2]]
     logits, changed = (policy.model(**policy.inputs(images, PROMPTS[:3])).logits[:, -1] for images in (IMAGES, others))
     torch.testing.assert_close(changed[[0, 2]], logits[[0, 2]], **CLOSE)
     assert (changed[1] - logits[1]).abs().max() > 0.5
 
 
-def test_sampled_answers_vary_and_have_sentences_and_ends(one) -> None:
-    _, policy = one
+def test_sampled_answers_vary_and_have_sentences_and_ends(named_policy) -> None:
+    _, policy = named_policy
     inputs = policy.inputs(IMAGES, PROMPTS[:3])
     torch.manual_seed(0)
     ids = policy.model.generate(**inputs, max_new_tokens=60, do_sample=True, top_k=0, num_return_sequences=8)
-    said = ids[:, inputs["input_ids"].shape[1] :]
-    texts = policy.tokenizer.batch_decode(said, skip_special_tokens=True)
+    reply = ids[:, inputs["input_ids"].shape[1] :]
+    texts = policy.tokenizer.batch_decode(reply, skip_special_tokens=True)
     assert len(set(texts)) > 12
     assert any(len(split_sentences(text)) > 1 for text in texts)
-    assert any(set(row.tolist()) & policy.end_ids for row in said)
+    assert any(set(row.tolist()) & policy.end_ids for row in reply)
     for text in texts:
         assert policy.tokenizer.decode(policy.tokenizer(text, add_special_tokens=False).input_ids) == text
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 2], [2, 0], [1, 1, 0, 2, 2]], ids=["all", "picked", "repeated"])
 @pytest.mark.parametrize("count", [1, 3], ids=["one token", "three tokens"])
-def test_a_cache_goes_on_as_the_whole_sequence_does(one, rows, count) -> None:
-    name, policy = one
+def test_a_cache_goes_on_as_the_whole_sequence_does(named_policy, rows, count) -> None:
+    name, policy = named_policy
     inputs = policy.inputs(IMAGES, PROMPTS[:3])
     whole = longer(inputs, NEW[:, :count])
     wanted = policy.model(**whole, position_ids=positions_of(name, policy, whole)).logits[:, -count:]
@@ -127,8 +127,8 @@ def test_a_cache_goes_on_as_the_whole_sequence_does(one, rows, count) -> None:
     torch.testing.assert_close(got, wanted[rows], **CLOSE)
 
 
-def test_places_masked_out_of_a_cache_are_as_if_never_fed(one) -> None:
-    name, policy = one
+def test_places_masked_out_of_a_cache_are_as_if_never_fed(named_policy) -> None:
+    name, policy = named_policy
     inputs = policy.inputs(IMAGES, PROMPTS[:3])
     positions = positions_of(name, policy, inputs)
     last = positions[0, :, -1:] if name in M_ROPE else positions[:, -1:]
@@ -148,8 +148,8 @@ def test_places_masked_out_of_a_cache_are_as_if_never_fed(one) -> None:
     torch.testing.assert_close(feed(spoilt, NEW[:, 1:2], seen)[0], feed(cache, NEW[:, 1:2], mask)[0], **CLOSE)
 
 
-def test_generate_uses_the_positions_that_the_tests_use(one) -> None:
-    name, policy = one
+def test_generate_uses_the_positions_that_the_tests_use(named_policy) -> None:
+    name, policy = named_policy
     inputs = policy.inputs(IMAGES, PROMPTS[:3])
     out = policy.model.generate(
         **inputs, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_logits=True
@@ -158,8 +158,8 @@ def test_generate_uses_the_positions_that_the_tests_use(one) -> None:
     torch.testing.assert_close(explicit, out.logits[0], **CLOSE)
 
 
-def test_the_output_layer_reads_the_last_hidden_state(one) -> None:
-    _, policy = one
+def test_the_output_layer_reads_the_last_hidden_state(named_policy) -> None:
+    _, policy = named_policy
     read: list[torch.Tensor] = []
     layer = policy.model.get_output_embeddings()
     hook = layer.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))

@@ -89,10 +89,10 @@ def test_values_depend_on_image_text_and_layer(pictures) -> None:
 
 def test_a_new_value_model_always_starts_the_same(pictures) -> None:
     torch.manual_seed(1)
-    one = new_value("lora").tensors()
+    tensors = new_value("lora").tensors()
     torch.manual_seed(2)
     other = new_value("lora").tensors()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(tensors[name], other[name]) for name in tensors)
 
 
 @pytest.mark.parametrize("odd", ["missing", "left over"])
@@ -133,7 +133,7 @@ def test_the_value_of_a_hidden_state_is_that_of_the_turn_it_came_from(pictures) 
 
 # The mean over the text
 
-ASKED = [(i, "", Candidate(text, 0.0, ended=False, drawn=1)) for i in range(3) for text in (*TEXTS[:3], "")]
+PAIRS = [(i, "", Candidate(text, 0.0, ended=False, drawn=1)) for i in range(3) for text in (*TEXTS[:3], "")]
 
 
 def mean_value(name: str) -> ValueModel:
@@ -149,14 +149,14 @@ def test_a_mean_is_over_the_tokens_behind_the_image(name: str, pictures) -> None
     with torch.inference_mode():
         inputs = policy.inputs(pictures[:1], [text], answer_next=False)
         hidden = policy.hidden(inputs, -1)[0]
-        found = float(value(pictures[:1], [text]))
+        result = float(value(pictures[:1], [text]))
         ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
         # In the demo's template and those of the tiny models nothing but the text stands behind the image.
         spoken = len(policy.tokenizer.decode(inputs["input_ids"][0][-len(ids) :]).strip())
         assert spoken >= len(text) - 2
         behind = value._behind_image(text)
         assert len(ids) <= behind <= len(ids) + 4
-        assert found == pytest.approx(float(value.head_of(hidden[-behind:].mean(dim=0)[None])), abs=1e-5)
+        assert result == pytest.approx(float(value.head_of(hidden[-behind:].mean(dim=0)[None])), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["demo", "llava_next", "qwen2_vl", "idefics3", "mllama"])
@@ -164,16 +164,16 @@ def test_means_do_not_depend_on_the_batch_and_a_search_gets_the_same(name: str, 
     value = mean_value(name)
     guide = turn_values(value, Counter())
     assert isinstance(guide, WholeTurnValues)
-    found = guide.value(dict(enumerate(pictures)), ASKED)
+    result = guide.value(dict(enumerate(pictures)), PAIRS)
     with torch.inference_mode():
-        alone = [float(value([pictures[i]], [one.text])) for i, _, one in ASKED]
-    assert found == pytest.approx(alone, abs=1e-5)
-    assert len({round(one, 6) for one in found}) == len(ASKED)
+        alone = [float(value([pictures[i]], [item.text])) for i, _, item in PAIRS]
+    assert result == pytest.approx(alone, abs=1e-5)
+    assert len({round(item, 6) for item in result}) == len(PAIRS)
 
 
 def test_the_mean_counts_every_word_and_the_last_state_is_another(pictures) -> None:
     with torch.inference_mode():
-        mean, last = (new_value("frozen", pooling=one)(pictures[:2], TEXTS[:2]) for one in ("mean", "last"))
+        mean, last = (new_value("frozen", pooling=item)(pictures[:2], TEXTS[:2]) for item in ("mean", "last"))
     assert not torch.allclose(mean, last, atol=1e-3)
 
 
@@ -188,8 +188,8 @@ def test_the_mean_of_an_empty_text_is_of_the_token_that_ends_the_turn(pictures) 
     mean, last = new_value("frozen", pooling="mean"), new_value("frozen")
     assert mean._behind_image("") == 0
     with torch.inference_mode():
-        found = mean(pictures[:2], ["", TEXTS[1]])
-        assert torch.allclose(found[:1], last(pictures[:1], [""]), atol=1e-5)
+        result = mean(pictures[:2], ["", TEXTS[1]])
+        assert torch.allclose(result[:1], last(pictures[:1], [""]), atol=1e-5)
 
 
 def test_the_fast_guide_refuses_a_mean() -> None:
@@ -265,11 +265,11 @@ def test_a_dimension_that_never_varied_does_not_blow_up_a_value() -> None:
 
 def test_a_new_head_always_starts_the_same() -> None:
     torch.manual_seed(1)
-    one = StateValue.of(STATES, SPEC).tensors()
+    tensors = StateValue.of(STATES, SPEC).tensors()
     torch.manual_seed(2)
     other = StateValue.of(STATES, SPEC).tensors()
-    assert one.keys() == {"mean", "std", "head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"}
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert tensors.keys() == {"mean", "std", "head.0.weight", "head.0.bias", "head.2.weight", "head.2.bias"}
+    assert all(torch.equal(tensors[name], other[name]) for name in tensors)
 
 
 @pytest.mark.parametrize("odd", ["mean", "head.2.bias", "left over"])

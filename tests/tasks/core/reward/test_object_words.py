@@ -21,10 +21,10 @@ BASE = Baselines(mu_right=0.30, mu_hallucinated=0.20, deviation=0.05)
 
 def test_baselines_are_the_means_of_both_kinds_and_their_common_deviation() -> None:
     scores, right = np.array([0.3, 0.1, 0.5, 0.2, 0.4]), np.array([True, False, True, False, True])
-    found = measured_baselines(scores, right)
-    assert found.mu_right == pytest.approx(0.4)
-    assert found.mu_hallucinated == pytest.approx(0.15)
-    assert found.deviation == pytest.approx(((0.02 + 0.005) / 3) ** 0.5)
+    result = measured_baselines(scores, right)
+    assert result.mu_right == pytest.approx(0.4)
+    assert result.mu_hallucinated == pytest.approx(0.15)
+    assert result.deviation == pytest.approx(((0.02 + 0.005) / 3) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_one_word_of_a_kind_is_no_baseline(wrong: int) -> None:
 
 def test_without_annotations_the_scores_are_parted_where_they_part_best() -> None:
     scores = np.array([0.1, 0.52, 0.12, 0.48, 0.5, 0.11])
-    found, upper = split_baselines(scores)
+    result, upper = split_baselines(scores)
     assert upper.tolist() == [False, True, False, True, True, False]
-    assert (found.mu_right, found.mu_hallucinated) == (pytest.approx(0.5), pytest.approx(0.11))
+    assert (result.mu_right, result.mu_hallucinated) == (pytest.approx(0.5), pytest.approx(0.11))
     with pytest.raises(BaselineError, match="3 scores of object words without spread"):
         split_baselines(np.full(3, 0.2))
 
@@ -102,12 +102,12 @@ def test_the_phrase_lets_the_demo_scorer_see_what_a_bare_word_does_not(scorer, p
     names = [set(scene.categories) for scene in scenes]
     every = sorted(set().union(*names))
 
-    def told(phrase: str) -> float:
+    def auc_of(phrase: str) -> float:
         texts = scorer.embed_texts([phrase.format(object=name) for name in every])
         pairs = [(i, j) for i in range(len(scenes)) for j in range(len(every))]
         scores = cosines(scorer.embed_images(pictures), texts[[j for _, j in pairs]], [i for i, _ in pairs])
         there = np.array([every[j] in names[i] for i, j in pairs])
         return auc(scores[there], scores[~there])
 
-    assert told(PHRASE) > 0.97
-    assert told("{object}") < 0.8
+    assert auc_of(PHRASE) > 0.97
+    assert auc_of("{object}") < 0.8

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.reward.shaping import SHAPES, minimum_error, otsu_tau, quantile_tau, shape_scores
+from tasks.core.reward.shaping import SHAPES, minimum_error, otsu_threshold, quantile_margin, shape_scores
 
-SCORES = np.array([0.30, 0.20, 0.15, -0.10])  # above, at, below, negative; tau 0.2, alpha 2
+SCORES = np.array([0.30, 0.20, 0.15, -0.10])  # above, at, below, negative; margin 0.2, alpha 2
 BY_HAND = {
     "none": [0.30, 0.20, 0.15, -0.10],
     "margin": [0.30, 0.20, -0.10, -0.60],
@@ -26,26 +26,26 @@ def test_every_form_has_a_case_worked_out_by_hand() -> None:
 
 @pytest.mark.parametrize("shaping", BY_HAND)
 def test_shaped_scores_are_those_worked_out_by_hand(shaping: str) -> None:
-    assert shape_scores(SCORES, shaping=shaping, tau=0.2, alpha=2.0) == pytest.approx(BY_HAND[shaping])
+    assert shape_scores(SCORES, shaping=shaping, margin=0.2, alpha=2.0) == pytest.approx(BY_HAND[shaping])
 
 
 def test_the_published_equation_rewards_what_is_far_below_the_margin() -> None:
-    worst, near = shape_scores(np.array([-0.5, 0.19]), shaping="published_equation", tau=0.2, alpha=1.0)
+    worst, near = shape_scores(np.array([-0.5, 0.19]), shaping="published_equation", margin=0.2, alpha=1.0)
     assert worst > near
-    worst, near = shape_scores(np.array([-0.5, 0.19]), shaping="margin", tau=0.2, alpha=1.0)
+    worst, near = shape_scores(np.array([-0.5, 0.19]), shaping="margin", margin=0.2, alpha=1.0)
     assert worst < near
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=30), st.floats(-1, 1), st.floats(0, 5))
-def test_the_continuous_form_keeps_the_order_of_scores(scores: list[float], tau: float, alpha: float) -> None:
-    shaped = shape_scores(np.sort(scores), shaping="continuous", tau=tau, alpha=alpha)
+def test_the_continuous_form_keeps_the_order_of_scores(scores: list[float], margin: float, alpha: float) -> None:
+    shaped = shape_scores(np.sort(scores), shaping="continuous", margin=margin, alpha=alpha)
     assert (np.diff(shaped) >= -1e-12).all()
 
 
 def test_below_a_negative_margin_a_reward_falls_by_the_margin_s_size() -> None:
-    scores = np.array([0.5, -1.0, -1.5])  # at tau -1: kept, kept, 0.5 below
-    assert shape_scores(scores, shaping="margin", tau=-1.0, alpha=1.0) == pytest.approx([0.5, -1.0, -2.5])
-    assert shape_scores(scores, shaping="zero_below", tau=-1.0, alpha=1.0) == pytest.approx([0.5, -1.0, -2.0])
+    scores = np.array([0.5, -1.0, -1.5])  # at margin -1: kept, kept, 0.5 below
+    assert shape_scores(scores, shaping="margin", margin=-1.0, alpha=1.0) == pytest.approx([0.5, -1.0, -2.5])
+    assert shape_scores(scores, shaping="zero_below", margin=-1.0, alpha=1.0) == pytest.approx([0.5, -1.0, -2.0])
 
 
 @given(
@@ -54,20 +54,20 @@ def test_below_a_negative_margin_a_reward_falls_by_the_margin_s_size() -> None:
     st.floats(0, 5),
     st.sampled_from(["none", "margin", "zero_below", "floor", "continuous"]),
 )
-def test_a_lower_score_never_earns_more(scores: list[float], tau: float, alpha: float, shaping: str) -> None:
-    shaped = shape_scores(np.sort(scores), shaping=shaping, tau=tau, alpha=alpha)
+def test_a_lower_score_never_earns_more(scores: list[float], margin: float, alpha: float, shaping: str) -> None:
+    shaped = shape_scores(np.sort(scores), shaping=shaping, margin=margin, alpha=alpha)
     assert (np.diff(shaped) >= -1e-12).all()
 
 
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 1\): want \[N\]"):
-        shape_scores(np.zeros((2, 1)), shaping="none", tau=0, alpha=0)
+        shape_scores(np.zeros((2, 1)), shaping="none", margin=0, alpha=0)
 
 
 def test_otsu_parts_two_clusters_half_way_between_their_edges() -> None:
     rng = np.random.default_rng(0)
     low, high = rng.normal(-0.2, 0.05, 300), rng.normal(0.5, 0.05, 100)
-    assert otsu_tau([*low, *high]) == pytest.approx((low.max() + high.min()) / 2)
+    assert otsu_threshold([*low, *high]) == pytest.approx((low.max() + high.min()) / 2)
 
 
 def test_otsu_finds_the_cut_of_brute_force() -> None:
@@ -78,27 +78,27 @@ def test_otsu_finds_the_cut_of_brute_force() -> None:
         return len(low) * len(high) * (low.mean() - high.mean()) ** 2
 
     cuts = (values[1:] + values[:-1]) / 2
-    assert otsu_tau(values) == pytest.approx(max(cuts, key=between))
+    assert otsu_threshold(values) == pytest.approx(max(cuts, key=between))
 
 
 def test_otsu_never_cuts_between_equal_scores() -> None:
-    assert otsu_tau([0.1, 0.1, 0.1, 0.4]) == pytest.approx(0.25)
+    assert otsu_threshold([0.1, 0.1, 0.1, 0.4]) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("scores", [[], [0.3], [0.3, 0.3, 0.3]])
 def test_otsu_without_spread_says_what_to_use(scores: list[float]) -> None:
     with pytest.raises(ValueError, match=r"label\.tau\.kind=fixed"):
-        otsu_tau(scores)
+        otsu_threshold(scores)
 
 
-@pytest.mark.parametrize(("q", "tau"), [(0.0, 1.0), (0.5, 2.5), (0.17, 1.51), (1.0, 4.0)])
-def test_the_quantile_interpolates_between_neighbours(q: float, tau: float) -> None:
-    assert quantile_tau([4.0, 1.0, 3.0, 2.0], q) == pytest.approx(tau)
+@pytest.mark.parametrize(("q", "margin"), [(0.0, 1.0), (0.5, 2.5), (0.17, 1.51), (1.0, 4.0)])
+def test_the_quantile_interpolates_between_neighbours(q: float, margin: float) -> None:
+    assert quantile_margin([4.0, 1.0, 3.0, 2.0], q) == pytest.approx(margin)
 
 
 def test_no_scores_have_no_margin() -> None:
     with pytest.raises(ValueError, match="at least one scored sentence"):
-        quantile_tau([], 0.5)
+        quantile_margin([], 0.5)
 
 
 def test_the_least_error_is_between_groups_of_very_different_sizes_where_otsu_parts_the_larger() -> None:
@@ -107,7 +107,7 @@ def test_the_least_error_is_between_groups_of_very_different_sizes_where_otsu_pa
     parted = minimum_error([*absent, *there])
     assert np.mean(there > parted.threshold) > 0.95 and np.mean(absent > parted.threshold) < 0.005
     assert (parted.low, parted.high) == (pytest.approx(-0.12, abs=0.01), pytest.approx(0.45, abs=0.02))
-    assert np.mean(absent > otsu_tau([*absent, *there])) > 0.2
+    assert np.mean(absent > otsu_threshold([*absent, *there])) > 0.2
 
 
 def test_the_least_error_is_that_of_brute_force() -> None:
@@ -115,7 +115,7 @@ def test_the_least_error_is_that_of_brute_force() -> None:
 
     def error(cut: float) -> float:
         groups = values[values < cut], values[values >= cut]
-        return sum(len(one) / 60 * (np.log(one.std()) - np.log(len(one) / 60)) for one in groups)
+        return sum(len(group) / 60 * (np.log(group.std()) - np.log(len(group) / 60)) for group in groups)
 
     cuts = ((values[1:] + values[:-1]) / 2)[9:50]
     assert minimum_error(values + 1000).threshold - 1000 == pytest.approx(min(cuts, key=error))

@@ -18,9 +18,9 @@ from tasks.core.staged.answers import (
     judging_request,
     majority,
     rule,
+    staged_reply,
     stages_of,
     stated,
-    taught,
     teaching_request,
     without_tags,
 )
@@ -35,7 +35,7 @@ texts = st.text(st.characters(exclude_characters="<>"), min_size=1).filter(str.s
 @given(st.tuples(texts, texts, texts, texts))
 def test_four_stages_are_read_as_they_were_written(contents) -> None:
     text = in_stages(contents)
-    assert stages_of(text) == tuple(one.strip() for one in contents)
+    assert stages_of(text) == tuple(content.strip() for content in contents)
     assert form_problem(text) is None
 
 
@@ -67,10 +67,10 @@ def test_every_wrong_form_has_its_reason(text: str, problem: str | None) -> None
 
 
 def test_the_form_is_judged_before_the_conclusion() -> None:
-    assert rule(GOOD, lambda said: None) == ("conclusion text", "accepted")
-    assert rule(GOOD, lambda said: "wrong" if said == "conclusion text" else None) == ("conclusion text", "wrong")
-    assert rule(S + E, lambda said: "wrong") == ("conclusion text", "incomplete")
-    assert rule("a dog", lambda said: "wrong") == ("", "not_tagged")
+    assert rule(GOOD, lambda text: None) == ("conclusion text", "accepted")
+    assert rule(GOOD, lambda text: "wrong" if text == "conclusion text" else None) == ("conclusion text", "wrong")
+    assert rule(S + E, lambda text: "wrong") == ("conclusion text", "incomplete")
+    assert rule("a dog", lambda text: "wrong") == ("", "not_tagged")
 
 
 def test_a_plain_answer_states_all_of_itself_and_an_unfinished_one_nothing() -> None:
@@ -80,20 +80,20 @@ def test_a_plain_answer_states_all_of_itself_and_an_unfinished_one_nothing() -> 
     assert stated(S + C) == ""
 
 
-def answer(said: str) -> str:
-    return in_stages(["plan", "seen", "thought", said])
+def answer(concluded: str) -> str:
+    return in_stages(["plan", "seen", "thought", concluded])
 
 
 def test_the_majority_is_of_all_answers_also_of_those_that_conclude_nothing() -> None:
-    said = [answer("A dog."), "dog", answer("cat"), S + C, ""]
-    assert majority(said) == ("dog", 2 / 5)
+    texts = [answer("A dog."), "dog", answer("cat"), S + C, ""]
+    assert majority(texts) == ("dog", 2 / 5)
     assert majority([S, ""]) == ("", 0.0)
     assert majority([]) == ("", 0.0)
     assert majority(["two", "3", "2", "three"]) == ("2", 0.5)  # of equals the one said first
 
 
 @pytest.mark.parametrize(
-    ("said", "least", "problem"),
+    ("concluded", "least", "problem"),
     [
         ("The Dog", 0.5, None),
         ("dog", 0.51, "no_majority"),
@@ -102,10 +102,10 @@ def test_the_majority_is_of_all_answers_also_of_those_that_conclude_nothing() ->
     ],
 )
 def test_a_conclusion_must_be_the_majoritys_and_the_majority_large_enough(
-    said: str, least: float, problem: str | None
+    concluded: str, least: float, problem: str | None
 ) -> None:
     votes = [answer("dog"), answer("a dog"), answer("cat"), answer("bird")]
-    assert agreement_problem(said, votes, least) == problem
+    assert agreement_problem(concluded, votes, least) == problem
 
 
 def test_nothing_agrees_where_nobody_voted() -> None:
@@ -114,10 +114,10 @@ def test_nothing_agrees_where_nobody_voted() -> None:
 
 
 def test_requests_hold_what_must_be_known_and_judges_do_not_see_the_reasoning() -> None:
-    asked = teaching_request("How many dogs?", "3")
-    assert "How many dogs?" in asked and asked.rstrip().endswith("3")
+    request = teaching_request("How many dogs?", "3")
+    assert "How many dogs?" in request and request.rstrip().endswith("3")
     for stage in STAGES:
-        assert opening(stage) in asked and closing(stage) in asked
+        assert opening(stage) in request and closing(stage) in request
     judged = judging_request("How many dogs?", "3", "three of them")
     assert all(part in judged for part in ("How many dogs?", "3", "three of them", "valid", "invalid"))
 
@@ -135,7 +135,7 @@ def test_requests_hold_what_must_be_known_and_judges_do_not_see_the_reasoning() 
     ],
 )
 def test_a_teachers_answer_is_taken_out_of_what_stands_around_it(reply: str, text: str | None) -> None:
-    assert taught(reply) == text
+    assert staged_reply(reply) == text
 
 
 @pytest.mark.parametrize(
@@ -197,8 +197,8 @@ def test_answers_stand_in_the_order_of_the_table_and_are_judged_by_their_score()
 def test_the_refusal_table_has_a_line_an_attempt_and_the_most_frequent_reason_first() -> None:
     counted = [(1, 1, "accepted", 2), (1, 0, "wrong", 3), (1, 0, "accepted", 9), (1, 0, "incomplete", 5)]
     keys = ("round", "attempt", "reason", "answers")
-    lines = verdict_lines([dict(zip(keys, one, strict=True)) for one in counted])
-    assert [(one["attempt"], one["answers"], one["accepted"]) for one in lines] == [(1, 17, 9), (2, 2, 2)]
+    lines = verdict_lines([dict(zip(keys, item, strict=True)) for item in counted])
+    assert [(line["attempt"], line["answers"], line["accepted"]) for line in lines] == [(1, 17, 9), (2, 2, 2)]
     assert lines[0]["refused"] == [("incomplete", 5), ("wrong", 3)]
 
 
@@ -209,8 +209,8 @@ def test_the_table_of_rounds_has_the_benchmarks_own_columns() -> None:
             "ci_low": 0.4, "ci_high": 0.6, "n": 9,
         }  # fmt: skip
 
-    found = [metric("vqa", d, n) for d in ("swires", "staged", "greedy") for n in ("staged", "accuracy", "length")]
-    rows = round_rows([*found, metric("chair", "greedy", "recall")], [], [], "vqa")
+    result = [metric("vqa", d, n) for d in ("swires", "staged", "greedy") for n in ("staged", "accuracy", "length")]
+    rows = round_rows([*result, metric("chair", "greedy", "recall")], [], [], "vqa")
     assert [row.label for row in rows] == ["base, greedy", "base, told to answer in stages", "base + search (swires)"]
     assert metrics_of(rows) == ["accuracy", "staged", "length"]
     assert markdown_table(rows).splitlines()[0] == "| | Accuracy % | Staged % | Length |"

@@ -11,7 +11,8 @@ import torch
 
 from tasks.core.models.policy import load_policy
 from tasks.core.train import dpo
-from tasks.core.train.dpo import PreferencePair, tune_dpo
+from tasks.core.train.dpo import PreferencePair, train_dpo
+from tasks.core.train.trl_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe
 from tests.support.paths import DEMO
 
@@ -27,12 +28,12 @@ def pairs(pictures, prompts) -> list[PreferencePair]:
     return [PreferencePair(pictures[i], prompts[i], *two) for i, two in enumerate(ANSWERS)]
 
 
-def tune(policy, pairs, work: Path, **options) -> dict[str, float]:
+def fine_tune(policy, pairs, work: Path, **options) -> dict[str, float]:
     plain = dict(
         train="full", lr=3e-4, epochs=2.0, batch_size=2, warmup_share=0.1, lora_rank=4, checkpoint_steps=100, seed=3
     )  # fmt: skip
     on_step, beta = options.pop("on_step", lambda done, loss: None), options.pop("beta", 0.1)
-    return tune_dpo(policy, pairs, Recipe(**{**plain, **options}), beta=beta, work=work, on_step=on_step)
+    return train_dpo(policy, pairs, TrainingRun(Recipe(**{**plain, **options}), work, on_step), beta=beta)
 
 
 def weights(policy) -> dict[str, torch.Tensor]:
@@ -61,13 +62,13 @@ def test_what_is_learned_is_the_answer_and_its_end_under_the_prompt_of_inference
 
     monkeypatch.setattr(dpo, "_check_batch", look)
     with pytest.raises(InterruptedError):
-        tune(fresh_policy, pairs, tmp_path)
+        fine_tune(fresh_policy, pairs, tmp_path)
     expected = {}
-    for one in pairs:
-        inputs = fresh_policy.inputs([one.image], [one.prompt])
-        for answer in (one.chosen, one.rejected):
+    for pair in pairs:
+        inputs = fresh_policy.inputs([pair.image], [pair.prompt])
+        for answer in (pair.chosen, pair.rejected):
             expected[inputs["pixel_values"].sum().item(), answer] = inputs
-    found = 0
+    checked = 0
     for batch in seen:
         for ids, learned, mask, pixels in zip(
             batch["input_ids"],
@@ -78,19 +79,19 @@ def test_what_is_learned_is_the_answer_and_its_end_under_the_prompt_of_inference
         ):
             answer = ids[learned]
             assert answer[-1].item() in fresh_policy.end_ids, "the model never learns to stop"
-            said = fresh_policy.tokenizer.decode(answer[:-1])
-            asked = min(expected, key=lambda key: (key[1] != said, abs(key[0] - pixels.sum().item())))
-            assert asked[1] == said
-            assert ids[mask & ~learned].tolist() == expected[asked]["input_ids"][0].tolist()
-            assert torch.allclose(pixels, expected[asked]["pixel_values"][0], atol=1e-5), "another image"
-            found += 1
-    assert found == 2 * len(pairs)
+            text = fresh_policy.tokenizer.decode(answer[:-1])
+            nearest = min(expected, key=lambda key: (key[1] != text, abs(key[0] - pixels.sum().item())))
+            assert nearest[1] == text
+            assert ids[mask & ~learned].tolist() == expected[nearest]["input_ids"][0].tolist()
+            assert torch.allclose(pixels, expected[nearest]["pixel_values"][0], atol=1e-5), "another image"
+            checked += 1
+    assert checked == 2 * len(pairs)
 
 
 def test_log_probabilities_are_those_of_the_whole_answers(fresh_policy, pairs, tmp_path) -> None:
-    one = pairs[1]
-    expected = [log_probability(fresh_policy, one, answer) for answer in (one.chosen, one.rejected)]
-    facts = tune(fresh_policy, [one], tmp_path, epochs=1.0, batch_size=1)
+    pair = pairs[1]
+    expected = [log_probability(fresh_policy, pair, answer) for answer in (pair.chosen, pair.rejected)]
+    facts = fine_tune(fresh_policy, [pair], tmp_path, epochs=1.0, batch_size=1)
     assert [facts["chosen_first"], facts["rejected_first"]] == pytest.approx(expected, rel=1e-3)
     assert facts["loss_first"] == pytest.approx(0.6931, abs=1e-4)  # log 2: the policy is still its own reference
     assert facts["margin_first"] == pytest.approx(0, abs=1e-4)
@@ -101,7 +102,7 @@ def test_the_policy_moves_towards_the_chosen_answers_and_the_vision_tower_does_n
     train: str, policy, fresh_policy, pairs, tmp_path
 ) -> None:
     before = weights(fresh_policy)
-    facts = tune(fresh_policy, pairs, tmp_path, train=train, epochs=6.0, lr=1e-3)
+    facts = fine_tune(fresh_policy, pairs, tmp_path, train=train, epochs=6.0, lr=1e-3)
     after = weights(fresh_policy)
     assert after.keys() == before.keys(), "adapters were left in the model"
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -111,9 +112,9 @@ def test_the_policy_moves_towards_the_chosen_answers_and_the_vision_tower_does_n
     assert facts["steps"] == 12
     assert facts["margin_last"] > facts["margin_first"] + 0.05
     assert facts["accuracy_last"] == 1
-    for one in pairs:
+    for pair in pairs:
         now, then = (
-            log_probability(model, one, one.chosen) - log_probability(model, one, one.rejected)
+            log_probability(model, pair, pair.chosen) - log_probability(model, pair, pair.rejected)
             for model in (fresh_policy, policy)
         )
         assert now > then
@@ -126,17 +127,17 @@ def test_resumed_training_ends_with_bit_equal_weights_and_the_same_facts(
     train: str, fresh_policy, pairs, tmp_path
 ) -> None:
     options = {"train": train, "checkpoint_steps": 2}
-    whole = tune(fresh_policy, pairs, tmp_path / "whole", **options)
+    whole = fine_tune(fresh_policy, pairs, tmp_path / "whole", **options)
 
     def die(done: int, loss: float) -> None:
         if done == 3:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        tune(load_policy(DEMO / "policy", digest="demo"), pairs, tmp_path / "work", on_step=die, **options)
+        fine_tune(load_policy(DEMO / "policy", digest="demo"), pairs, tmp_path / "work", on_step=die, **options)
     steps: list[int] = []
     resumed = load_policy(DEMO / "policy", digest="demo")
-    facts = tune(resumed, pairs, tmp_path / "work", on_step=lambda done, loss: steps.append(done), **options)
+    facts = fine_tune(resumed, pairs, tmp_path / "work", on_step=lambda done, loss: steps.append(done), **options)
     assert steps == [3, 4]
     assert facts == whole  # had the half-trained policy become the reference, margins would differ
     there = weights(resumed)
@@ -145,7 +146,7 @@ def test_resumed_training_ends_with_bit_equal_weights_and_the_same_facts(
 
 def test_weights_that_stay_as_they_are_are_refused(fresh_policy, pairs, tmp_path) -> None:
     with pytest.raises(FinetuneError, match=r"left every weight as it was; check finetune\.lr"):
-        tune(fresh_policy, pairs[:1], tmp_path, lr=0.0, epochs=1.0)
+        fine_tune(fresh_policy, pairs[:1], tmp_path, lr=0.0, epochs=1.0)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,6 @@ def test_other_architectures_start_as_their_own_reference(name: str, pairs, tmp_
 
     shared = tiny(name)
     copied = replace(shared, model=copy.deepcopy(shared.model))
-    facts = tune(copied, pairs[:2], tmp_path, train="lora", epochs=1.0)
+    facts = fine_tune(copied, pairs[:2], tmp_path, train="lora", epochs=1.0)
     assert facts["loss_first"] == pytest.approx(0.6931, abs=1e-4)
     assert facts["relative_change"] > 0

@@ -1,4 +1,4 @@
-"""GRPO: every question asked, every answer rewarded by its own image, groups whole; and it goes on where it was."""
+"""GRPO: every question used, every answer rewarded by its own image, groups whole; and it goes on where it was."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch
 
 from tasks.core.models.policy import load_policy
 from tasks.core.train import grpo
-from tasks.core.train.grpo import Question, Sampling, filled, rewards_of_groups, tune_grpo
+from tasks.core.train.grpo import Question, Sampling, filled, rewards_of_groups, train_grpo
+from tasks.core.train.trl_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe
 from tests.support.paths import DEMO
 
@@ -22,17 +23,18 @@ def questions(pictures, prompts) -> list[Question]:
     return [Question(pictures[i], prompts[i]) for i in range(5)]
 
 
-def brief(asked, answers) -> list[float]:
+def brief(indices, answers) -> list[float]:
     return [-float(len(text.split())) for text in answers]
 
 
-def tune(policy, questions, work: Path, reward=brief, **options) -> dict[str, float]:
+def fine_tune(policy, questions, work: Path, reward=brief, **options) -> dict[str, float]:
     plain = dict(
         train="full", lr=1e-3, epochs=1.0, batch_size=4, warmup_share=0.1, lora_rank=4, checkpoint_steps=100, seed=3
     )  # fmt: skip
     sampling = Sampling(options.pop("generations", 2), options.pop("temperature", 1.0), 12, options.pop("beta", 0.0))
     on_step = options.pop("on_step", lambda done, loss: None)
-    return tune_grpo(policy, questions, reward, Recipe(**{**plain, **options}), sampling, work=work, on_step=on_step)
+    run = TrainingRun(Recipe(**{**plain, **options}), work, on_step)
+    return train_grpo(policy, questions, reward, run, sampling)
 
 
 def weights(policy) -> dict[str, torch.Tensor]:
@@ -66,22 +68,24 @@ def test_every_question_is_asked_and_steps_are_full(count: int, groups: int, len
 def test_answers_are_rewarded_in_whole_groups_of_their_own_question(
     fresh_policy, questions, tmp_path, monkeypatch
 ) -> None:
-    prompt_of = [fresh_policy.inputs([one.image], [one.prompt])["input_ids"][0].tolist() for one in questions]
-    asked: list[tuple[int, str]] = []
+    prompt_of = [
+        fresh_policy.inputs([question.image], [question.prompt])["input_ids"][0].tolist() for question in questions
+    ]
+    requests: list[tuple[int, str]] = []
     inputs: list[dict[str, torch.Tensor]] = []
     check = grpo._check_batch
     monkeypatch.setattr(grpo, "_check_batch", lambda batch: (inputs.append(batch), check(batch)))
 
     def reward(indices, answers) -> list[float]:
-        asked.extend(zip(indices, answers, strict=True))
+        requests.extend(zip(indices, answers, strict=True))
         return brief(indices, answers)
 
-    facts = tune(fresh_policy, questions, tmp_path, reward)
+    facts = fine_tune(fresh_policy, questions, tmp_path, reward)
     assert facts["steps"] == len(inputs) == 3
-    assert Counter(index for index, _ in asked) == {0: 4, 1: 2, 2: 2, 3: 2, 4: 2}
-    assert all(one == other for (one, _), (other, _) in zip(asked[::2], asked[1::2], strict=True))
-    assert len({text for _, text in asked}) > 6, "answers of a group are all the same"
-    found = 0
+    assert Counter(index for index, _ in requests) == {0: 4, 1: 2, 2: 2, 3: 2, 4: 2}
+    assert all(item == other for (item, _), (other, _) in zip(requests[::2], requests[1::2], strict=True))
+    assert len({text for _, text in requests}) > 6, "answers of a group are all the same"
+    checked = 0
     for batch in inputs:
         for ids, mask, answer, spoken, pixels in zip(
             batch["prompt_ids"],
@@ -92,11 +96,11 @@ def test_answers_are_rewarded_in_whole_groups_of_their_own_question(
             strict=True,
         ):
             text = fresh_policy.tokenizer.decode(answer[spoken], skip_special_tokens=True)
-            of = [i for i, said in asked if said == text and ids[mask].tolist() == prompt_of[i]]
+            of = [i for i, reply in requests if reply == text and ids[mask].tolist() == prompt_of[i]]
             shown = [fresh_policy.inputs([questions[i].image], ["x"])["pixel_values"][0] for i in of]
-            assert any(torch.allclose(pixels, one, atol=1e-5) for one in shown), "another image or prompt"
-            found += 1
-    assert found == 12
+            assert any(torch.allclose(pixels, item, atol=1e-5) for item in shown), "another image or prompt"
+            checked += 1
+    assert checked == 12
 
 
 @pytest.mark.parametrize("train", ["full", pytest.param("lora", marks=pytest.mark.slow)])
@@ -105,7 +109,7 @@ def test_the_policy_learns_what_is_rewarded_and_the_vision_tower_does_not(
 ) -> None:
     before, side = weights(fresh_policy), fresh_policy.tokenizer.padding_side
     fresh_policy.tokenizer.padding_side = "right"
-    facts = tune(
+    facts = fine_tune(
         fresh_policy, questions, tmp_path, train=train, epochs=4.0, lr=3e-3 if train == "lora" else 1e-3, batch_size=8,
         generations=4, beta=0.01,
     )  # fmt: skip
@@ -123,7 +127,7 @@ def test_the_policy_learns_what_is_rewarded_and_the_vision_tower_does_not(
 
 
 def test_without_a_weight_no_divergence_is_measured(fresh_policy, questions, tmp_path) -> None:
-    facts = tune(fresh_policy, questions[:2], tmp_path)
+    facts = fine_tune(fresh_policy, questions[:2], tmp_path)
     assert {"reward_first", "reward_last", "length_last", "flat_last"} <= facts.keys()
     assert not {"kl_first", "kl_last"} & facts.keys()
 
@@ -133,17 +137,17 @@ def test_resumed_training_ends_with_bit_equal_weights_and_the_same_facts(
     train: str, fresh_policy, questions, tmp_path
 ) -> None:
     options = {"train": train, "checkpoint_steps": 2, "beta": 0.1}
-    whole = tune(fresh_policy, questions, tmp_path / "whole", **options)
+    whole = fine_tune(fresh_policy, questions, tmp_path / "whole", **options)
 
     def die(done: int, loss: float) -> None:
         if done == 3:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        tune(load_policy(DEMO / "policy", digest="demo"), questions, tmp_path / "work", on_step=die, **options)
+        fine_tune(load_policy(DEMO / "policy", digest="demo"), questions, tmp_path / "work", on_step=die, **options)
     steps: list[int] = []
     resumed = load_policy(DEMO / "policy", digest="demo")
-    facts = tune(resumed, questions, tmp_path / "work", on_step=lambda done, loss: steps.append(done), **options)
+    facts = fine_tune(resumed, questions, tmp_path / "work", on_step=lambda done, loss: steps.append(done), **options)
     assert steps == [3]
     assert facts == whole
     there = weights(resumed)
@@ -151,26 +155,26 @@ def test_resumed_training_ends_with_bit_equal_weights_and_the_same_facts(
 
 
 def test_blank_answers_are_not_put_to_the_reward() -> None:
-    told: list[tuple[int, str]] = []
+    scored: list[tuple[int, str]] = []
 
     def reward(indices, answers) -> list[float]:
-        told.extend(zip(indices, answers, strict=True))
+        scored.extend(zip(indices, answers, strict=True))
         return [1.0, None]
 
     ask = grpo._reward_function(reward, 2)
-    said = [[{"role": "assistant", "content": text}] for text in ("", "A dog.", "A cat.", " ")]
-    assert ask(completions=said, question=[7, 7, 3, 3], images=None) == [1.0, 1.0, None, 0.0]
-    assert told == [(7, "A dog."), (3, "A cat.")]
+    completions = [[{"role": "assistant", "content": text}] for text in ("", "A dog.", "A cat.", " ")]
+    assert ask(completions=completions, question=[7, 7, 3, 3], images=None) == [1.0, 1.0, None, 0.0]
+    assert scored == [(7, "A dog."), (3, "A cat.")]
 
 
 def test_rewards_that_are_all_equal_teach_nothing_and_that_is_refused(fresh_policy, questions, tmp_path) -> None:
     with pytest.raises(FinetuneError, match="no group of answers had different rewards"):
-        tune(fresh_policy, questions[:2], tmp_path, lambda indices, answers: [1.0] * len(answers))
+        fine_tune(fresh_policy, questions[:2], tmp_path, lambda indices, answers: [1.0] * len(answers))
 
 
 def test_groups_that_do_not_fill_a_batch_are_refused(fresh_policy, questions, tmp_path) -> None:
     with pytest.raises(ValueError, match=r"batch_size 4 is no multiple of finetune\.grpo\.generations 3"):
-        tune(fresh_policy, questions, tmp_path, generations=3)
+        fine_tune(fresh_policy, questions, tmp_path, generations=3)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +198,9 @@ def test_other_architectures_learn_against_a_reference(name: str, questions, tmp
     copied = replace(shared, model=copy.deepcopy(shared.model))
 
     # What they say is random: only a reward of every character tells two answers apart.
-    def reward(asked, answers) -> list[float]:
+    def reward(indices, answers) -> list[float]:
         return [float(sum(map(ord, text))) for text in answers]
 
-    facts = tune(copied, questions[:2], tmp_path, reward, train="lora", beta=0.1)
+    facts = fine_tune(copied, questions[:2], tmp_path, reward, train="lora", beta=0.1)
     assert facts["relative_change"] > 0
     assert "kl_last" in facts

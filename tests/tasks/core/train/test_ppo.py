@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tasks.core.models.policy import Policy, load_policy
-from tasks.core.train.advantages import LeastSquares, generalised_advantages, ppo_losses, whiten
+from tasks.core.train.advantages import Experience, LeastSquares, generalised_advantages, ppo_losses, whiten
 from tasks.core.train.answers import Answer, as_reference, read_answers
-from tasks.core.train.ppo import PpoSettings, run_ppo
+from tasks.core.train.ppo import PpoSettings, train_ppo
 from tasks.core.train.weights import FinetuneError, Recipe, let_language_learn, weights_before
 from tests.support.paths import DEMO
 from tests.support.tiny_models import tiny
 
-SAID = ["There is a dog.", "I can see a pizza. There is a cup.", "There is a cake.", "There is a car. There is a bus."]
+TEXTS = ["There is a dog.", "I can see a pizza. There is a cup.", "There is a cake.", "There is a car. There is a bus."]
 RECIPE = Recipe(
     train="full", lr=1e-3, epochs=1.0, batch_size=2, warmup_share=0.1, lora_rank=4, checkpoint_steps=9, seed=3
 )
@@ -25,11 +25,11 @@ SETTINGS = PpoSettings(clip=0.2, kl=0.0, gamma=1.0, gae_lambda=0.95, value_weigh
 def answers_of(policy: Policy, pictures, prompts, rewarded: float = 1.0) -> list[Answer]:
     """The first of them is rewarded, the second is punished, the others have a word that is worth nothing."""
     (end,) = policy.end_ids
-    found = []
-    for i, text in enumerate(SAID):
+    result = []
+    for i, text in enumerate(TEXTS):
         tokens = (*policy.tokenizer(text, add_special_tokens=False).input_ids, end)
-        found.append(Answer(pictures[i], prompts[i], tokens, {len(tokens) - 3: (rewarded, -rewarded, 0.0, 0.0)[i]}))
-    return found
+        result.append(Answer(pictures[i], prompts[i], tokens, {len(tokens) - 3: (rewarded, -rewarded, 0.0, 0.0)[i]}))
+    return result
 
 
 @pytest.fixture
@@ -38,8 +38,9 @@ def answers(fresh_policy, pictures, prompts) -> list[Answer]:
 
 
 def train(policy: Policy, answers: list[Answer], work: Path, more=None, recipe=RECIPE, on_step=None, **settings):
-    return run_ppo(
-        policy, answers, more or (lambda iteration: answers), recipe, SETTINGS.__class__(**{**vars(SETTINGS), **settings}),
+    later = more or (lambda iteration: answers)
+    return train_ppo(
+        policy, lambda i: later(i) if i else answers, recipe, SETTINGS.__class__(**{**vars(SETTINGS), **settings}),
         work=work, on_step=on_step or (lambda share: None),
     )  # fmt: skip
 
@@ -47,7 +48,7 @@ def train(policy: Policy, answers: list[Answer], work: Path, more=None, recipe=R
 @torch.no_grad()
 def log_probs(policy: Policy, answers: list[Answer]) -> list[float]:
     """Of whole answers, one at a time."""
-    return [float(read_answers(policy, [one]).log_probs.sum()) for one in answers]
+    return [float(read_answers(policy, [answer]).log_probs.sum()) for answer in answers]
 
 
 def test_advantages_are_those_computed_by_hand() -> None:
@@ -82,8 +83,8 @@ def test_whitened_advantages_have_mean_0_and_deviation_1_over_the_tokens_alone()
 )
 def test_a_ratio_beyond_the_clip_learns_only_back(ratio: float, advantage: float, learns: bool) -> None:
     log_ratio = torch.tensor([[ratio]]).log().requires_grad_()
-    one, zero = torch.ones(1, 1), torch.zeros(1, 1)
-    losses = ppo_losses(log_ratio, zero, advantage * one, zero, zero, one, clip=0.2)
+    ones, zero = torch.ones(1, 1), torch.zeros(1, 1)
+    losses = ppo_losses(log_ratio, zero, Experience(zero, zero, advantage * ones, zero, ones), clip=0.2)
     losses.policy.backward()
     assert log_ratio.grad.item() == pytest.approx(-advantage * ratio if learns else 0.0)
     assert losses.clipped.item() == (ratio != 1.0)
@@ -91,12 +92,12 @@ def test_a_ratio_beyond_the_clip_learns_only_back(ratio: float, advantage: float
 
 def test_padding_counts_for_nothing_in_the_losses() -> None:
     torch.manual_seed(0)
-    parts = [torch.randn(2, 5) * 0.1 for _ in range(5)]
+    log_probs, values, *parts = everything = [torch.randn(2, 5) * 0.1 for _ in range(6)]
     mask = torch.tensor([[0.0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
-    whole = ppo_losses(*parts, mask, clip=0.2)
-    for part in parts:
+    whole = ppo_losses(log_probs, values, Experience(*parts, mask), clip=0.2)
+    for part in everything:
         part[0, :2] = 1e6
-    again = ppo_losses(*parts, mask, clip=0.2)
+    again = ppo_losses(log_probs, values, Experience(*parts, mask), clip=0.2)
     assert [float(x) for x in whole] == pytest.approx([float(x) for x in again])
 
 
@@ -104,7 +105,7 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
     with pytest.raises(ValueError, match="want one shape"):
         generalised_advantages(torch.zeros(2, 3), torch.zeros(2, 1), torch.ones(2, 3), gamma=1, lam=1)
     with pytest.raises(ValueError, match="want one shape"):
-        ppo_losses(*[torch.zeros(2, 3)] * 3, torch.zeros(2, 1), *[torch.zeros(2, 3)] * 2, clip=0.2)
+        ppo_losses(torch.zeros(2, 3), torch.zeros(2, 1), Experience(*[torch.zeros(2, 3)] * 5), clip=0.2)
     with pytest.raises(ValueError, match=r"want \[M, D\] and \[M\]"):
         LeastSquares(2).add(torch.zeros(3, 2), torch.zeros(3, 1))
 
@@ -127,17 +128,17 @@ def test_an_answer_reads_the_same_alone_and_in_a_batch_and_as_logits_say(archite
     several = [Answer(pictures[i], prompts[i], tuple(words[i : 3 + 4 * i]), {}) for i in range(3)]
     with torch.no_grad():
         together = read_answers(policy, several)
-        for row, one in enumerate(several):
-            alone, n = read_answers(policy, [one]), len(one.tokens)
+        for row, item in enumerate(several):
+            alone, n = read_answers(policy, [item]), len(item.tokens)
             assert torch.allclose(together.log_probs[row, -n:], alone.log_probs[0], atol=1e-4)
             assert torch.allclose(together.states[row, -n:], alone.states[0], atol=1e-4)
             assert not together.log_probs[row, :-n].any()
         logits = (
             policy.model(**policy.answered([pictures[1]], [prompts[1]], [several[1].tokens])).logits[0].log_softmax(-1)
         )
-    said = torch.tensor(several[1].tokens)
-    expected = logits[-len(said) - 1 : -1].gather(1, said[:, None])[:, 0]
-    assert torch.allclose(together.log_probs[1, -len(said) :], expected, atol=1e-4)
+    tokens = torch.tensor(several[1].tokens)
+    expected = logits[-len(tokens) - 1 : -1].gather(1, tokens[:, None])[:, 0]
+    assert torch.allclose(together.log_probs[1, -len(tokens) :], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("train_what", ["full", "lora"])
@@ -167,11 +168,13 @@ def test_the_reference_is_the_policy_as_it_came_and_what_was_learned_comes_back(
 def test_what_is_rewarded_becomes_likelier_and_what_is_punished_less(
     train_what: str, fresh_policy, answers, tmp_path
 ) -> None:
-    at = [len(one.tokens) - 3 for one in answers]
+    at = [len(answer.tokens) - 3 for answer in answers]
 
     @torch.no_grad()
     def words() -> list[float]:
-        return [float(read_answers(fresh_policy, [one]).log_probs[0, i]) for one, i in zip(answers, at, strict=True)]
+        return [
+            float(read_answers(fresh_policy, [answer]).log_probs[0, i]) for answer, i in zip(answers, at, strict=True)
+        ]
 
     vision = {n: p.detach().clone() for n, p in fresh_policy.model.named_parameters() if "vision" in n}
     before = words()

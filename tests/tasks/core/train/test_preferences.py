@@ -11,21 +11,21 @@ from hypothesis import strategies as st
 from tasks.core.train.preferences import Pair, WorthyAnswer, best_against_worst
 
 
-def answers(sample: str, *said: tuple[str, float]) -> list[WorthyAnswer]:
-    return [WorthyAnswer(sample, f"{sample}-{i}", text, worth) for i, (text, worth) in enumerate(said)]
+def answers(sample: str, *ranked: tuple[str, float]) -> list[WorthyAnswer]:
+    return [WorthyAnswer(sample, f"{sample}-{i}", text, worth) for i, (text, worth) in enumerate(ranked)]
 
 
 def test_the_best_is_chosen_and_the_worst_rejected_within_each_prompt() -> None:
-    found = best_against_worst(
+    result = best_against_worst(
         [*answers("b", ("A dog.", 0.1), ("A cat.", 0.4), ("A cow.", -0.2)), *answers("a", ("One.", 9), ("Two.", 8))]
     )
-    told = [(one.chosen.sample_id, one.chosen.text, one.rejected.text, one.gap) for one in found.pairs]
-    assert told == [("a", "One.", "Two.", 1), ("b", "A cat.", "A cow.", pytest.approx(0.6))]
-    assert not found.skipped
+    pairs = [(pair.chosen.sample_id, pair.chosen.text, pair.rejected.text, pair.gap) for pair in result.pairs]
+    assert pairs == [("a", "One.", "Two.", 1), ("b", "A cat.", "A cow.", pytest.approx(0.6))]
+    assert not result.skipped
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("ranked", "why"),
     [
         ([("A dog.", 0.1)], "one_answer"),
         ([("A dog.", 0.1), ("A dog.", 0.1)], "same_text"),
@@ -34,10 +34,10 @@ def test_the_best_is_chosen_and_the_worst_rejected_within_each_prompt() -> None:
         ([("A dog.", 0.1), ("A cat.", 0.14)], "small_gap"),
     ],
 )
-def test_a_prompt_without_a_pair_says_why(said: list[tuple[str, float]], why: str) -> None:
-    found = best_against_worst(answers("a", *said), min_gap=0.05)
-    assert found.pairs == []
-    assert found.skipped == {why: 1}
+def test_a_prompt_without_a_pair_says_why(ranked: list[tuple[str, float]], why: str) -> None:
+    result = best_against_worst(answers("a", *ranked), min_gap=0.05)
+    assert result.pairs == []
+    assert result.skipped == {why: 1}
 
 
 def test_a_gap_as_large_as_asked_for_is_enough() -> None:
@@ -61,15 +61,15 @@ def test_a_worth_that_is_no_number_is_refused() -> None:
     st.randoms(use_true_random=False),
 )
 def test_every_prompt_is_accounted_for_in_any_order(
-    said: list[tuple[str, str, int]], min_gap: int, random: Random
+    ranked: list[tuple[str, str, int]], min_gap: int, random: Random
 ) -> None:
-    of = [WorthyAnswer(sample, f"{i:02}", text, worth) for i, (sample, text, worth) in enumerate(said)]
-    found = best_against_worst(of, min_gap=min_gap)
-    assert len(found.pairs) + sum(found.skipped.values()) == len({one.sample_id for one in of})
-    for pair in found.pairs:
-        worths = [one.worth for one in of if one.sample_id == pair.chosen.sample_id]
+    of = [WorthyAnswer(sample, f"{i:02}", text, worth) for i, (sample, text, worth) in enumerate(ranked)]
+    result = best_against_worst(of, min_gap=min_gap)
+    assert len(result.pairs) + sum(result.skipped.values()) == len({item.sample_id for item in of})
+    for pair in result.pairs:
+        worths = [item.worth for item in of if item.sample_id == pair.chosen.sample_id]
         assert (pair.chosen.worth, pair.rejected.worth) == (max(worths), min(worths))
         assert pair.chosen.sample_id == pair.rejected.sample_id
         assert pair.gap >= max(min_gap, 1)
     random.shuffle(of)
-    assert best_against_worst(of, min_gap=min_gap) == found
+    assert best_against_worst(of, min_gap=min_gap) == result

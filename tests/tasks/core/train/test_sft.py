@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tasks.core.train import sft
-from tasks.core.train.sft import Example, finetune
+from tasks.core.train.sft import Example, train_sft
+from tasks.core.train.trl_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe, steps_of
 
 ANSWERS = [
@@ -26,12 +27,12 @@ def examples(pictures, prompts) -> list[Example]:
     return [Example(pictures[i], prompts[i], answer) for i, answer in enumerate(ANSWERS)]
 
 
-def tune(policy, examples, work: Path, **options) -> dict[str, float]:
+def fine_tune(policy, examples, work: Path, **options) -> dict[str, float]:
     plain = dict(
         train="full", lr=1e-3, epochs=2.0, batch_size=2, warmup_share=0.1, lora_rank=4, checkpoint_steps=100, seed=3
     )  # fmt: skip
     on_step = options.pop("on_step", lambda done, loss: None)
-    return finetune(policy, examples, Recipe(**{**plain, **options}), work=work, on_step=on_step)
+    return train_sft(policy, examples, TrainingRun(Recipe(**{**plain, **options}), work, on_step))
 
 
 def weights(policy) -> dict[str, torch.Tensor]:
@@ -48,7 +49,7 @@ def batches_of(policy, examples, work: Path, monkeypatch, **options) -> list[dic
 
     monkeypatch.setattr(sft, "_check_labels", look)
     with pytest.raises(InterruptedError):
-        tune(policy, examples, work, **options)
+        fine_tune(policy, examples, work, **options)
     return seen
 
 
@@ -56,21 +57,21 @@ def test_the_prompt_in_training_is_the_prompt_at_inference(
     fresh_policy, examples, pictures, prompts, tmp_path, monkeypatch
 ) -> None:
     prompt_of = {}
-    for one in examples:
-        inputs = fresh_policy.inputs([one.image], [one.prompt])
-        prompt_of[one.answer] = (inputs["input_ids"][0].tolist(), inputs["pixel_values"][0])
+    for example in examples:
+        inputs = fresh_policy.inputs([example.image], [example.prompt])
+        prompt_of[example.answer] = (inputs["input_ids"][0].tolist(), inputs["pixel_values"][0])
     rows = 0
     for batch in batches_of(fresh_policy, examples, tmp_path, monkeypatch):
         for ids, labels, mask, pixels in zip(
             batch["input_ids"], batch["labels"], batch["attention_mask"], batch["pixel_values"], strict=True
         ):
             learned = labels != -100
-            asked, answer = ids[mask.bool() & ~learned], ids[learned]
+            prompt_tokens, answer = ids[mask.bool() & ~learned], ids[learned]
             assert torch.equal(labels[learned], answer)
             assert answer[-1].item() in fresh_policy.end_ids, "the model never learns to stop"
-            said = fresh_policy.tokenizer.decode(answer[:-1])
-            assert asked.tolist() == prompt_of[said][0]
-            assert torch.allclose(pixels, prompt_of[said][1], atol=1e-5)
+            text = fresh_policy.tokenizer.decode(answer[:-1])
+            assert prompt_tokens.tolist() == prompt_of[text][0]
+            assert torch.allclose(pixels, prompt_of[text][1], atol=1e-5)
             first = int(learned.nonzero()[0])
             assert learned[first : first + len(answer)].all(), "a hole in the answer"
             rows += 1
@@ -78,22 +79,22 @@ def test_the_prompt_in_training_is_the_prompt_at_inference(
 
 
 def test_the_loss_is_that_of_the_answer_and_its_end(fresh_policy, examples, tmp_path) -> None:
-    one = examples[2]
-    inputs = fresh_policy.inputs([one.image], [one.prompt])
+    example = examples[2]
+    inputs = fresh_policy.inputs([example.image], [example.prompt])
     (end,) = fresh_policy.end_ids
-    answer = [*fresh_policy.tokenizer(one.answer, add_special_tokens=False).input_ids, end]
+    answer = [*fresh_policy.tokenizer(example.answer, add_special_tokens=False).input_ids, end]
     ids = torch.cat([inputs["input_ids"], torch.tensor([answer])], dim=1)
     with torch.inference_mode():
         logits = fresh_policy.model(input_ids=ids, pixel_values=inputs["pixel_values"]).logits[0]
     expected = torch.nn.functional.cross_entropy(logits[-len(answer) - 1 : -1], torch.tensor(answer)).item()
-    facts = tune(fresh_policy, [one], tmp_path, epochs=1.0, batch_size=1)
+    facts = fine_tune(fresh_policy, [example], tmp_path, epochs=1.0, batch_size=1)
     assert facts["loss_first"] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("train", ["full", "lora"])
 def test_weights_change_and_the_vision_tower_does_not(train: str, fresh_policy, examples, tmp_path) -> None:
     before = weights(fresh_policy)
-    facts = tune(fresh_policy, examples, tmp_path, train=train, epochs=8.0)
+    facts = fine_tune(fresh_policy, examples, tmp_path, train=train, epochs=8.0)
     after = weights(fresh_policy)
     assert after.keys() == before.keys(), "adapters were left in the model"
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -110,7 +111,7 @@ def test_weights_change_and_the_vision_tower_does_not(train: str, fresh_policy, 
 def test_merged_adapters_say_what_they_said_before_merging(fresh_policy, examples, tmp_path, monkeypatch) -> None:
     from peft import PeftModel
 
-    inputs = fresh_policy.inputs([one.image for one in examples], [one.prompt for one in examples])
+    inputs = fresh_policy.inputs([example.image for example in examples], [example.prompt for example in examples])
     kept = {}
     merge = PeftModel.merge_and_unload if hasattr(PeftModel, "merge_and_unload") else None
 
@@ -121,7 +122,7 @@ def test_merged_adapters_say_what_they_said_before_merging(fresh_policy, example
         return merge(model, *arguments, **options) if merge else model.base_model.merge_and_unload()
 
     monkeypatch.setattr(PeftModel, "merge_and_unload", watched, raising=False)
-    tune(fresh_policy, examples, tmp_path, train="lora", epochs=4.0)
+    fine_tune(fresh_policy, examples, tmp_path, train="lora", epochs=4.0)
     with torch.inference_mode():
         assert torch.allclose(fresh_policy.model(**inputs).logits, kept["logits"], atol=1e-4)
 
@@ -134,14 +135,14 @@ def test_resumed_training_ends_with_bit_equal_weights_and_the_same_facts(
     from tests.support.paths import DEMO
 
     options = {"train": train, "checkpoint_steps": 2}
-    whole = tune(fresh_policy, examples, tmp_path / "whole", **options)
+    whole = fine_tune(fresh_policy, examples, tmp_path / "whole", **options)
 
     def die(done: int, loss: float) -> None:
         if done == 5:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        tune(load_policy(DEMO / "policy", digest="demo"), examples, tmp_path / "work", on_step=die, **options)
+        fine_tune(load_policy(DEMO / "policy", digest="demo"), examples, tmp_path / "work", on_step=die, **options)
     assert [path.name for path in (tmp_path / "work").glob("checkpoint-*")] == ["checkpoint-4"]
     # As left by a kill while the next one was written.
     shutil.copytree(tmp_path / "work" / "checkpoint-4", tmp_path / "work" / "checkpoint-6")
@@ -150,7 +151,7 @@ def test_resumed_training_ends_with_bit_equal_weights_and_the_same_facts(
 
     steps: list[int] = []
     resumed = load_policy(DEMO / "policy", digest="demo")
-    facts = tune(resumed, examples, tmp_path / "work", on_step=lambda done, loss: steps.append(done), **options)
+    facts = fine_tune(resumed, examples, tmp_path / "work", on_step=lambda done, loss: steps.append(done), **options)
     assert steps == [5, 6]
     assert facts == whole
     there = weights(resumed)
@@ -161,10 +162,10 @@ def test_training_killed_after_its_last_step_has_nothing_left_to_do(fresh_policy
     from tasks.core.models.policy import load_policy
     from tests.support.paths import DEMO
 
-    whole = tune(fresh_policy, examples, tmp_path, checkpoint_steps=3)
+    whole = fine_tune(fresh_policy, examples, tmp_path, checkpoint_steps=3)
     assert (tmp_path / "checkpoint-6").is_dir()
     again = load_policy(DEMO / "policy", digest="demo")
-    assert tune(again, examples, tmp_path, checkpoint_steps=3) == whole
+    assert fine_tune(again, examples, tmp_path, checkpoint_steps=3) == whole
     there = weights(again)
     assert all(torch.equal(tensor, there[name]) for name, tensor in weights(fresh_policy).items())
 
@@ -181,12 +182,12 @@ def test_the_order_of_examples_follows_the_seed(fresh_policy, examples, tmp_path
 
 def test_weights_that_stay_as_they_are_are_refused(fresh_policy, examples, tmp_path) -> None:
     with pytest.raises(FinetuneError, match=r"left every weight as it was; check finetune\.lr"):
-        tune(fresh_policy, examples, tmp_path, lr=0.0, epochs=1.0)
+        fine_tune(fresh_policy, examples, tmp_path, lr=0.0, epochs=1.0)
 
 
 def test_training_that_diverges_is_refused_and_names_the_setting(fresh_policy, examples, tmp_path) -> None:
     with pytest.raises(FinetuneError, match=r"diverged: .* lower finetune\.lr \(1e\+38\)"):
-        tune(fresh_policy, examples, tmp_path, lr=1e38, epochs=1.0)
+        fine_tune(fresh_policy, examples, tmp_path, lr=1e38, epochs=1.0)
 
 
 @pytest.mark.parametrize("learned", ["nothing", "everything"])

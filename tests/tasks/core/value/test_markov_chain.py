@@ -20,15 +20,15 @@ def _one_thread() -> None:
 
 
 def test_answers_are_as_frequent_as_the_chain_says() -> None:
-    said = [sentences for _, sentences, _ in ANSWERS.answers()]
+    all_sentences = [sentences for _, sentences, _ in ANSWERS.answers()]
     pairs, begun = Counter[tuple[str, str]](), Counter[str]()
-    for sentences in said:
+    for sentences in all_sentences:
         assert sentences[-1] not in ANSWERS.follows, "an answer broke off"
         pairs.update(pairwise(sentences))
         begun.update(sentences[:-1])
-    for one, after in ANSWERS.follows.items():
+    for sentence, after in ANSWERS.follows.items():
         for other, chance in after.items():
-            assert pairs[one, other] / begun[one] == float(chance)
+            assert pairs[sentence, other] / begun[sentence] == float(chance)
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -38,12 +38,12 @@ def test_the_linear_system_is_solved_by_the_mean_of_the_returns(mode: str, metho
     exact = ANSWERS.exact(mode, trace)
     returns: dict[str, list[float]] = {}
     for _, sentences, rewards in ANSWERS.answers():
-        values = [exact.get(one, 0.0) for one in sentences[1:]]
-        found = lambda_returns(rewards, values, gamma=GAMMA, trace=trace, mode=mode)
-        for one, value in zip(sentences, found, strict=True):
-            returns.setdefault(one, []).append(value)
-    for one, value in exact.items():
-        assert np.mean(returns[one]) == pytest.approx(value, abs=1e-12)
+        values = [exact.get(sentence, 0.0) for sentence in sentences[1:]]
+        result = lambda_returns(rewards, values, gamma=GAMMA, trace=trace, mode=mode)
+        for item, value in zip(sentences, result, strict=True):
+            returns.setdefault(item, []).append(value)
+    for item, value in exact.items():
+        assert np.mean(returns[item]) == pytest.approx(value, abs=1e-12)
 
 
 def test_with_an_end_all_three_targets_have_one_solution_and_monte_carlo_is_its_definition() -> None:

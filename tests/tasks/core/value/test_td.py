@@ -38,8 +38,8 @@ def test_a_sentence_leads_to_the_next_and_the_last_to_nothing() -> None:
 
 
 def test_a_transition_knows_its_reward_and_how_many_sentences_are_to_go() -> None:
-    found = transitions([ANSWER], state="sentence", mode="zero_terminal")
-    assert [(one.reward, one.to_go, one.terminal) for one in found] == [
+    result = transitions([ANSWER], state="sentence", mode="zero_terminal")
+    assert [(item.reward, item.to_go, item.terminal) for item in result] == [
         (0.5, 3, False),
         (-1.0, 2, False),
         (2.0, 1, True),
@@ -47,23 +47,23 @@ def test_a_transition_knows_its_reward_and_how_many_sentences_are_to_go() -> Non
 
 
 def test_a_prefix_is_all_that_was_said() -> None:
-    states = [one.text for one in transitions([ANSWER], state="prefix", mode="mean_to_go")]
+    states = [transition.text for transition in transitions([ANSWER], state="prefix", mode="mean_to_go")]
     assert states == ["A.", "A. B.", "A. B. C."]
 
 
 def test_the_published_mode_never_trains_the_last_sentence() -> None:
-    found = transitions([ANSWER, (0, ["X."], [1.0])], state="sentence", mode="bootstrap_forever")
-    assert [(one.text, one.following) for one in found] == [("A.", "B."), ("B.", "C.")]
-    assert not any(one.terminal for one in found)
+    result = transitions([ANSWER, (0, ["X."], [1.0])], state="sentence", mode="bootstrap_forever")
+    assert [(item.text, item.following) for item in result] == [("A.", "B."), ("B.", "C.")]
+    assert not any(item.terminal for item in result)
 
 
 @pytest.mark.parametrize(("mode", "sizes"), [("mean_to_go", [3, 1, 3]), ("bootstrap_forever", [2, 2])])
 def test_transitions_fall_into_their_answers_again(mode: str, sizes: list[int]) -> None:
     several = [ANSWER, (3, ["A."], [0.5]), ANSWER]  # an answer like the one before it is another one
-    found = transitions(several, state="sentence", mode=mode)
-    answers = by_answer(found, mode=mode)
-    assert [len(one) for one in answers] == sizes
-    assert [step for one in answers for step in one] == found
+    result = transitions(several, state="sentence", mode=mode)
+    answers = by_answer(result, mode=mode)
+    assert [len(answer) for answer in answers] == sizes
+    assert [step for answer in answers for step in answer] == result
 
 
 @pytest.mark.parametrize("part", [slice(0, 2), slice(1, 4), slice(0, 5, 2)])
@@ -79,7 +79,7 @@ def test_parts_of_answers_are_refused(part: slice) -> None:
 
 def by_definition(rewards: list[float], gamma: float, mode: str) -> list[float]:
     """The discounted sum, the discounted mean, or the sum with the last reward for ever."""
-    found = []
+    result = []
     for start in range(len(rewards)):
         rest = rewards[start:]
         weights = [gamma**k for k in range(len(rest))]
@@ -88,8 +88,8 @@ def by_definition(rewards: list[float], gamma: float, mode: str) -> list[float]:
             total /= sum(weights)
         if mode == "bootstrap_forever":
             total += rest[-1] * gamma ** len(rest) / (1 - gamma)
-        found.append(total)
-    return found
+        result.append(total)
+    return result
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -123,8 +123,8 @@ def test_with_trace_one_the_return_is_the_monte_carlo_one(
     mode: str, valued: list[tuple[float, float]], gamma: float
 ) -> None:
     rewards = [reward for reward, _ in valued]
-    found = lambda_returns(rewards, [value for _, value in valued[1:]], gamma=gamma, trace=1.0, mode=mode)
-    assert found == mc_returns(rewards, gamma=gamma, mode=mode)
+    result = lambda_returns(rewards, [value for _, value in valued[1:]], gamma=gamma, trace=1.0, mode=mode)
+    assert result == mc_returns(rewards, gamma=gamma, mode=mode)
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -134,7 +134,7 @@ def test_with_trace_zero_the_return_is_the_target_of_td0(
 ) -> None:
     n = len(valued)
     rewards, values = [reward for reward, _ in valued], [value for _, value in valued]
-    found = lambda_returns(rewards, values[1:], gamma=gamma, trace=0.0, mode=mode)
+    result = lambda_returns(rewards, values[1:], gamma=gamma, trace=0.0, mode=mode)
     target = td_target(
         torch.tensor(rewards, dtype=torch.float64),
         torch.tensor([*values[1:], 0.0], dtype=torch.float64),
@@ -145,7 +145,7 @@ def test_with_trace_zero_the_return_is_the_target_of_td0(
     )
     # Without an end TD(0) has no target for the last sentence.
     counted = n - 1 if mode == "bootstrap_forever" else n
-    assert found[:counted] == target.tolist()[:counted]
+    assert result[:counted] == target.tolist()[:counted]
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -154,7 +154,7 @@ def test_a_mixed_return_is_the_average_of_all_horizons(
     mode: str, valued: list[tuple[float, float]], gamma: float, trace: float
 ) -> None:
     rewards, values = [reward for reward, _ in valued], [value for _, value in valued]
-    found = lambda_returns(rewards, values[1:], gamma=gamma, trace=trace, mode=mode)
+    result = lambda_returns(rewards, values[1:], gamma=gamma, trace=trace, mode=mode)
     whole = mc_returns(rewards, gamma=gamma, mode=mode)
 
     def looks(start: int, steps: int) -> float:
@@ -172,7 +172,7 @@ def test_a_mixed_return_is_the_average_of_all_horizons(
         longest = len(rewards) - start
         weights = [(1 - trace) * trace ** (k - 1) for k in range(1, longest)] + [trace ** (longest - 1)]
         expected = sum(w * looks(start, k) for k, w in enumerate(weights, start=1))
-        assert found[start] == pytest.approx(expected, abs=1e-6)
+        assert result[start] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_value_for_every_sentence_but_the_first_is_wanted() -> None:
@@ -209,10 +209,10 @@ def test_targets_of_different_shapes_are_refused(reward: tuple, following: tuple
 
 
 def test_a_mean_needs_its_shares() -> None:
-    one = torch.zeros(3)
+    zero = torch.zeros(3)
     for share in (None, torch.zeros(3, 1)):
         with pytest.raises(ValueError, match="needs a share for every reward"):
-            td_target(one, one, one.bool(), gamma=0.9, mode="mean_to_go", share=share)
+            td_target(zero, zero, zero.bool(), gamma=0.9, mode="mean_to_go", share=share)
 
 
 def test_an_unknown_mode_names_the_known_ones() -> None:

@@ -33,10 +33,10 @@ def small_net() -> torch.nn.Module:
 
 
 def new_fit(decay: float = 0.9, lr: float = 0.01, mode: str = "mean_to_go", **options) -> ValueFit:
-    net, asked = small_net(), []
+    net, requests = small_net(), []
     fit = ValueFit(
         value=lambda pairs: (
-            asked.append(list(pairs))
+            requests.append(list(pairs))
             or net(torch.tensor([[float(i), float(text[1:]) / 10] for i, text in pairs]))[:, 0]
         ),
         parameters=dict(net.named_parameters()),
@@ -46,13 +46,13 @@ def new_fit(decay: float = 0.9, lr: float = 0.01, mode: str = "mean_to_go", **op
         target_decay=decay,
         **options,
     )
-    fit.asked = asked  # type: ignore[attr-defined]
+    fit.requests = requests  # type: ignore[attr-defined]
     return fit
 
 
-def equal(one: FitState, other: FitState) -> bool:
-    return one.tensors.keys() == other.tensors.keys() and all(
-        torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors
+def equal(first: FitState, other: FitState) -> bool:
+    return first.tensors.keys() == other.tensors.keys() and all(
+        torch.equal(first.tensors[name], other.tensors[name]) for name in first.tensors
     )
 
 
@@ -88,22 +88,23 @@ def test_a_resumed_fit_ends_with_bit_equal_tensors(stop: int, options: dict) -> 
 
 def test_the_target_of_td0_is_the_reward_and_the_next_value_in_one_pass() -> None:
     fit, batch = new_fit(), [DATA[i] for i in PLAN[0]]
-    values = dict(zip((one.following for one in batch), next_values(fit, batch), strict=True))
-    fit.asked.clear()
+    values = dict(zip((step.following for step in batch), next_values(fit, batch), strict=True))
+    fit.requests.clear()
     fit.step(batch)
-    followed = [(one.image, one.following) for one in batch if one.following]
-    assert fit.asked == [followed, [(one.image, one.text) for one in batch]]
+    followed = [(step.image, step.following) for step in batch if step.following]
+    assert fit.requests == [followed, [(step.image, step.text) for step in batch]]
     expected = [
-        one.reward if one.terminal else lambda_returns(list(one.rewards), [values[one.following], *[0.0] * (one.to_go - 2)],
-                                                       gamma=0.9, trace=0.0, mode="mean_to_go")[0]
-        for one in batch
+        step.reward if step.terminal
+        else lambda_returns(list(step.rewards), [values[step.following], *[0.0] * (step.to_go - 2)],
+                            gamma=0.9, trace=0.0, mode="mean_to_go")[0]
+        for step in batch
     ]  # fmt: skip
     assert new_fit().targets(batch).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def next_values(fit: ValueFit, batch: list[Transition]) -> list[float]:
     """The network's values of what follows; of nothing where nothing does."""
-    return [float(fit.value([(one.image, one.following)]).detach()) if one.following else 0.0 for one in batch]
+    return [float(fit.value([(step.image, step.following)]).detach()) if step.following else 0.0 for step in batch]
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -112,9 +113,9 @@ def test_mixed_returns_of_a_batch_are_those_of_its_answers_in_one_pass(mode: str
     fit = new_fit(mode=mode, method="td_lambda", trace=0.6)
     (batch, *_) = ([data[i] for i in part] for part in fit.plan(data, 9, epochs=1, seed=3))
     values = iter(next_values(fit, batch))
-    fit.asked.clear()
-    found = fit.targets(batch).tolist()
-    assert fit.asked == [[(one.image, one.following) for one in batch if one.following]]
+    fit.requests.clear()
+    result = fit.targets(batch).tolist()
+    assert fit.requests == [[(step.image, step.following) for step in batch if step.following]]
     expected: list[float] = []
     for answer in by_answer(batch, mode=mode):
         rewards = list(answer[0].rewards)
@@ -122,7 +123,7 @@ def test_mixed_returns_of_a_batch_are_those_of_its_answers_in_one_pass(mode: str
         returns = lambda_returns(rewards, of_answer, gamma=0.9, trace=0.6, mode=mode)
         expected += returns[: len(answer)]
     assert len(expected) == len(batch) > 4
-    assert found == pytest.approx(expected, abs=1e-6)
+    assert result == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -130,9 +131,9 @@ def test_monte_carlo_asks_for_no_other_value_and_keeps_no_target_network(mode: s
     fit, data = new_fit(mode=mode, method="mc"), transitions(ANSWERS, state="sentence", mode=mode)
     batch = [data[i] for i in (5, 0, 9)]
     fit.step(batch)
-    assert fit.asked == [[(one.image, one.text) for one in batch]]
+    assert fit.requests == [[(step.image, step.text) for step in batch]]
     assert fit.target == {}
-    expected = [mc_returns(list(one.rewards), gamma=0.9, mode=mode)[0] for one in batch]
+    expected = [mc_returns(list(step.rewards), gamma=0.9, mode=mode)[0] for step in batch]
     assert fit.targets(batch).tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -140,9 +141,9 @@ def test_as_published_the_network_bootstraps_from_itself_and_the_batch_is_mixed_
     options = {"published": True}
     fit, batch = new_fit(mode="bootstrap_forever", **options), data_for(options)[:8]
     assert fit.target == {}
-    values, following = (fit.value([(one.image, text(one)) for one in batch]) for text in (
-        lambda one: one.text, lambda one: one.following))  # fmt: skip
-    reward = torch.tensor([one.reward for one in batch])
+    values, following = (fit.value([(step.image, text(step)) for step in batch]) for text in (
+        lambda item: item.text, lambda item: item.following))  # fmt: skip
+    reward = torch.tensor([step.reward for step in batch])
     expected = published_loss(values, reward, following, gamma=0.9).detach()
     assert fit.step(batch) == pytest.approx(float(expected), abs=1e-6)
     other = new_fit(mode="bootstrap_forever", method="mc", **options)
@@ -179,21 +180,23 @@ def test_batches_of_answers_hold_each_answer_whole_and_once_an_epoch(size: int) 
     ends = np.cumsum(lengths)
     for batch in plan:
         assert len(batch) <= size or len(batch) in lengths
-        for one, after in pairwise(batch):
-            assert after == one + 1 or one + 1 in ends
+        for step, after in pairwise(batch):
+            assert after == step + 1 or step + 1 in ends
         assert batch[-1] + 1 in ends
     again = answer_batches(lengths, size, epochs=2, seed=0)
-    assert [one.tolist() for one in plan] == [one.tolist() for one in again]
-    assert [one.tolist() for one in plan] != [one.tolist() for one in answer_batches(lengths, size, epochs=2, seed=1)]
+    assert [batch.tolist() for batch in plan] == [item.tolist() for item in again]
+    assert [batch.tolist() for batch in plan] != [
+        batch.tolist() for batch in answer_batches(lengths, size, epochs=2, seed=1)
+    ]
 
 
 def test_only_mixed_returns_need_batches_of_answers() -> None:
-    plain = [one.tolist() for one in batches(len(DATA), 6, 2, 3)]
+    plain = [batch.tolist() for batch in batches(len(DATA), 6, 2, 3)]
     for options in ({"method": "td0"}, {"method": "mc"}, {"published": True, "method": "td_lambda"}):
-        assert [one.tolist() for one in new_fit(**options).plan(DATA, 6, 2, 3)] == plain
+        assert [batch.tolist() for batch in new_fit(**options).plan(DATA, 6, 2, 3)] == plain
     lengths = [len(sentences) for _, sentences, _ in ANSWERS]
     mixed = new_fit(method="td_lambda").plan(DATA, 6, 2, 3)
-    assert [one.tolist() for one in mixed] == [one.tolist() for one in answer_batches(lengths, 6, 2, 3)]
+    assert [item.tolist() for item in mixed] == [batch.tolist() for batch in answer_batches(lengths, 6, 2, 3)]
     assert answer_batches([], 6, 2, 3) == []
 
 
@@ -225,7 +228,7 @@ def test_targets_come_from_the_target_network_and_leave_the_other_as_it_was() ->
     fit.target = {name: p.detach().clone() for name, p in fit.parameters.items()}
     assert not torch.equal(lagging, fit.targets(DATA[:8]))
     # What ends an answer needs no bootstrap.
-    ends = torch.tensor([one.terminal for one in DATA[:8]])
+    ends = torch.tensor([step.terminal for step in DATA[:8]])
     assert torch.equal(lagging[ends], fit.targets(DATA[:8])[ends])
 
 

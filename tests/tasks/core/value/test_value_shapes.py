@@ -26,7 +26,7 @@ def ran(given: Data) -> dict[str, Ran]:
         "mc": trained(given, "mc"),
         "states": of_states(given),
     }
-    return {name: one() for name, one in work.items()}
+    return {name: item() for name, item in work.items()}
 
 
 def test_the_released_shape_computes_its_whole_width_for_both_sentences_of_a_pair(ran: dict[str, Ran]) -> None:
@@ -50,7 +50,7 @@ def test_monte_carlo_computes_half_and_states_read_an_answer_once(given: Data, r
 
 
 def test_the_page_shows_every_shape(ran: dict[str, Ran]) -> None:
-    shapes = {name: summary([one, one]) for name, one in ran.items()}
+    shapes = {name: summary([item, item]) for name, item in ran.items()}
     ratios = {f"transitions_per_second_{name}": 2.0 for name in SHAPES[1:]}
     text = page({"machine": machine(), "shapes": shapes, "vs_released": ratios})
     assert all(f"| {name} |" in text for name in SHAPES)
