@@ -35,6 +35,10 @@ def of_states(config: ValueConfig = STATES) -> ValueResult:
     return stage.train_value.fn(config, policy(), world.images, world.samples, rewards(), rollouts=rollouts(), seed=0)
 
 
+def die(name: str) -> None:
+    raise InterruptedError
+
+
 @pytest.mark.parametrize("train", [trained, of_states])
 def test_every_held_out_sentence_is_judged_and_no_other(train) -> None:
     output = train()
@@ -121,10 +125,6 @@ def test_without_an_end_answers_of_one_sentence_teach_nothing() -> None:
 def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, monkeypatch) -> None:
     whole = trained(VALUE.model_copy(update={"checkpoint_steps": 2}))
     monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
-
-    def die(name: str) -> None:
-        raise InterruptedError
-
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(stage, "fault_point", die)
         trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
@@ -177,10 +177,6 @@ def test_a_killed_training_of_any_target_ends_with_the_same_facts(target: str, t
     config = STATES.model_copy(update={"target": target, "checkpoint_steps": 3})
     whole = of_states(config)
     monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
-
-    def die(name: str) -> None:
-        raise InterruptedError
-
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(stage, "fault_point", die)
         of_states(config)
@@ -281,10 +277,6 @@ def test_what_has_no_meaning_for_states_changes_nothing() -> None:
 def test_a_head_on_states_fits_on_from_the_last_step_file(tmp_path, monkeypatch) -> None:
     whole = of_states()
     monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
-
-    def die(name: str) -> None:
-        raise InterruptedError
-
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(stage, "fault_point", die)
         of_states(STATES.model_copy(update={"checkpoint_steps": 3}))
