@@ -16,18 +16,18 @@ def test_a_name_alone_is_that_strategy_with_the_other_settings() -> None:
 
 
 def test_keys_are_settings_and_what_is_no_setting_is_an_option() -> None:
-    search = search_config(BASE, "best_of_n:by=value,candidates=4")
-    assert (search.strategy, search.by, search.candidates, search.top_p, search.options) == (
+    config = search_config(BASE, "best_of_n:by=value,candidates=4")
+    assert (config.strategy, config.by, config.candidates, config.top_p, config.options) == (
         "best_of_n",
         "value",
         4,
         0.8,
         {},
     )
-    search = search_config(BASE, "swires:rounds=2,temperature=0.4,published=true")
-    assert (search.options, search.published) == ({"rounds": 2, "temperature": 0.4}, True)
-    search = search_config(BASE, "visvm:append=3,stop=vote")
-    assert (search.options, search.stop) == ({"width": 2, "append": 3}, "vote")
+    config = search_config(BASE, "swires:rounds=2,temperature=0.4,published=true")
+    assert (config.options, config.published) == ({"rounds": 2, "temperature": 0.4}, True)
+    config = search_config(BASE, "visvm:append=3,stop=vote")
+    assert (config.options, config.stop) == ({"width": 2, "append": 3}, "vote")
 
 
 @pytest.mark.parametrize(

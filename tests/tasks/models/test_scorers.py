@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from storage import checkpoints
-from storage.artifacts import Table
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import ScorerCheckpoint
 from tasks.configs.reward import (
     CosineReward,
     JudgeReward,
@@ -26,16 +26,16 @@ from tasks.configs.reward import (
     TokenReward,
 )
 from tasks.models.endpoint import EndpointError
+from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
-from tasks.stage.runtime import RuntimeConfig
-from tests.support.chat_server import answering, chat_server
+from tests.support.chat_server import chat_server, saying
 from tests.support.small_world import policy
 
 FOLDER = "deployments/demo/scorer"
 
 
 def test_a_folder_is_loaded_from_where_it_is() -> None:
-    scores = load_scores(import_scorer(FOLDER), RuntimeConfig(device="cpu", threads=1), Counter())
+    scores = load_scores(import_scorer(FOLDER), Counter())
     assert scores.scorer.context_length == 32
 
 
@@ -49,10 +49,10 @@ def test_a_scorer_that_open_clip_knows_is_kept_as_its_name() -> None:
 def test_a_known_scorer_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     import tasks.core.models.scorer as models
 
-    asked = []
-    monkeypatch.setattr(models, "load_scorer", lambda checkpoint, **options: asked.append(str(checkpoint)))
-    load_scores(import_scorer("ViT-B-16/openai"), RuntimeConfig(device="cpu", threads=1), Counter())
-    assert asked == ["ViT-B-16/openai"]
+    loaded = []
+    monkeypatch.setattr(models, "load_scorer", lambda checkpoint, **options: loaded.append(str(checkpoint)))
+    load_scores(import_scorer("ViT-B-16/openai"), Counter())
+    assert loaded == ["ViT-B-16/openai"]
 
 
 @pytest.mark.parametrize("place", ["nonsense", "a/b/c", "/no/such/folder", "name/"])
@@ -73,23 +73,25 @@ COCO = [CosineReward(checkpoint=FOLDER), LikelihoodReward(), LikelihoodReward(co
         JudgeReward(url="http://localhost:1/v1", model="m")]  # fmt: skip
 
 
-def imported(reward: Reward, detections: Table | None = None, model: PolicyConfig = MODEL) -> Table:
-    return import_reward(reward, import_scorer(FOLDER), policy(), model, detections)
+def imported(
+    reward: Reward, detections: ScorerCheckpoint | None = None, base: PolicyHandle | None = None
+) -> ScorerCheckpoint:
+    return import_reward(reward, import_scorer(FOLDER), base or policy(), detections)
 
 
 @pytest.mark.parametrize("reward", COCO, ids=reward_name)
 def test_a_reward_s_reference_is_the_same_for_the_same_and_whatever_its_weight(reward: Reward) -> None:
     ref = imported(reward)
     assert ref.kind == "scorer" and ref == imported(reward) == imported(reward.model_copy(update={"weight": 3.0}))
-    others = [imported(one) for one in COCO if one != reward]
+    others = [imported(other) for other in COCO if other != reward]
     assert ref not in others
 
 
 def test_what_a_likelihood_depends_on_is_in_its_reference() -> None:
     ref = imported(LikelihoodReward())
     assert ref != imported(LikelihoodReward(prompt="What is it?"))
-    assert ref != imported(LikelihoodReward(), model=MODEL.model_copy(update={"dtype": "bfloat16"}))
-    assert list(needed_by(ref)) == [policy()]
+    assert ref != imported(LikelihoodReward(), base=replace(policy(), dtype="bfloat16"))
+    assert list(needed_by(ref)) == [policy().checkpoint]
 
 
 def test_the_profile_s_scorer_stands_in_where_a_reward_names_none() -> None:
@@ -136,29 +138,29 @@ def test_names_are_short_and_tell_rewards_apart(reward: Reward, name: str) -> No
 
 @pytest.mark.parametrize("reward", COCO[:-1], ids=reward_name)
 def test_a_score_is_the_same_whether_jobs_are_image_ids_or_numbers(reward: Reward) -> None:
-    asked = [(0, "There is a dog."), (1, "There is a dog."), (0, "There is a dog and a cat near it.")]
-    by_number = load_scores(imported(reward), RUNTIME, Counter()).score(dict(enumerate(IMAGES)), asked)
+    sentences = [(0, "There is a dog."), (1, "There is a dog."), (0, "There is a dog and a cat near it.")]
+    by_number = load_scores(imported(reward), Counter()).score(dict(enumerate(IMAGES)), sentences)
     counters: Counter[str] = Counter()
-    scores = load_scores(imported(reward), RUNTIME, counters)
-    by_id = scores.score({"b": IMAGES[1], "a": IMAGES[0]}, [("ab"[job], text) for job, text in asked[::-1]])[::-1]
+    scores = load_scores(imported(reward), counters)
+    by_id = scores.score({"b": IMAGES[1], "a": IMAGES[0]}, [("ab"[job], text) for job, text in sentences[::-1]])[::-1]
     assert by_number == by_id and len(set(by_number)) == 3
     assert sum(counters.values()) > 0
 
 
 def test_a_judge_s_ratings_are_scores() -> None:
     with chat_server(
-        lambda body, before: answering("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
-    ) as requests:
+        lambda body, before: saying("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
+    ) as server:
         counters: Counter[str] = Counter()
-        scores = load_scores(imported(JudgeReward(url=requests.url, model="m")), RUNTIME, counters)
+        scores = load_scores(imported(JudgeReward(url=server.url, model="m")), counters)
         assert scores.score({0: IMAGES[0]}, [(0, "A dog."), (0, "A cat."), (0, "A dog.")]) == [0.8, None, 0.8]
-    assert len(requests.bodies) == 2
+    assert len(server.bodies) == 2
     assert counters == {"judge_rated": 1, "judge_unparsable": 1, "judge_refused": 0, "texts_scored_judge": 2}
 
 
 def test_a_siglip_is_a_scorer_like_any_other(tmp_path: Path) -> None:
     reward = CosineReward(checkpoint=str(tiny_siglip(tmp_path)))
-    scores = load_scores(imported(reward), RUNTIME, Counter())
+    scores = load_scores(imported(reward), Counter())
     assert scores.scorer.model.logit_bias is not None
     got = scores.score(dict(enumerate(IMAGES)), [(0, "A dog."), (1, "A dog."), (0, "There is a cat.")])
     images, texts = scores.scorer.embed_images(IMAGES), scores.scorer.embed_texts(["A dog.", "There is a cat."])

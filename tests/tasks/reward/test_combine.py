@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 
 from storage import lake
-from storage.artifacts import ArtifactMissing, Table
+from storage.artifacts import ArtifactMissing, PolicyCheckpoint, ScorerCheckpoint, Table
 from storage.checkpoints import import_checkpoint
 from storage.schema import Agreement, Reward, SearchStep
 from storage.upkeep import collect_garbage
 from tasks.configs.reward import CosineReward, LabelConfig, LikelihoodReward, ObjectsReward, ScorerConfig, TokenReward
 from tasks.configs.reward import Reward as RewardConfig
 from tasks.core.metrics import spearman
+from tasks.models.handles import Guide, PolicyHandle
 from tasks.models.loading import load_images
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
-from tasks.reward.combine import combine
+from tasks.reward.combine import CombineResult, combine
 from tasks.reward.detect import detect
 from tasks.reward.score import score
 from tasks.reward.shape_rewards import shape_rewards
 from tasks.search.search import search
+from tasks.stage.results import to_output
 from tasks.stage.stage import StageInputError
 from tests.support.paths import DEMO
 from tests.support.small_world import SEARCH, drawn, policy, rollouts, samples, scored, scorer
@@ -38,41 +40,41 @@ CONFIG = ScorerConfig(checkpoint=str(DEMO / "scorer"), rewards=REWARDS)
 
 
 @cache
-def imported(reward: RewardConfig) -> Table:
-    found = detect(ObjectsReward(), scorer(), [drawn().images]).objects
-    return import_reward(reward, scorer(), policy(), MODEL, found)
+def imported(reward: RewardConfig) -> ScorerCheckpoint:
+    detections = detect(ObjectsReward(), scorer(), [drawn().images]).objects
+    return import_reward(reward, scorer(), policy(), detections)
 
 
 @cache
-def scored_by(reward: RewardConfig) -> Table:
+def scored_by(reward: RewardConfig) -> Table[Reward]:
     world = drawn()
     return score.fn(imported(reward), world.images, world.samples, rollouts()).scored
 
 
-def combined(config: ScorerConfig = CONFIG) -> StageOutput:
+def combined(config: ScorerConfig = CONFIG) -> CombineResult:
     rewards = config.rewards
     return combine.fn(
-        config, [scored_by(one) for one in rewards], [imported(one) for one in rewards], [reward_name(one) for one in rewards],
+        config, [*map(scored_by, rewards)], [*map(imported, rewards)], [*map(reward_name, rewards)],
     )  # fmt: skip
 
 
 @cache
-def whole() -> StageOutput:
+def whole() -> CombineResult:
     return combined()
 
 
-def column(ref: Table) -> np.ndarray:
-    return np.array([row.score for row in lake.read_rows(Reward, ref)], dtype=np.float64)
+def column(table: Table[Reward]) -> np.ndarray:
+    return np.array([row.score for row in lake.read_rows(Reward, table)], dtype=np.float64)
 
 
 def test_the_sum_is_the_one_computed_by_hand() -> None:
     total = np.zeros(len(column(scored())))
     for reward in REWARDS:
-        one = column(scored_by(reward))
-        total += reward.weight * (one - one.mean()) / one.std()
+        scores = column(scored_by(reward))
+        total += reward.weight * (scores - scores.mean()) / scores.std()
     assert column(whole().scored) == pytest.approx(total)
     assert whole().means["likelihood"] == pytest.approx(column(scored_by(REWARDS[2])).mean())
-    assert whole().deviations.objects == pytest.approx(column(scored_by(REWARDS[3])).std())
+    assert whole().deviations["objects"] == pytest.approx(column(scored_by(REWARDS[3])).std())
 
 
 def test_the_first_reward_is_the_scorer_s_own_cosine() -> None:
@@ -80,8 +82,8 @@ def test_the_first_reward_is_the_scorer_s_own_cosine() -> None:
 
 
 def test_a_sentence_keeps_its_place_and_names_the_sum_as_its_scorer() -> None:
-    for row, one in zip(lake.read_rows(Reward, whole().scored), lake.read_rows(Reward, scored()), strict=True):
-        assert row == replace(one, score=row.score, scorer=whole().scorer.digest, truncated=row.truncated)
+    for row, own in zip(lake.read_rows(Reward, whole().scored), lake.read_rows(Reward, scored()), strict=True):
+        assert row == replace(own, score=row.score, scorer=whole().scorer.digest, truncated=row.truncated)
 
 
 def test_raw_rewards_are_added_as_they_are() -> None:
@@ -92,29 +94,29 @@ def test_raw_rewards_are_added_as_they_are() -> None:
 
 
 def test_one_reward_standardised_orders_sentences_as_it_did() -> None:
-    one = combined(ScorerConfig(checkpoint="x/y", rewards=REWARDS[:1]))
-    assert spearman(column(one.scored), column(scored())) == pytest.approx(1.0)
+    alone = combined(ScorerConfig(checkpoint="x/y", rewards=REWARDS[:1]))
+    assert spearman(column(alone.scored), column(scored())) == pytest.approx(1.0)
 
 
 def test_the_same_input_gives_the_same_output_and_another_weight_another_scorer() -> None:
-    assert combined().digest == whole().digest
+    assert combined() == whole()
     heavier = (REWARDS[0].model_copy(update={"weight": 3.0}), *REWARDS[1:])
     assert combined(ScorerConfig(checkpoint="x/y", rewards=heavier)).scorer != whole().scorer
 
 
 def test_the_sum_s_scorer_gives_a_search_what_the_rollouts_got_whatever_jobs_are_called() -> None:
     world, rows = drawn(), lake.read_rows(Reward, whole().scored)
-    image_of = {one.sample_id: one.image_id for one in samples()}
+    image_of = {sample.sample_id: sample.image_id for sample in samples()}
     pictures = load_images(world.images, list(image_of.values()))
     numbers = {sample_id: at for at, sample_id in enumerate(image_of)}
     counters: Counter[str] = Counter()
-    scores = load_scores(whole().scorer, RUNTIME, counters)
+    scores = load_scores(whole().scorer, counters)
     # As a search asks: by number, another order, a few at a time.
     images = {numbers[sample_id]: pictures[image_id] for sample_id, image_id in image_of.items()}
     mixed = rows[::-1]
     got = [
-        one for at in range(0, len(mixed), 7)
-        for one in scores.score(images, [(numbers[row.sample_id], row.sentence) for row in mixed[at : at + 7]])
+        score for at in range(0, len(mixed), 7)
+        for score in scores.score(images, [(numbers[row.sample_id], row.sentence) for row in mixed[at : at + 7]])
     ]  # fmt: skip
     assert got == [row.score for row in mixed]
     assert counters["images_without_detections"] == 0
@@ -130,10 +132,10 @@ def test_a_search_is_guided_by_the_sum() -> None:
     world = drawn()
     output = search.fn(
         SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen", "max_sentences": 2}), policy(),
-        world.images, world.samples, seed=0, scorer=whole().scorer,
+        world.images, world.samples, Guide(whole().scorer), seed=0,
     )  # fmt: skip
-    scores = load_scores(whole().scorer, RUNTIME, Counter())
-    image_of = {one.sample_id: one.image_id for one in samples()}
+    scores = load_scores(whole().scorer, Counter())
+    image_of = {sample.sample_id: sample.image_id for sample in samples()}
     rows = [row for row in lake.read_rows(SearchStep, output.search_trace) if row.score is not None]
     pictures = load_images(world.images, list(image_of.values()))
     again = scores.score(pictures, [(image_of[row.sample_id], row.text) for row in rows])
@@ -141,7 +143,7 @@ def test_a_search_is_guided_by_the_sum() -> None:
     steps: dict[tuple[str, int], list[SearchStep]] = {}
     for row in rows:
         steps.setdefault((row.sample_id, row.step), []).append(row)
-    assert all(row.score == max(one.score for one in step) for step in steps.values() for row in step if row.chosen)
+    assert all(row.score == max(rival.score for rival in step) for step in steps.values() for row in step if row.chosen)
 
 
 def test_agreement_is_that_of_every_two_rewards_and_of_each_with_the_sum() -> None:
@@ -154,15 +156,15 @@ def test_agreement_is_that_of_every_two_rewards_and_of_each_with_the_sum() -> No
     groups: dict[str, list[int]] = {}
     for at, row in enumerate(lake.read_rows(Reward, scored())):
         groups.setdefault(row.sample_id, []).append(at)
-    within = [one for group in groups.values() if not np.isnan(one := spearman(a[group], b[group]))]
+    within = [rank for group in groups.values() if not np.isnan(rank := spearman(a[group], b[group]))]
     row = rows[cosine, words, "within_image"]
     assert (row.spearman, row.n) == (pytest.approx(np.mean(within)), len(within))
     assert rows[cosine, "combined", "pooled"].spearman == pytest.approx(spearman(a, column(whole().scored)))
 
 
 def test_what_the_sum_refers_to_is_kept_with_it() -> None:
-    kept = {ref for name, ref in whole().refs.items() if name.startswith("needs_")}
-    assert kept == set(needed_by(whole().scorer)) == {*map(imported, REWARDS), scorer(), policy()}
+    kept = {ref for name, ref in to_output(whole()).refs.items() if name.startswith("needs.")}
+    assert kept == set(needed_by(whole().scorer)) == {*map(imported, REWARDS), scorer(), policy().checkpoint}
 
 
 @pytest.mark.usefixtures("home")
@@ -171,8 +173,8 @@ def test_garbage_collection_leaves_what_a_kept_sum_refers_to() -> None:
     config = ScorerConfig(checkpoint="x/y", rewards=(words, REWARDS[2]))
     row = Reward("r", "s", 0, "A dog.", 0, 6, True, 0.0, None, "x", False, None)
     table = lake.publish(Reward, [row, replace(row, step=1, score=1.0)])
-    own = import_checkpoint("policy", str(DEMO / "policy"))
-    refs = [import_reward(one, import_scorer("ViT-L-14/openai"), own, MODEL) for one in config.rewards]
+    own = import_checkpoint(PolicyCheckpoint, str(DEMO / "policy"))
+    refs = [import_reward(reward, import_scorer("ViT-L-14/openai"), PolicyHandle(own)) for reward in config.rewards]
     scorer = combine(config, [table, table], refs, ["a", "b"]).scorer
     unused, nested = import_scorer("ViT-L-14/openai"), import_scorer("ViT-B-32/openai")
     assert collect_garbage().objects > 0
@@ -184,7 +186,7 @@ def test_garbage_collection_leaves_what_a_kept_sum_refers_to() -> None:
         unused.verify()
 
 
-def test_labels_are_made_of_the_sum() -> None:
+def test_rewards_are_shaped_from_the_sum() -> None:
     output = shape_rewards.fn(LabelConfig(), whole().scored)
     rows = lake.read_rows(Reward, output.rewards)
     assert output.margin < 0  # the margin of a standardised sum
@@ -192,8 +194,8 @@ def test_labels_are_made_of_the_sum() -> None:
     assert low and max(low) < min(row.shaped for row in rows if row.score >= output.margin)
 
 
-def with_scores(values: list[float | None], at: Table | None = None) -> Table:
-    rows = lake.read_rows(Reward, at or scored())[: len(values)]
+def with_scores(values: list[float | None]) -> Table[Reward]:
+    rows = lake.read_rows(Reward, scored())[: len(values)]
     return lake.publish(
         Reward,
         [replace(row, score=v, reason=None if v is not None else "x") for row, v in zip(rows, values, strict=True)],
@@ -202,10 +204,10 @@ def with_scores(values: list[float | None], at: Table | None = None) -> Table:
 
 def two(
     first: list[float | None], second: list[float | None], scale: str = "standard", names: list[str] | None = None
-) -> StageOutput:
+) -> CombineResult:
     config = ScorerConfig(checkpoint="x/y", rewards=(REWARDS[0], REWARDS[0]), scale=scale)
-    refs = [with_scores(first), with_scores(second)]
-    return combine.fn(config, refs, [scorer(), scorer()], names or ["a", "b"])
+    tables = [with_scores(first), with_scores(second)]
+    return combine.fn(config, tables, [scorer(), scorer()], names or ["a", "b"])
 
 
 def test_a_sentence_without_one_of_the_scores_has_no_sum_and_says_whose_is_missing() -> None:

@@ -18,13 +18,13 @@ from storage.schema import Annotation, Detection, Image
 from tasks.configs.reward import ObjectsReward
 from tasks.data.sample import annotate
 from tasks.models.loading import load_images
-from tasks.models.scorers import import_reward, import_scorer, load_scores
-from tasks.reward.detect import detect, find_objects, read_detections
+from tasks.models.scorers import import_reward, import_scorer, load_scorer, load_scores
+from tasks.reward.detect import DetectResult, detect, find_objects, read_detections
 from tasks.stage.stage import StageInputError
 from tests.support.small_world import drawn, policy, scorer, source
 
 
-def images() -> list[Table]:
+def images() -> list[Table[Image]]:
     return [drawn().images, drawn(benchmark=True).images]
 
 
@@ -33,17 +33,17 @@ def ids(at: int = 0) -> list[str]:
 
 
 @cache
-def found() -> StageOutput:
+def detected() -> DetectResult:
     return detect(ObjectsReward(), scorer(), images())
 
 
 def csv(folder: Path, text: str) -> str:
-    path = folder / "found.csv"
+    path = folder / "detections.csv"
     path.write_text(text)
     return str(path)
 
 
-def objects(output: StageOutput, at: int = 0) -> dict[str, set[str]]:
+def objects(output: DetectResult, at: int = 0) -> dict[str, set[str]]:
     known: dict[str, set[str]] = {image_id: set() for image_id in ids(at)}
     for row in lake.read_rows(Detection, output.detections):
         if row.image_id in known:
@@ -52,29 +52,28 @@ def objects(output: StageOutput, at: int = 0) -> dict[str, set[str]]:
 
 
 def scores_of(
-    output: StageOutput, asked: list[tuple[str, str]], at: int = 0
+    output: DetectResult, sentences: list[tuple[str, str]], at: int = 0
 ) -> tuple[list[float | None], Counter[str]]:
     counters: Counter[str] = Counter()
-    ref = import_reward(ObjectsReward(), scorer(), policy(), MODEL, output.objects)
-    scores = load_scores(ref, RUNTIME, counters)
-    return scores.score(load_images(images()[at], [one for one, _ in asked]), asked), counters
+    ref = import_reward(ObjectsReward(), scorer(), policy(), output.objects)
+    scores = load_scores(ref, counters)
+    return scores.score(load_images(images()[at], [image_id for image_id, _ in sentences]), sentences), counters
 
 
 def test_zero_shot_finds_what_is_in_the_demo_world_s_images() -> None:
     kept = annotate.fn(source("test"), images()[1]).annotations
     with lake.annotations_allowed():
         truth = {row.image_id: set(row.objects) for row in lake.read_rows(Annotation, kept)}
-    got = objects(found(), at=1)
-    hits = sum(len(truth[one] & got[one]) for one in truth)
+    got = objects(detected(), at=1)
+    hits = sum(len(truth[image_id] & got[image_id]) for image_id in truth)
     assert hits > 0.8 * sum(map(len, got.values())) and hits > 0.8 * sum(map(len, truth.values()))
-    assert -0.1 < found().cosine_threshold < 0.6
+    assert -0.1 < detected().cosine_threshold < 0.6
 
 
 def test_confidence_is_a_half_at_the_threshold_and_more_with_the_cosine() -> None:
     from tasks.core.models.scorer import cosines
-    from tasks.models.scorers import kept_scorer
 
-    model = kept_scorer(scorer(), "cpu")
+    model = load_scorer(scorer())
     rows = lake.read_rows(Detection, find_objects.fn(0.0, None, scorer(), images()).detections)
     assert len(rows) == 80 * (len(ids(0)) + len(ids(1)))
     image_id = ids()[0]
@@ -82,51 +81,53 @@ def test_confidence_is_a_half_at_the_threshold_and_more_with_the_cosine() -> Non
     picture = load_images(images()[0], [image_id])
     texts = model.embed_texts([f"a photo of a {row.object}." for row in first])
     cosine = cosines(model.embed_images(list(picture.values())), texts, [0] * 80)
-    above = cosine > found().cosine_threshold
+    above = cosine > detected().cosine_threshold
     confidence = np.array([row.confidence for row in first])
     assert ((confidence > 0.5) == above).all() and 0 < above.sum() < 10
     assert (np.diff(confidence[np.argsort(cosine)]) >= 0).all() and confidence.min() == 0
-    assert objects(found())[image_id] == {row.object for row in first if row.confidence >= 0.5}
+    assert objects(detected())[image_id] == {row.object for row in first if row.confidence >= 0.5}
 
 
 def test_a_higher_threshold_finds_less() -> None:
-    strict = detect(ObjectsReward(threshold=0.9), scorer(), images())
-    lax, few = objects(found()), objects(strict)
-    assert all(few[one] <= lax[one] for one in lax) and sum(map(len, few.values())) < sum(map(len, lax.values()))
+    strict = objects(detect(ObjectsReward(threshold=0.9), scorer(), images()))
+    lax = objects(detected())
+    assert all(strict[image_id] <= lax[image_id] for image_id in lax)
+    assert sum(map(len, strict.values())) < sum(map(len, lax.values()))
 
 
 def test_sentences_are_scored_by_what_was_found_in_their_image() -> None:
-    here = objects(found())
-    image_id = next(one for one in here if here[one])
+    here = objects(detected())
+    image_id = next(image_id for image_id in here if here[image_id])
     there = sorted(here[image_id])[0]
     scores, counters = scores_of(
-        found(), [(image_id, f"There is a {there}."), (image_id, f"A {there} and a hair drier.")]
+        detected(), [(image_id, f"There is a {there}."), (image_id, f"A {there} and a hair drier.")]
     )
     assert scores == [1.0, 0.0] and counters["images_without_detections"] == 0
 
 
 def test_a_table_says_what_is_there(tmp_path: Path) -> None:
-    one, two = ids()[:2]
+    first, second, third = ids()[:3]
     table = csv(
         tmp_path,
-        f"image_id,object,confidence\n{one},dog,0.9\n{one},Cat ,0.2\n{two},cup,0.1\n{one},dog,0.4\nother,dog,1\n",
+        f"image_id,object,confidence\n{first},dog,0.9\n{first},Cat ,0.2\n{second},cup,0.1\n{first},dog,0.4\nother,dog,1\n",
     )
     output = detect(ObjectsReward(table=table), scorer(), images())
-    assert lake.read_rows(Detection, output.detections) == [Detection(one, "dog", 0.9)]
+    assert lake.read_rows(Detection, output.detections) == [Detection(first, "dog", 0.9)]
     total = len(set(ids(0)) | set(ids(1)))
-    assert output.counters == {"images": total, "images_without_detections": total - 2} and output.facts == {}
-    asked = [(one, "A dog and a cat."), (two, "A cup."), (ids()[2], "A dog."), (ids()[2], "The sky.")]
-    scores, counters = scores_of(output, asked)
+    assert output.counters == {"images": total, "images_without_detections": total - 2}
+    assert output.cosine_threshold is None
+    sentences = [(first, "A dog and a cat."), (second, "A cup."), (third, "A dog."), (third, "The sky.")]
+    scores, counters = scores_of(output, sentences)
     assert scores == [0.0, -1.0, -1.0, 0.0]
     assert counters["images_without_detections"] == 1  # that of the second has a row, though below the threshold
 
 
 def test_a_table_without_confidence_is_sure_and_parquet_does_as_well(tmp_path: Path) -> None:
-    path = tmp_path / "found.parquet"
+    path = tmp_path / "detections.parquet"
     pq.write_table(pa.table({"object": ["dog"], "image_id": [ids()[0]], "box": [1]}), path)
     by_parquet = detect(ObjectsReward(table=str(path)), scorer(), images())
     table = csv(tmp_path, f"image_id,object\n{ids()[0]},dog\n")
-    assert by_parquet.digest == detect(ObjectsReward(table=table), scorer(), images()).digest
+    assert by_parquet == detect(ObjectsReward(table=table), scorer(), images())
 
 
 def test_another_content_under_the_same_name_is_detected_anew(tmp_path: Path) -> None:
@@ -141,13 +142,13 @@ def test_another_content_under_the_same_name_is_detected_anew(tmp_path: Path) ->
 def test_an_id_is_text_though_it_may_look_like_a_number(tmp_path: Path) -> None:
     rows = read_detections(Path(csv(tmp_path, "image_id,object\n000000000139,dog\n")))
     assert rows == [Detection("000000000139", "dog", 1.0)]
-    path = tmp_path / "found.parquet"
+    path = tmp_path / "detections.parquet"
     pq.write_table(pa.table({"image_id": [139], "object": ["dog"]}), path)
     assert read_detections(path) == [Detection("139", "dog", 1.0)]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("image_id,object\n1,dgo\n1,sofa\n", "2 objects are none of COCO's 80: 'dgo' (nearest: dog"),
         ("image_id,object\n1,sofa\n", "'sofa' (nearest: couch)"),
@@ -159,8 +160,8 @@ def test_an_id_is_text_though_it_may_look_like_a_number(tmp_path: Path) -> None:
         ("image_id,object\nelsewhere,dog\n", "knows none of the run's 24 images: its ids are like ['elsewhere']"),
     ],
 )
-def test_what_is_no_table_of_objects_says_why(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(StageInputError, match=re.escape(said)):
+def test_what_is_no_table_of_objects_says_why(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(StageInputError, match=re.escape(message)):
         detect(ObjectsReward(table=csv(tmp_path, text)), scorer(), images())
 
 

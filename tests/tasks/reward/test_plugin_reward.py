@@ -12,6 +12,7 @@ import pytest
 
 from storage import lake
 from storage.schema import Caption, Quarantined, Reward, Rollout, SearchStep
+from tasks.models.handles import Guide
 from tasks.models.scorers import import_scorer, load_scores
 from tasks.reward.score import score
 from tasks.search.search import search
@@ -20,7 +21,7 @@ from tests.support.small_world import SEARCH, drawn, policy, rollouts
 SOURCE = """
 def by_length(image, sentences):
     assert image.size == (96, 96)
-    return [1 / len(text) if len(text) % 5 else None for text in sentences]
+    return [1 / len(sentence) if len(sentence) % 5 else None for sentence in sentences]
 """
 Write = Callable[[str], None]
 
@@ -78,7 +79,7 @@ def test_a_search_is_guided_by_it(reward: Write) -> None:
     world, scorer = drawn(), import_scorer("plugin:length")
     output = search.fn(
         SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen"}), policy(), world.images,
-        world.samples, seed=0, scorer=scorer,
+        world.samples, Guide(scorer), seed=0,
     )  # fmt: skip
     assert all(row.text for row in lake.read_rows(Caption, output.captions))
     steps: dict[tuple[str, int], list[SearchStep]] = {}
@@ -87,12 +88,12 @@ def test_a_search_is_guided_by_it(reward: Write) -> None:
     for rows in steps.values():
         known = [row for row in rows if row.score is not None]
         assert all(row.score == pytest.approx(1 / len(row.text)) for row in known)
-        assert all(row.score == max(other.score for other in known) for row in known if row.chosen)
+        assert all(row.score == max(rival.score for rival in known) for row in known if row.chosen)
     assert any(row.chosen for rows in steps.values() for row in rows if row.score is not None)
     assert output.counters["texts_scored"] > 0
 
 
-@pytest.mark.parametrize("wrong", ["[1.0]", "[float('nan') for text in sentences]"])
+@pytest.mark.parametrize("wrong", ["[1.0]", "[float('nan') for _ in sentences]"])
 def test_what_is_no_score_for_every_sentence_ends_the_stage(reward: Write, wrong: str) -> None:
     reward(f"def by_length(image, sentences):\n    return {wrong}\n")
     world = drawn()
@@ -101,5 +102,5 @@ def test_what_is_no_score_for_every_sentence_ends_the_stage(reward: Write, wrong
 
 
 def test_it_is_loaded_by_its_name_in_any_later_run(reward: Write) -> None:
-    scores = load_scores(import_scorer("plugin:length"), RUNTIME, Counter())
+    scores = load_scores(import_scorer("plugin:length"), Counter())
     assert (scores.name, scores.is_cut("A dog. " * 100)) == ("length", False)

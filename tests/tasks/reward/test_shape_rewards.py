@@ -1,4 +1,4 @@
-"""Score and label: every sentence with its place and its cosine, then the margin rule over all of them."""
+"""Scores and shaped rewards: every sentence with its place and its cosine, then the margin rule over all of them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from storage.artifacts import Table
 from storage.schema import Quarantined, Reward, Rollout
 from tasks.configs.reward import FixedTau, LabelConfig, OtsuTau, QuantileTau
 from tasks.core.text import split_sentences
-from tasks.reward.score import score
+from tasks.reward.score import ScoreResult, score
 from tasks.reward.shape_rewards import shape_rewards
 from tasks.stage.gather import gather
+from tasks.stage.results import to_output
 from tasks.stage.stage import Shard, StageInputError, TooManyQuarantined
 from tests.support.small_world import drawn, rollouts, scored, scorer, shaped
 
 
-def scores_of(ref: Table, **options: object) -> StageOutput:
-    return score.fn(scorer(), drawn().images, drawn().samples, ref, **options)
+def scores_of(answers: Table[Rollout], **options: object) -> ScoreResult:
+    return score.fn(scorer(), drawn().images, drawn().samples, answers, **options)
 
 
-def with_texts(texts: list[str]) -> Table:
+def with_texts(texts: list[str]) -> Table[Rollout]:
     rows = lake.read_rows(Rollout, rollouts())[: len(texts)]
     return lake.publish(Rollout, [replace(row, text=text) for row, text in zip(rows, texts, strict=True)])
 
@@ -34,7 +35,7 @@ def test_every_sentence_is_a_row_at_its_place() -> None:
         by_rollout.setdefault(row.rollout_id, []).append(row)
     for answer in lake.read_rows(Rollout, rollouts()):
         rows = by_rollout[answer.rollout_id]
-        assert [row.sentence for row in rows] == [one.text for one in split_sentences(answer.text)]
+        assert [row.sentence for row in rows] == [sentence.text for sentence in split_sentences(answer.text)]
         assert [row.step for row in rows] == list(range(len(rows)))
         assert all(answer.text[row.start : row.end] == row.sentence for row in rows)
         assert [row.is_last for row in rows] == [False] * (len(rows) - 1) + [True]
@@ -52,10 +53,10 @@ def test_a_score_belongs_to_the_sentence_and_its_image_wherever_it_stands() -> N
 
 
 def test_shards_of_scores_are_the_scores() -> None:
-    shards = [scores_of(rollouts(), shard=Shard(index=i, of=4)) for i in range(4)]
+    shards = [to_output(scores_of(rollouts(), shard=Shard(index=i, of=4))) for i in range(4)]
     merged = gather.fn(shards)
-    assert merged.scored == scored()
-    assert merged.quarantine.rows == 0
+    assert merged.refs["scored"] == scored()
+    assert merged.refs["quarantine"].rows == 0
 
 
 def test_an_answer_without_a_sentence_is_in_quarantine_not_lost() -> None:
@@ -91,19 +92,19 @@ def test_the_margin_is_where_the_profile_says(tau: object) -> None:
     output = shape_rewards.fn(LabelConfig(tau=tau, alpha=2.0), scored())
     rows = lake.read_rows(Reward, output.rewards)
     scores = np.array([row.score for row in rows])
-    found = output.margin
+    margin = output.margin
     if isinstance(tau, QuantileTau):
-        assert (scores < found).mean() == pytest.approx(0.3, abs=0.02)
+        assert (scores < margin).mean() == pytest.approx(0.3, abs=0.02)
     if isinstance(tau, FixedTau):
-        assert found == 0.2
+        assert margin == 0.2
     if isinstance(tau, OtsuTau):
-        assert scores.min() < found < scores.max()
-    assert output.below_margin == pytest.approx((scores < found).mean())
+        assert scores.min() < margin < scores.max()
+    assert output.below_margin == pytest.approx((scores < margin).mean())
     for row in rows:
-        assert row.shaped == pytest.approx(row.score if row.score >= found else -2.0 * (found - row.score))
+        assert row.shaped == pytest.approx(row.score if row.score >= margin else -2.0 * (margin - row.score))
 
 
-def test_labelling_changes_nothing_but_the_shaped_score() -> None:
+def test_shaping_changes_nothing_but_the_shaped_score() -> None:
     before, after = lake.read_rows(Reward, scored()), lake.read_rows(Reward, shaped().rewards)
     assert [replace(row, shaped=None) for row in after] == before
 

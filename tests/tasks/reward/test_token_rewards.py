@@ -12,48 +12,54 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Annotation, Quarantined, Rollout, TokenScore
 from tasks.configs.train import FisaoSettings
-from tasks.core.benchmarks.chair import find_mentions
+from tasks.core.benchmarks.mentions import find_mentions
 from tasks.data.sample import annotate
-from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
+from tasks.reward.tokens import (
+    TokenRewardsResult,
+    TokenScoresResult,
+    score_tokens,
+    split_token_baselines,
+    token_baselines,
+)
 from tasks.stage.stage import Shard, StageInputError, TooManyQuarantined
 from tests.support.small_world import drawn, rollouts, samples, scorer, source
 
 
-def scored(said: Table | None = None, **options: object) -> StageOutput:
+def scored(answers: Table[Rollout] | None = None, **options: object) -> TokenScoresResult:
     world = drawn()
-    return score_tokens.fn(
-        scorer(), world.images, world.samples, said or rollouts(), **options
-    )  # fmt: skip
+    return score_tokens.fn(scorer(), world.images, world.samples, answers or rollouts(), **options)
 
 
 @cache
-def words() -> Table:
+def words() -> Table[TokenScore]:
     return scored().token_scores
 
 
 @cache
-def true() -> Table:
+def true() -> Table[Annotation]:
     return annotate.fn(source("train"), drawn().images).annotations
 
 
-def measured(table: Table | None = None, annotations: Table | None = None, margin: float = 0) -> StageOutput:
+def measured(
+    table: Table[TokenScore] | None = None, annotations: Table[Annotation] | None = None, margin: float = 0
+) -> TokenRewardsResult:
     with lake.annotations_allowed():
         return token_baselines.fn(
-            FisaoConfig(margin=margin), table or words(), drawn().samples, rollouts(), annotations or true(),
+            FisaoSettings(margin=margin), table or words(), drawn().samples, rollouts(), annotations or true(),
         )  # fmt: skip
 
 
-def rows_of(table: Table) -> list[TokenScore]:
+def rows_of(table: Table[TokenScore]) -> list[TokenScore]:
     return lake.read_rows(TokenScore, table)
 
 
 def test_every_object_word_of_every_answer_has_one_row_where_it_stands() -> None:
-    said = {one.rollout_id: one.text for one in lake.read_rows(Rollout, rollouts())}
+    answers = {answer.rollout_id: answer.text for answer in lake.read_rows(Rollout, rollouts())}
     rows = rows_of(words())
     assert Counter(row.rollout_id for row in rows) == Counter(
-        {key: len(find_mentions(text)) for key, text in said.items() if find_mentions(text)}
+        {key: len(find_mentions(text)) for key, text in answers.items() if find_mentions(text)}
     )
-    assert all(said[row.rollout_id][row.start : row.end] == row.word for row in rows)
+    assert all(answers[row.rollout_id][row.start : row.end] == row.word for row in rows)
     assert {row.reward for row in rows} == {None}
 
 
@@ -68,40 +74,39 @@ def test_baselines_are_the_means_of_true_and_hallucinated_words() -> None:
     output = measured()
     with lake.annotations_allowed():
         objects = {row.image_id: set(row.objects) for row in lake.read_rows(Annotation, true())}
-    image_of_sample = {one.sample_id: one.image_id for one in samples()}
-    image_of = {one.rollout_id: image_of_sample[one.sample_id] for one in lake.read_rows(Rollout, rollouts())}
+    image_of_sample = {sample.sample_id: sample.image_id for sample in samples()}
+    image_of = {row.rollout_id: image_of_sample[row.sample_id] for row in lake.read_rows(Rollout, rollouts())}
     right = [row.score for row in rows_of(words()) if row.object in objects[image_of[row.rollout_id]]]
     wrong = [row.score for row in rows_of(words()) if row.object not in objects[image_of[row.rollout_id]]]
-    assert output.facts["mu_right"] == pytest.approx(sum(right) / len(right))
-    assert output.facts["mu_hallucinated"] == pytest.approx(sum(wrong) / len(wrong))
+    assert output.baselines.mu_right == pytest.approx(sum(right) / len(right))
+    assert output.baselines.mu_hallucinated == pytest.approx(sum(wrong) / len(wrong))
     assert (output.n_right, output.n_hallucinated) == (len(right), len(wrong))
     assert output.auc > 0.95
     for row in rows_of(output.token_scores):
         if row.reward:
-            assert (row.reward > 0) == (row.score > output.facts["mu_right"])
-            assert (row.reward < 0) == (row.score < output.facts["mu_hallucinated"])
+            assert (row.reward > 0) == (row.score > output.baselines.mu_right)
+            assert (row.reward < 0) == (row.score < output.baselines.mu_hallucinated)
 
 
 def test_a_margin_rewards_and_punishes_fewer() -> None:
-    wide, narrow = measured(margin=0.05).facts, measured().facts
-    assert wide["rewarded"] < narrow["rewarded"]
-    assert wide["punished"] < narrow["punished"]
+    wide, narrow = measured(margin=0.05), measured()
+    assert wide.rewarded < narrow.rewarded
+    assert wide.punished < narrow.punished
 
 
 def test_a_good_scorer_needs_no_annotations() -> None:
-    output = split_token_baselines.fn(FisaoConfig(baselines="split"), words())
-    facts = measured().facts
-    for name in ("mu_right", "mu_hallucinated", "deviation"):
-        assert output.facts[name] == pytest.approx(facts[name], abs=0.05)
+    output = split_token_baselines.fn(FisaoSettings(baselines="split"), words())
+    assert output.baselines == pytest.approx(measured().baselines, abs=0.05)
+    assert output.auc is None
     assert not split_token_baselines.reads_annotations
     assert not score_tokens.reads_annotations
 
 
 def test_images_without_annotations_are_refused_with_the_way_out() -> None:
     with lake.annotations_allowed():
-        few = lake.publish(Annotation, lake.read_rows(Annotation, true())[:3])
+        three = lake.publish(Annotation, lake.read_rows(Annotation, true())[:3])
     with pytest.raises(StageInputError, match=r"images have no annotations .* finetune\.fisao\.baselines to split"):
-        measured(annotations=few)
+        measured(annotations=three)
 
 
 def test_a_scorer_that_sees_the_wrong_way_round_is_refused() -> None:
@@ -111,9 +116,9 @@ def test_a_scorer_that_sees_the_wrong_way_round_is_refused() -> None:
 
 
 def test_answers_without_objects_are_counted_and_none_at_all_is_refused() -> None:
-    said = [replace(one, text="How nice.") for one in lake.read_rows(Rollout, rollouts())]
-    output = scored(lake.publish(Rollout, said))
-    assert output.counters["answers_without_objects"] == len(said)
+    answers = [replace(answer, text="How nice.") for answer in lake.read_rows(Rollout, rollouts())]
+    output = scored(lake.publish(Rollout, answers))
+    assert output.counters["answers_without_objects"] == len(answers)
     with pytest.raises(StageInputError, match="no answer names an object of COCO"):
         measured(output.token_scores)
 
@@ -127,8 +132,8 @@ def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refuse
         def loaded(*arguments):
             scores = load(*arguments)
             whole = scores.score
-            scores.score = lambda images, asked: [
-                None if i % share == 0 else one for i, one in enumerate(whole(images, asked))
+            scores.score = lambda images, sentences: [
+                None if i % share == 0 else score for i, score in enumerate(whole(images, sentences))
             ]
             return scores
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import pytest
 
 from storage import lake
-from storage.schema import Rollout
+from storage.artifacts import PolicyCheckpoint
+from storage.checkpoints import import_checkpoint
+from storage.schema import Image, Rollout, Sample
 from tasks.configs.rollout import RolloutConfig
+from tasks.models.handles import PolicyHandle
 from tasks.rollout.rollout import decode_names, rollout
+from tasks.stage.runtime import current_runtime, use_runtime
+from tests.support.paths import DEMO
 from tests.support.small_world import ROLLOUT, drawn, policy, rolled, rollouts, samples
 
 
 def test_every_sample_has_an_answer_a_decode() -> None:
     rows = lake.read_rows(Rollout, rollouts())
     assert {(row.sample_id, row.decode) for row in rows} == {
-        (one.sample_id, name) for one in samples() for name in ("greedy", "t0.7")
+        (sample.sample_id, name) for sample in samples() for name in ("greedy", "t0.7")
     }
     assert len(rows) == 2 * len(samples()) == len({row.rollout_id for row in rows})
     assert all(row.text == row.text.strip() != "" for row in rows)
-    assert {row.policy for row in rows} == {policy().digest}
+    assert {row.policy for row in rows} == {policy().checkpoint.digest}
     assert {(row.decode, row.temperature) for row in rows} == {("greedy", 0.0), ("t0.7", 0.7)}
 
 
@@ -26,30 +31,16 @@ def test_every_sample_has_an_answer_a_decode() -> None:
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_shards_and_batch_size_change_no_digest(home, shards: int, batch_size: int) -> None:
     # In a store of its own, so that nothing is answered from the cache.
-    world, runtime = _world_in(home), RUNTIME.model_copy(update={"batch_size": batch_size})
-    found = rollout.over_shards(
-        shards, ROLLOUT, MODEL, world.policy, world.images, world.samples, seed=0, runtime=runtime
-    )
-    assert found.rollouts.digest == _DIGEST
-
-
-def _world_in(home) -> dict:
-    from storage.checkpoints import import_checkpoint
-    from storage.schema import Image, Sample
-    from tests.support.paths import DEMO
-
     home.mkdir(exist_ok=True)
-    return {
-        "policy": import_checkpoint("policy", str(DEMO / "policy")),
-        "images": lake.publish(Image, _IMAGES),
-        "samples": lake.publish(Sample, _SAMPLES),
-    }
+    policy = PolicyHandle(import_checkpoint(PolicyCheckpoint, str(DEMO / "policy")))
+    images, samples = lake.publish(Image, _IMAGES), lake.publish(Sample, _SAMPLES)
+    with use_runtime(current_runtime().model_copy(update={"batch_size": batch_size, "shards": shards})):
+        output = rollout.over_shards(ROLLOUT, policy, images, samples, seed=0)
+    assert output.rollouts.digest == _DIGEST
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _before_stores_change(_store_of_the_session) -> None:
-    from storage.schema import Image
-
     global _IMAGES, _SAMPLES, _DIGEST
     _IMAGES, _SAMPLES = lake.read_rows(Image, drawn().images), samples()
     _DIGEST = rollouts().digest
@@ -82,12 +73,13 @@ def test_an_answer_at_the_token_limit_says_so() -> None:
 
 
 def test_work_does_not_depend_on_the_batch_where_it_need_not() -> None:
-    one = rolled(RUNTIME.model_copy(update={"batch_size": 1})).counters
+    with use_runtime(current_runtime().model_copy(update={"batch_size": 1})):
+        singly = rolled().counters
     all_at_once = rolled().counters
     for name in ("vision_encodes", "prefill_tokens", "decode_tokens"):
-        assert one[name] == all_at_once[name]
-    assert one["vision_encodes"] == len(samples()), "an image was encoded once for every answer"
-    assert one["forwards"] > all_at_once["forwards"]
+        assert singly[name] == all_at_once[name]
+    assert singly["vision_encodes"] == len(samples()), "an image was encoded once for every answer"
+    assert singly["forwards"] > all_at_once["forwards"]
 
 
 def test_a_temperature_named_twice_is_drawn_twice() -> None:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from storage.artifacts import Table
-from tasks.configs.policy import PolicyConfig
+from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, Table, ValueCheckpoint
+from storage.schema import Value
 from tasks.configs.search import SearchConfig
+from tasks.models.handles import Guide, PolicyHandle, ValueHandle
 from tasks.report.explain_page import trace_of, write_page
 from tasks.search import caption as module
 from tasks.search.caption import Described, Trained, caption_images
 from tasks.stage.quarantine import StageInputError
-from tasks.stage.runtime import RuntimeConfig
 from tests.support.made_captions import SIGN, FakeSearcher, answers, draw, guided, revised
 
-POLICY, SCORER, VALUES = (Table(kind=kind, digest=kind[0] * 64) for kind in ("policy", "scorer", "values"))
-TRAINED = Trained("run", None, Table(kind="value", digest="f" * 64), POLICY, 0.2, VALUES)
+POLICY = PolicyHandle(PolicyCheckpoint.of("a" * 64), dtype="bfloat16", trust_remote_code=True)
+SCORER = ScorerCheckpoint.of("b" * 64)
+VALUE, BACKBONE = ValueCheckpoint.of("c" * 64), PolicyCheckpoint.of("d" * 64)
+HELD_OUT = Table[Value](kind="values", digest="e" * 64)
+TRAINED = Trained("run", None, Guide(None, 0.2, ValueHandle(VALUE, PolicyHandle(BACKBONE)), HELD_OUT, (0.1, 0.3)))
 FACTS = {"strategy": "visvm", "prompt": "What is <this>?"}
 
 
@@ -32,14 +36,12 @@ def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def described(paths: list[Path], trained: Trained | None = None, strategy: str = "greedy") -> list[Described]:
     return caption_images(
         paths,
-        model=PolicyConfig(checkpoint="none"),
-        policy=POLICY,
-        search=SearchConfig().model_copy(update={"strategy": strategy}),
+        SearchConfig().model_copy(update={"strategy": strategy}),
+        POLICY,
         scorer=SCORER,
         trained=trained,
         prompt="What is this?",
         seed=3,
-        runtime=RuntimeConfig(),
     )
 
 
@@ -55,27 +57,28 @@ def page(tmp_path: Path) -> str:
 def test_captions_are_in_the_order_of_the_paths_and_bad_files_have_a_reason(tmp_path: Path) -> None:
     paths = draw(tmp_path, [f"{i}.png" for i in range(3)], size=(40, 30))
     (bad := tmp_path / "bad.png").write_bytes(b"no image")
-    found = described([paths[0], bad, *paths[1:]])
-    assert [one.path for one in found] == [paths[0], bad, *paths[1:]]
-    assert [one.found.text if one.found else None for one in found] == [
+    captions = described([paths[0], bad, *paths[1:]])
+    assert [caption.path for caption in captions] == [paths[0], bad, *paths[1:]]
+    assert [caption.found.text if caption.found else None for caption in captions] == [
         guided().text, None, answers().text, revised().text,
     ]  # fmt: skip
-    assert "no image format" in found[1].error and not found[0].error
+    assert "no image format" in captions[1].error and not captions[0].error
 
 
 def test_without_a_good_image_no_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
-    assert [one.found for one in described([tmp_path / "bad.png"])] == [None]
+    assert [caption.found for caption in described([tmp_path / "bad.png"])] == [None]
     assert FakeSearcher.made == []
 
 
 def test_a_search_gets_all_that_a_finished_run_has_learned(tmp_path: Path) -> None:
     described(draw(tmp_path, ["a.png"]), TRAINED)
     described(draw(tmp_path, ["a.png"]))
-    (_, _, policy, guides, more), (*_, alone, _) = FakeSearcher.made
+    (_, policy, guide, more), (*_, alone, _) = FakeSearcher.made
     assert policy == POLICY and more["seed"] == 3
-    assert tuple(guides)[:5] == (SCORER, 0.2, TRAINED.value, POLICY, VALUES)
-    assert alone.scorer == SCORER and not any(tuple(alone)[1:])
+    loaded_alike = replace(POLICY, checkpoint=BACKBONE)
+    assert guide == Guide(SCORER, 0.2, ValueHandle(VALUE, loaded_alike), HELD_OUT, (0.1, 0.3))
+    assert alone == Guide(SCORER)
 
 
 def test_what_is_missing_is_explained_by_the_missing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +94,9 @@ def test_what_is_missing_is_explained_by_the_missing_run(tmp_path: Path, monkeyp
 
 
 def test_json_has_the_trace_only_where_it_is_wanted() -> None:
-    one = Described(Path("a.png"), revised())
-    assert one.as_dict() == {"path": "a.png", "text": revised().text, "steps": 2, "stop_reason": "refined"}
-    trace = json.loads(json.dumps(trace_of(one)))
+    caption = Described(Path("a.png"), revised())
+    assert caption.as_dict() == {"path": "a.png", "text": revised().text, "steps": 2, "stop_reason": "refined"}
+    trace = json.loads(json.dumps(trace_of(caption)))
     assert [row["phase"] for row in trace] == ["answers", "answers", "refine", "refine", "refine"]
     assert [row["stop"] for row in trace] == [None] * 4 + ["refined"]
     broken = Described(Path("b.png"), None, "broken")

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from storage import lake
-from storage.artifacts import StageOutput
+from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint
 from storage.checkpoints import import_checkpoint
 from storage.schema import Caption, Image, Rollout, Sample, SearchStep
 from tasks.configs.search import SearchConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
-from tasks.search.search import search
+from tasks.models.handles import Guide, PolicyHandle
+from tasks.search.search import CaptionsResult, search
 from tasks.stage.gather import gather
-from tasks.stage.stage import Shard, StageInputError
+from tasks.stage.results import from_output, to_output
+from tasks.stage.runtime import current_runtime, use_runtime
+from tasks.stage.stage import WHOLE, Shard, StageInputError
 from tests.support.paths import DEMO
-from tests.support.small_world import SEARCH, drawn, shaped, policy, rollouts, samples, scorer, value
+from tests.support.small_world import SEARCH, drawn, policy, rollouts, samples, scorer, shaped, value
 
 STRATEGIES = ["visvm", "clip_prm", "best_of_n", "greedy"]
 
 
-def found(strategy: str = "visvm", batch_size: int = 16, config: SearchConfig = SEARCH, **options) -> StageOutput:
-    guides = {"scorer": scorer(), "tau": shaped().margin, "value": value(), "backbone": policy()}
-    return search.fn(
-        config.model_copy(update={"strategy": strategy}), policy(), drawn().images, drawn().samples,
-        seed=0.model_copy(update={"batch_size": batch_size}), **{**guides, **options},
-    )  # fmt: skip
+def full_guide() -> Guide:
+    return Guide(scorer(), shaped().margin, value())
 
 
-def rows_of(output: StageOutput) -> tuple[list[Caption], dict[str, list[SearchStep]]]:
+def searched(
+    strategy: str = "visvm", config: SearchConfig = SEARCH, guide: Guide | None = None, shard: Shard = WHOLE
+) -> CaptionsResult:
+    config, world = config.model_copy(update={"strategy": strategy}), drawn()
+    return search.fn(config, policy(), world.images, world.samples, guide or full_guide(), seed=0, shard=shard)
+
+
+def rows_of(output: CaptionsResult) -> tuple[list[Caption], dict[str, list[SearchStep]]]:
     trace: dict[str, list[SearchStep]] = {}
     for row in lake.read_rows(SearchStep, output.search_trace):
         trace.setdefault(row.sample_id, []).append(row)
@@ -37,8 +45,8 @@ def rows_of(output: StageOutput) -> tuple[list[Caption], dict[str, list[SearchSt
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_sample_has_a_caption_and_its_trace(strategy: str) -> None:
-    captions, traces = rows_of(found(strategy))
-    assert {row.sample_id for row in captions} == {one.sample_id for one in samples()} == traces.keys()
+    captions, traces = rows_of(searched(strategy))
+    assert {row.sample_id for row in captions} == {sample.sample_id for sample in samples()} == traces.keys()
     for caption in captions:
         trace = traces[caption.sample_id]
         chosen = [row for row in trace if row.chosen]
@@ -52,42 +60,43 @@ def test_every_sample_has_a_caption_and_its_trace(strategy: str) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_batches_and_shards_change_no_digest(strategy: str) -> None:
-    together = found(strategy)
-    alone = found(strategy, batch_size=1)
-    shards = gather.fn([found(strategy, shard=Shard(index=i, of=4)) for i in range(4)])
+    together = searched(strategy)
+    with use_runtime(current_runtime().model_copy(update={"batch_size": 1})):
+        alone = searched(strategy)
+    shards = gather.fn([to_output(searched(strategy, shard=Shard(index=i, of=4))) for i in range(4)])
     # Values and scores may differ in the last bits between batches; what is said may not.
-    for other in (alone, shards):
+    for other in (alone, from_output(CaptionsResult, shards)):
         assert other.captions == together.captions
-        assert _said(other) == _said(together)
+        assert _candidates(other) == _candidates(together)
 
 
-def _said(output: StageOutput) -> list[tuple]:
+def _candidates(output: CaptionsResult) -> list[tuple]:
     rows = lake.read_rows(SearchStep, output.search_trace)
     return [(row.sample_id, row.step, row.candidate, row.text, row.chosen, row.ended, row.stop) for row in rows]
 
 
 def test_greedy_captions_are_the_greedy_rollouts() -> None:
     config = SEARCH.model_copy(update={"max_new_tokens": 80})
-    captions = {row.sample_id: row.text for row in rows_of(found("greedy", config=config))[0]}
+    captions = {row.sample_id: row.text for row in rows_of(searched("greedy", config=config))[0]}
     rolled = {row.sample_id: row.text for row in lake.read_rows(Rollout, rollouts()) if row.decode == "greedy"}
     assert captions == rolled
 
 
 def test_the_trace_says_what_guided_the_choice() -> None:
-    tau = shaped().margin
+    margin = shaped().margin
     for strategy, guide in (("visvm", "value"), ("clip_prm", "score")):
-        _, traces = rows_of(found(strategy))
+        _, traces = rows_of(searched(strategy))
         for trace in traces.values():
             for step in {row.step for row in trace}:
                 rows = [row for row in trace if row.step == step and row.score is not None]
-                enough = [row for row in rows if row.score >= tau] or rows
+                enough = [row for row in rows if row.score >= margin] or rows
                 for row in rows:
                     assert row.shaped == pytest.approx(
-                        shape_scores(_array(row.score), shaping="margin", margin=tau, alpha=1)[0]
+                        shape_scores(_array(row.score), shaping="margin", tau=margin, alpha=1)[0]
                     )
                     assert (row.value is None) == (strategy == "clip_prm")
                     if row.chosen:
-                        assert getattr(row, guide) == max(getattr(one, guide) for one in enough)
+                        assert getattr(row, guide) == max(getattr(rival, guide) for rival in enough)
 
 
 def _array(score: float):
@@ -97,15 +106,15 @@ def _array(score: float):
 
 
 def test_after_the_first_sentence_nothing_below_the_margin_is_said() -> None:
-    captions, traces = rows_of(found("clip_prm"))
-    tau = shaped().margin
+    captions, traces = rows_of(searched("clip_prm"))
+    margin = shaped().margin
     for caption in captions:
-        assert all(row.score >= tau for row in traces[caption.sample_id] if row.chosen and row.step > 0)
+        assert all(row.score >= margin for row in traces[caption.sample_id] if row.chosen and row.step > 0)
     assert any(row.stop_reason == "reward" for row in captions)
 
 
 def test_limits_hold() -> None:
-    captions, traces = rows_of(found(config=SEARCH.model_copy(update={"max_sentences": 1, "candidates": 5})))
+    captions, traces = rows_of(searched(config=SEARCH.model_copy(update={"max_sentences": 1, "candidates": 5})))
     assert all(len(split_sentences(row.text)) <= 1 and row.steps <= 1 for row in captions)
     assert {len(trace) for trace in traces.values()} == {5}
 
@@ -116,23 +125,24 @@ def test_limits_hold() -> None:
         ("clip_prm", "scorer", "it needs a scorer"),
         ("best_of_n", "scorer", "it needs a scorer"),
         ("visvm", "value", "train one, or use clip_prm"),
-        ("visvm", "tau", "needs the rewards' margin tau"),
-        ("clip_prm", "tau", "or use stop: vote"),
+        ("visvm", "margin", "needs the rewards' margin: run shape_rewards first"),
+        ("clip_prm", "margin", "or use stop: vote"),
     ],
 )
 def test_a_strategy_without_its_guide_says_what_it_needs(strategy: str, missing: str, needs: str) -> None:
     with pytest.raises(StageInputError, match=needs):
-        found(strategy, **{missing: None})
+        searched(strategy, guide=replace(full_guide(), **{missing: None}))
 
 
 def test_in_a_store_of_its_own_the_same_captions_again(home) -> None:
     """Nothing but the inputs decides: no global state, no cache, no order of earlier calls."""
     home.mkdir()
-    output = search.over_shards(
-        3, SEARCH.model_copy(update={"strategy": "best_of_n"}), MODEL,
-        import_checkpoint("policy", str(DEMO / "policy")), lake.publish(Image, _IMAGES), lake.publish(Sample, _SAMPLES),
-        seed=0, scorer=import_checkpoint("scorer", str(DEMO / "scorer")),
-    )  # fmt: skip
+    config = SEARCH.model_copy(update={"strategy": "best_of_n"})
+    policy = PolicyHandle(import_checkpoint(PolicyCheckpoint, str(DEMO / "policy")))
+    guide = Guide(import_checkpoint(ScorerCheckpoint, str(DEMO / "scorer")))
+    images, samples = lake.publish(Image, _IMAGES), lake.publish(Sample, _SAMPLES)
+    with use_runtime(current_runtime().model_copy(update={"shards": 3})):
+        output = search.over_shards(config, policy, images, samples, guide, seed=0)
     assert output.captions.digest == _CAPTIONS
 
 
@@ -140,4 +150,4 @@ def test_in_a_store_of_its_own_the_same_captions_again(home) -> None:
 def _before_the_store_changes(_store_of_the_session) -> None:
     global _IMAGES, _SAMPLES, _CAPTIONS
     _IMAGES, _SAMPLES = lake.read_rows(Image, drawn().images), samples()
-    _CAPTIONS = found("best_of_n").captions.digest
+    _CAPTIONS = searched("best_of_n").captions.digest

@@ -15,6 +15,7 @@ from tasks.core.models.policy import load_policy
 from tasks.core.train import sft
 from tasks.stage.stage import StageInputError
 from tasks.train.finetune import finetune
+from tasks.train.publish import TrainResult
 from tasks.train.replay import Replay
 from tests.support.small_world import FINETUNE, captions_of, drawn, policy, samples
 
@@ -30,22 +31,19 @@ TEXTS = [
 ]
 
 
-def tuned(
-    config: FinetuneConfig = FINETUNE, captions: Table | None = None, replay: Replay | None = None
-) -> StageOutput:
-    world = drawn(benchmark=True)
-    return finetune.fn(
-        config, policy(), world.images, world.samples, captions or captions_of(TEXTS), seed=0,
-        replay=replay,
-    )  # fmt: skip
+def trained(
+    config: SftConfig = FINETUNE, captions: Table[Caption] | None = None, replay: Replay | None = None
+) -> TrainResult:
+    world, captions = drawn(benchmark=True), captions or captions_of(TEXTS)
+    return finetune.fn(config, policy(), world.images, world.samples, captions, seed=0, replay=replay)
 
 
 def others() -> Replay:
     """Answers about the round's images, one of them empty."""
     world = drawn()
     rows = [
-        Caption(one.sample_id, one.image_id, "p", "greedy", f"Other {i}." if i else "", 1, "end", 1, 1)
-        for i, one in enumerate(samples())
+        Caption(sample.sample_id, sample.image_id, "p", "greedy", f"Other {i}." if i else "", 1, "end", 1, 1)
+        for i, sample in enumerate(samples())
     ]
     return Replay(world.images, world.samples, lake.publish(Caption, rows))
 
@@ -56,35 +54,35 @@ def replaying(share: float) -> SftConfig:
 
 @pytest.mark.parametrize("train", ["full", "lora"])
 def test_a_whole_checkpoint_comes_out_that_loads_like_any_other(train: str) -> None:
-    output = tuned(FINETUNE.model_copy(update={"train": train, "lora_rank": 2}))
+    output = trained(FINETUNE.model_copy(update={"train": train, "lora_rank": 2}))
     folder = checkpoints.folder(output.policy)
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "chat_template.jinja"}
     assert not list(folder.glob("adapter*")), "adapters were not merged"
-    before = load_policy(checkpoints.folder(policy()), digest="")
+    before = load_policy(checkpoints.folder(policy().checkpoint), digest="")
     after = load_policy(folder, digest="")
     theirs = dict(after.model.named_parameters())
     changed = {name for name, p in before.model.named_parameters() if not torch.equal(p, theirs[name])}
     assert changed
     assert not any("vision" in name for name in changed)
-    assert output.facts["relative_change"] > 0
+    assert output.figures["relative_change"] > 0
     assert before.processor.chat_template == after.processor.chat_template
 
 
 def test_empty_captions_are_counted_and_not_learned() -> None:
-    counters = tuned().counters
+    counters = trained().counters
     assert (counters["examples"], counters["empty_captions"]) == (6, 2)
 
 
 def test_the_same_captions_give_the_same_checkpoint_and_others_another() -> None:
     rows = lake.read_rows(Caption, captions_of(TEXTS))
     other = lake.publish(Caption, [replace(row, text=row.text and "There is a bus.") for row in rows])
-    assert tuned().digest == tuned().digest
-    assert tuned(captions=other).policy != tuned().policy
+    assert trained() == trained()
+    assert trained(captions=other).policy != trained().policy
 
 
 def test_nothing_to_learn_says_where_to_look() -> None:
     with pytest.raises(StageInputError, match="every searched caption is empty"):
-        tuned(captions=captions_of([""] * 8))
+        trained(captions=captions_of([""] * 8))
 
 
 def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_kept(monkeypatch) -> None:
@@ -99,38 +97,38 @@ def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_kept(monke
     monkeypatch.setattr(module, "load_policy", forgetful)
     # The policy itself was loaded through the same function: only the reload check compares two of them.
     monkeypatch.setattr(
-        "tasks.train.finetune.fresh_policy", lambda *_: load_policy(checkpoints.folder(policy()), digest="")
+        "tasks.train.finetune.fresh_policy", lambda *_: load_policy(checkpoints.folder(policy().checkpoint), digest="")
     )
     with pytest.raises(RuntimeError, match="does not reload to what was trained: logits differ by"):
-        tuned()
+        trained()
 
 
 def test_a_share_of_what_is_learned_is_replayed_with_its_own_images_and_prompts(monkeypatch) -> None:
     learned = []
-    monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or {})
-    counters = tuned(replaying(0.25), replay=others()).counters
+    monkeypatch.setattr(sft, "finetune", lambda policy, examples, *_, **__: learned.extend(examples) or {})
+    counters = trained(replaying(0.25), replay=others()).counters
     assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2}
-    texts = [one.answer for one in learned]
+    texts = [example.answer for example in learned]
     assert [text for text in texts if not text.startswith("Other")] == [text for text in TEXTS if text]
-    prompts = {f"Other {i}.": one.prompt for i, one in enumerate(samples())}
-    assert all(prompts[one.answer] == one.prompt for one in learned if one.answer in prompts)
+    prompts = {f"Other {i}.": sample.prompt for i, sample in enumerate(samples())}
+    assert all(prompts[example.answer] == example.prompt for example in learned if example.answer in prompts)
     assert len({text for text in texts if text in prompts}) == 2
 
 
 def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> None:
-    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
-    counters = tuned(replaying(0.9), replay=others()).counters
+    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    counters = trained(replaying(0.9), replay=others()).counters
     assert (counters["replayed"], counters["replay_lacking"]) == (15, 54 - 15)
 
 
 def test_a_share_without_material_is_an_error_and_of_material_without_a_share_nothing_is_learned(monkeypatch) -> None:
     with pytest.raises(StageInputError, match=r"finetune.replay.share is 0.5, but there is nothing to replay"):
-        tuned(replaying(0.5))
-    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
-    assert tuned(replay=others()).counters["examples"] == 6
+        trained(replaying(0.5))
+    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    assert trained(replay=others()).counters["examples"] == 6
 
 
 def test_replayed_examples_are_trained_on() -> None:
-    replayed, plain = tuned(replaying(0.5), replay=others()), tuned()
-    assert replayed.facts["steps"] == 2 * plain.facts["steps"]
+    replayed, plain = trained(replaying(0.5), replay=others()), trained()
+    assert replayed.figures["steps"] == 2 * plain.figures["steps"]
     assert replayed.policy != plain.policy

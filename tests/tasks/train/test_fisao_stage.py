@@ -13,9 +13,10 @@ from storage.artifacts import Table
 from storage.schema import Rollout, TokenScore
 from tasks.configs.train import FisaoConfig, FisaoSettings
 from tasks.core.models.policy import load_policy
-from tasks.reward.tokens import score_tokens, split_token_baselines
+from tasks.reward.tokens import TokenRewardsResult, score_tokens, split_token_baselines
 from tasks.stage.stage import StageInputError
-from tasks.train.fisao import train_fisao
+from tasks.train.fisao import WordReward, train_fisao
+from tasks.train.publish import TrainResult
 from tests.support.small_world import drawn, policy, rollouts, scorer
 
 CONFIG = FisaoConfig(
@@ -24,21 +25,21 @@ CONFIG = FisaoConfig(
 
 
 @cache
-def baselines() -> StageOutput:
+def rewarded() -> TokenRewardsResult:
     world = drawn()
     scored = score_tokens.fn(scorer(), world.images, world.samples, rollouts())
     return split_token_baselines.fn(CONFIG.fisao, scored.token_scores)
 
 
-def tuned(
-    config: FinetuneConfig = CONFIG, said: Table | None = None, words: Table | None = None, seed: int = 0
-) -> StageOutput:
-    world, measured = drawn(), baselines()
-    facts = {name: float(measured.facts[name]) for name in ("mu_right", "mu_hallucinated", "deviation")}
-    return train_fisao.fn(
-        config, policy(), world.images, world.samples, said or rollouts(),
-        words or measured.token_scores, scorer(), **facts, seed=seed,
-    )  # fmt: skip
+def trained(
+    config: FisaoConfig = CONFIG,
+    answers: Table[Rollout] | None = None,
+    words: Table[TokenScore] | None = None,
+    seed: int = 0,
+) -> TrainResult:
+    world, reward = drawn(), WordReward(scorer(), rewarded().baselines)
+    answers, words = answers or rollouts(), words or rewarded().token_scores
+    return train_fisao.fn(config, policy(), world.images, world.samples, answers, words, reward, seed=seed)
 
 
 def with_fisao(**options: object) -> FisaoConfig:
@@ -47,33 +48,33 @@ def with_fisao(**options: object) -> FisaoConfig:
 
 @pytest.mark.parametrize("train", ["full", "lora"])
 def test_a_whole_checkpoint_comes_out_whose_vision_is_as_it_was(train: str) -> None:
-    output = tuned(CONFIG.model_copy(update={"train": train, "lora_rank": 2}))
+    output = trained(CONFIG.model_copy(update={"train": train, "lora_rank": 2}))
     folder = checkpoints.folder(output.policy)
     assert not list(folder.glob("adapter*")), "adapters were not merged"
-    before = load_policy(checkpoints.folder(policy()), digest="").model
+    before = load_policy(checkpoints.folder(policy().checkpoint), digest="").model
     theirs = dict(load_policy(folder, digest="").model.named_parameters())
     changed = {name for name, p in before.named_parameters() if not torch.equal(p, theirs[name])}
     assert changed
     assert not any("vision" in name for name in changed)
-    assert output.facts["relative_change"] > 0
+    assert output.figures["relative_change"] > 0
 
 
 def test_new_answers_are_drawn_for_every_sample_and_scored_better_than_the_first() -> None:
-    output = tuned(with_fisao(iterations=3))
-    assert output.counters.answers == 32
+    output = trained(with_fisao(iterations=3))
+    assert output.counters["answers"] == 32
     assert output.counters["new_answers"] == 64
-    assert output.facts["reward_last"] > output.facts["reward_first"]
-    assert output.facts["words_last"] > 0
+    assert output.figures["reward_last"] > output.figures["reward_first"]
+    assert output.figures["words_last"] > 0
 
 
 def test_the_same_rollouts_give_the_same_checkpoint_and_another_seed_another() -> None:
     config, rows = with_fisao(iterations=2), lake.read_rows(Rollout, rollouts())[:10]
     there = {row.rollout_id for row in rows}
-    words = [row for row in lake.read_rows(TokenScore, baselines().token_scores) if row.rollout_id in there]
-    few = {"said": lake.publish(Rollout, rows), "words": lake.publish(TokenScore, words)}
-    first = tuned(config, **few)
-    assert tuned(config, **few).digest == first.digest
-    assert tuned(config, seed=1, **few).policy != first.policy
+    words = [row for row in lake.read_rows(TokenScore, rewarded().token_scores) if row.rollout_id in there]
+    tables = {"answers": lake.publish(Rollout, rows), "words": lake.publish(TokenScore, words)}
+    first = trained(config, **tables)
+    assert trained(config, **tables) == first
+    assert trained(config, seed=1, **tables).policy != first.policy
 
 
 def test_empty_answers_that_ended_teach_to_end_and_those_cut_at_once_are_counted_and_left_out() -> None:
@@ -81,15 +82,15 @@ def test_empty_answers_that_ended_teach_to_end_and_those_cut_at_once_are_counted
     rows[0] = replace(rows[0], text="", finish_reason="stop")
     rows[1] = replace(rows[1], text="", finish_reason="length")
     words = [
-        row for row in lake.read_rows(TokenScore, baselines().token_scores)
+        row for row in lake.read_rows(TokenScore, rewarded().token_scores)
         if row.rollout_id not in (rows[0].rollout_id, rows[1].rollout_id)
     ]  # fmt: skip
-    counters = tuned(said=lake.publish(Rollout, rows), words=lake.publish(TokenScore, words)).counters
-    assert (counters.answers, counters["empty_answers"]) == (31, 1)
+    counters = trained(answers=lake.publish(Rollout, rows), words=lake.publish(TokenScore, words)).counters
+    assert (counters["answers"], counters["empty_answers"]) == (31, 1)
 
 
 def test_words_without_any_reward_are_refused() -> None:
-    rows = lake.read_rows(TokenScore, baselines().token_scores)
+    rows = lake.read_rows(TokenScore, rewarded().token_scores)
     flat = lake.publish(TokenScore, [replace(row, reward=0.0) for row in rows])
     with pytest.raises(StageInputError, match=r"none of \d+ object words has a reward.*lower finetune\.fisao\.margin"):
-        tuned(words=flat)
+        trained(words=flat)

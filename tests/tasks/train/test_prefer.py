@@ -14,57 +14,60 @@ from storage.artifacts import Table
 from storage.schema import Preference, Reward, Rollout
 from tasks.configs.train import DpoSettings
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
+from tasks.stage.runtime import current_runtime, use_runtime
 from tasks.stage.stage import StageInputError
-from tasks.train.prefer import prefer
+from tasks.train.prefer import PreferencesResult, prefer
 from tasks.value.train_value import train_value
-from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained
+from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained, value
 
 REWARD = DpoSettings(by="reward")
 
 
 @cache
-def states() -> Table:
+def states() -> ValueHandle:
     """A value model that reads the policy's states."""
     config = VALUE.model_copy(update={"reads": "policy_states", "lr": 1e-3})
-    world = drawn()
-    output = train_value.fn(
-        config, policy(), world.images, world.samples, shaped().rewards, rollouts=rollouts(), seed=0,
-    )  # fmt: skip
-    return output.value
+    world, rewards = drawn(), shaped().rewards
+    output = train_value.fn(config, policy(), world.images, world.samples, rewards, rollouts=rollouts(), seed=0)
+    return ValueHandle(output.value, policy())
 
 
-def preferred(config: DpoConfig = REWARD, rewards: Table | None = None, **options: object) -> StageOutput:
-    return prefer.fn(
-        config, drawn().samples, rollouts(), rewards or shaped().rewards, **{"runtime": RUNTIME, **options}
-    )
+def value_of(kind: str) -> ValueHandle:
+    return value() if kind == "image_and_text" else states()
 
 
-def by_value(value: Table, **options: object) -> StageOutput:
-    given = {"value": value, "backbone": policy(), "model": MODEL, "images": drawn().images, **options}
-    return preferred(DpoConfig(by="value"), **given)
+def preferred(
+    config: DpoSettings = REWARD, rewards: Table[Reward] | None = None, **options: object
+) -> PreferencesResult:
+    return prefer.fn(config, drawn().samples, rollouts(), rewards or shaped().rewards, **options)
 
 
-def changed(change: Callable[[Reward], Reward]) -> Table:
+def by_value(value: ValueHandle) -> PreferencesResult:
+    return preferred(DpoSettings(by="value"), value=value, images=drawn().images)
+
+
+def changed(change: Callable[[Reward], Reward]) -> Table[Reward]:
     return lake.publish(Reward, [change(row) for row in lake.read_rows(Reward, shaped().rewards)])
 
 
 def means() -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    rewards: dict[str, list[float]] = {}
     for row in lake.read_rows(Reward, shaped().rewards):
-        found.setdefault(row.rollout_id, []).append(row.shaped)
-    return {rollout_id: float(np.mean(shaped)) for rollout_id, shaped in found.items()}
+        rewards.setdefault(row.rollout_id, []).append(row.shaped)
+    return {rollout_id: float(np.mean(of_answer)) for rollout_id, of_answer in rewards.items()}
 
 
 def test_the_answer_with_the_largest_mean_reward_is_chosen() -> None:
     output = preferred()
-    worth, said = means(), {one.rollout_id: one for one in lake.read_rows(Rollout, rollouts())}
-    image_of = {one.sample_id: one.image_id for one in samples()}
+    worth, answers = means(), {answer.rollout_id: answer for answer in lake.read_rows(Rollout, rollouts())}
+    image_of = {sample.sample_id: sample.image_id for sample in samples()}
     rows = lake.read_rows(Preference, output.preferences)
     for row in rows:
-        of = [worth[one.rollout_id] for one in said.values() if one.sample_id == row.sample_id]
+        of = [worth[answer.rollout_id] for answer in answers.values() if answer.sample_id == row.sample_id]
         assert (row.chosen_worth, row.rejected_worth) == pytest.approx((max(of), min(of)))
-        assert (row.chosen_text, row.rejected_text) == (said[row.chosen].text, said[row.rejected].text)
+        assert (row.chosen_text, row.rejected_text) == (answers[row.chosen].text, answers[row.rejected].text)
         assert row.image_id == image_of[row.sample_id]
     assert output.pairs == len(rows) > 3
     assert output.mean_gap == pytest.approx(np.mean([r.chosen_worth - r.rejected_worth for r in rows]))
@@ -100,7 +103,7 @@ def test_nothing_to_choose_between_says_why() -> None:
 
 
 def test_values_need_a_value_model() -> None:
-    with pytest.raises(StageInputError, match=r"give prefer value, backbone, model and images, .* finetune\.dpo\.by="):
+    with pytest.raises(StageInputError, match=r"give prefer value and images, .* finetune\.dpo\.by="):
         preferred(DpoSettings(by="value"))
 
 
@@ -111,35 +114,36 @@ def test_worth_by_value_is_the_mean_of_v_over_the_sentences(kind: str) -> None:
     from tasks.core.text import split_sentences
     from tasks.models.loading import load_policy
 
-    value = trained().value if kind == "image_and_text" else states()
+    value = value_of(kind)
     output = by_value(value)
     rows = lake.read_rows(Preference, output.preferences)
     assert len(rows) > 3
-    assert output.counters["unranked"] == sum(not one.text.strip() for one in lake.read_rows(Rollout, rollouts()))
-    prompt_of = {one.sample_id: one.prompt for one in samples()}
+    assert output.counters["unranked"] == sum(not answer.text.strip() for answer in lake.read_rows(Rollout, rollouts()))
+    prompt_of = {sample.sample_id: sample.prompt for sample in samples()}
     for row in rows[:2]:
         picture = load_images(drawn().images, [row.image_id])[row.image_id]
         if kind == "policy_states":
-            head = load_state_value(checkpoints.folder(value), "cpu")
+            head = load_state_value(checkpoints.folder(value.checkpoint), "cpu")
             (read,) = sentence_states(
-                load_policy(policy(), RUNTIME), [picture], [prompt_of[row.sample_id]], [row.chosen_text],
+                load_policy(policy()), [picture], [prompt_of[row.sample_id]], [row.chosen_text],
                 layer=-1, batch_size=1,
             )  # fmt: skip
             expected = head(read).mean().item()
         else:
-            network = load_value(checkpoints.folder(value), checkpoints.folder(policy()))
-            sentences = [one.text for one in split_sentences(row.chosen_text)]
+            network = load_value(checkpoints.folder(value.checkpoint), checkpoints.folder(policy().checkpoint))
+            sentences = [sentence.text for sentence in split_sentences(row.chosen_text)]
             expected = network([picture] * len(sentences), sentences).mean().item()
         assert row.chosen_worth == pytest.approx(expected, abs=1e-4)
         assert row.chosen_worth > row.rejected_worth
-    smaller = by_value(value.model_copy(update={"batch_size": 3}))
+    with use_runtime(current_runtime().model_copy(update={"batch_size": 3})):
+        smaller = by_value(value)
     worths = [(r.chosen_worth, r.rejected_worth) for r in lake.read_rows(Preference, smaller.preferences)]
     assert np.allclose(worths, [(r.chosen_worth, r.rejected_worth) for r in rows], atol=1e-3)
 
 
 def test_a_value_of_prefixes_reads_all_up_to_each_sentence() -> None:
     prefix = trained(VALUE.model_copy(update={"state": "prefix", "train": "frozen", "epochs": 1})).value
-    read = sentence_values(prefix, policy(), MODEL, RUNTIME)
+    read = sentence_values(ValueHandle(prefix, policy()))
     picture = next(iter(load_images(drawn().images, [samples()[0].image_id]).values()))
 
     def of(text: str) -> list[float]:
@@ -152,10 +156,9 @@ def test_a_value_of_prefixes_reads_all_up_to_each_sentence() -> None:
 
 @pytest.mark.parametrize("kind", ["image_and_text", "policy_states"])
 def test_an_answer_that_says_nothing_has_no_value_and_its_neighbours_keep_theirs(kind: str) -> None:
-    value = trained().value if kind == "image_and_text" else states()
-    read = sentence_values(value, policy(), MODEL, RUNTIME)
+    read = sentence_values(value_of(kind))
     picture = next(iter(load_images(drawn().images, [samples()[0].image_id]).values()))
-    said = [SaidAnswer(picture, "Go.", text) for text in ("There is a dog.", " ", "There is a cat.")]
-    first, nothing, last = mean_values(read, said)
+    answers = [SaidAnswer(picture, "Go.", text) for text in ("There is a dog.", " ", "There is a cat.")]
+    first, nothing, last = mean_values(read, answers)
     assert nothing is None
-    assert [first, last] == pytest.approx(mean_values(read, said[::2]), abs=1e-4)
+    assert [first, last] == pytest.approx(mean_values(read, answers[::2]), abs=1e-4)

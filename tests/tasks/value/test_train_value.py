@@ -14,43 +14,43 @@ from storage.schema import Reward, Rollout, Value
 from tasks.configs.value import ValueConfig
 from tasks.core.models.value import load_state_value, read_spec
 from tasks.core.value.td import TERMINAL_MODES, mc_returns
+from tasks.stage.runtime import current_runtime, use_runtime
 from tasks.stage.stage import StageInputError
 from tasks.value import train_value as stage
-from tasks.value.train_value import ValueCollapsed
+from tasks.value.train_value import ValueCollapsed, ValueResult
 from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained
 
 
-def rewards(change=lambda row: row) -> Table:
+def rewards(change=lambda row: row) -> Table[Reward]:
     return lake.publish(Reward, [change(row) for row in lake.read_rows(Reward, shaped().rewards)])
 
 
 STATES = VALUE.model_copy(update={"reads": "policy_states", "epochs": 10})
-
-
 TARGETS = ("td0", "td_lambda", "mc")
 
 
-def of_states(config=STATES, answers: Table | None = None) -> StageOutput:
+def of_states(config: ValueConfig = STATES) -> ValueResult:
     """A head on the policy's states."""
     world = drawn()
-    return stage.train_value.fn(
-        config, policy(), world.images, world.samples, rewards(), rollouts=answers or rollouts(), seed=0,
-        runtime=runtime,
-    )  # fmt: skip
+    return stage.train_value.fn(config, policy(), world.images, world.samples, rewards(), rollouts=rollouts(), seed=0)
+
+
+def die(name: str) -> None:
+    raise InterruptedError
 
 
 @pytest.mark.parametrize("train", [trained, of_states])
 def test_every_held_out_sentence_is_judged_and_no_other(train) -> None:
     output = train()
-    held = {one.sample_id for one in samples() if one.split == "val"}
+    held = {sample.sample_id for sample in samples() if sample.split == "val"}
     expected = {(row.rollout_id, row.step) for row in lake.read_rows(Reward, rewards()) if row.sample_id in held}
     rows = lake.read_rows(Value, output.values)
     assert {(row.rollout_id, row.step) for row in rows} == expected
-    assert output.facts["held_out"] == len(rows) > 0
+    assert output.health["held_out"] == len(rows) > 0
     assert output.counters["transitions"] == rewards().rows - len(rows)
     assert output.spread == pytest.approx(np.std([row.value for row in rows]))
-    assert 0 < output.facts["within_image_spread"] <= output.spread + 1e-9
-    assert output.facts["loss_first"] > 0 and output.facts["loss_last"] > 0
+    assert 0 < output.health["within_image_spread"] <= output.spread + 1e-9
+    assert output.health["loss_first"] > 0 and output.health["loss_last"] > 0
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
@@ -75,7 +75,7 @@ def test_returns_and_targets_of_the_table_are_those_of_the_rewards(mode: str) ->
 
 
 def test_the_same_training_gives_the_same_model_and_another_seed_another() -> None:
-    assert trained().digest == trained().digest
+    assert trained() == trained()
     assert trained(VALUE.model_copy(update={"lr": 2e-3})).value != trained().value
 
 
@@ -107,8 +107,8 @@ def test_rewards_that_never_differ_teach_nothing_and_fail() -> None:
 
 def test_answers_with_an_unscored_sentence_are_left_out() -> None:
     rows = lake.read_rows(Reward, rewards())
-    of_training = [row for row in rows if row.sample_id in {one.sample_id for one in samples() if one.split == "train"}]
-    gone = of_training[0].rollout_id
+    training = {sample.sample_id for sample in samples() if sample.split == "train"}
+    gone = next(row.rollout_id for row in rows if row.sample_id in training)
     fewer = trained(
         VALUE.model_copy(update={"train": "frozen", "epochs": 1}),
         rewards(lambda row: replace(row, shaped=None) if (row.rollout_id, row.step) == (gone, 0) else row),
@@ -125,10 +125,6 @@ def test_without_an_end_answers_of_one_sentence_teach_nothing() -> None:
 def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, monkeypatch) -> None:
     whole = trained(VALUE.model_copy(update={"checkpoint_steps": 2}))
     monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
-
-    def die(name: str) -> None:
-        raise InterruptedError
-
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(stage, "fault_point", die)
         trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
@@ -137,7 +133,7 @@ def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, mo
     assert kept.name == f"step-{step:08d}.safetensors"
     (tmp_path / "step-00000999.part").write_bytes(b"half")  # as left by a kill while saving
     resumed = trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
-    assert resumed.digest == whole.digest
+    assert resumed == whole
     assert resumed.counters["value_tokens"] < whole.counters["value_tokens"]
 
 
@@ -149,27 +145,29 @@ def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, mo
 def test_every_target_learns_to_rank_in_every_terminal_mode_and_is_found_healthy(target: str, mode: str) -> None:
     output = of_states(STATES.model_copy(update={"target": target, "terminal": mode, "lr": 1e-3, **HEALTH}))
     assert output.spearman > 0.15
-    assert output.facts["loss_last"] < output.facts["loss_first"]
+    assert output.health["loss_last"] < output.health["loss_first"]
 
 
 HEALTH = {name: ValueConfig.model_fields[name].default for name in ("min_spearman", "min_spread")}
 
 
 def test_targets_differ_and_so_do_traces_between_them() -> None:
-    found = {target: of_states(STATES.model_copy(update={"target": target})) for target in TARGETS}
-    assert len({one.value.digest for one in found.values()}) == 3
+    outputs = {target: of_states(STATES.model_copy(update={"target": target})) for target in TARGETS}
+    assert len({output.value.digest for output in outputs.values()}) == 3
     other = of_states(STATES.model_copy(update={"target": "td_lambda", "trace": 0.2}))
-    assert other.value != found["td_lambda"].value
-    for one in found.values():
-        assert one.counters["transitions"] == found["td0"].counters["transitions"]
+    assert other.value != outputs["td_lambda"].value
+    for output in outputs.values():
+        assert output.counters["transitions"] == outputs["td0"].counters["transitions"]
     ignored = of_states(STATES.model_copy(update={"target": "mc", "target_decay": 0.5, "trace": 0.1}))
-    assert ignored.value == found["mc"].value, "Monte Carlo has neither"
+    assert ignored.value == outputs["mc"].value, "Monte Carlo has neither"
 
 
 def test_monte_carlo_reads_each_sentence_once_a_step() -> None:
     """A bootstrap reads the next sentence as well."""
     config = VALUE.model_copy(update={"train": "frozen", "epochs": 1})
-    tokens = {one: trained(config.model_copy(update={"target": one})).counters["value_tokens"] for one in TARGETS}
+    tokens = {
+        target: trained(config.model_copy(update={"target": target})).counters["value_tokens"] for target in TARGETS
+    }
     assert tokens["mc"] < 0.75 * tokens["td0"]
     assert tokens["td_lambda"] == tokens["td0"]
 
@@ -179,23 +177,18 @@ def test_a_killed_training_of_any_target_ends_with_the_same_facts(target: str, t
     config = STATES.model_copy(update={"target": target, "checkpoint_steps": 3})
     whole = of_states(config)
     monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
-
-    def die(name: str) -> None:
-        raise InterruptedError
-
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(stage, "fault_point", die)
         of_states(config)
     assert list(tmp_path.glob("step-*.safetensors"))
-    resumed = of_states(config)
-    assert (resumed.digest, resumed.facts) == (whole.digest, whole.facts), "the first losses were lost"
+    assert of_states(config) == whole, "the first losses were lost"
 
 
 def test_as_published_other_settings_count_for_nothing_and_rewards_are_mixed_up() -> None:
     config = STATES.model_copy(update={"published": True, "terminal": "bootstrap_forever"})
     published = of_states(config)
     other = config.model_copy(update={"target": "mc", "terminal": "mean_to_go", "target_decay": 0.3, "trace": 0.1})
-    assert of_states(other).digest == published.digest
+    assert of_states(other) == published
     plain = of_states(STATES.model_copy(update={"terminal": "bootstrap_forever", "target_decay": 0.0}))
     assert published.counters["transitions"] == plain.counters["transitions"] < of_states().counters["transitions"]
     assert published.spearman < plain.spearman
@@ -207,7 +200,7 @@ def test_a_mean_over_the_text_is_another_value_and_the_model_says_so() -> None:
     assert read_spec(checkpoints.folder(output.value)).pooling == "mean"
     assert output.values != trained(config.model_copy(update={"pooling": "last"})).values
     ignored = STATES.model_copy(update={"pooling": "mean"})
-    assert of_states(ignored).digest == of_states().digest
+    assert of_states(ignored) == of_states()
 
 
 @pytest.mark.parametrize("train", [trained, of_states])
@@ -235,7 +228,7 @@ def test_a_training_that_runs_away_fails_and_says_what_to_change() -> None:
 def test_a_head_on_the_policys_states_learns_to_rank() -> None:
     output = of_states()
     assert output.spearman > 0.3
-    assert output.facts["held_out"] > 20
+    assert output.health["held_out"] > 20
 
 
 def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
@@ -244,12 +237,16 @@ def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
 
     output = of_states()
     head = load_state_value(checkpoints.folder(output.value), "cpu")
-    assert (head.spec.reads, head.spec.backbone, head.spec.state) == ("policy_states", policy().digest, "prefix")
+    assert (head.spec.reads, head.spec.backbone, head.spec.state) == (
+        "policy_states",
+        policy().checkpoint.digest,
+        "prefix",
+    )
     rows = lake.read_rows(Value, output.values)
-    (answer,) = [one for one in lake.read_rows(Rollout, rollouts()) if one.rollout_id == rows[0].rollout_id]
-    (sample,) = [one for one in samples() if one.sample_id == answer.sample_id]
+    (answer,) = [row for row in lake.read_rows(Rollout, rollouts()) if row.rollout_id == rows[0].rollout_id]
+    (sample,) = [row for row in samples() if row.sample_id == answer.sample_id]
     (states,) = sentence_states(
-        load_policy(policy(), RUNTIME),
+        load_policy(policy()),
         [load_images(drawn().images, [sample.image_id])[sample.image_id]],
         [sample.prompt],
         [answer.text],
@@ -263,31 +260,28 @@ def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
 def test_the_policy_reads_every_answer_once_and_the_head_nothing() -> None:
     counters = of_states().counters
     assert counters["value_tokens"] == 0
-    assert counters["states_tokens"] > sum(one.n_tokens for one in lake.read_rows(Rollout, rollouts()))
+    assert counters["states_tokens"] > sum(answer.n_tokens for answer in lake.read_rows(Rollout, rollouts()))
     assert of_states(STATES.model_copy(update={"epochs": 1})).counters["states_tokens"] == counters["states_tokens"]
     assert trained().counters["states_tokens"] == 0
 
 
 def test_what_has_no_meaning_for_states_changes_nothing() -> None:
     other = STATES.model_copy(update={"train": "frozen", "state": "prefix", "lora_rank": 2})
-    assert of_states(other).digest == of_states().digest
-    batches = RUNTIME.model_copy(update={"batch_size": 5})
-    values, others = (lake.read_rows(Value, of_states(runtime=one).values) for one in (RUNTIME, batches))
+    assert of_states(other) == of_states()
+    values = lake.read_rows(Value, of_states().values)
+    with use_runtime(current_runtime().model_copy(update={"batch_size": 5})):
+        others = lake.read_rows(Value, of_states().values)
     assert [row.value for row in values] == pytest.approx([row.value for row in others], abs=1e-3)
 
 
 def test_a_head_on_states_fits_on_from_the_last_step_file(tmp_path, monkeypatch) -> None:
     whole = of_states()
     monkeypatch.setattr(stage, "resume_folder", lambda: tmp_path)
-
-    def die(name: str) -> None:
-        raise InterruptedError
-
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(stage, "fault_point", die)
         of_states(STATES.model_copy(update={"checkpoint_steps": 3}))
     assert len(list(tmp_path.glob("step-*.safetensors"))) == 1
-    assert of_states(STATES.model_copy(update={"checkpoint_steps": 3})).digest == whole.digest
+    assert of_states(STATES.model_copy(update={"checkpoint_steps": 3})) == whole
 
 
 def test_states_can_not_be_read_without_the_answers() -> None:
