@@ -23,7 +23,8 @@ from typing import Any
 
 from flows.experiments.catalogue import QUESTIONS, find
 from storage.schema import Finding
-from tasks.analysis.findings import Findings, svg, table
+from tasks.analysis.findings import Findings
+from tasks.report.experiment import svg, table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RESULTS = CHECKOUT / "benchmarks" / "results" / "experiments"

@@ -103,15 +103,15 @@ def _widths(given: str | None) -> tuple[int, ...]:
 
 def print_comparison(found: Comparison) -> None:
     """What each strategy reaches within the same tokens."""
-    from tasks.report.comparison import METRICS, TITLES
+    from tasks.report.comparison import COLUMNS
 
     lines = []
     for point in found.equal:
-        cells = [f"{point.cells[metric].text} ({point.cells[metric].interval})" for metric in METRICS]
+        cells = [f"{point.cells[metric].text} ({point.cells[metric].interval})" for metric in COLUMNS]
         over = " (over)" if point.tokens > found.budget else ""
         work = [f"{point.tokens:.1f}{over}", f"{1000 * point.seconds:.1f}"]
         lines.append([point.spec, point.width, *cells, *work, found.on_fronts(point.name)])
-    titles = [TITLES[metric] for metric in METRICS]
+    titles = [column.title for column in COLUMNS.values()]
     print_table(["strategy", "K", *titles, "tokens", "ms", "Pareto front"], lines)
     images = max((point.cells["chair_s"].n for point in found.points), default=0)
     console().print(

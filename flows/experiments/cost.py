@@ -8,8 +8,9 @@ from flows.profiles.loading import Profile
 from flows.round.guide import search_guides
 from storage.artifacts import ArtifactRef
 from tasks.analysis.cost import weigh
-from tasks.analysis.findings import Evidence, Findings, Plot, line_of
+from tasks.analysis.findings import Evidence, Findings, line_of
 from tasks.data.sample import take
+from tasks.report.experiment_figures import Plot
 
 METHODS = ("greedy", "best_of_n", "clip_prm", "visvm", "vimar")
 BATCHES = (1, 4, 16, 64)

@@ -11,7 +11,8 @@ from flows.profiles.loading import Profile
 from flows.round.guide import lay_ground, learn_guide
 from flows.round.improvement import measure
 from flows.round.train import by_captions
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)

@@ -18,7 +18,8 @@ from flows.profiles.loading import Profile, ProfileError
 from flows.recording import recorded_run
 from storage import runs
 from storage.artifacts import StageOutput
-from tasks.analysis.findings import Findings, Report, conclude, findings_of, markdown, write_page
+from tasks.analysis.findings import Findings, conclude, findings_of
+from tasks.report.experiment import Report, markdown, write_page
 from tasks.stage.progress import create_markdown
 
 log = logging.getLogger(__name__)

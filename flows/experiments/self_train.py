@@ -8,8 +8,9 @@ from flows.profiles.loading import Profile
 from flows.round.guide import lay_ground, learn_guide
 from flows.round.improvement import Model, measure
 from flows.round.train import by_captions
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.configs.search import search_config
+from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
 SEARCHED, CHOSEN, OWN = "searched", "best of n", "own greedy"

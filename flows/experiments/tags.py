@@ -14,9 +14,10 @@ from flows.round.improvement import Model
 from flows.round.train import greedy_answers
 from storage.artifacts import ArtifactRef
 from tasks.analysis.answer_shares import concluding
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.analysis.rewrite import rewrite
 from tasks.data.sample import Draw
+from tasks.report.experiment_figures import Plot
 from tasks.train.finetune import finetune
 
 TAGGED, UNTAGGED, SHUFFLED, SHORT = "tagged", "untagged", "shuffled", "conclusion alone"

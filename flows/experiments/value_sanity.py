@@ -6,8 +6,9 @@ from flows.experiments.bench import HEAD, Bench, arm, lay_bench, value_of, with_
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from storage.artifacts import ArtifactRef
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.analysis.observe import appraise
+from tasks.report.experiment_figures import Plot
 
 V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far", "score"
 

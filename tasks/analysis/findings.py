@@ -1,50 +1,24 @@
-"""The end of an experiment: the arms' figures as one table, then its page, its plot and its words.
+"""The end of an experiment: the figures of all its arms as one table.
 
-`conclude` is the stage; what makes pages reads its table only, so a page can be made again at any time.
+`tasks.report.experiment` makes the page, the plot and the text from that table, so they can be made again at any time.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from storage import lake, records, runs
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Comparison, Finding, Metric
 from tasks.core.analysis.findings import Findings, line_of, listed, paired
-from tasks.core.analysis.measures import measure_of
-from tasks.report.findings_figures import Plot, draw, standalone
-from tasks.report.pages import inline_svg, render, write_whole
-from tasks.report.views import data_uri
 from tasks.stage.calls import current_run
 from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import Pending, StageInputError, stage
 
-__all__ = [
-    "PAGE",
-    "Evidence",
-    "Findings",
-    "Plot",
-    "Report",
-    "conclude",
-    "findings_of",
-    "found_in",
-    "line_of",
-    "listed",
-    "markdown",
-    "spent",
-    "standalone",
-    "svg",
-    "table",
-    "totals",
-    "write_page",
-]
+__all__ = ["Evidence", "Findings", "conclude", "findings_of", "line_of", "listed", "spent", "totals"]
 
-TEMPLATE = "experiment.html.jinja"
-PAGE = "experiment.html"
 # Counters of a search that are shown, for one caption: name -> (metric, factor).
 WORK = {
     "decode_tokens": ("tokens", 1.0),
@@ -56,7 +30,7 @@ WORK = {
 
 
 class Evidence(NamedTuple):
-    """What one arm of an experiment measured."""
+    """What was measured of one arm of an experiment."""
 
     arm: str  # LINE@X if it is a point of a line
     x: float | None = None  # the swept number
@@ -66,26 +40,14 @@ class Evidence(NamedTuple):
     facts: Mapping[str, Any] = {}  # numbers as they are
 
 
-class Report(NamedTuple):
-    """An experiment as it is told."""
-
-    name: str
-    question: str
-    method: str  # what was done, for whoever reads the figures
-    columns: tuple[str, ...]  # metrics of the table
-    plot: Plot
-    paragraph: str
-    again: str  # the command
-
-
 @stage()
 def conclude(
     evidence: Sequence[Evidence], *, experiment: str, seed: int, runtime: RuntimeConfig, label: str = ""
 ) -> StageOutput:
     """All figures of an experiment. Output: findings; fact: arms, their names in order."""
     rows: list[Finding] = []
-    for one in evidence:
-        rows += _rows(one, experiment, seed)
+    for arm in evidence:
+        rows += _rows(arm, experiment, seed)
     seen: dict[tuple[str, str], Finding] = {}
     for row in rows:
         if (row.arm, row.metric) in seen:
@@ -100,31 +62,31 @@ def _ordered(rows: Sequence[Finding]) -> list[str]:
     for row in rows:
         line = row.arm if row.x is None else line_of(row.arm)
         lines.setdefault(line, {})[row.arm] = -math.inf if row.x is None else row.x
-    return [arm for points in lines.values() for arm in sorted(points, key=lambda one: points[one])]
+    return [arm for points in lines.values() for arm in sorted(points, key=lambda arm: points[arm])]
 
 
-def _rows(one: Evidence, experiment: str, seed: int) -> list[Finding]:
+def _rows(evidence: Evidence, experiment: str, seed: int) -> list[Finding]:
     """The findings of one arm."""
     rows = []
-    for ref in one.metrics:
+    for ref in evidence.metrics:
         for metric in lake.read_rows(Metric, ref):
             name, at, x = metric.metric.partition("@")
-            arm, place = (f"{one.arm}@{x}", float(x)) if at else (one.arm, one.x)
+            arm, place = (f"{evidence.arm}@{x}", float(x)) if at else (evidence.arm, evidence.x)
             ends = _end(metric.ci_low), _end(metric.ci_high)
             rows.append(Finding(experiment, arm, place, seed, name, metric.value, *ends, metric.n))
     n = max((row.n for row in rows), default=0)
-    for other, ref in one.pairs.items():
+    for other, ref in evidence.pairs.items():
         for row in lake.read_rows(Comparison, ref):
             ends = _end(row.ci_low), _end(row.ci_high)
             name = paired(row.metric, other)
-            rows.append(Finding(experiment, one.arm, one.x, seed, name, row.diff, *ends, row.n))
-    numbers = dict(one.facts)
+            rows.append(Finding(experiment, evidence.arm, evidence.x, seed, name, row.diff, *ends, row.n))
+    numbers = dict(evidence.facts)
     for counter, (name, factor) in WORK.items():
-        if counter in one.work:
-            numbers[name] = factor * one.work[counter] / n if n else math.nan
+        if counter in evidence.work:
+            numbers[name] = factor * evidence.work[counter] / n if n else math.nan
     for name, value in numbers.items():
         if isinstance(value, int | float):
-            rows.append(Finding(experiment, one.arm, one.x, seed, name, float(value), None, None, n))
+            rows.append(Finding(experiment, evidence.arm, evidence.x, seed, name, float(value), None, None, n))
     return rows
 
 
@@ -148,91 +110,23 @@ def spent(*stages: str) -> float:
     if run is None:
         return math.nan
     calls = {call.key: call.stage for call in runs.stage_runs(run[0]) if call.stage in stages}
-    kept = [records.recall(stage, key)[0] for key, stage in calls.items()]
-    return sum(record.seconds for record in kept if record is not None)
+    recalled = [records.recall(stage, key)[0] for key, stage in calls.items()]
+    return sum(record.seconds for record in recalled if record is not None)
 
 
-def totals(line: str, found: StageOutput, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
+def totals(line: str, searched: StageOutput, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
     """Seconds of a search in all, by how many captions are wanted; nothing in a plan, which knows no seconds.
 
     Args:
         line: what the points are called.
-        found: what the search gave.
+        searched: what the search gave.
         captions: how many it searched.
         setup: seconds before the first.
         counts: numbers of captions.
     """
-    if isinstance(found, Pending):
+    if isinstance(searched, Pending):
         return []
-    each = found.counters["search_seconds"] / captions
+    each = searched.counters["search_seconds"] / captions
     return [
         Evidence(f"{line}@{count}", float(count), facts={"total_seconds": setup + count * each}) for count in counts
     ]
-
-
-def found_in(run_id: str) -> Findings:
-    """The figures of an experiment's run."""
-    (call,) = [call for call in runs.stage_runs(run_id) if call.stage == conclude.name]
-    record, problem = records.recall(call.stage, call.key)
-    if record is None:
-        raise StageInputError(f"run {run_id}: its figures are gone ({problem}); run the experiment again")
-    return findings_of(record.output)
-
-
-def table(found: Findings, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """(titles, lines) of the table: a line an arm, `figure (interval)` in each cell; columns that nobody has are left out."""
-    shown = [metric for metric in columns if any(found.has(arm, metric) for arm in found.arms)]
-    lines = []
-    for arm in found.arms:
-        cells = [found.cell(arm, metric) for metric in shown]
-        texts = ["" if one is None else f"{one.text} ({one.interval})" if one.interval else one.text for one in cells]
-        if any(texts):
-            lines.append([arm, *texts])
-    return ["arm", *(measure_of(metric).title for metric in shown)], lines
-
-
-def markdown(found: Findings, report: Report, *, plot: bool = True) -> str:
-    """The experiment in Markdown, for Prefect's page and for a document; the plot is a picture inside."""
-    titles, lines = table(found, report.columns)
-    rows = ["| " + " | ".join(titles) + " |", "|---|" + "--:|" * (len(titles) - 1)]
-    rows += ["| " + " | ".join(line) + " |" for line in lines]
-    parts = [f"**{report.question}**", report.paragraph, "\n".join(rows)]
-    if plot:
-        parts.append(f"![{report.name}]({data_uri(draw(found, report.plot, 'png'), 'image/png')})")
-    return "\n\n".join(parts)
-
-
-def svg(found: Findings, plot: Plot) -> bytes:
-    """The plot for a document."""
-    return standalone(draw(found, plot))
-
-
-def write_page(run_id: str, found: Findings, report: Report) -> Path:
-    """Write an experiment's page into its run's folder; returns its path."""
-    run = runs.load_run(run_id)
-    profile = json.loads(run.config)
-    columns = [metric for metric in report.columns if any(found.has(arm, metric) for arm in found.arms)]
-    page = render(
-        TEMPLATE,
-        run=run,
-        profile=profile,
-        settings=json.dumps(profile, indent=1, ensure_ascii=False),
-        found=found,
-        report=report,
-        columns=[(metric, measure_of(metric)) for metric in columns],
-        arms=[arm for arm in found.arms if any(found.has(arm, metric) for metric in columns)],
-        others=_differences(found),
-        plot=inline_svg(draw(found, report.plot), report.question),
-    )
-    return write_whole(runs.run_folder(run_id) / PAGE, page)
-
-
-def _differences(found: Findings) -> list[tuple[str, str, str, str]]:
-    """(arm, other arm, metric, what may be said) of every paired difference."""
-    lines = []
-    for row in found.rows:
-        metric, dash, other = row.metric.partition(" - ")
-        if dash and row.seed == found.seeds[0]:
-            lines.append((row.arm, other, measure_of(metric).title, found.compared(row.arm, other, metric)))
-    order = {arm: i for i, arm in enumerate(found.arms)}
-    return sorted(lines, key=lambda line: (order.get(line[1], 0), order[line[0]]))

@@ -1,16 +1,15 @@
 """The human-evaluation pack: blinded A/B sheets of two subjects' captions out, raters' files in, a win rate.
 
-`sheets` draws the pairs; its table is the key and stays in the store. `write_sheets` writes from it what a rater gets, which
-says nothing of who wrote what. `score_sheets` reads what comes back.
+`sheets` draws the pairs; its table is the key and stays in the store. `tasks.report.sheets` writes from it what a rater gets,
+which says nothing of who wrote what. `score_sheets` reads what comes back.
 """
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,16 +17,9 @@ from storage import lake
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Caption, Finding, Quarantined, SheetPair
 from tasks.core.analysis.ratings import Figure, rating_figures
-from tasks.core.analysis.sheets import blank_ratings, draw_pairs, read_ratings, settle
-from tasks.models.loading import load_images
-from tasks.report.pages import render, write_whole
-from tasks.report.views import data_uri
+from tasks.core.analysis.sheets import draw_pairs, read_ratings, settle, sheet_id
 from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import StageInputError, stage
-
-TEMPLATE = "sheets.html.jinja"
-PICTURE = 560  # pixels of a shown image's longer side: 300 of them make a page of some 15 MB
-READ_AT_ONCE = 32  # images
 
 
 class RatingFile(BaseModel):
@@ -87,31 +79,6 @@ def sheets(
     )
 
 
-def write_sheets(
-    folder: Path, key: ArtifactRef, images: ArtifactRef, *, question: str = "Which description of the image is better?"
-) -> list[Path]:
-    """Write what a rater gets: a page that needs nothing but itself, and an empty file for who can't use it.
-
-    Args:
-        folder: where; made if need be.
-        key: the `sheet_pairs` of `sheets`.
-        images: their images.
-        question: what raters are asked.
-
-    Returns:
-        The paths of `sheet.html` and `ratings.csv`.
-    """
-    rows = lake.read_rows(SheetPair, key)
-    page = render(TEMPLATE, sheet=sheet_id(key), question=question, pairs=list(_shown(rows, images)))
-    written = [write_whole(folder / "sheet.html", page)]
-    return [*written, write_whole(folder / "ratings.csv", blank_ratings(sheet_id(key), [row.pair for row in rows]))]
-
-
-def sheet_id(key: ArtifactRef) -> str:
-    """What a sheet is called in its files: whose captions it holds can't be told from it."""
-    return key.digest[:12]
-
-
 def open_ratings(paths: Sequence[Path]) -> list[RatingFile]:
     """Read what raters sent back; files of one name get a number.
 
@@ -122,7 +89,7 @@ def open_ratings(paths: Sequence[Path]) -> list[RatingFile]:
         raise StageInputError("no files of ratings; pass the CSV files that the raters sent back")
     files: list[RatingFile] = []
     for path in paths:
-        taken = {one.name for one in files}
+        taken = {file.name for file in files}
         name = next(name for name in _names(path.stem) if name not in taken)
         try:
             files.append(RatingFile(name=name, text=path.read_text(encoding="utf-8-sig")))
@@ -156,28 +123,29 @@ def score_sheets(
     """
     rows = {row.pair: row for row in lake.read_rows(SheetPair, key)}
     other = _other(rows, subject)
-    found, problems = [], []
+    sheet = sheet_id(key.digest)
+    accepted, problems = [], []
     for file in ratings:
         try:
-            given, refused = read_ratings(file.name, file.text, sheet=sheet_id(key), pairs=rows.keys())
+            filled_in, refused = read_ratings(file.name, file.text, sheet=sheet, pairs=rows.keys())
         except ValueError as error:
             raise StageInputError(str(error)) from error
-        found += given
+        accepted += filled_in
         problems += refused
-    settled, repeated = settle(found)
+    settled, repeated = settle(accepted)
     problems += repeated
     if not settled:
-        told = f", the first refused row: {problems[0].item_id}, {problems[0].detail}" if problems else ""
-        raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet_id(key)}{told}")
+        first = f", the first refused row: {problems[0].item_id}, {problems[0].detail}" if problems else ""
+        raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet}{first}")
     on_right = {pair: row.right == subject for pair, row in rows.items()}
-    verdicts = {(rater, pair): one if on_right[pair] else -one for (rater, pair), one in settled.items()}
+    verdicts = {(rater, pair): side if on_right[pair] else -side for (rater, pair), side in settled.items()}
     figures = rating_figures(verdicts, on_right, resamples=bootstrap, confidence=confidence)
     arm = f"{subject} against {other}"
-    win = next(one.value for one in figures if not one.rater and one.metric == "win_rate")
+    win = next(figure.value for figure in figures if not figure.rater and figure.metric == "win_rate")
     return StageOutput(
         refs={
-            "findings": lake.publish(Finding, [_finding(experiment, arm, seed, one) for one in figures]),
-            "quarantine": lake.publish(Quarantined, [Quarantined("score_sheets", *one) for one in problems]),
+            "findings": lake.publish(Finding, [_finding(experiment, arm, seed, figure) for figure in figures]),
+            "quarantine": lake.publish(Quarantined, [Quarantined("score_sheets", *problem) for problem in problems]),
         },
         facts={"win_rate": win, "raters": len({rater for rater, _ in settled}), "ratings": len(settled)},
         counters={"refused": len(problems)},
@@ -193,23 +161,12 @@ def _names(stem: str) -> Iterator[str]:
 def _by_sample(captions: ArtifactRef) -> dict[str, Caption]:
     """sample id -> caption."""
     rows = lake.read_rows(Caption, captions)
-    found = {row.sample_id: row for row in rows}
-    if len(found) != len(rows):
-        raise StageInputError(f"{captions}: {len(rows)} captions of {len(found)} samples; a sheet needs one of each")
-    return found
-
-
-def _shown(rows: Sequence[SheetPair], images: ArtifactRef) -> Iterator[dict[str, Any]]:
-    """What the page shows of each pair; images are read some at a time."""
-    for start in range(0, len(rows), READ_AT_ONCE):
-        part = rows[start : start + READ_AT_ONCE]
-        pictures = load_images(images, [row.image_id for row in part])
-        for row in part:
-            picture, data = pictures[row.image_id].copy(), io.BytesIO()
-            picture.thumbnail((PICTURE, PICTURE))
-            picture.save(data, "JPEG", quality=80)
-            shown = {"picture": data_uri(data.getvalue(), "image/jpeg"), "size": picture.size}
-            yield shown | {"pair": row.pair, "left": row.left_text, "right": row.right_text}
+    by_sample = {row.sample_id: row for row in rows}
+    if len(by_sample) != len(rows):
+        raise StageInputError(
+            f"{captions}: {len(rows)} captions of {len(by_sample)} samples; a sheet needs one of each"
+        )
+    return by_sample
 
 
 def _other(rows: dict[int, SheetPair], subject: str) -> str:
@@ -220,9 +177,8 @@ def _other(rows: dict[int, SheetPair], subject: str) -> str:
     return next(name for name in sorted(names) if name != subject)
 
 
-def _finding(experiment: str, arm: str, seed: int, one: Figure) -> Finding:
+def _finding(experiment: str, arm: str, seed: int, figure: Figure) -> Finding:
     """A figure as a row; no interval is None there."""
-    told = one.low == one.low  # NaN is not itself
-    arm += f", {one.rater}" if one.rater else ""
-    low, high = (one.low, one.high) if told else (None, None)
-    return Finding(experiment, arm, None, seed, one.metric, one.value, low, high, one.n)
+    arm += f", {figure.rater}" if figure.rater else ""
+    low, high = (None, None) if math.isnan(figure.low) else (figure.low, figure.high)
+    return Finding(experiment, arm, None, seed, figure.metric, figure.value, low, high, figure.n)

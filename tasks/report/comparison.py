@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from storage import catalog, runs
+from storage import runs
 from tasks.configs.search import SearchConfig, search_config
 from tasks.core.benchmarks.chair import METRICS
 from tasks.report.comparison_figures import budget_figure, work_figure
 from tasks.report.comparison_points import Point, at_equal_work, front, points, token_budget, widened
 from tasks.report.pages import inline_svg, render, write_whole
-from tasks.report.rounds import TITLES
-
-__all__ = [
-    "METRICS",
-    "PAGE",
-    "TITLES",
-    "Comparison",
-    "Contender",
-    "Point",
-    "compared",
-    "contenders",
-    "write_comparison",
-]
+from tasks.report.rounds import COLUMNS as ROUND_COLUMNS
+from tasks.report.tables import RunTables
 
 TEMPLATE = "comparison.html.jinja"
 PAGE = "comparison.html"
+COLUMNS = {metric: ROUND_COLUMNS[metric] for metric in METRICS}
 # What is read beside the tokens that are decoded, in the table of all points.
 WORK = {"prefill_tokens": "prefill tokens", "value_tokens": "value tokens", "texts_embedded": "texts scored"}
 
@@ -41,7 +30,7 @@ class Contender(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What a comparison found."""
+    """What was measured of every search of a comparison."""
 
     points: list[Point]
     budget: float  # tokens a caption
@@ -50,7 +39,9 @@ class Comparison(NamedTuple):
 
     def on_fronts(self, name: str) -> str:
         """Which fronts a point is on, for people."""
-        return ", ".join(TITLES[metric].removesuffix(" %") for metric, names in self.best.items() if name in names)
+        return ", ".join(
+            COLUMNS[metric].title.removesuffix(" %") for metric, names in self.best.items() if name in names
+        )
 
 
 def contenders(base: SearchConfig, specs: Sequence[str], widths: Sequence[int]) -> list[Contender]:
@@ -59,50 +50,42 @@ def contenders(base: SearchConfig, specs: Sequence[str], widths: Sequence[int]) 
     Raises:
         ValueError: for what is no spec, or a setting out of its bounds.
     """
-    found = {"greedy": Contender("greedy", search_config(base, "greedy"))}
+    entered = {"greedy": Contender("greedy", search_config(base, "greedy"))}
     for spec in dict.fromkeys(specs):
         for name, widest, _ in widened(spec, widths):
-            found.setdefault(name, Contender(name, search_config(base, widest)))
-    return list(found.values())
+            entered.setdefault(name, Contender(name, search_config(base, widest)))
+    return list(entered.values())
 
 
 def compared(run_id: str, tokens: float | None = None) -> Comparison:
     """The points of a comparison's run; `tokens` a caption is the budget, the profile's own search if left out."""
-    connection = catalog.connect()
-    mine = "run_id = '" + run_id.replace("'", "''") + "'"
-
-    def rows(table: str, more: str = "") -> list[dict[str, Any]]:
-        columns, found = catalog.query(f"select * from {table} where {mine} {more}", connection)
-        return [dict(zip(columns, row, strict=True)) for row in found]
-
-    searches = rows("stages", "and stage = 'search' order by started_at")
+    tables = RunTables(run_id)
+    searches = tables.query("select * from stages where {mine} and stage = 'search' order by started_at")
     names = list(dict.fromkeys(row["label"] for row in searches))
-    found = points(rows("metrics"), rows("comparisons"), searches, names)
-    if not found:
+    measured = points(tables.all("metrics"), tables.all("comparisons"), searches, names)
+    if not measured:
         return Comparison([], 0.0, [], {})
-    profile = json.loads(runs.load_run(run_id).config)["search"]
-    budget = tokens or token_budget(found, "visvm", profile["candidates"])
-    best = {metric: front(found, metric) for metric in ("chair_i", "recall")}
-    return Comparison(found, budget, at_equal_work(found, budget), best)
+    budget = tokens or token_budget(measured, "visvm", tables.profile["search"]["candidates"])
+    best = {metric: front(measured, metric) for metric in ("chair_i", "recall")}
+    return Comparison(measured, budget, at_equal_work(measured, budget), best)
 
 
 def write_comparison(run_id: str, tokens: float | None = None) -> Path:
     """Write a comparison's page into its run's folder; returns the page's path."""
-    run, found = runs.load_run(run_id), compared(run_id, tokens)
-    profile = json.loads(run.config)
+    tables, comparison = RunTables(run_id), compared(run_id, tokens)
     page = render(
         TEMPLATE,
-        run=run,
-        found=found,
-        images=max((point.cells["chair_s"].n for point in found.points), default=0),
-        profile=profile,
-        metrics=[(metric, TITLES[metric]) for metric in METRICS],
+        run=tables.run,
+        comparison=comparison,
+        images=max((point.cells["chair_s"].n for point in comparison.points), default=0),
+        profile=tables.profile,
+        columns=COLUMNS,
         work=WORK,
-        elsewhere=sum(point.cached for point in found.points),
+        cached=sum(point.cached for point in comparison.points),
         plots={
-            work: inline_svg(work_figure(found.points, work), f"CHAIRi and Recall against {work} a caption")
+            work: inline_svg(work_figure(comparison.points, work), f"CHAIRi and Recall against {work} a caption")
             for work in ("tokens", "seconds")
         },
-        curve=inline_svg(budget_figure(found.points), "CHAIRi and Recall over the number of candidates"),
+        curve=inline_svg(budget_figure(comparison.points), "CHAIRi and Recall over the number of candidates"),
     )
     return write_whole(runs.run_folder(run_id) / PAGE, page)

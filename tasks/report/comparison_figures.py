@@ -9,27 +9,36 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
 from tasks.report.comparison_points import Point, by_spec, front
-from tasks.report.figures import ACCENT, GRID, INK, MUTED, SECOND, STYLE, WARM, Format, encode
-from tasks.report.rounds import TITLES
+from tasks.report.figures import (
+    ACCENT,
+    INK,
+    MARKERS,
+    SECOND,
+    TEAL,
+    WARM,
+    Format,
+    draw_baseline,
+    encode,
+    error_lengths,
+    mute_x,
+    panels,
+    round_ticks,
+    without_minor_x,
+)
+from tasks.report.rounds import COLUMNS
 
 METRICS = ("chair_i", "recall")
-COLOURS = {"greedy": INK, "best_of_n": SECOND, "clip_prm": "#0d9488", "visvm": ACCENT, "vimar": WARM}
+COLOURS = {"greedy": INK, "best_of_n": SECOND, "clip_prm": TEAL, "visvm": ACCENT, "vimar": WARM}
 OTHERS = ("#0284c7", "#c026d3", "#65a30d", "#a16207", "#be185d", "#4d7c0f", "#7c3aed", "#0e7490")
-MARKERS = "osD^vPX*"
-ARROWS = {"chair_i": " ↓", "recall": " ↑"}
 NAMES = 0.2  # of the width, at its right, is for names
 GAP = 17.0  # pixels between names
-
 
 Lines = dict[str, tuple[Any, Any]]  # spec -> x and y of its points
 
@@ -39,70 +48,71 @@ class _Look(NamedTuple):
     marker: str
 
 
-def work_figure(found: Sequence[Point], work: str, kind: Format = "svg") -> bytes:
+def work_figure(points: Sequence[Point], work: str, kind: Format = "svg") -> bytes:
     """CHAIRi and Recall against work a caption (`tokens` or `seconds`), a line a spec, the Pareto front in rings."""
 
     def draw(axes: Axes, metric: str, looks: dict[str, _Look]) -> Lines:
-        best = front(found, metric, work)
-        ringed = [point for point in found if point.name in best]
+        best = front(points, metric, work)
+        ringed = [point for point in points if point.name in best]
         axes.scatter(
             [getattr(point, work) for point in ringed], [point.cells[metric].value for point in ringed],
             s=120, facecolors="none", edgecolors=INK, linewidths=1.1, zorder=1.5,
         )  # fmt: skip
         lines = {}
-        for spec, line in by_spec(found).items():
+        for spec, line in by_spec(points).items():
             lines[spec] = ([getattr(point, work) for point in line], _values(line, metric))
             _plot(axes, *lines[spec], looks[spec])
         axes.set_xscale("log")
+        _make_room(axes, metric)
+        round_ticks(axes)
         axes.set_xlabel({"tokens": "tokens decoded a caption", "seconds": "seconds a caption"}[work])
         return lines
 
-    return _two_panels(found, draw, kind)
+    return _two_panels(points, draw, kind)
 
 
-def budget_figure(found: Sequence[Point], kind: Format = "svg") -> bytes:
+def budget_figure(points: Sequence[Point], kind: Format = "svg") -> bytes:
     """CHAIRi and Recall over the number of candidates, with intervals; what has no number is a dashed level."""
-    widths = sorted({point.width for point in found if point.width is not None}) or [1]
+    widths = sorted({point.width for point in points if point.width is not None}) or [1]
 
     def draw(axes: Axes, metric: str, looks: dict[str, _Look]) -> Lines:
         lines: Lines = {}
-        for index, (spec, line) in enumerate(by_spec(found).items()):
-            colour, values = looks[spec].colour, np.array(_values(line, metric))
+        for index, (spec, line) in enumerate(by_spec(points).items()):
+            colour, values = looks[spec].colour, _values(line, metric)
             if line[0].width is None:
                 lines[spec] = ([widths[0], widths[-1]], [values[0], values[0]])
                 axes.plot(*lines[spec], color=colour, linewidth=1.1, linestyle=(0, (5, 3)))
                 continue
             # Side by side: intervals at one number of candidates would cover each other.
             at = np.array([point.width for point in line], float) * 1.025**index
-            low, high = ([getattr(point.cells[metric], end) for point in line] for end in ("low", "high"))
-            spread = np.maximum([values - low, high - values], 0)
+            cells = [point.cells[metric] for point in line]
+            spread = error_lengths(values, [cell.low for cell in cells], [cell.high for cell in cells])
             axes.errorbar(at, values, yerr=spread, fmt="none", ecolor=colour, elinewidth=1, alpha=0.6)
             lines[spec] = (at, values)
             _plot(axes, at, values, looks[spec])
         axes.set_xscale("log", base=2)
         axes.set_xticks(widths, [str(width) for width in widths])
+        _make_room(axes, metric)
         axes.set_xlabel("candidates")
         return lines
 
-    return _two_panels(found, draw, kind)
+    return _two_panels(points, draw, kind)
 
 
-def _two_panels(found: Sequence[Point], draw: Callable[[Axes, str, dict[str, _Look]], Lines], kind: Format) -> bytes:
+def _two_panels(points: Sequence[Point], draw: Callable[[Axes, str, dict[str, _Look]], Lines], kind: Format) -> bytes:
     """A panel a metric; `draw` gives the lines it drew, to be named."""
-    looks = _looks(list(by_spec(found)))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.4, 4.1), layout=ConstrainedLayoutEngine(w_pad=0.1))
-        canvas, panels = FigureCanvasAgg(figure), []
-        for axes, metric in zip(np.atleast_1d(figure.subplots(1, len(METRICS))), METRICS, strict=True):
-            axes.set_title(TITLES[metric] + ARROWS[metric])
-            panels.append((axes, draw(axes, metric, looks)))
-            _room(axes, metric)
-            axes.xaxis.set_minor_locator(NullLocator())
-            axes.tick_params(axis="x", colors=MUTED, labelcolor=MUTED)
-            axes.axhline(axes.get_ylim()[0], color=GRID, linewidth=1.6)
+    looks = _looks(list(by_spec(points)))
+    with panels(len(METRICS), (10.4, 4.1), w_pad=0.1) as (figure, places):
+        canvas, drawn = FigureCanvasAgg(figure), []
+        for axes, metric in zip(places, METRICS, strict=True):
+            axes.set_title(COLUMNS[metric].heading)
+            drawn.append(draw(axes, metric, looks))
+            without_minor_x(axes)
+            mute_x(axes)
+            draw_baseline(axes)
         canvas.draw()
         figure.set_layout_engine("none")  # names are placed on what stands fast
-        for axes, lines in panels:
+        for axes, lines in zip(places, drawn, strict=True):
             _name_lines(axes, canvas.get_renderer(), lines, looks)
         return encode(figure, kind)
 
@@ -121,8 +131,8 @@ def _values(line: Sequence[Point], metric: str) -> list[float]:
     return [point.cells[metric].value for point in line]
 
 
-def _room(axes: Axes, metric: str) -> None:
-    """Room for names at the right; zero in sight for CHAIR, nothing above 100 %; numbers without powers."""
+def _make_room(axes: Axes, metric: str) -> None:
+    """Room for names at the right, and zero in sight for CHAIR."""
     low, high = axes.get_ylim()
     span = high - low or 1.0
     if metric == "chair_i":
@@ -134,16 +144,6 @@ def _room(axes: Axes, metric: str) -> None:
         left, right = middle - np.log(3) / 2, middle + np.log(3) / 2
     axes.set_xlim(np.exp(left), np.exp(right + (right - left) * (NAMES + 0.04) / (1 - NAMES - 0.04)))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    if axes.xaxis.get_major_formatter().__class__.__name__.startswith("Log"):
-        axes.set_xticks(_round_numbers(*axes.get_xlim()))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _round_numbers(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, 20 ... within the range."""
-    powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    return [digit * 10.0**power for power in powers for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
 
 
 def _name_lines(axes: Axes, renderer: Any, lines: Lines, looks: dict[str, _Look]) -> None:

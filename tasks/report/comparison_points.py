@@ -65,7 +65,7 @@ def points(
     counted: dict[str, Record] = {}
     for row in searches:
         counted.setdefault(row["label"], row)
-    found = []
+    measured = []
     for name in names:
         if name not in reached or name not in counted:
             continue
@@ -73,7 +73,7 @@ def points(
         cells = reached[name].cells
         captions = cells["chair_s"].n
         work = {counter: count / captions for counter, count in json.loads(counted[name]["counters"]).items()}
-        found.append(
+        measured.append(
             Point(
                 name,
                 spec if at else name,
@@ -86,52 +86,52 @@ def points(
                 bool(counted[name]["cached"]),
             )
         )
-    return found
+    return measured
 
 
-def by_spec(found: Iterable[Point]) -> dict[str, list[Point]]:
+def by_spec(points: Iterable[Point]) -> dict[str, list[Point]]:
     """The points of each spec, by width."""
     lines: dict[str, list[Point]] = {}
-    for point in found:
+    for point in points:
         lines.setdefault(point.spec, []).append(point)
     return {spec: sorted(line, key=lambda point: point.width or 0) for spec, line in lines.items()}
 
 
-def front(found: Sequence[Point], metric: str, work: str = "tokens") -> set[str]:
+def front(points: Sequence[Point], metric: str, work: str = "tokens") -> set[str]:
     """Names of the points that no other beats: none is as good with less work, or better with as much.
 
     Args:
-        found: the points.
+        points: of one comparison.
         metric: chair_s, chair_i (less is better) or recall (more is).
         work: tokens or seconds.
     """
     best, names = float("inf"), set()
-    # Equal ones stay together: neither is beaten.
+    # Equal points stay together: neither is beaten.
     level: tuple[float, float] | None = None
-    for cost, error, name in sorted((getattr(one, work), one.error(metric), one.name) for one in found):
+    for cost, error, name in sorted((getattr(point, work), point.error(metric), point.name) for point in points):
         if error < best or (cost, error) == level:
             best, level = error, (cost, error)
             names.add(name)
     return names
 
 
-def token_budget(found: Sequence[Point], strategy: str, width: int) -> float:
+def token_budget(points: Sequence[Point], strategy: str, width: int) -> float:
     """Tokens a caption of a strategy at a width: what all are compared at.
 
     Where it was not searched at just that width, the next smaller one counts, else the smallest; without the strategy the
     first one that has widths.
     """
-    lines = by_spec(found)
+    lines = by_spec(points)
     wide = {spec: line for spec, line in lines.items() if line[0].width is not None}
-    line = wide.get(strategy) or next(iter(wide.values()), found)
+    line = wide.get(strategy) or next(iter(wide.values()), points)
     within = [point for point in line if (point.width or 0) <= width]
     return (within[-1] if within else line[0]).tokens
 
 
-def at_equal_work(found: Iterable[Point], budget: float) -> list[Point]:
+def at_equal_work(points: Iterable[Point], budget: float) -> list[Point]:
     """Of each spec the widest point within the budget (tokens a caption); where none is, its narrowest."""
     chosen = []
-    for line in by_spec(found).values():
+    for line in by_spec(points).values():
         within = [point for point in line if point.tokens <= budget]
         chosen.append(within[-1] if within else line[0])
     return chosen

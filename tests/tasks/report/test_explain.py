@@ -72,7 +72,7 @@ def test_the_reason_to_stop_stands_at_the_last_step_and_says_what_it_means() -> 
 
 def test_a_sentence_that_was_said_is_named_so_only_where_it_was_not_judged() -> None:
     notes = [[one.note for one in step.candidates] for step in explain_steps(guided().trace)]
-    assert notes == [["", "", ""], ["", "", "said before"], ["ends the answer", "", ""]]
+    assert notes == [["", "", ""], ["", "", "chosen before"], ["ends the answer", "", ""]]
     assert [one.note for one in explain_steps(revised().trace)[2].candidates] == ["ends the answer", ""]
 
 

@@ -1,4 +1,4 @@
-"""What may be said of an experiment's figures: sure only what intervals say, seeds together, knees, lines, plots."""
+"""What may be said of an experiment's figures: sure only what intervals say, seeds together, knees, lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from tasks.core.analysis import observations as seen
 from tasks.core.analysis.findings import Findings, line_of, listed, measure_of
 from tasks.core.analysis.pair_verdicts import Pair, guide_counts, pairs_of, policy_counts
 from tasks.core.metrics import bootstrap_draws
-from tasks.report.findings_figures import Plot, draw, standalone
 
 
 def row(arm, metric, value, low=None, high=None, x=None, seed=0, n=100):
@@ -102,27 +101,6 @@ def test_words_are_joined_as_people_do() -> None:
     assert [listed(list(text)) for text in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
     assert measure_of("stop: reward").unit == " %" and measure_of("chair_i - greedy").points == " points"
     assert measure_of("never heard of").title == "never heard of"
-
-
-@pytest.mark.parametrize(
-    "plot",
-    [
-        Plot("arms", ("chair_i", "recall")),
-        Plot("lines", ("chair_i",), x="candidates"),
-        Plot("lines", ("chair_i", "tokens"), x="tokens", log=True),
-        Plot("lines", ("ms",), x="captions", log=True, log_y=True),
-    ],
-)
-def test_a_plot_names_what_it_shows_and_is_the_same_every_time(plot) -> None:
-    rows = [row(f"v@{x}", metric, 0.1 * x, 0.05 * x, 0.2 * x, float(x)) for x in (1, 2) for metric in ("chair_i", "ms")]
-    rows += [row(f"v@{x}", "tokens", 30.0 * x, x=float(x)) for x in (1, 2)]
-    rows += [row("greedy", metric, 0.4, 0.3, 0.5) for metric in ("chair_i", "recall", "tokens", "ms")]
-    found = Findings(rows)
-    picture = draw(found, plot)
-    assert picture == draw(found, plot) and picture.startswith(b"<svg")
-    assert all(measure_of(metric).title.encode() in picture for metric in plot.metrics)
-    assert b"greedy" in picture
-    assert b"currentColor" not in standalone(picture) and b"var(" not in standalone(picture)
 
 
 # What traces say.
