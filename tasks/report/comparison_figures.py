@@ -15,23 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from tasks.report import figures
 from tasks.report.comparison_points import Point, by_spec, front
-from tasks.report.figures import (
-    ACCENT,
-    INK,
-    MARKERS,
-    SECOND,
-    TEAL,
-    WARM,
-    Format,
-    draw_baseline,
-    encode,
-    error_lengths,
-    mute_x,
-    panels,
-    round_ticks,
-    without_minor_x,
-)
+from tasks.report.figures import ACCENT, INK, MARKERS, SECOND, TEAL, WARM, Format
 from tasks.report.rounds import COLUMNS
 
 METRICS = ("chair_i", "recall")
@@ -64,7 +50,7 @@ def work_figure(points: Sequence[Point], work: str, kind: Format = "svg") -> byt
             _plot(axes, *lines[spec], looks[spec])
         axes.set_xscale("log")
         _make_room(axes, metric)
-        round_ticks(axes)
+        figures.round_ticks(axes)
         axes.set_xlabel({"tokens": "tokens decoded a caption", "seconds": "seconds a caption"}[work])
         return lines
 
@@ -86,7 +72,7 @@ def budget_figure(points: Sequence[Point], kind: Format = "svg") -> bytes:
             # Side by side: intervals at one number of candidates would cover each other.
             at = np.array([point.width for point in line], float) * 1.025**index
             cells = [point.cells[metric] for point in line]
-            spread = error_lengths(values, [cell.low for cell in cells], [cell.high for cell in cells])
+            spread = figures.error_lengths(values, [cell.low for cell in cells], [cell.high for cell in cells])
             axes.errorbar(at, values, yerr=spread, fmt="none", ecolor=colour, elinewidth=1, alpha=0.6)
             lines[spec] = (at, values)
             _plot(axes, at, values, looks[spec])
@@ -102,19 +88,17 @@ def budget_figure(points: Sequence[Point], kind: Format = "svg") -> bytes:
 def _two_panels(points: Sequence[Point], draw: Callable[[Axes, str, dict[str, _Look]], Lines], kind: Format) -> bytes:
     """A panel a metric; `draw` gives the lines it drew, to be named."""
     looks = _looks(list(by_spec(points)))
-    with panels(len(METRICS), (10.4, 4.1), w_pad=0.1) as (figure, places):
+    with figures.panels(len(METRICS), (10.4, 4.1), w_pad=0.1) as (figure, places):
         canvas, drawn = FigureCanvasAgg(figure), []
         for axes, metric in zip(places, METRICS, strict=True):
             axes.set_title(COLUMNS[metric].heading)
             drawn.append(draw(axes, metric, looks))
-            without_minor_x(axes)
-            mute_x(axes)
-            draw_baseline(axes)
+            figures.finish_x(axes)
         canvas.draw()
         figure.set_layout_engine("none")  # names are placed on what stands fast
         for axes, lines in zip(places, drawn, strict=True):
             _name_lines(axes, canvas.get_renderer(), lines, looks)
-        return encode(figure, kind)
+        return figures.encode(figure, kind)
 
 
 def _looks(specs: Sequence[str]) -> dict[str, _Look]:

@@ -12,24 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from tasks.core.analysis.findings import Findings
 from tasks.core.analysis.measures import measure_of
-from tasks.report.figures import (
-    ACCENT,
-    INK,
-    MARKERS,
-    SECOND,
-    TEAL,
-    WARM,
-    Format,
-    add_legend,
-    draw_baseline,
-    encode,
-    error_lengths,
-    mute_x,
-    panels,
-    readable_limits,
-    round_ticks,
-    without_minor_x,
-)
+from tasks.report import figures
+from tasks.report.figures import ACCENT, INK, MARKERS, SECOND, TEAL, WARM, Format
 from tasks.report.pages import ARROWS
 
 COLOURS = (ACCENT, SECOND, TEAL, WARM, "#0284c7", "#c026d3", "#65a30d", "#a16207")
@@ -61,7 +45,7 @@ def _draw_arms(findings: Findings, plot: Plot, kind: Format) -> bytes:
     arms = [arm for arm in findings.arms if plot.draws(arm) and any(findings.has(arm, m) for m in plot.metrics)]
     longest = max((len(arm) for arm in arms), default=0)
     size = max(0.075 * longest + 2.9 * len(plot.metrics), 4.5), 0.95 + 0.3 * len(arms)
-    with panels(len(plot.metrics), size, share_y=True, w_pad=PADDING, h_pad=PADDING) as (figure, places):
+    with figures.panels(len(plot.metrics), size, share_y=True, w_pad=PADDING, h_pad=PADDING) as (figure, places):
         for axes, metric in zip(places, plot.metrics, strict=True):
             _set_title(axes, metric)
             axes.grid(visible=True, axis="x")
@@ -70,39 +54,37 @@ def _draw_arms(findings: Findings, plot: Plot, kind: Format) -> bytes:
                 cell = findings.cell(arm, metric)
                 if cell is not None and not math.isnan(cell.value):
                     colour = INK if row == 0 else ACCENT  # the first is what the others are measured by
-                    spread = error_lengths([cell.value], [cell.low], [cell.high])
+                    spread = figures.error_lengths([cell.value], [cell.low], [cell.high])
                     axes.errorbar([cell.value], [row], xerr=spread, color=colour, marker="o", markersize=6, capsize=3)
             axes.xaxis.set_major_locator(MaxNLocator(5))
-            mute_x(axes)
+            figures.finish_x(axes, baseline=False)
             axes.set_xlim(_limits(*axes.get_xlim(), metric))
         places[0].set_yticks(range(len(arms)), arms)
         places[0].tick_params(axis="y", labelcolor=INK)
         places[0].set_ylim(len(arms) - 0.5, -0.5)
-        return encode(figure, kind)
+        return figures.encode(figure, kind)
 
 
 def _draw_lines(findings: Findings, plot: Plot, kind: Format) -> bytes:
     lines = [line for line in findings.lines() if plot.draws(line)]
     lines = [line for line in lines if any(_points(findings, line, metric) for metric in plot.metrics)]
     size = max(3.5 * len(plot.metrics), 6.6), 3.6
-    with panels(len(plot.metrics), size, w_pad=PADDING, h_pad=PADDING) as (figure, places):
+    with figures.panels(len(plot.metrics), size, w_pad=PADDING, h_pad=PADDING) as (figure, places):
         for axes, metric in zip(places, plot.metrics, strict=True):
             _set_title(axes, metric)
             for index, line in enumerate(lines):
                 _draw_line(axes, findings, plot, line, metric, index)
             if plot.log:
                 axes.set_xscale("log")
-                without_minor_x(axes)
             _set_ticks(axes, findings, plot, lines)
             axes.set_xlabel(MEASURED_X.get(plot.x, plot.x))
-            mute_x(axes)
             if plot.log_y:
                 axes.set_yscale("log")
             else:
                 axes.set_ylim(_limits(*axes.get_ylim(), metric))
-            draw_baseline(axes)
-        add_legend(figure, columns=4)
-        return encode(figure, kind)
+            figures.finish_x(axes)
+        figures.add_legend(figure, columns=4)
+        return figures.encode(figure, kind)
 
 
 def _draw_line(axes: Axes, findings: Findings, plot: Plot, line: str, metric: str, index: int) -> None:
@@ -116,7 +98,7 @@ def _draw_line(axes: Axes, findings: Findings, plot: Plot, line: str, metric: st
         axes.axhline(cells[0].value, color=colour, linewidth=1.3, linestyle=(0, (5, 3)), label=line)
         return
     values = [cell.value for cell in cells]
-    spread = error_lengths(values, [cell.low for cell in cells], [cell.high for cell in cells])
+    spread = figures.error_lengths(values, [cell.low for cell in cells], [cell.high for cell in cells])
     axes.errorbar(
         [_x_of(findings, plot, arm) for arm in arms], values, yerr=spread, label=line, color=colour, marker=marker,
         markersize=5.5, linewidth=1.6, capsize=2.5, elinewidth=1,
@@ -140,7 +122,7 @@ def _set_ticks(axes: Axes, findings: Findings, plot: Plot, lines: Sequence[str])
     """What was swept stands at its own numbers; work at round ones."""
     if plot.x in MEASURED_X:
         if plot.log:
-            round_ticks(axes)
+            figures.round_ticks(axes)
         return
     arms = [arm for line in lines for metric in plot.metrics for arm in _points(findings, line, metric)]
     swept = sorted({float(x) for arm in arms if (x := findings.x[arm]) is not None})
@@ -159,4 +141,4 @@ def _limits(low: float, high: float, metric: str) -> tuple[float, float]:
     """Readable limits of an axis; a percentage's reach at least 5."""
     percent = "%" in measure_of(metric).title
     high = max(high, 5.0) if percent and low > -1 else high
-    return readable_limits(low, high, percent=percent, signed=True)
+    return figures.readable_limits(low, high, percent=percent, signed=True)

@@ -118,20 +118,13 @@ def readable_limits(low: float, high: float, *, percent: bool, signed: bool = Fa
     return low, min(high, 102.0) if percent else high
 
 
-def mute_x(axes: Axes) -> None:
-    """Numbers along x are written as those along y are; names along x stay in ink."""
-    axes.tick_params(axis="x", colors=MUTED, labelcolor=MUTED)
-
-
-def draw_baseline(axes: Axes) -> None:
-    """A line along the lower end of y, once its limits are final."""
-    axes.axhline(axes.get_ylim()[0], color=GRID, linewidth=1.6)
-
-
-def without_minor_x(axes: Axes) -> None:
-    """No small ticks along a logarithmic x."""
+def finish_x(axes: Axes, *, baseline: bool = True) -> None:
+    """Numbers along x like those along y, no small ticks; `baseline`: a line at the lower end of y, whose limits are final."""
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", colors=MUTED, labelcolor=MUTED)
+    if baseline:
+        axes.axhline(axes.get_ylim()[0], color=GRID, linewidth=1.6)
 
 
 def round_ticks(axes: Axes) -> None:

@@ -50,7 +50,7 @@ def inline_jpeg(picture: PIL.Image.Image, longest: int, quality: int) -> tuple[s
 
 def markdown_lines(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown: the first column to the left, the others to the right."""
-    lines = ["| " + " | ".join(titles) + " |", "|---|" + "--:|" * (len(titles) - 1)]
+    lines = ["| " + " | ".join(titles).lstrip() + " |", "|---|" + "--:|" * (len(titles) - 1)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 

@@ -94,9 +94,8 @@ def test_who_always_chooses_the_right_side_wins_half_and_is_seen(key: ArtifactRe
 
 def test_rows_that_do_not_count_are_in_quarantine(key: ArtifactRef) -> None:
     good = rated(key, "Eva", honest)
-    bad = RatingFile(
-        name="bad", text=f"{good.text}\n{sheet_id(key.digest)},Eva,77,1\nother,Eva,1,1\n{sheet_id(key.digest)},Eva,1,0"
-    )
+    sheet = sheet_id(key.digest)
+    bad = RatingFile(name="bad", text=f"{good.text}\n{sheet},Eva,77,1\nother,Eva,1,1\n{sheet},Eva,1,0")
     output = scored(key, bad)
     refused = {row.item_id: row.reason for row in lake.read_rows(Quarantined, output["quarantine"])}
     assert refused == {"bad:10": "unknown_pair", "bad:11": "other_sheet", "Eva pair 1": "contradiction"}
@@ -118,7 +117,7 @@ def test_files_are_opened_with_names_of_their_own(tmp_path: Path) -> None:
     for path in paths:
         path.parent.mkdir()
         path.write_text("x", encoding="utf-8")
-    assert [one.name for one in open_ratings(paths)] == ["ratings", "ratings-2"]
+    assert [file.name for file in open_ratings(paths)] == ["ratings", "ratings-2"]
     paths[0].write_bytes("ä".encode("utf-16"))
     with pytest.raises(StageInputError, match="not UTF-8"):
         open_ratings(paths)

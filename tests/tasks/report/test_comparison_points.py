@@ -39,13 +39,13 @@ def test_a_spec_is_searched_once_a_width_and_what_has_none_once() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=12))
 def test_the_front_is_what_no_other_point_beats(pairs: list[tuple[int, int]]) -> None:
-    found = [point(f"s{i}", float(tokens), float(chair)) for i, (tokens, chair) in enumerate(pairs)]
+    drawn = [point(f"s{i}", float(tokens), float(chair)) for i, (tokens, chair) in enumerate(pairs)]
     beaten = {
-        one.name
-        for one, (t, c) in zip(found, pairs, strict=True)
+        p.name
+        for p, (t, c) in zip(drawn, pairs, strict=True)
         if any(u <= t and d <= c and (u, d) != (t, c) for u, d in pairs)
     }
-    assert front(found, "chair_i") == {one.name for one in found} - beaten
+    assert front(drawn, "chair_i") == {p.name for p in drawn} - beaten
 
 
 def test_more_recall_is_better_and_less_chair() -> None:
@@ -55,8 +55,8 @@ def test_more_recall_is_better_and_less_chair() -> None:
 
 
 def test_equal_work_is_the_widest_point_within_the_tokens_and_the_narrowest_where_none_is() -> None:
-    assert [one.name for one in at_equal_work(FOUND, 150)] == ["greedy", "best_of_n@2", "visvm@6"]
-    assert [one.name for one in at_equal_work(FOUND, 10)] == ["greedy", "best_of_n@1", "visvm@1"]
+    assert [p.name for p in at_equal_work(FOUND, 150)] == ["greedy", "best_of_n@2", "visvm@6"]
+    assert [p.name for p in at_equal_work(FOUND, 10)] == ["greedy", "best_of_n@1", "visvm@1"]
 
 
 @pytest.mark.parametrize(("strategy", "width", "tokens"), [("visvm", 6, 150), ("visvm", 5, 55), ("vimar", 8, 240)])
@@ -98,18 +98,18 @@ def test_plots_name_every_strategy_once_a_panel_and_are_the_same_bytes_again(man
 
 
 def test_no_name_lies_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = []
+    texts = []
     annotate = Axes.annotate
 
     def remember(self, *args, **options):
-        said.append(annotate(self, *args, **options))
-        return said[-1]
+        texts.append(annotate(self, *args, **options))
+        return texts[-1]
 
     monkeypatch.setattr(Axes, "annotate", remember)
     crowded = [point(f"strategy-{i}@{k}", 20.0 * k, 5 + 0.01 * i, 95) for i in range(8) for k in (1, 2, 4)]
     figures.work_figure([*FOUND, *crowded, point("sample", 31, 29)], "tokens", "png")
-    renderer = said[0].figure.canvas.get_renderer()
-    boxes = [(text.axes, text.get_text(), super(type(text), text).get_window_extent(renderer)) for text in said]
+    renderer = texts[0].figure.canvas.get_renderer()
+    boxes = [(text.axes, text.get_text(), super(type(text), text).get_window_extent(renderer)) for text in texts]
     for i, (panel, name, box) in enumerate(boxes):
         for other_panel, other, other_box in boxes[:i]:
             assert panel is not other_panel or not box.overlaps(other_box), f"{name} lies on {other}"
