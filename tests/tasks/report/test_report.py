@@ -53,7 +53,7 @@ def test_the_grid_shows_a_dozen_images_with_every_caption(page: str) -> None:
     assert 'class="false"' in page and 'class="true"' in page
 
 
-def test_rewards_values_health_stages_and_quarantine_are_told(page: str) -> None:
+def test_rewards_values_health_stages_and_quarantine_are_shown(page: str) -> None:
     assert "below the margin τ = 0.2" in page
     assert "Spearman 0.8" in page
     assert "scorer separates true from hallucinated" in page
@@ -131,7 +131,7 @@ def test_figures_are_the_same_bytes_each_time_and_take_the_pages_colours() -> No
     assert b"no such" not in reward_figure([], None)
 
 
-def test_a_failed_check_is_told_with_its_bound() -> None:
+def test_a_failed_check_is_shown_with_its_bound() -> None:
     measured = [
         {"benchmark": "health", "subject": "base", "decoding": "rollouts", "metric": "scorer_auc", "value": 0.55}
     ]
