@@ -94,14 +94,8 @@ def block(name: str, results: Path) -> str:
     )
     seeds = ", ".join(map(str, kept["seeds"]))
     note = f"Demo profile, {kept['scenes']} held-out scenes, seeds {seeds}; {spread}; {sure}."
-    return "\n\n".join(
-        [
-            one.answer(found),
-            f"![{QUESTIONS[name]}](experiments/{name}.svg)",
-            markdown_lines(*table(found, one.columns)),
-            note,
-        ]
-    )
+    figures = markdown_lines(*table(found, one.columns))
+    return "\n\n".join([one.answer(found), f"![{QUESTIONS[name]}](experiments/{name}.svg)", figures, note])
 
 
 def filled(text: str, results: Path) -> str:

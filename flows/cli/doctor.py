@@ -72,9 +72,9 @@ def _packages() -> Check:
         installed.append(f"{package} {version}")
         if package in wanted and not wanted[package].specifier.contains(version, prereleases=True):
             wrong.append(f"{package} {version}, needed {wanted[package].specifier}")
-    return (
-        Check("fail", "packages", "; ".join(wrong), INSTALL) if wrong else Check("ok", "packages", ", ".join(installed))
-    )
+    if wrong:
+        return Check("fail", "packages", "; ".join(wrong), INSTALL)
+    return Check("ok", "packages", ", ".join(installed))
 
 
 def _operators() -> Check:
