@@ -23,7 +23,9 @@ from typing import Any
 
 from flows.experiments.catalogue import QUESTIONS, find
 from storage.schema import Finding
-from tasks.analysis.findings import Findings, svg, table
+from tasks.analysis.findings import Findings
+from tasks.report.experiment import svg, table
+from tasks.report.pages import markdown_lines
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 RESULTS = CHECKOUT / "benchmarks" / "results" / "experiments"
@@ -83,9 +85,6 @@ def block(name: str, results: Path) -> str:
         return f"*Not measured yet: `python -m benchmarks.experiments {name}` writes these figures.*"
     found, kept = loaded
     one = find(name)
-    titles, lines = table(found, one.columns)
-    rows = ["| " + " | ".join(titles) + " |", "|---|" + "--:|" * (len(titles) - 1)]
-    rows += ["| " + " | ".join(line) + " |" for line in lines]
     several = len(kept["seeds"]) > 1
     spread = "means over seeds, in brackets the lowest and the highest" if several else "95 % bootstrap intervals"
     sure = (
@@ -95,7 +94,8 @@ def block(name: str, results: Path) -> str:
     )
     seeds = ", ".join(map(str, kept["seeds"]))
     note = f"Demo profile, {kept['scenes']} held-out scenes, seeds {seeds}; {spread}; {sure}."
-    return "\n\n".join([one.answer(found), f"![{QUESTIONS[name]}](experiments/{name}.svg)", "\n".join(rows), note])
+    figures = markdown_lines(*table(found, one.columns))
+    return "\n\n".join([one.answer(found), f"![{QUESTIONS[name]}](experiments/{name}.svg)", figures, note])
 
 
 def filled(text: str, results: Path) -> str:

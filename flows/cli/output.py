@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from tasks.report.run_report import RoundRow
+    from tasks.report.rounds import RoundRow
 
 CELL = 60  # characters of a cell shown in a terminal
 GOOD, MIDDLING, BAD = (
     ("ok", "completed", "promoted", "cached"),
-    ("warn", "running", "kept out", "run"),
+    ("warn", "running", "rejected", "run"),
     ("fail", "failed"),
 )
 TONES = {word: tone for words, tone in ((GOOD, "green"), (MIDDLING, "yellow"), (BAD, "red")) for word in words}
@@ -78,20 +78,20 @@ def plain(value: Any) -> str:
 
 
 def print_rounds(rows: Sequence[RoundRow]) -> None:
-    """The table of rounds, with intervals, and what the gate decided."""
-    from tasks.report.run_report import NOTES, TITLES, metrics_of
+    """The table of rounds, with intervals, and the decisions of the promotion gate."""
+    from tasks.report.rounds import COLUMNS, NOTES, metrics_of
 
     if not rows:
         console().print("no benchmark figures")
         return
     metrics = metrics_of(rows)
-    columns = ["", *(TITLES[metric] for metric in metrics), "gate"]
+    titles = ["", *(COLUMNS[metric].title for metric in metrics), "gate"]
     lines = []
     for row in rows:
-        found = [row.cells.get(metric) for metric in metrics]
-        cells = [f"{cell.text} ({cell.interval})" if cell else "" for cell in found]
-        lines.append([row.label, *cells, row.decision])
-    print_table(columns, lines)
+        cells = [row.cells.get(metric) for metric in metrics]
+        texts = [f"{cell.text} ({cell.interval})" if cell else "" for cell in cells]
+        lines.append([row.label, *texts, row.decision])
+    print_table(titles, lines)
     n = max((cell.n for row in rows for cell in row.cells.values()), default=0)
     answers = "accuracy" in metrics
     items, note = ("questions", NOTES["answers"]) if answers else ("images", NOTES["captions"])

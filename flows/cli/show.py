@@ -32,17 +32,18 @@ def runs(limit: Annotated[int, typer.Option(min=1, help="How many, newest first.
     """
     from storage.runs import list_runs
 
-    found = list_runs()[::-1]
-    if not found:
+    newest_first = list_runs()[::-1]
+    if not newest_first:
         console().print("no runs yet; `visloop run demo` makes one")
         return
     lines = [
         [run.run_id, run.status, run.started_at[:16].replace("T", " "), duration(run.seconds), run.rounds, run.champion]
-        for run in found[:limit]
+        for run in newest_first[:limit]
     ]
     print_table(["run", "status", "started (UTC)", "took", "rounds", "champion"], lines)
-    if len(found) > limit:
-        console().print(f"{len(found) - limit} older; --limit {len(found)} shows all", style="dim")
+    older = len(newest_first) - limit
+    if older > 0:
+        console().print(f"{older} older; --limit {len(newest_first)} shows all", style="dim")
 
 
 def show(name: RunName = "latest") -> None:
@@ -131,7 +132,7 @@ def query(
     output: Annotated[str, typer.Option("--format", help="table, json, csv or parquet.")] = "table",
     path: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
 ) -> None:
-    """Ask the tables of all runs, in SQL.
+    """Query the tables of all runs, in SQL.
 
     DuckDB's SQL, reading only; `visloop tables` lists what there is.
 
@@ -163,34 +164,38 @@ def query(
 
 
 def find_run(name: str) -> Run:
-    """The run meant by an id, a unique beginning of one, or `latest`."""
+    """The run with this id, a unique beginning of it, or `latest`.
+
+    Raises:
+        InputError: there is no such run, or more than one.
+    """
     from storage.runs import list_runs
 
-    found = list_runs()
-    if not found:
+    known = list_runs()
+    if not known:
         raise InputError("no runs yet; `visloop run demo` makes one")
     if name == "latest":
-        return found[-1]
-    matches: list[Any] = [run for run in found if run.run_id == name] or [r for r in found if r.run_id.startswith(name)]
+        return known[-1]
+    matches: list[Any] = [run for run in known if run.run_id == name] or [r for r in known if r.run_id.startswith(name)]
     if len(matches) == 1:
         return matches[0]
     if matches:
         ids = ", ".join(run.run_id for run in matches[:5])
         raise InputError(f"{name!r} is the beginning of {len(matches)} runs: {ids}; give more of it")
-    near = nearest(name, [run.run_id for run in found])
-    raise InputError(f"no run {name!r}{near}`visloop runs` lists them, the newest is {found[-1].run_id}")
+    near = nearest(name, [run.run_id for run in known])
+    raise InputError(f"no run {name!r}{near}`visloop runs` lists them, the newest is {known[-1].run_id}")
 
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn an error of the SQL into one that says what there is to ask."""
+    """Turn an error of the SQL into one that lists the tables."""
     from storage.catalog import NotAQuery
     from storage.schema import ROW_TYPES
 
     try:
         yield
     except Exception as error:
-        # DuckDB's own errors are told by name: only the catalog imports DuckDB.
+        # DuckDB's own errors are recognized by name: only the catalog imports DuckDB.
         if not (isinstance(error, NotAQuery) or type(error).__module__.lstrip("_").startswith("duckdb")):
             raise
         tables = f"tables: {', '.join(ROW_TYPES)}; columns: visloop tables TABLE"

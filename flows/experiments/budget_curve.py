@@ -5,7 +5,8 @@ from __future__ import annotations
 from flows.experiments.bench import arm, evidence, prepare_bench, wide
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.report.experiment_figures import Plot
 
 METHODS = ("best_of_n", "clip_prm", "visvm", "vimar")
 WIDTHS = (1, 2, 4, 8, 16)

@@ -14,8 +14,9 @@ from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of
 from flows.experiments.contract import Experiment
 from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError
-from tasks.analysis.findings import Evidence, Findings, Plot, line_of, listed
+from tasks.analysis.findings import Evidence, Findings, line_of, listed
 from tasks.configs.search import SearchConfig, search_config
+from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 from tasks.stage.quarantine import StageInputError
 

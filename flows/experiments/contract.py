@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment_figures import Plot
 
 Run = Callable[[Profile, bool], list[Evidence]]
 RunWith = Callable[[Profile, bool, Sequence[str]], list[Evidence]]

@@ -9,8 +9,9 @@ from flows.round.guide import guide_for
 from storage.artifacts import Table
 from storage.schema import Sample
 from tasks.analysis.cost import profile_search_cost
-from tasks.analysis.findings import Evidence, Findings, Plot, line_of
+from tasks.analysis.findings import Evidence, Findings, line_of
 from tasks.data.sample import take
+from tasks.report.experiment_figures import Plot
 
 METHODS = ("greedy", "best_of_n", "clip_prm", "visvm", "vimar")
 BATCHES = (1, 4, 16, 64)

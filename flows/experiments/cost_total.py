@@ -7,7 +7,8 @@ import math
 from flows.experiments.bench import arm, evidence, prepare_bench, wide
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot, spent, totals
+from tasks.analysis.findings import Evidence, Findings, spent, totals
+from tasks.report.experiment_figures import Plot
 
 V = "visvm"
 CAPTIONS = (100, 1_000, 10_000, 100_000)

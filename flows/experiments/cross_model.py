@@ -13,8 +13,9 @@ from flows.profiles.loading import Profile, ProfileError, load_profile, locate
 from storage.artifacts import Table
 from storage.schema import Metric
 from tasks.analysis.excerpts import excerpt
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.analysis.observe import appraise
+from tasks.report.experiment_figures import Plot
 
 # Its own network: a head on a policy's hidden states can't read another policy's.
 READS = {"reads": "image_and_text", "lr": 3e-4, "epochs": 2}

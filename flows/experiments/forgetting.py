@@ -13,8 +13,9 @@ from flows.profiles.loading import Profile
 from flows.round.measure import measure
 from flows.round.prepare import prepare_loop
 from flows.round.train import train_policy
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.configs.train import SftConfig, switch_method
+from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)

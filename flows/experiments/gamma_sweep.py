@@ -5,7 +5,8 @@ from __future__ import annotations
 from flows.experiments.bench import HEAD, Arm, arm, evidence, prepare_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.report.experiment_figures import Plot
 
 GAMMAS = (0.0, 0.5, 0.9, 0.97)
 CHOICE, HEADED, WHOLE = "choice alone", "choice alone, V of the policy's states", "choice and stop"

@@ -8,7 +8,8 @@ from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of
 from flows.experiments.contract import Experiment
 from flows.experiments.search_compare import over
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment_figures import Plot
 
 RIVALS = (  # grain, search, what is widened
     ("token", "beam", "candidates"),

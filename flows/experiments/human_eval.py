@@ -12,8 +12,10 @@ from storage import runs
 from storage.artifacts import Table
 from storage.schema import Image, SheetPair
 from tasks.analysis.excerpts import ratings
-from tasks.analysis.findings import Evidence, Findings, Plot
-from tasks.analysis.sheets import open_ratings, score_sheets, sheets, write_sheets
+from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.sheets import open_ratings, score_sheets, sheets
+from tasks.report.experiment_figures import Plot
+from tasks.report.sheets import write_sheets
 from tasks.stage.calls import current_run
 from tasks.stage.plan import current_plan
 

@@ -8,8 +8,9 @@ from flows.experiments.bench import arm, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.cross_examine import cross_examine
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.data.sample import take
+from tasks.report.experiment_figures import Plot
 
 GREEDY, SCORER, V, POLICY = "greedy", "the reward model", "V", "the policy itself"
 BY = {SCORER: ("score", "scorer"), V: ("value", "value"), POLICY: ("judge", "policy")}

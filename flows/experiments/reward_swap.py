@@ -9,12 +9,13 @@ from flows.experiments.contract import Experiment, varied
 from flows.profiles.loading import Profile
 from storage.artifacts import Table
 from storage.schema import Annotation, Sample
-from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.analysis.findings import Evidence, Findings, listed
 from tasks.analysis.judge_rewards import judge_rewards
 from tasks.configs.data import FolderSource
 from tasks.configs.reward import CosineReward, LikelihoodReward, ObjectsReward, Reward, TokenReward
 from tasks.data.sample import annotate
 from tasks.models.scorers import reward_name
+from tasks.report.experiment_figures import Plot
 
 COSINE, MIX, GREEDY = "cosine", "cosine + likelihood", "greedy"
 NEEDS = frozenset({"scorer", "margin"})

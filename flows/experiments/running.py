@@ -17,7 +17,8 @@ from flows.experiments.contract import quickened
 from flows.profiles.loading import Profile, ProfileError
 from flows.recording import recorded_run
 from storage import runs
-from tasks.analysis.findings import Findings, FindingsResult, Report, conclude, findings_of, markdown, write_page
+from tasks.analysis.findings import Findings, FindingsResult, conclude, findings_of
+from tasks.report.experiment import Report, markdown, write_page
 from tasks.stage.progress import create_markdown
 from tasks.stage.runtime import use_runtime
 

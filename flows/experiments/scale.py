@@ -9,8 +9,9 @@ from flows.experiments.bench import Bench, arm, evidence, guided, prepare_bench
 from flows.experiments.contract import Experiment, varied
 from flows.experiments.cross_model import NEEDS, READS, UNJUDGED, named, other_policies
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.analysis.findings import Evidence, Findings, listed
 from tasks.analysis.sizes import size_of
+from tasks.report.experiment_figures import Plot
 
 MOST = 20  # policies
 LADDER = 2.0  # sizes that differ less are one rung

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flows.experiments.bench import arm, evidence, prepare_bench, tokens_of, wide, within
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot, line_of, listed
+from tasks.analysis.findings import Evidence, Findings, line_of, listed
+from tasks.report.experiment_figures import Plot
 
 RIVALS = ("best_of_n", "clip_prm", "vimar", "vimar:by=score")
 

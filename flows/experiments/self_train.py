@@ -12,9 +12,10 @@ from flows.round.guide import RoundGuide, fit_guide
 from flows.round.measure import Model, measure
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
 from flows.round.train import train_policy
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.configs.search import search_config
 from tasks.data.sample import SampleResult, sample
+from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
 SEARCHED, CHOSEN, OWN = "searched", "best of n", "own greedy"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flows.experiments.bench import arm, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment_figures import Plot
 
 BOTH = "both stages"
 ARMS = {

@@ -15,10 +15,11 @@ from flows.round.prepare import round_draw
 from storage.artifacts import Table
 from storage.schema import Caption
 from tasks.analysis.answer_shares import concluding
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.analysis.rewrite import rewrite
 from tasks.configs.train import SftConfig, switch_method
 from tasks.models.handles import PolicyHandle
+from tasks.report.experiment_figures import Plot
 from tasks.train.finetune import finetune
 
 TAGGED, UNTAGGED, SHUFFLED, SHORT = "tagged", "untagged", "shuffled", "conclusion alone"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flows.experiments.bench import HEAD, Arm, Bench, arm, evidence, prepare_bench, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment_figures import Plot
 
 QUANTILES = (0.0, 0.05, 0.1, 0.17, 0.3, 0.5)
 ALPHAS = (0.0, 0.5, 1.0, 2.0)

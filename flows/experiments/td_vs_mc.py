@@ -8,7 +8,8 @@ from typing import Any
 from flows.experiments.bench import HEAD, Arm, arm, evidence, prepare_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment_figures import Plot
 from tasks.value.train_value import ValueCollapsed
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flows.experiments.bench import Arm, Bench, arm, config_of, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment_figures import Plot
 
 SINGLE = (0.1, 0.3, 0.5, 0.7, 0.9)
 METHODS = ("visvm", "best_of_n")

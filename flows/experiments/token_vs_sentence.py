@@ -16,11 +16,12 @@ from storage.artifacts import Table
 from storage.schema import Rollout
 from tasks.analysis.concepts import concepts, judge_objects
 from tasks.analysis.excerpts import together
-from tasks.analysis.findings import Evidence, Findings, Plot, listed
+from tasks.analysis.findings import Evidence, Findings, listed
 from tasks.configs.data import FolderSource
 from tasks.configs.search import search_config
 from tasks.configs.train import DpoConfig, FisaoConfig, SftConfig, switch_method
 from tasks.data.sample import SampleResult, annotate
+from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
 WORDS, PAIRS, CAPTIONS = "FiSAO", "DPO by reward", "SFT on CLIP-PRM"

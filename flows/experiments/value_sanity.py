@@ -7,8 +7,9 @@ from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from storage.artifacts import Table
 from storage.schema import Value
-from tasks.analysis.findings import Evidence, Findings, Plot
+from tasks.analysis.findings import Evidence, Findings
 from tasks.analysis.observe import appraise
+from tasks.report.experiment_figures import Plot
 
 V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far", "score"
 

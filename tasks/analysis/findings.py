@@ -1,51 +1,25 @@
-"""The end of an experiment: the arms' figures as one table, then its page, its plot and its words.
+"""The end of an experiment: the figures of all its arms as one table.
 
-`conclude` is the stage; what makes pages reads its table only, so a page can be made again at any time.
+`tasks.report.experiment` makes the page, the plot and the text from that table, so they can be made again at any time.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from storage import lake, records, runs
 from storage.artifacts import Table
 from storage.schema import Comparison, Finding, Metric
 from tasks.core.analysis.findings import Findings, line_of, listed, paired
-from tasks.core.analysis.measures import measure_of
-from tasks.report.findings_figures import Plot, draw, standalone
-from tasks.report.pages import inline_svg, render, write_whole
-from tasks.report.views import data_uri
 from tasks.stage.calls import current_run
-from tasks.stage.results import StageResult, from_output
+from tasks.stage.results import StageResult
 from tasks.stage.stage import Pending, StageInputError, stage
 
-__all__ = [
-    "PAGE",
-    "Evidence",
-    "Findings",
-    "Plot",
-    "Report",
-    "conclude",
-    "findings_of",
-    "found_in",
-    "line_of",
-    "listed",
-    "markdown",
-    "spent",
-    "standalone",
-    "svg",
-    "table",
-    "totals",
-    "write_page",
-]
+__all__ = ["Evidence", "Findings", "conclude", "findings_of", "line_of", "listed", "spent", "totals"]
 
-TEMPLATE = "experiment.html.jinja"
-PAGE = "experiment.html"
 # Counters of a search that are shown, for one caption: name -> (metric, factor).
 WORK = {
     "decode_tokens": ("tokens", 1.0),
@@ -66,18 +40,6 @@ class Evidence:
     pairs: Mapping[str, Table[Comparison]] = field(default_factory=dict)  # other arm -> comparisons with it
     work: Mapping[str, float] = field(default_factory=dict)  # counters of its search, of all captions together
     facts: Mapping[str, Any] = field(default_factory=dict)  # numbers as they are
-
-
-class Report(NamedTuple):
-    """An experiment as it is told."""
-
-    name: str
-    question: str
-    method: str  # what was done, for whoever reads the figures
-    columns: tuple[str, ...]  # metrics of the table
-    plot: Plot
-    paragraph: str
-    again: str  # the command
 
 
 @dataclass(frozen=True)
@@ -158,8 +120,8 @@ def spent(*stages: str) -> float:
     if run is None:
         return math.nan
     calls = {call.key: call.stage for call in runs.stage_runs(run[0]) if call.stage in stages}
-    kept = [records.recall(stage, key)[0] for key, stage in calls.items()]
-    return sum(record.seconds for record in kept if record is not None)
+    recalled = [records.recall(stage, key)[0] for key, stage in calls.items()]
+    return sum(record.seconds for record in recalled if record is not None)
 
 
 def totals(line: str, searched: StageResult, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
@@ -178,71 +140,3 @@ def totals(line: str, searched: StageResult, captions: int, setup: float, counts
     return [
         Evidence(f"{line}@{count}", float(count), facts={"total_seconds": setup + count * each}) for count in counts
     ]
-
-
-def found_in(run_id: str) -> Findings:
-    """The figures of an experiment's run."""
-    (call,) = [call for call in runs.stage_runs(run_id) if call.stage == conclude.name]
-    record, problem = records.recall(call.stage, call.key)
-    if record is None:
-        raise StageInputError(f"run {run_id}: its figures are gone ({problem}); run the experiment again")
-    return findings_of(from_output(FindingsResult, record.output))
-
-
-def table(found: Findings, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """(titles, lines) of the table: a line an arm, `figure (interval)` in each cell; columns that nobody has are left out."""
-    shown = [metric for metric in columns if any(found.has(arm, metric) for arm in found.arms)]
-    lines = []
-    for arm in found.arms:
-        cells = [found.cell(arm, metric) for metric in shown]
-        texts = ["" if one is None else f"{one.text} ({one.interval})" if one.interval else one.text for one in cells]
-        if any(texts):
-            lines.append([arm, *texts])
-    return ["arm", *(measure_of(metric).title for metric in shown)], lines
-
-
-def markdown(found: Findings, report: Report, *, plot: bool = True) -> str:
-    """The experiment in Markdown, for Prefect's page and for a document; the plot is a picture inside."""
-    titles, lines = table(found, report.columns)
-    rows = ["| " + " | ".join(titles) + " |", "|---|" + "--:|" * (len(titles) - 1)]
-    rows += ["| " + " | ".join(line) + " |" for line in lines]
-    parts = [f"**{report.question}**", report.paragraph, "\n".join(rows)]
-    if plot:
-        parts.append(f"![{report.name}]({data_uri(draw(found, report.plot, 'png'), 'image/png')})")
-    return "\n\n".join(parts)
-
-
-def svg(found: Findings, plot: Plot) -> bytes:
-    """The plot for a document."""
-    return standalone(draw(found, plot))
-
-
-def write_page(run_id: str, found: Findings, report: Report) -> Path:
-    """Write an experiment's page into its run's folder; returns its path."""
-    run = runs.load_run(run_id)
-    profile = json.loads(run.config)
-    columns = [metric for metric in report.columns if any(found.has(arm, metric) for arm in found.arms)]
-    page = render(
-        TEMPLATE,
-        run=run,
-        profile=profile,
-        settings=json.dumps(profile, indent=1, ensure_ascii=False),
-        found=found,
-        report=report,
-        columns=[(metric, measure_of(metric)) for metric in columns],
-        arms=[arm for arm in found.arms if any(found.has(arm, metric) for metric in columns)],
-        others=_differences(found),
-        plot=inline_svg(draw(found, report.plot), report.question),
-    )
-    return write_whole(runs.run_folder(run_id) / PAGE, page)
-
-
-def _differences(found: Findings) -> list[tuple[str, str, str, str]]:
-    """(arm, other arm, metric, what may be said) of every paired difference."""
-    lines = []
-    for row in found.rows:
-        metric, dash, other = row.metric.partition(" - ")
-        if dash and row.seed == found.seeds[0]:
-            lines.append((row.arm, other, measure_of(metric).title, found.compared(row.arm, other, metric)))
-    order = {arm: i for i, arm in enumerate(found.arms)}
-    return sorted(lines, key=lambda line: (order.get(line[1], 0), order[line[0]]))

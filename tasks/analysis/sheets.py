@@ -1,18 +1,16 @@
 """The human-evaluation pack: blinded A/B sheets of two subjects' captions out, raters' files in, a win rate.
 
-`sheets` draws the pairs; its table is the key and stays in the store. `write_sheets` writes from it what a rater gets, which
-says nothing of who wrote what. `score_sheets` reads what comes back.
+`sheets` draws the pairs; its table is the key and stays in the store. `tasks.report.sheets` writes from it what a rater gets,
+which says nothing of who wrote what. `score_sheets` reads what comes back.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,16 +18,9 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Caption, Finding, Image, Quarantined, SheetPair
 from tasks.core.analysis.ratings import Figure, rating_figures
-from tasks.core.analysis.sheets import blank_ratings, draw_pairs, read_ratings, settle
-from tasks.models.loading import load_images
-from tasks.report.pages import render, write_whole
-from tasks.report.views import data_uri
+from tasks.core.analysis.sheets import draw_pairs, read_ratings, settle, sheet_id
 from tasks.stage.results import StageResult
 from tasks.stage.stage import StageInputError, stage
-
-TEMPLATE = "sheets.html.jinja"
-PICTURE = 560  # pixels of a shown image's longer side: 300 of them make a page of some 15 MB
-READ_AT_ONCE = 32  # images
 
 
 class RatingFile(BaseModel):
@@ -105,35 +96,6 @@ def sheets(
     )
 
 
-def write_sheets(
-    folder: Path,
-    key: Table[SheetPair],
-    images: Table[Image],
-    *,
-    question: str = "Which description of the image is better?",
-) -> list[Path]:
-    """Write what a rater gets: a page that needs nothing but itself, and an empty file for who can't use it.
-
-    Args:
-        folder: where; made if need be.
-        key: the `sheet_pairs` of `sheets`.
-        images: their images.
-        question: what raters are asked.
-
-    Returns:
-        The paths of `sheet.html` and `ratings.csv`.
-    """
-    rows = lake.read_rows(SheetPair, key)
-    page = render(TEMPLATE, sheet=sheet_id(key), question=question, pairs=list(_shown(rows, images)))
-    written = [write_whole(folder / "sheet.html", page)]
-    return [*written, write_whole(folder / "ratings.csv", blank_ratings(sheet_id(key), [row.pair for row in rows]))]
-
-
-def sheet_id(key: Table[SheetPair]) -> str:
-    """What a sheet is called in its files: whose captions it holds can't be told from it."""
-    return key.digest[:12]
-
-
 def open_ratings(paths: Sequence[Path]) -> list[RatingFile]:
     """Read what raters sent back; files of one name get a number.
 
@@ -144,7 +106,7 @@ def open_ratings(paths: Sequence[Path]) -> list[RatingFile]:
         raise StageInputError("no files of ratings; pass the CSV files that the raters sent back")
     files: list[RatingFile] = []
     for path in paths:
-        taken = {one.name for one in files}
+        taken = {file.name for file in files}
         name = next(name for name in _names(path.stem) if name not in taken)
         try:
             files.append(RatingFile(name=name, text=path.read_text(encoding="utf-8-sig")))
@@ -175,20 +137,20 @@ def score_sheets(
         StageInputError: a subject that is not in the sheet, a file without the columns, or no rating of this sheet.
     """
     rows = {row.pair: row for row in lake.read_rows(SheetPair, key)}
-    other = _other(rows, subject)
+    other, sheet = _other(rows, subject), sheet_id(key.digest)
     rated, problems = [], []
     for file in ratings:
         try:
-            given, refused = read_ratings(file.name, file.text, sheet=sheet_id(key), pairs=rows.keys())
+            of_file, refused = read_ratings(file.name, file.text, sheet=sheet, pairs=rows.keys())
         except ValueError as error:
             raise StageInputError(str(error)) from error
-        rated += given
+        rated += of_file
         problems += refused
     settled, repeated = settle(rated)
     problems += repeated
     if not settled:
         why = f", the first refused row: {problems[0].item_id}, {problems[0].detail}" if problems else ""
-        raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet_id(key)}{why}")
+        raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet}{why}")
     on_right = {pair: row.right == subject for pair, row in rows.items()}
     verdicts = {(rater, pair): rating if on_right[pair] else -rating for (rater, pair), rating in settled.items()}
     figures = rating_figures(verdicts, on_right, resamples=bootstrap, confidence=confidence)
@@ -218,19 +180,6 @@ def _by_sample(captions: Table[Caption]) -> dict[str, Caption]:
             f"{captions}: {len(rows)} captions of {len(by_sample)} samples; a sheet needs one of each"
         )
     return by_sample
-
-
-def _shown(rows: Sequence[SheetPair], images: Table[Image]) -> Iterator[dict[str, Any]]:
-    """What the page shows of each pair; images are read some at a time."""
-    for start in range(0, len(rows), READ_AT_ONCE):
-        part = rows[start : start + READ_AT_ONCE]
-        pictures = load_images(images, [row.image_id for row in part])
-        for row in part:
-            picture, data = pictures[row.image_id].copy(), io.BytesIO()
-            picture.thumbnail((PICTURE, PICTURE))
-            picture.save(data, "JPEG", quality=80)
-            shown = {"picture": data_uri(data.getvalue(), "image/jpeg"), "size": picture.size}
-            yield shown | {"pair": row.pair, "left": row.left_text, "right": row.right_text}
 
 
 def _other(rows: dict[int, SheetPair], subject: str) -> str:

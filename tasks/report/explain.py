@@ -18,7 +18,7 @@ WHY = {
     "reward": "no candidate's score reached the margin",
     "vote": "at least half of the candidates ended the answer",
     "value": "the best candidate was worth less than 0",
-    "refined": "every weak sentence was gone over",
+    "refined": "every sentence below the threshold was revised",
     "cutoff": "enough candidates were rewarded above the cutoff",
     "rounds": "no round was left",
     "unfinished": "no answer got to its last stage",
@@ -27,7 +27,7 @@ WHY = {
 _GUIDES = ("value", "score")  # the first that a step has is drawn as bars
 
 
-class Shown(NamedTuple):
+class CandidateView(NamedTuple):
     """One candidate as it is shown; numbers have 3 decimals and are empty where there is none."""
 
     text: str  # white space as it came
@@ -35,41 +35,41 @@ class Shown(NamedTuple):
     value: str
     score: str
     chosen: bool
-    note: str  # what else is to know, often empty
+    note: str  # why it was not judged, or that it ends the answer; often empty
     left: float  # where the bar of its guide begins, percent of the scale
     width: float  # the bar's length, percent of the scale; 0: no bar
 
 
-class Step(NamedTuple):
+class StepView(NamedTuple):
     """One step of a search: its candidates in the order of the trace."""
 
     title: str  # "step 1", with the search's phase where it has one
     guide: str  # what the bars show: value, score, or "" where nothing was judged
     zero: float  # where 0 lies on the bars' scale, percent
-    candidates: list[Shown]
+    candidates: list[CandidateView]
     stop: str  # why the search stopped here; empty if it went on
 
 
-def explain_steps(rows: Sequence[TraceRow]) -> list[Step]:
+def explain_steps(rows: Sequence[TraceRow]) -> list[StepView]:
     """The steps of one answer's trace; bars of the same kind have one scale over all of them, and 0 is on it."""
     scales = {guide: _scale([getattr(row, guide) for row in rows]) for guide in _GUIDES}
-    said: set[tuple[str, ...]] = set()
+    chosen_before: set[tuple[str, ...]] = set()
     steps = []
     for (number, phase), group in groupby(rows, key=lambda row: (row.step, row.phase)):
         members = list(group)
         guide = next((name for name in _GUIDES if any(getattr(row, name) is not None for row in members)), "")
         low, high = scales.get(guide, (0.0, 1.0))
-        notes = _notes(members, said)
+        notes = _notes(members, chosen_before)
         steps.append(
-            Step(
+            StepView(
                 title=f"step {number + 1}" + (f", {phase}" if phase else ""),
                 guide=guide,
                 zero=_percent(0.0, low, high),
-                candidates=[_shown(row, guide, (low, high), note) for row, note in zip(members, notes, strict=True)],
+                candidates=[_view(row, guide, (low, high), note) for row, note in zip(members, notes, strict=True)],
                 stop=next((why(row.stop) for row in members if row.stop), ""),
             )
         )
-        said |= {_key(row) for row in members if row.chosen}
+        chosen_before |= {_key(row) for row in members if row.chosen}
     return steps
 
 
@@ -78,13 +78,13 @@ def why(reason: str) -> str:
     return f"{reason}: {WHY[reason]}" if reason in WHY else reason
 
 
-def tree(steps: Sequence[Step]) -> list[tuple[str, list[tuple[bool, str]]]]:
+def tree(steps: Sequence[StepView]) -> list[tuple[str, list[tuple[bool, str]]]]:
     """For a terminal: a title and (chosen, line) of each candidate, a step each; numbers stand below each other."""
-    shown = [candidate for step in steps for candidate in step.candidates]
-    used = [name for name in _GUIDES if any(getattr(one, name) for one in shown)]
+    candidates = [candidate for step in steps for candidate in step.candidates]
+    used = [name for name in _GUIDES if any(getattr(candidate, name) for candidate in candidates)]
     branches = []
     for step in steps:
-        lines = [(one.chosen, _line(one, used)) for one in step.candidates]
+        lines = [(candidate.chosen, _line(candidate, used)) for candidate in step.candidates]
         branches.append((step.title, lines + ([(False, f"stop: {step.stop}")] if step.stop else [])))
     return branches
 
@@ -108,18 +108,18 @@ def trace_dicts(rows: Iterable[TraceRow]) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(row: TraceRow, guide: str, scale: tuple[float, float], note: str) -> Shown:
+def _view(row: TraceRow, guide: str, scale: tuple[float, float], note: str) -> CandidateView:
     number = _finite(getattr(row, guide)) if guide else None
     left = width = 0.0
     if number is not None:
         ends = sorted((_percent(0.0, *scale), _percent(number, *scale)))
         left, width = ends[0], ends[1] - ends[0]
     numbers = (_number(row.proposal.temperature), _number(row.value), _number(row.score))
-    return Shown(row.proposal.text, *numbers, row.chosen, note, left, width)
+    return CandidateView(row.proposal.text, *numbers, row.chosen, note, left, width)
 
 
-def _notes(rows: Sequence[TraceRow], said: set[tuple[str, ...]]) -> list[str]:
-    """What to know of each candidate of a step, after `said`: why it was not judged, or that it would be the last.
+def _notes(rows: Sequence[TraceRow], chosen_before: set[tuple[str, ...]]) -> list[str]:
+    """A note on each candidate of a step, often empty: why it was not judged, or that it would be the last.
 
     Where all of them end, as whole answers do, only an empty one is marked.
     """
@@ -130,7 +130,7 @@ def _notes(rows: Sequence[TraceRow], said: set[tuple[str, ...]]) -> list[str]:
         key, judged = _key(row), row.score is not None or row.value is not None
         parts = []
         if key and not (judged or row.chosen):
-            parts += ["as above"] if key in here else ["said before"] if key in said else []
+            parts += ["as above"] if key in here else ["chosen before"] if key in chosen_before else []
         parts += ["ends the answer"] if row.proposal.ended and not (key and all_end) else []
         notes.append(", ".join(parts))
         here.add(key)
@@ -159,11 +159,11 @@ def _number(number: float | None) -> str:
     return "" if number is None else f"{number:.3f}"
 
 
-def _line(one: Shown, used: Sequence[str]) -> str:
+def _line(candidate: CandidateView, used: Sequence[str]) -> str:
     """A candidate on one line; a number that it lacks leaves its place empty."""
-    cells = [f"T {one.temperature}"]
+    cells = [f"T {candidate.temperature}"]
     for name in used:
-        number = getattr(one, name)
+        number = getattr(candidate, name)
         cells.append(f"{name} {number:>6}" if number else " " * (len(name) + 7))
-    text = " ".join(one.text.split()) or "(nothing)"
-    return "  ".join([*cells, text]) + (f"  ({one.note})" if one.note else "")
+    text = " ".join(candidate.text.split()) or "(nothing)"
+    return "  ".join([*cells, text]) + (f"  ({candidate.note})" if candidate.note else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,13 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from storage import images
 from storage.schema import ImageFile
 from tasks.report.explain import explain_steps, trace_dicts, tree
-from tasks.report.pages import render, write_whole
-from tasks.report.views import data_uri
+from tasks.report.pages import inline_jpeg, render, write_whole
 
 if TYPE_CHECKING:
     from tasks.core.search.contract import Found
-
-__all__ = ["explained", "trace_of", "write_page"]
 
 TEMPLATE = "explain.html.jinja"
 PICTURE = 640  # pixels of a shown image's longer side
@@ -39,14 +35,14 @@ class Captioned(Protocol):
         """Why not."""
 
 
-def trace_of(one: Captioned) -> list[dict[str, Any]]:
+def trace_of(image: Captioned) -> list[dict[str, Any]]:
     """Every candidate, for JSON."""
-    return trace_dicts(one.found.trace) if one.found else []
+    return trace_dicts(image.found.trace) if image.found else []
 
 
-def explained(one: Captioned) -> list[tuple[str, list[tuple[bool, str]]]]:
+def explained(image: Captioned) -> list[tuple[str, list[tuple[bool, str]]]]:
     """For a terminal: a step's title, and (chosen, line) of its candidates."""
-    return tree(explain_steps(one.found.trace)) if one.found else []
+    return tree(explain_steps(image.found.trace)) if image.found else []
 
 
 def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, Any]) -> None:
@@ -57,31 +53,28 @@ def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, A
         described: the images; those that could not be read are listed.
         facts: how it was done, by name: what stands in the page's head.
     """
-    cards = [_card(one.path, one.found) for one in described if one.found]
+    cards = [_card(image.path, image.found) for image in described if image.found]
     page = render(
         TEMPLATE,
         facts=facts,
         cards=cards,
-        errors=[one for one in described if one.found is None],
+        errors=[image for image in described if image.found is None],
         unfolded=len(cards) <= OPEN_CARDS,
     )
     write_whole(path, page)
 
 
-def _card(path: Path, found: Found) -> dict[str, Any]:
+def _card(path: Path, result: Found) -> dict[str, Any]:
     """One image of the page."""
-    picture = images.decode(ImageFile(bytes=None, path=str(path)))
-    picture.thumbnail((PICTURE, PICTURE))
-    data = io.BytesIO()
-    picture.save(data, "JPEG", quality=85)
+    picture, size = inline_jpeg(images.decode(ImageFile(bytes=None, path=str(path))), PICTURE, quality=85)
     return {
         "path": str(path),
         "name": path.name,
-        "picture": data_uri(data.getvalue(), "image/jpeg"),
-        "size": picture.size,
-        "text": found.text,
-        "stop": found.stop_reason,
-        "steps": explain_steps(found.trace),
-        "candidates": len(found.trace),
-        "tokens": sum(row.proposal.drawn for row in found.trace),
+        "picture": picture,
+        "size": size,
+        "text": result.text,
+        "stop": result.stop_reason,
+        "steps": explain_steps(result.trace),
+        "candidates": len(result.trace),
+        "tokens": sum(row.proposal.drawn for row in result.trace),
     }

@@ -12,39 +12,34 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tasks.core.benchmarks.chair import METRICS
+from tasks.report.pages import ARROWS, markdown_lines
 
-TITLES = {
-    "chair_s": "CHAIRs %",
-    "chair_i": "CHAIRi %",
-    "recall": "Recall %",
-    "accuracy": "Accuracy %",
-    "accuracy_what": "Is there %",
-    "accuracy_how_many": "How many %",
-    "accuracy_where": "Where %",
-    "staged": "Staged %",
-    "length": "Length",
-}
-BETTER = {
-    "chair_s": "lower",
-    "chair_i": "lower",
-    "recall": "higher",
-    "accuracy": "higher",
-    "accuracy_what": "higher",
-    "accuracy_how_many": "higher",
-    "accuracy_where": "higher",
-    "staged": "",
-    "length": "",
-}
-MEANING = {
-    "chair_s": "captions with at least one hallucinated object",
-    "chair_i": "hallucinated mentions among all mentions of objects",
-    "recall": "objects in the image that the caption mentions",
-    "accuracy": "questions whose answer is right; of a staged answer the conclusion counts",
-    "accuracy_what": "of the questions whether something is there",
-    "accuracy_how_many": "of the questions for a number",
-    "accuracy_where": "of the questions for a side",
-    "staged": "answers in four whole stages",
-    "length": "words a caption or answer",
+
+class Column(NamedTuple):
+    """A metric of the table of rounds."""
+
+    title: str
+    better: str  # lower, higher, or neither
+    meaning: str
+
+    @property
+    def heading(self) -> str:
+        """The title, with an arrow that says which way is better."""
+        return self.title + ARROWS[self.better]
+
+
+COLUMNS = {
+    "chair_s": Column("CHAIRs %", "lower", "captions with at least one hallucinated object"),
+    "chair_i": Column("CHAIRi %", "lower", "hallucinated mentions among all mentions of objects"),
+    "recall": Column("Recall %", "higher", "objects in the image that the caption mentions"),
+    "accuracy": Column(
+        "Accuracy %", "higher", "questions whose answer is right; of a staged answer the conclusion counts"
+    ),
+    "accuracy_what": Column("Is there %", "higher", "of the questions whether something is there"),
+    "accuracy_how_many": Column("How many %", "higher", "of the questions for a number"),
+    "accuracy_where": Column("Where %", "higher", "of the questions for a side"),
+    "staged": Column("Staged %", "", "answers in four whole stages"),
+    "length": Column("Length", "", "words a caption or answer"),
 }
 BENCHMARKS = {"captions": "chair", "answers": "vqa"}  # a profile's task -> what its rounds are compared by
 NOTES = {
@@ -82,7 +77,7 @@ class RoundRow(NamedTuple):
     decoding: str
     cells: dict[str, Cell]
     changes: dict[str, Cell]  # against the base, greedy; empty for that line itself
-    decision: str  # "", "champion" (promoted) or "kept out"
+    decision: str  # "", "promoted" or "rejected" (the champion stays)
     reason: str
 
     @property
@@ -117,7 +112,7 @@ def round_rows(
                 decoding,
                 cells[subject, decoding],
                 changes.get((subject, decoding), {}),
-                "" if verdict is None else "promoted" if verdict["promoted"] else "kept out",
+                "" if verdict is None else "promoted" if verdict["promoted"] else "rejected",
                 "" if verdict is None else verdict["reason"],
             )
         )
@@ -126,19 +121,19 @@ def round_rows(
 
 def metrics_of(rows: Sequence[RoundRow]) -> list[str]:
     """The metrics that a table of rounds has, in order; CHAIR's where it has none."""
-    found = {metric for row in rows for metric in row.cells}
-    return [metric for metric in TITLES if metric in found] or list(METRICS)
+    measured = {metric for row in rows for metric in row.cells}
+    return [metric for metric in COLUMNS if metric in measured] or list(METRICS)
 
 
 def markdown_table(rows: Sequence[RoundRow]) -> str:
     """The table in Markdown, intervals in brackets; narrow, for it is read in Prefect's pages."""
     metrics = metrics_of(rows)
-    lines = ["| | " + " | ".join(TITLES[metric] for metric in metrics) + " |", "|---|" + "--:|" * len(metrics)]
+    lines = []
     for row in rows:
         cells = [row.cells.get(metric) for metric in metrics]
-        shown = [f"{cell.text} [{cell.interval.replace(' to ', ', ')}]" if cell else "" for cell in cells]
-        lines.append(f"| {row.label} | " + " | ".join(shown) + " |")
-    return "\n".join(lines)
+        texts = [f"{cell.text} [{cell.interval.replace(' to ', ', ')}]" if cell else "" for cell in cells]
+        lines.append([row.label, *texts])
+    return markdown_lines(["", *(COLUMNS[metric].title for metric in metrics)], lines)
 
 
 def _cell(row: Record, column: str) -> Cell:

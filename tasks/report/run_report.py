@@ -8,42 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from storage import catalog, records, runs
-from tasks.core.benchmarks.chair import METRICS
+from storage import records, runs
 from tasks.core.metrics import spearman
-from tasks.report import figures
-from tasks.report import views as report_views
-from tasks.report.pages import inline_svg, render, write_whole
-from tasks.report.rounds import (
-    BENCHMARKS,
-    BETTER,
-    MEANING,
-    NOTES,
-    TITLES,
-    RoundRow,
-    markdown_table,
-    metrics_of,
-    round_rows,
-)
-
-__all__ = [
-    "METRICS",
-    "NOTES",
-    "TITLES",
-    "RoundRow",
-    "metrics_of",
-    "round_summary_markdown",
-    "run_rows",
-    "stage_lines_of",
-    "write_report",
-]
+from tasks.report import views
+from tasks.report.marked_text import answers_of, captions_of
+from tasks.report.pages import data_uri, inline_svg, render, write_whole
+from tasks.report.rounds import BENCHMARKS, COLUMNS, NOTES, RoundRow, markdown_table, metrics_of, round_rows
+from tasks.report.run_figures import Line, Panel, reward_figure, rounds_figure, value_figure
+from tasks.report.tables import RunTables
 
 GRID_IMAGES = 12
 SHOWN_ROUNDS = 4  # plots of more rounds than this: the first and the last ones
@@ -69,24 +47,24 @@ VERDICTS = "select round, attempt, reason, count(*) as answers from verdicts whe
 
 def write_report(run_id: str) -> Path:
     """Write the report of a run into its folder; returns the page's path."""
-    return write_whole(runs.run_folder(run_id) / "report.html", render(TEMPLATE, **_content(_Tables(run_id))))
+    return write_whole(runs.run_folder(run_id) / "report.html", render(TEMPLATE, **_content(RunTables(run_id))))
 
 
 def run_rows(run_id: str) -> list[RoundRow]:
     """The table of rounds of a run."""
-    return _rows(_Tables(run_id))
+    return _rows(RunTables(run_id))
 
 
-def stage_lines_of(run_id: str) -> list[report_views.StageLine]:
+def stage_lines_of(run_id: str) -> list[views.StageLine]:
     """The stages of a run, the shards of each together."""
-    return report_views.stage_lines(_Tables(run_id).all("stages"))
+    return views.stage_lines(RunTables(run_id).all("stages"))
 
 
 def round_summary_markdown(run_id: str, round_number: int) -> str:
     """The rounds so far as a Markdown table with a plot, for a Prefect artifact."""
-    tables = _Tables(run_id)
+    tables = RunTables(run_id)
     rows = _rows(tables)
-    plot = report_views.data_uri(figures.rounds_figure(_panels(rows), "png"), "image/png") if rows else ""
+    plot = data_uri(rounds_figure(_panels(rows), "png"), "image/png") if rows else ""
     verdicts = [f"- {row.reason}" for row in rows if row.decision]
     heading = f"# Round {round_number}" if round_number else "# Base"
     note = f"In brackets bootstrap intervals; {NOTES[tables.task]}"
@@ -94,56 +72,22 @@ def round_summary_markdown(run_id: str, round_number: int) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-class _Tables:
-    """The tables of one run, through one connection: what it shows is one moment's state."""
-
-    def __init__(self, run_id: str) -> None:
-        """Open the catalog."""
-        self.run_id = run_id
-        self.mine = "run_id = '" + run_id.replace("'", "''") + "'"
-        self._connection = catalog.connect()
-
-    def query(self, sql: str) -> list[dict[str, Any]]:
-        """Rows as dicts; `{mine}` in the text is the condition that picks this run."""
-        columns, rows = catalog.query(sql.replace("{mine}", self.mine), self._connection)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
-
-    def all(self, table: str) -> list[dict[str, Any]]:
-        """All rows of a table that belong to the run."""
-        return self.query(f"select * from {table} where {{mine}}")
-
-    @cached_property
-    def profile(self) -> dict[str, Any]:
-        """The profile as the run resolved it."""
-        found = self.all("runs")
-        text = found[0]["config"] if found else runs.load_run(self.run_id).config
-        profile: dict[str, Any] = json.loads(text or "{}")
-        return profile
-
-    @property
-    def task(self) -> str:
-        """captions or answers."""
-        return str(self.profile.get("task", "captions"))
-
-
-def _rows(tables: _Tables) -> list[RoundRow]:
+def _rows(tables: RunTables) -> list[RoundRow]:
     """The table of rounds."""
     benchmark = BENCHMARKS[tables.task]
     return round_rows(tables.all("metrics"), tables.all("comparisons"), tables.all("decisions"), benchmark)
 
 
-def _content(tables: _Tables) -> dict[str, Any]:
+def _content(tables: RunTables) -> dict[str, Any]:
     """Everything the template shows."""
-    found = tables.all("runs")
-    run = found[0] if found else vars(runs.load_run(tables.run_id))
-    profile = tables.profile
+    run, profile = tables.run, tables.profile
     stages, rows = tables.all("stages"), _rows(tables)
     rounds = [_round_plots(tables, number, stages) for number in _trained_rounds(tables)]
-    checks = report_views.health_checks(tables.all("metrics"), profile.get("health", {}))
+    checks = views.health_checks(tables.all("metrics"), profile.get("health", {}))
     checks += [
-        report_views.value_check(r["round"], r["spearman"], r["spread"], profile.get("value", {}))
-        for r in rounds
-        if r["spearman"] is not None
+        views.value_check(plots["round"], plots["spearman"], plots["spread"], profile.get("value", {}))
+        for plots in rounds
+        if plots["spearman"] is not None
     ]
     return {
         "run": run,
@@ -151,31 +95,31 @@ def _content(tables: _Tables) -> dict[str, Any]:
         "profile_text": json.dumps(profile, indent=2, ensure_ascii=False),
         "rows": rows,
         "task": tables.task,
-        "metrics": [(metric, TITLES[metric], BETTER[metric], MEANING[metric]) for metric in metrics_of(rows)],
-        "headline": report_views.headline(rows, run["champion"]),
-        "rounds_plot": inline_svg(figures.rounds_figure(_panels(rows)), "the table of rounds as plots") if rows else "",
+        "columns": {metric: COLUMNS[metric] for metric in metrics_of(rows)},
+        "headline": views.headline(rows, run["champion"]),
+        "rounds_plot": inline_svg(rounds_figure(_panels(rows)), "the table of rounds as plots") if rows else "",
         "rounds": rounds,
         "checks": checks,
         "grid": _grid(tables, rows),
-        "verdicts": report_views.verdict_lines(tables.query(VERDICTS)),
-        "stages": report_views.stage_lines(stages),
+        "verdicts": views.verdict_lines(tables.query(VERDICTS)),
+        "stages": views.stage_lines(stages),
         "quarantine": tables.query(QUARANTINE),
         "n_items": max((cell.n for row in rows for cell in row.cells.values()), default=0),
         "confidence": profile.get("evaluate", {}).get("confidence", 0.95),
     }
 
 
-def _round_plots(tables: _Tables, number: int, stages: Sequence[Record]) -> dict[str, Any]:
+def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> dict[str, Any]:
     """Rewards and values of one round: the two plots and what they say in figures."""
     of_round = f"where {{mine}} and round = {number}"
-    # Scores are kept twice: as the scorer gave them, and with the margin; the group by makes one row of both.
+    # Scores are stored twice: as the scorer gave them, and shaped by the margin; the group by makes one row of both.
     keys = "group by rollout_id, step order by rollout_id, step"
     rewards = tables.query(f"select any_value(score) as score, max(shaped) as shaped from rewards {of_round} {keys}")
     values = tables.query(
         f"select any_value(value) as value, any_value(mc_return) as mc_return from values {of_round} {keys}"
     )
-    tau = _fact([row for row in stages if row["round"] == number], "tau")
-    tau = report_views.margin_of(rewards) if tau is None else tau
+    margin = _fact([row for row in stages if row["round"] == number], "tau")
+    margin = views.margin_of(rewards) if margin is None else margin
     predicted = np.array([row["value"] for row in values], float)
     followed = np.array([row["mc_return"] for row in values], float)
     rank = spearman(predicted, followed) if len(values) > 1 else None
@@ -185,8 +129,8 @@ def _round_plots(tables: _Tables, number: int, stages: Sequence[Record]) -> dict
         "unscored": len(rewards) - len(scores),
         "spearman": rank,
         "spread": float(predicted.std()) if len(values) else 0.0,
-        "rewards": inline_svg(figures.reward_figure(scores, tau), "histogram of scores") if scores else "",
-        "values": inline_svg(figures.value_figure(predicted, followed, rank), "values against returns")
+        "rewards": inline_svg(reward_figure(scores, margin), "histogram of scores") if scores else "",
+        "values": inline_svg(value_figure(predicted, followed, rank), "values against returns")
         if rank is not None
         else "",
     }
@@ -202,14 +146,14 @@ def _fact(stages: Sequence[Record], name: str) -> float | None:
     return None
 
 
-def _trained_rounds(tables: _Tables) -> list[int]:
+def _trained_rounds(tables: RunTables) -> list[int]:
     """Rounds that have rewards; of many, the first and the last."""
-    found = tables.query("select distinct round from rewards where {mine} and shaped is not null order by round")
-    numbers = [row["round"] for row in found]
+    rows = tables.query("select distinct round from rewards where {mine} and shaped is not null order by round")
+    numbers = [row["round"] for row in rows]
     return numbers if len(numbers) <= SHOWN_ROUNDS else [numbers[0], *numbers[1 - SHOWN_ROUNDS :]]
 
 
-def _panels(rows: Sequence[RoundRow]) -> list[figures.Panel]:
+def _panels(rows: Sequence[RoundRow]) -> list[Panel]:
     """The table of rounds as plots: greedy decoding over the rounds, and search beside it."""
     subjects = list(dict.fromkeys(row.subject for row in rows))
     decodings = list(dict.fromkeys(row.decoding for row in rows))
@@ -217,42 +161,40 @@ def _panels(rows: Sequence[RoundRow]) -> list[figures.Panel]:
     for metric in metrics_of(rows):
         lines = []
         for decoding in decodings:
-            found = [row for row in rows if row.decoding == decoding and metric in row.cells]
-            if found:
-                cells = [row.cells[metric] for row in found]
+            measured = [row for row in rows if row.decoding == decoding and metric in row.cells]
+            if measured:
+                cells = [row.cells[metric] for row in measured]
                 columns = ([c.value for c in cells], [c.low for c in cells], [c.high for c in cells])
                 name = {"greedy": "greedy", "staged": "told to stage"}.get(decoding, f"search ({decoding})")
-                lines.append(figures.Line(name, [subjects.index(row.subject) for row in found], *columns))
-        arrow = {"lower": " ↓", "higher": " ↑", "": ""}[BETTER[metric]]
-        panels.append(figures.Panel(TITLES[metric] + arrow, [s.replace("-", " ") for s in subjects], lines))
+                lines.append(Line(name, [subjects.index(row.subject) for row in measured], *columns))
+        panels.append(Panel(COLUMNS[metric].heading, [s.replace("-", " ") for s in subjects], lines))
     return panels
 
 
-def _grid(tables: _Tables, rows: Sequence[RoundRow]) -> list[dict[str, Any]]:
-    """A dozen benchmark items with what every subject said. Taken by id, which is a digest: not picked by result."""
+def _grid(tables: RunTables, rows: Sequence[RoundRow]) -> list[dict[str, Any]]:
+    """A dozen benchmark items with every subject's text. Taken by id, which is a digest: not picked by result."""
     answers = tables.task == "answers"
-    where = "{mine} and benchmark = 'chair' and metric = 'mentioned'"
-    if answers:
-        where = "{mine} and benchmark = 'vqa' and metric = 'right'"
-    found = tables.query(f"select distinct item_id from scores where {where} order by item_id limit {GRID_IMAGES}")
-    ids = ", ".join("'" + row["item_id"].replace("'", "''") + "'" for row in found) or "null"
+    benchmark, metric = ("vqa", "right") if answers else ("chair", "mentioned")
+    where = f"{{mine}} and benchmark = '{benchmark}' and metric = '{metric}'"
+    items = tables.query(f"select distinct item_id from scores where {where} order by item_id limit {GRID_IMAGES}")
+    ids = ", ".join("'" + row["item_id"].replace("'", "''") + "'" for row in items) or "null"
     scores = tables.query(
         f"select subject, decoding, item_id, value, detail from scores where {where} and item_id in ({ids})"
     )
     order, labels = [(row.subject, row.decoding) for row in rows], [row.label for row in rows]
-    views = report_views.answers_of if answers else report_views.captions_of
+    texts_of = answers_of if answers else captions_of
     cards = []
     for picture in tables.query(PICTURES.replace("{ids}", ids)):
-        mine = [row for row in scores if row["item_id"] == picture["sample_id"]]
-        said = views(mine, order, labels)
+        of_item = [row for row in scores if row["item_id"] == picture["sample_id"]]
+        texts = texts_of(of_item, order, labels)
         cards.append(
             {
-                "picture": report_views.thumbnail(picture["data"]),
+                "picture": views.thumbnail(picture["data"]),
                 "prompt": picture["prompt"],
                 "image_id": picture["image_id"],
                 "objects": picture["objects"] or [],
-                "answer": json.loads(mine[0]["detail"])["answer"] if answers else "",
-                "captions": [one._replace(html=Markup(one.html)) for one in said],
+                "answer": json.loads(of_item[0]["detail"])["answer"] if answers else "",
+                "texts": [text._replace(html=Markup(text.html)) for text in texts],
             }
         )
     return cards

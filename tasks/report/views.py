@@ -1,29 +1,31 @@
-"""What the report shows, as plain lines for a template: records of the catalog in, dataclass-free dicts and tuples out.
+"""What the report shows beside plots and captions, as lines for a template: rows of the catalog in, tuples and dicts out.
 
 Pure: it reads nothing and renders nothing.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from tasks.core.search.stages import STAGES
-from tasks.core.staged.answers import stages_of
-from tasks.report.marked_caption import marked_html
-from tasks.report.rounds import BETTER, TITLES, RoundRow, metrics_of
+from tasks.report.pages import inline_jpeg
+from tasks.report.rounds import COLUMNS, RoundRow, metrics_of
 
 Record = Mapping[str, Any]
 THUMBNAIL = 320  # pixels of the longer side
 MERGING = "gather"  # the stage that joins the tables of shards
+# What is checked: metric, its name for people, and the profile's lower and upper bounds.
+HEALTH = (
+    ("scorer_auc", "scorer separates true from hallucinated sentences of one image (AUC)", "min_scorer_auc", None),
+    ("chair_i", "base hallucinates, but not too much (CHAIRi, greedy)", "min_chair_i", "max_chair_i"),
+    ("recall", "base mentions what is there (Recall, greedy)", "min_recall", None),
+)
 
 
 class Check(NamedTuple):
@@ -47,17 +49,8 @@ class StageLine(NamedTuple):
     counters: dict[str, float]
 
 
-class Cast(NamedTuple):
-    """One caption or answer about one image: who wrote it, marked up, and how it was judged."""
-
-    label: str
-    html: str
-    good: bool
-    verdict: str
-
-
 def stage_lines(stages: Iterable[Record]) -> list[StageLine]:
-    """Stages in the order they began; shards of one stage are one line, and merging them is not told."""
+    """Stages in the order they began; shards of one stage are one line, and merging them is left out."""
     groups: dict[tuple[int, str, str], list[Record]] = {}
     for row in sorted(
         (row for row in stages if row["stage"] != MERGING), key=lambda row: (row["round"], row["started_at"])
@@ -84,21 +77,16 @@ def stage_lines(stages: Iterable[Record]) -> list[StageLine]:
 
 
 def health_checks(metrics: Sequence[Record], bounds: Mapping[str, Any]) -> list[Check]:
-    """The run's ground, measured: scorer and base against the profile's bounds."""
-    found = {row["metric"]: row for row in metrics if row["benchmark"] == "health"}
+    """The scorer and the base model against the profile's bounds; what was not measured is left out."""
+    measured = {row["metric"]: row["value"] for row in metrics if row["benchmark"] == "health"}
     for row in metrics:
         if row["benchmark"] == "chair" and row["subject"] == "base" and row["decoding"] == "greedy":
-            found.setdefault(row["metric"], row)
-    asked = [
-        ("scorer_auc", "scorer tells true from hallucinated sentences within one image (AUC)", "min_scorer_auc", None),
-        ("chair_i", "base hallucinates, but not too much (CHAIRi, greedy)", "min_chair_i", "max_chair_i"),
-        ("recall", "base sees what is there (Recall, greedy)", "min_recall", None),
-    ]
+            measured.setdefault(row["metric"], row["value"])
     checks = []
-    for metric, name, least, most in asked:
-        if metric not in found:
+    for metric, name, least, most in HEALTH:
+        if metric not in measured:
             continue
-        value, low = found[metric]["value"], bounds.get(least, -math.inf)
+        value, low = measured[metric], bounds.get(least, -math.inf)
         high = bounds.get(most, math.inf) if most else math.inf
         wanted = f"{low:g} to {high:g}" if most else f"at least {low:g}"
         checks.append(Check(name, f"{value:.3f}, wanted {wanted}", low <= value <= high))
@@ -115,48 +103,13 @@ def value_check(number: int, spearman: float, spread: float, bounds: Mapping[str
 
 
 def margin_of(rewards: Sequence[Record]) -> float | None:
-    """Where the margin must lie, judged by which scores were shaped; None if none was."""
+    """Where the margin must lie, between the scores that were penalized and those that were not; None if none was."""
     scored = [row for row in rewards if row["score"] is not None and row["shaped"] is not None]
-    cut = [row["score"] for row in scored if abs(row["shaped"] - row["score"]) > 1e-9]
-    kept = [row["score"] for row in scored if abs(row["shaped"] - row["score"]) <= 1e-9]
-    return (max(cut) + min(kept)) / 2 if cut and kept and max(cut) <= min(kept) else None
-
-
-def captions_of(scores: Iterable[Record], order: Sequence[tuple[str, str]], labels: Sequence[str]) -> list[Cast]:
-    """One image's captions in the order of the table of rounds."""
-    found = {(row["subject"], row["decoding"]): json.loads(row["detail"]) for row in scores if row["detail"]}
-    cast = []
-    for key, label in zip(order, labels, strict=True):
-        if key in found:
-            mentions = found[key]["mentions"]
-            false = sum(bool(mention["hallucinated"]) for mention in mentions)
-            verdict = f"{false} of {len(mentions)}"
-            cast.append(Cast(label, marked_html(found[key]["caption"], mentions), not false, verdict))
-    return cast
-
-
-def answers_of(scores: Iterable[Record], order: Sequence[tuple[str, str]], labels: Sequence[str]) -> list[Cast]:
-    """One question's answers in the order of the table of rounds; `scores` are the rows of metric right."""
-    found = {(row["subject"], row["decoding"]): row for row in scores if row["detail"]}
-    cast = []
-    for key, label in zip(order, labels, strict=True):
-        if key in found:
-            right = bool(found[key]["value"])
-            told = json.loads(found[key]["detail"])
-            cast.append(Cast(label, staged_html(told["text"]), right, "right" if right else "wrong"))
-    return cast
-
-
-def staged_html(answer: str) -> str:
-    """An answer, escaped; the four stages of a whole one are named, and its conclusion stands out."""
-    contents = stages_of(answer)
-    if contents is None:
-        return escape(answer)
-    parts = [
-        f'<span class="stage">{stage.lower()}</span> {escape(content)}'
-        for stage, content in zip(STAGES[:-1], contents[:-1], strict=True)
-    ]
-    return " ".join([*parts, f'<span class="stage">{STAGES[-1].lower()}</span> <b>{escape(contents[-1])}</b>'])
+    penalized = [row["score"] for row in scored if abs(row["shaped"] - row["score"]) > 1e-9]
+    others = [row["score"] for row in scored if abs(row["shaped"] - row["score"]) <= 1e-9]
+    if not penalized or not others or max(penalized) > min(others):
+        return None
+    return (max(penalized) + min(others)) / 2
 
 
 def verdict_lines(verdicts: Iterable[Record]) -> list[dict[str, Any]]:
@@ -185,15 +138,7 @@ def thumbnail(data: bytes | None) -> str:
             picture = opened.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError):
         return ""
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=82)
-    return data_uri(buffer.getvalue(), "image/jpeg")
-
-
-def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as a data URI, so that a page needs no other file."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return inline_jpeg(picture, THUMBNAIL, quality=82)[0]
 
 
 def headline(rows: Sequence[RoundRow], champion: str) -> list[dict[str, str]]:
@@ -207,15 +152,16 @@ def headline(rows: Sequence[RoundRow], champion: str) -> list[dict[str, str]]:
         if metric not in base.cells or metric not in best.cells:
             continue
         before, after = base.cells[metric], best.cells[metric]
-        good = (after.value - before.value) * {"lower": -1, "higher": 1}.get(BETTER[metric], 0)
+        column = COLUMNS[metric]
+        gain = (after.value - before.value) * {"lower": -1, "higher": 1, "": 0}[column.better]
         figures.append(
             {
-                "title": TITLES[metric].removesuffix(" %"),
-                "unit": "%" if TITLES[metric].endswith("%") else "words",
+                "title": column.title.removesuffix(" %"),
+                "unit": "%" if column.title.endswith("%") else "words",
                 "before": before.text,
                 "after": after.text,
                 "change": _change(metric, before.value, after.value) if best is not base else "",
-                "tone": "good" if good > 0 else "bad" if good < 0 else "",
+                "tone": "good" if gain > 0 else "bad" if gain < 0 else "",
             }
         )
     return figures

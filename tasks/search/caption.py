@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from storage import checkpoints, images, records, runs
-from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, StageOutput, Table, ValueCheckpoint
+from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, StageOutput, ValueCheckpoint
 from storage.schema import Image, ImageFile, Run, Sample, Value
 from tasks.configs.search import SearchConfig
 from tasks.models.handles import UNGUIDED, Guide, PolicyHandle, ValueHandle
@@ -154,7 +154,7 @@ def _learned(run: Run) -> Trained:
     margin, mean, std = (_fact(rewards, name) for name in ("margin", "answer_mean", "answer_std"))
     guide = Guide(margin=margin, answer_scores=(mean, std) if mean is not None and std is not None else None)
     if learned is not None:
-        guide = replace(guide, value=_value(learned), held_out=cast(Table[Value], learned.refs["values"]))
+        guide = replace(guide, value=_value(learned), held_out=learned.table(Value, "values"))
     return Trained(run.run_id, champion if isinstance(champion, PolicyCheckpoint) else None, guide)
 
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
     paths = draw(folder, ["street.jpg", "kitchen.png", "a-" + "very-" * 30 + "long-name.png"])
-    made = [Described(path, one()) for path, one in zip(paths, (guided, answers, revised), strict=True)]
+    made = [Described(path, make()) for path, make in zip(paths, (guided, answers, revised), strict=True)]
     page = folder / "explain.html"
     write_page(page, made, {"strategy": "visvm", "policy": "o" * 200, "prompt": "Describe the following image."})
     return page

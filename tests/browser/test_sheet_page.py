@@ -13,7 +13,8 @@ from storage import lake
 from storage.artifacts import Table
 from storage.images import read_image_file
 from storage.schema import Caption, Image, SheetPair
-from tasks.analysis.sheets import open_ratings, score_sheets, sheets, write_sheets
+from tasks.analysis.sheets import open_ratings, score_sheets, sheets
+from tasks.report.sheets import write_sheets
 from tests.support.made_captions import draw
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]

@@ -117,9 +117,9 @@ def _scores(
     for subject, decoding, share in subjects:
         for sample, known in zip(samples, truth, strict=True):
             absent = [name for name in OBJECTS if name not in known.objects]
-            said = [*known.objects, *[name for name in absent if draw.random() < share]]
+            mentioned = [*known.objects, *[name for name in absent if draw.random() < share]]
             caption, mentions = "This picture shows", []
-            for name in said:
+            for name in mentioned:
                 start = len(caption) + 3
                 caption += f" a {name} in the scene."
                 mentions.append({"text": name, "object": name, "start": start, "end": start + len(name),
@@ -136,16 +136,16 @@ def _scores(
 
 def _metrics(subjects: Iterable[tuple[str, str, float]]) -> list[Metric]:
     """Figures with intervals, and the health of the base."""
-    found = []
+    metrics = []
     for subject, decoding, share in subjects:
         for metric, value, half in (("chair_s", 2 * share, 0.06), ("chair_i", share, 0.03), ("recall", 0.95, 0.02),
                                     ("length", 30 + 40 * share, 1.5)):  # fmt: skip
-            found.append(
+            metrics.append(
                 Metric(subject, decoding, "chair", metric, value, half / 2, value - half, value + half, IMAGES)
             )
         if (subject, decoding) == ("base", "greedy"):
-            found.append(Metric("base", "rollouts", "health", "scorer_auc", 0.97, 0.01, 0.95, 0.99, IMAGES))
-    return found
+            metrics.append(Metric("base", "rollouts", "health", "scorer_auc", 0.97, 0.01, 0.95, 0.99, IMAGES))
+    return metrics
 
 
 def _rewards(samples: Sequence[Sample], draw: np.random.Generator) -> tuple[list[Reward], list[Value]]:

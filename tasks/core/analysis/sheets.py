@@ -26,6 +26,11 @@ class Problem(NamedTuple):
     detail: str
 
 
+def sheet_id(digest: str) -> str:
+    """What a sheet is called in its files, from the digest of its key: nobody can tell from it whose captions it holds."""
+    return digest[:12]
+
+
 def draw_pairs(ids: Iterable[str], count: int, seed: int) -> list[tuple[str, bool]]:
     """(id, whether A stands left) of `count` items by seed, in the sheet's order; A stands left in half of them.
 

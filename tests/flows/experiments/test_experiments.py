@@ -17,7 +17,8 @@ from flows.experiments.contract import quickened, varied
 from flows.experiments.running import recorded, reported
 from flows.profiles.loading import ProfileError, load_profile
 from storage import catalog, runs
-from tasks.analysis.findings import PAGE, Evidence, conclude, found_in, markdown, table
+from tasks.analysis.findings import Evidence, conclude
+from tasks.report.experiment import PAGE, load_findings, markdown, table
 from tasks.stage.plan import planning
 from tests.support.tiny_run import tiny
 
@@ -78,7 +79,7 @@ def done(request: pytest.FixtureRequest, store: Path) -> tuple[str, str]:
 
 def test_what_was_found_is_a_table_a_paragraph_and_a_page(done: tuple[str, str]) -> None:
     name, run_id = done
-    found, run = found_in(run_id), runs.load_run(run_id)
+    found, run = load_findings(run_id), runs.load_run(run_id)
     columns, lines = table(found, find(name).columns)
     assert run.status == "completed" and run.profile == f"demo experiment {name}"
     assert len(run.message) > 80 and not re.search(r"nan|None", run.message), run.message
@@ -92,14 +93,14 @@ def test_what_was_found_is_a_table_a_paragraph_and_a_page(done: tuple[str, str])
 def test_findings_can_be_queried(done: tuple[str, str]) -> None:
     _, run_id = done
     rows = catalog.query(f"select arm, metric, value from findings where run_id = '{run_id}'")[1]
-    found = found_in(run_id)
+    found = load_findings(run_id)
     assert len(rows) == len(found.rows) > 10
     assert all(found.value(arm, metric) == value or value != value for arm, metric, value in rows)
 
 
 def test_in_prefect_the_plot_is_a_picture_in_the_text(done: tuple[str, str]) -> None:
     name, run_id = done
-    found = found_in(run_id)
+    found = load_findings(run_id)
     text = markdown(found, reported(name, found, PROFILE, quick=True))
     assert text.startswith(f"**{QUESTIONS[name]}**") and "![" in text and "data:image/png" in text
     assert "\n|---|--:|" in text
@@ -109,7 +110,7 @@ def test_again_nothing_is_computed_and_the_figures_are_the_same(done: tuple[str,
     name, run_id = done
     again, found, _ = recorded(name, PROFILE, quick=True)
     assert {call.cached for call in runs.stage_runs(again)} == {True}
-    assert str(found.rows) == str(found_in(run_id).rows)  # as text: a figure that is not a number equals itself
+    assert str(found.rows) == str(load_findings(run_id).rows)  # as text: a figure that is not a number equals itself
 
 
 # Those with stages that no other experiment has; the rest is planned above, and run where there is time.

@@ -12,16 +12,9 @@ import pytest
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Caption, Finding, Quarantined, SheetPair
-from tasks.analysis.sheets import (
-    RatingFile,
-    SheetScoresResult,
-    SheetsResult,
-    open_ratings,
-    score_sheets,
-    sheet_id,
-    sheets,
-    write_sheets,
-)
+from tasks.analysis.sheets import RatingFile, SheetScoresResult, SheetsResult, open_ratings, score_sheets, sheets
+from tasks.core.analysis.sheets import sheet_id
+from tasks.report.sheets import write_sheets
 from tasks.stage.stage import StageInputError
 from tests.support.small_world import captions_of, drawn
 
@@ -45,7 +38,7 @@ def scored(key: Table[SheetPair], *files: RatingFile, subject: str = "round-3") 
 
 
 def rated(key: Table[SheetPair], rater: str, choose) -> RatingFile:
-    rows = [f"{sheet_id(key)},{rater},{row.pair},{choose(row)}" for row in lake.read_rows(SheetPair, key)]
+    rows = [f"{sheet_id(key.digest)},{rater},{row.pair},{choose(row)}" for row in lake.read_rows(SheetPair, key)]
     return RatingFile(name=f"from-{rater}", text="\n".join(["sheet,rater,pair,rating", *rows]))
 
 
@@ -80,7 +73,7 @@ def test_the_page_needs_nothing_but_itself_and_does_not_tell_who_wrote_what(
     with blank.open() as file:
         rows = list(csv.DictReader(file))
     assert [row["pair"] for row in rows] == [str(number) for number in range(1, 9)]
-    assert {(row["sheet"], row["rater"], row["rating"]) for row in rows} == {(sheet_id(key), "", "")}
+    assert {(row["sheet"], row["rater"], row["rating"]) for row in rows} == {(sheet_id(key.digest), "", "")}
 
 
 def test_sides_are_turned_back_when_ratings_are_scored(key: Table[SheetPair]) -> None:
@@ -103,7 +96,8 @@ def test_who_always_chooses_the_right_side_wins_half_and_is_seen(key: Table[Shee
 
 def test_rows_that_do_not_count_are_in_quarantine(key: Table[SheetPair]) -> None:
     good = rated(key, "Eva", honest)
-    bad = RatingFile(name="bad", text=f"{good.text}\n{sheet_id(key)},Eva,77,1\nother,Eva,1,1\n{sheet_id(key)},Eva,1,0")
+    sheet = sheet_id(key.digest)
+    bad = RatingFile(name="bad", text=f"{good.text}\n{sheet},Eva,77,1\nother,Eva,1,1\n{sheet},Eva,1,0")
     output = scored(key, bad)
     refused = {row.item_id: row.reason for row in lake.read_rows(Quarantined, output.quarantine)}
     assert refused == {"bad:10": "unknown_pair", "bad:11": "other_sheet", "Eva pair 1": "contradiction"}

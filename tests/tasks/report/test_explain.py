@@ -23,10 +23,12 @@ traces = st.lists(st.tuples(st.integers(0, 3), numbers, numbers, st.booleans()),
 @pytest.mark.parametrize("made", MADE)
 def test_every_candidate_is_shown_once_and_in_order(made) -> None:
     rows = made().trace
-    shown = [one for step in explain_steps(rows) for one in step.candidates]
-    assert [(one.text, one.chosen) for one in shown] == [(one.proposal.text, one.chosen) for one in rows]
-    assert [(one["text"], one["score"], one["step"]) for one in trace_dicts(rows)] == [
-        (one.proposal.text, one.score, one.step) for one in rows
+    shown = [candidate for step in explain_steps(rows) for candidate in step.candidates]
+    assert [(candidate.text, candidate.chosen) for candidate in shown] == [
+        (candidate.proposal.text, candidate.chosen) for candidate in rows
+    ]
+    assert [(entry["text"], entry["score"], entry["step"]) for entry in trace_dicts(rows)] == [
+        (entry.proposal.text, entry.score, entry.step) for entry in rows
     ]
 
 
@@ -48,14 +50,14 @@ def test_a_step_is_drawn_by_value_where_it_has_one_else_by_score() -> None:
 def test_bars_stay_on_the_scale_touch_zero_and_are_as_long_as_their_number(rows) -> None:
     steps = explain_steps(rows)
     for guide in ("value", "score"):
-        known = [n for one in rows if (n := getattr(one, guide)) is not None and math.isfinite(n)]
+        known = [n for entry in rows if (n := getattr(entry, guide)) is not None and math.isfinite(n)]
         span = max([0, *known]) - min([0, *known])
-        for zero, one in [(s.zero, one) for s in steps if s.guide == guide for one in s.candidates]:
-            assert one.left >= 0 and one.left + one.width <= 100.02
-            if one.width:
-                assert min(abs(one.left - zero), abs(one.left + one.width - zero)) < 0.02
+        for zero, candidate in [(s.zero, candidate) for s in steps if s.guide == guide for candidate in s.candidates]:
+            assert candidate.left >= 0 and candidate.left + candidate.width <= 100.02
+            if candidate.width:
+                assert min(abs(candidate.left - zero), abs(candidate.left + candidate.width - zero)) < 0.02
                 if span > 0.1:
-                    assert one.width == pytest.approx(100 * abs(float(getattr(one, guide))) / span, abs=1)
+                    assert candidate.width == pytest.approx(100 * abs(float(getattr(candidate, guide))) / span, abs=1)
 
 
 @given(traces)
@@ -71,18 +73,18 @@ def test_the_reason_to_stop_stands_at_the_last_step_and_says_what_it_means() -> 
 
 
 def test_a_sentence_that_was_said_is_named_so_only_where_it_was_not_judged() -> None:
-    notes = [[one.note for one in step.candidates] for step in explain_steps(guided().trace)]
-    assert notes == [["", "", ""], ["", "", "said before"], ["ends the answer", "", ""]]
-    assert [one.note for one in explain_steps(revised().trace)[2].candidates] == ["ends the answer", ""]
+    notes = [[candidate.note for candidate in step.candidates] for step in explain_steps(guided().trace)]
+    assert notes == [["", "", ""], ["", "", "chosen before"], ["ends the answer", "", ""]]
+    assert [candidate.note for candidate in explain_steps(revised().trace)[2].candidates] == ["ends the answer", ""]
 
 
 def test_a_sentence_proposed_twice_in_a_step_points_to_the_first_of_them() -> None:
     (step,) = explain_steps([row(0, 0, "A dog.", 0.3, chosen=True), row(0, 1, "a dog"), row(0, 2, "A cat.", 0.2)])
-    assert [one.note for one in step.candidates] == ["", "as above", ""]
+    assert [candidate.note for candidate in step.candidates] == ["", "as above", ""]
 
 
 def test_that_a_candidate_ends_the_answer_is_only_said_where_others_do_not() -> None:
-    assert {one.note for one in explain_steps(answers().trace)[0].candidates} == {""}
+    assert {candidate.note for candidate in explain_steps(answers().trace)[0].candidates} == {""}
     (empty,) = explain_steps([row(0, 0, "", ended=True)])[0].candidates
     assert empty.note == "ends the answer"
 

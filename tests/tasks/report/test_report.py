@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.report.figures import Line, Panel, reward_figure, rounds_figure, value_figure
-from tasks.report.marked_caption import marked_html
+from tasks.report.marked_text import marked_html
 from tasks.report.rounds import round_rows
+from tasks.report.run_figures import Line, Panel, reward_figure, rounds_figure, value_figure
 from tasks.report.run_report import round_summary_markdown, run_rows, write_report
 from tasks.report.views import health_checks, margin_of, thumbnail
 from tests.support.made_run import SCRIPT, make_run
@@ -41,7 +41,7 @@ def test_what_a_model_or_a_file_says_is_never_markup(page: str) -> None:
 
 
 def test_every_row_of_the_table_of_rounds_is_there_with_its_intervals_and_decisions(page: str) -> None:
-    for text in ("base, greedy", "base + search (visvm)", "round 1, greedy", "54.0 to 66.0", "promoted", "kept out",
+    for text in ("base, greedy", "base + search (visvm)", "round 1, greedy", "54.0 to 66.0", "promoted", "rejected",
                  "round-1 against base: chair_i -0.160"):  # fmt: skip
         assert text in page
 
@@ -49,14 +49,14 @@ def test_every_row_of_the_table_of_rounds_is_there_with_its_intervals_and_decisi
 def test_the_grid_shows_a_dozen_images_with_every_caption(page: str) -> None:
     assert page.count('class="card item"') == 12
     assert page.count("data:image/jpeg;base64,") == 12
-    assert page.count('<section class="cast">') == 12 * 4
+    assert page.count('<section class="caption">') == 12 * 4
     assert 'class="false"' in page and 'class="true"' in page
 
 
-def test_rewards_values_health_stages_and_quarantine_are_told(page: str) -> None:
+def test_rewards_values_health_stages_and_quarantine_are_shown(page: str) -> None:
     assert "below the margin τ = 0.2" in page
     assert "Spearman 0.8" in page
-    assert "scorer tells true from hallucinated" in page
+    assert "scorer separates true from hallucinated" in page
     assert "1 of 2" in page and "vision encodes" in page
     assert "unreadable" in page and "broken-0.jpg" in page
 
@@ -131,7 +131,7 @@ def test_figures_are_the_same_bytes_each_time_and_take_the_pages_colours() -> No
     assert b"no such" not in reward_figure([], None)
 
 
-def test_a_failed_check_is_told_with_its_bound() -> None:
+def test_a_failed_check_is_shown_with_its_bound() -> None:
     measured = [
         {"benchmark": "health", "subject": "base", "decoding": "rollouts", "metric": "scorer_auc", "value": 0.55}
     ]
@@ -139,7 +139,7 @@ def test_a_failed_check_is_told_with_its_bound() -> None:
     assert not check.passed and "0.550, wanted at least 0.6" in check.text
 
 
-def test_the_margin_lies_between_what_was_cut_and_what_was_kept() -> None:
+def test_the_margin_lies_between_what_was_penalized_and_other_scores() -> None:
     rows = [{"score": 0.1, "shaped": -0.1}, {"score": 0.3, "shaped": 0.3}, {"score": None, "shaped": None}]
     assert margin_of(rows) == pytest.approx(0.2)
     assert margin_of(rows[1:]) is None

@@ -1,17 +1,17 @@
-"""What may be said of an experiment's figures: sure only what intervals say, seeds together, knees, lines, plots."""
+"""What may be said of an experiment's figures: sure only what intervals say, seeds together, knees, lines."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
+from tasks.report.findings_figures import Plot, draw, standalone
 
 from storage.schema import Caption, Finding, SearchStep, Value
 from tasks.core.analysis import observations as seen
 from tasks.core.analysis.findings import Findings, line_of, listed, measure_of
 from tasks.core.analysis.pair_verdicts import Pair, guide_counts, pairs_of, policy_counts
 from tasks.core.benchmarks.estimates import Intervals, clustered_estimate
-from tasks.report.findings_figures import Plot, draw, standalone
 
 
 def row(arm, metric, value, low=None, high=None, x=None, seed=0, n=100):

@@ -173,8 +173,10 @@ def test_a_judge_is_asked_once_for_each_sentence_and_what_it_fails_at_is_counted
     assert counters == {"judge_rated": 2, "judge_unparsable": 1, "judge_refused": 1, "texts_scored_judge": 4}
 
 
-@pytest.mark.parametrize(("answer", "said"), [("It is fine.", "one answer was 'It is fine.'"), (None, "every request")])
-def test_a_judge_that_rates_nothing_ends_the_run(answer: str | None, said: str) -> None:
+@pytest.mark.parametrize(
+    ("answer", "message"), [("It is fine.", "one answer was 'It is fine.'"), (None, "every request")]
+)
+def test_a_judge_that_rates_nothing_ends_the_run(answer: str | None, message: str) -> None:
     scores = judge_scores(lambda questions: [answer] * len(questions), Counter())
     assert scores.score({0: noise(0)}, [(0, str(i)) for i in range(7)]) == [None] * 7
     with pytest.raises(JudgeError, match=rf"rated none of 8 sentences; {message}"):

@@ -24,8 +24,9 @@ from tasks.core.staged.answers import (
     teaching_request,
     without_tags,
 )
+from tasks.report.marked_text import answers_of, staged_html
 from tasks.report.rounds import markdown_table, metrics_of, round_rows
-from tasks.report.views import answers_of, staged_html, verdict_lines
+from tasks.report.views import verdict_lines
 
 S, C, R, E = (opening(stage) + f"{stage.lower()} text" + closing(stage) for stage in STAGES)
 GOOD = S + C + R + E
