@@ -39,7 +39,7 @@ def planned(name: str, quick: bool) -> tuple[list[Evidence], list[tuple[str, str
     """(what its arms would measure, stage and label of every call) of an experiment."""
     with planning() as plan:
         evidence = find(name).run(PROFILE, quick)
-        conclude(evidence, experiment=name, seed=0, runtime=PROFILE.runtime, label=name)
+        conclude.with_label(name)(evidence, experiment=name, seed=0)
     return evidence, [(entry.stage, entry.label) for entry in plan.entries]
 
 
