@@ -83,11 +83,11 @@ def caption(  # noqa: PLR0913 - a command's parameters are its options
     target = _page_path(page) if explain else None
     found = describe(images, loaded, strategy, checkpoint=checkpoint, prompt=prompt, page=target)
     if form == "json":
-        told = [one.as_dict() | ({"trace": trace_of(one)} if explain and one.found else {}) for one in found]
+        told = [one.as_dict() | ({"trace": trace_of(one)} if explain and one.result else {}) for one in found]
         typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _print(found, explain)
-    bad = sum(one.found is None for one in found)
+    bad = sum(one.result is None for one in found)
     if target is not None and bad < len(found):
         typer.echo(f"how each caption was found: {target}", err=form == "json")
     if bad:
@@ -104,12 +104,12 @@ def _page_path(given: Path | None) -> Path:
 def _print(found: list[Described], explain: bool) -> None:
     """Captions as text; errors go to standard error."""
     for one in found:
-        if one.found is None:
+        if one.result is None:
             typer.echo(one.error, err=True)
         elif explain:
-            _print_tree(one, f"{one.path}: {one.found.text}")
+            _print_tree(one, f"{one.path}: {one.result.text}")
         else:
-            typer.echo(f"{one.path}: {one.found.text}")
+            typer.echo(f"{one.path}: {one.result.text}")
 
 
 def _print_tree(one: Described, title: str) -> None:

@@ -70,32 +70,32 @@ def _replies(
     images: ArtifactRef,
     runtime: RuntimeConfig,
 ) -> dict[Pair, tuple[str, str]]:
-    """What the policy says of every pair, in order and swapped."""
+    """The policy's replies about every pair, in order and swapped."""
     from tasks.core.engine.fallback import open_decoder
-    from tasks.core.engine.scheduler import Desk, Job
+    from tasks.core.engine.scheduler import Job, SearchScheduler
 
     of_sample: dict[str, list[Pair]] = {}
     for pair in pairs:
         of_sample.setdefault(pair.sample_id, []).append(pair)
     todo = [row for row in rows if row.sample_id in of_sample]
     pictures = Pictures(images, todo, runtime.batch_size)
-    decoder = open_decoder(load_policy(model, policy, runtime), cells=runtime.token_budget or None)
-    desk = Desk(decoder, in_flight=runtime.batch_size, top_p=1.0)
+    decoder = open_decoder(load_policy(model, policy, runtime), kv_token_budget=runtime.token_budget or None)
+    scheduler = SearchScheduler(decoder, in_flight=runtime.batch_size, top_p=1.0)
     jobs = (
         Job(
             index,
-            image=lambda one=one: pictures(one),  # type: ignore[misc]
-            prompt=one.prompt,
-            search=examine(one.prompt, of_sample[one.sample_id]),
-            seed=("examine", one.sample_id),
+            image=lambda sample=sample: pictures(sample),  # type: ignore[misc]
+            prompt=sample.prompt,
+            search=examine(sample.prompt, of_sample[sample.sample_id]),
+            seed=("examine", sample.sample_id),
         )
-        for index, one in enumerate(todo)
+        for index, sample in enumerate(todo)
     )
     replies: dict[Pair, tuple[str, str]] = {}
     with progress("cross_examine", len(pairs), unit="pairs") as advance:
-        for index, found in desk.run(jobs):
-            said = [row.proposal.text for row in found.trace]
-            for pair, one, two in zip(of_sample[todo[index].sample_id], said[::2], said[1::2], strict=True):
-                replies[pair] = one, two
+        for index, result in scheduler.run(jobs):
+            texts = [row.proposal.text for row in result.trace]
+            for pair, in_order, swapped in zip(of_sample[todo[index].sample_id], texts[::2], texts[1::2], strict=True):
+                replies[pair] = in_order, swapped
                 advance(1)
     return replies

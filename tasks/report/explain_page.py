@@ -14,7 +14,7 @@ from tasks.report.pages import render, write_whole
 from tasks.report.views import data_uri
 
 if TYPE_CHECKING:
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 __all__ = ["explained", "trace_of", "write_page"]
 
@@ -31,7 +31,7 @@ class Captioned(Protocol):
         """The file."""
 
     @property
-    def found(self) -> Found | None:
+    def result(self) -> SearchResult | None:
         """The caption with its trace; None for a file that can't be used."""
 
     @property
@@ -39,14 +39,14 @@ class Captioned(Protocol):
         """Why not."""
 
 
-def trace_of(one: Captioned) -> list[dict[str, Any]]:
+def trace_of(captioned: Captioned) -> list[dict[str, Any]]:
     """Every candidate, for JSON."""
-    return trace_dicts(one.found.trace) if one.found else []
+    return trace_dicts(captioned.result.trace) if captioned.result else []
 
 
-def explained(one: Captioned) -> list[tuple[str, list[tuple[bool, str]]]]:
+def explained(captioned: Captioned) -> list[tuple[str, list[tuple[bool, str]]]]:
     """For a terminal: a step's title, and (chosen, line) of its candidates."""
-    return tree(explain_steps(one.found.trace)) if one.found else []
+    return tree(explain_steps(captioned.result.trace)) if captioned.result else []
 
 
 def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, Any]) -> None:
@@ -57,18 +57,18 @@ def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, A
         described: the images; those that could not be read are listed.
         facts: how it was done, by name: what stands in the page's head.
     """
-    cards = [_card(one.path, one.found) for one in described if one.found]
+    cards = [_card(captioned.path, captioned.result) for captioned in described if captioned.result]
     page = render(
         TEMPLATE,
         facts=facts,
         cards=cards,
-        errors=[one for one in described if one.found is None],
+        errors=[captioned for captioned in described if captioned.result is None],
         unfolded=len(cards) <= OPEN_CARDS,
     )
     write_whole(path, page)
 
 
-def _card(path: Path, found: Found) -> dict[str, Any]:
+def _card(path: Path, result: SearchResult) -> dict[str, Any]:
     """One image of the page."""
     picture = images.decode(ImageFile(bytes=None, path=str(path)))
     picture.thumbnail((PICTURE, PICTURE))
@@ -79,9 +79,9 @@ def _card(path: Path, found: Found) -> dict[str, Any]:
         "name": path.name,
         "picture": data_uri(data.getvalue(), "image/jpeg"),
         "size": picture.size,
-        "text": found.text,
-        "stop": found.stop_reason,
-        "steps": explain_steps(found.trace),
-        "candidates": len(found.trace),
-        "tokens": sum(row.proposal.drawn for row in found.trace),
+        "text": result.text,
+        "stop": result.stop_reason,
+        "steps": explain_steps(result.trace),
+        "candidates": len(result.trace),
+        "tokens": sum(row.proposal.drawn for row in result.trace),
     }

@@ -22,7 +22,7 @@ from tasks.stage.runtime import RuntimeConfig
 if TYPE_CHECKING:
     import PIL.Image
 
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +47,16 @@ class Described:
     """One image with its caption, or with what is wrong with the file."""
 
     path: Path
-    found: Found | None
+    result: SearchResult | None
     error: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: path, text, steps (sentences) and stop_reason; or path and error."""
-        if self.found is None:
+        if self.result is None:
             return {"path": str(self.path), "error": self.error}
-        found = self.found
-        told = {"path": str(self.path), "text": found.text, "steps": len(found.sentences)}
-        return told | {"stop_reason": found.stop_reason}
+        result = self.result
+        caption = {"path": str(self.path), "text": result.text, "steps": len(result.sentences)}
+        return caption | {"stop_reason": result.stop_reason}
 
 
 def strategies() -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def caption_images(
     """
     errors = _unusable(paths)
     samples = [Sample(str(path), str(path), prompt, "test") for path in paths if path not in errors]
-    found: dict[str, Found] = {}
+    results: dict[str, SearchResult] = {}
     if samples:
         guides = Guides(scorer)
         if trained is not None:
@@ -108,10 +108,10 @@ def caption_images(
                 raise StageInputError(f"{error}\n  {NO_RUN}") from error
             raise
         with _watched(f"caption ({search.strategy})", len(samples)) as advance:
-            for index, one in searcher.run(samples, _picture):
-                found[samples[index].sample_id] = one
+            for index, result in searcher.run(samples, _picture):
+                results[samples[index].sample_id] = result
                 advance(1)
-    return [Described(path, found.get(str(path)), errors.get(path, "")) for path in paths]
+    return [Described(path, results.get(str(path)), errors.get(path, "")) for path in paths]
 
 
 def _unusable(paths: Sequence[Path]) -> dict[Path, str]:

@@ -21,7 +21,7 @@ from tasks.stage.runtime import RuntimeConfig
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 if TYPE_CHECKING:
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 
 @stage(sharded_by="samples")
@@ -57,15 +57,15 @@ def search(
     answers = None if answer_mean is None or answer_std is None else (answer_mean, answer_std)
     guides = Guides(scorer, tau, value, backbone, values, answers)
     searcher = Searcher(config, model, policy, guides, seed=seed, runtime=runtime)
-    found: dict[int, Found] = {}
+    results: dict[int, SearchResult] = {}
     began = time.perf_counter()
     with progress(f"search {name}", len(todo), unit="captions") as advance:
-        for index, one in searcher.run(todo, Pictures(images, todo, runtime.batch_size)):
-            found[index] = one
+        for index, result in searcher.run(todo, Pictures(images, todo, runtime.batch_size)):
+            results[index] = result
             advance(1)
     seconds = round(time.perf_counter() - began, 3)
-    captions = [_caption(one, policy.digest, name, found[i]) for i, one in enumerate(todo) if i in found]
-    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, name, found[i], tau)]
+    captions = [_caption(sample, policy.digest, name, results[i]) for i, sample in enumerate(todo) if i in results]
+    trace = [row for i, sample in enumerate(todo) if i in results for row in _trace(sample, name, results[i], tau)]
     check_nothing_lost("search", len(todo), len(captions), 0, 0.0, unit="samples")
     return StageOutput(
         refs={"captions": lake.publish(Caption, captions), "search_trace": lake.publish(SearchStep, trace)},
@@ -83,27 +83,27 @@ def search_needs(config: SearchConfig) -> frozenset[str]:
     return needs_of(config, settings_of(config, Guides()))
 
 
-def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Caption:
+def _caption(sample: Sample, policy: str, strategy: str, result: SearchResult) -> Caption:
     return Caption(
         sample_id=sample.sample_id,
         image_id=sample.image_id,
         policy=policy,
         strategy=strategy,
-        text=found.text,
-        steps=len(found.sentences),
-        stop_reason=found.stop_reason,
-        candidates=len(found.trace),
-        decode_tokens=sum(row.proposal.drawn for row in found.trace),
+        text=result.text,
+        steps=len(result.sentences),
+        stop_reason=result.stop_reason,
+        candidates=len(result.trace),
+        decode_tokens=sum(row.proposal.drawn for row in result.trace),
     )
 
 
-def _trace(sample: Sample, strategy: str, found: Found, tau: float | None) -> list[SearchStep]:
+def _trace(sample: Sample, strategy: str, result: SearchResult, tau: float | None) -> list[SearchStep]:
     """Rows of `search_trace`; `shaped` is the margin rule in its default form.
 
     Written out here: a change of the reward formulas then searches nothing anew but what its margin guides.
     """
     rows = []
-    for row in found.trace:
+    for row in result.trace:
         shaped = None
         if row.score is not None and tau is not None:
             shaped = row.score if row.score >= tau else row.score - tau

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tasks.core.engine.guides import Values
     from tasks.core.models.policy import Policy
     from tasks.core.models.sentence_scores import Scores
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 _MISSING = {
     "scorer": "scores texts: it needs a scorer",
@@ -63,9 +63,13 @@ class Searcher:
         seed: int,
         runtime: RuntimeConfig,
     ) -> None:
-        """Load what the strategy needs, and say what is missing."""
+        """Load what the strategy needs.
+
+        Raises:
+            StageInputError: something that it needs is missing.
+        """
         from tasks.core.engine.fallback import open_decoder
-        from tasks.core.engine.scheduler import Desk
+        from tasks.core.engine.scheduler import SearchScheduler
 
         self.strategy, self.seed = find(config.strategy), seed
         self.settings = settings_of(config, guides)
@@ -74,7 +78,7 @@ class Searcher:
             "scorer": guides.scorer is not None,
             "margin": guides.tau is not None,
             "value": guides.value is not None and guides.backbone is not None,
-            "weak": self.settings.weak_below > float("-inf"),
+            "weak": self.settings.refine_below > float("-inf"),
             "answers": guides.answers is not None,
         }
         for need in sorted(needs):
@@ -87,11 +91,13 @@ class Searcher:
         loaded = load_policy(model, policy, runtime)
         self.decoder = open_decoder(
             loaded,
-            cells=runtime.token_budget or None,
-            states_of=_layer(guides.value) if "value" in needs else None,
+            kv_token_budget=runtime.token_budget or None,
+            state_layer=_layer(guides.value) if "value" in needs else None,
         )
         values = self._values(guides, model, loaded, runtime) if "value" in needs else None
-        self.desk = Desk(self.decoder, in_flight=runtime.batch_size, top_p=config.top_p, scores=scores, values=values)
+        self.scheduler = SearchScheduler(
+            self.decoder, in_flight=runtime.batch_size, top_p=config.top_p, scores=scores, values=values
+        )
 
     def _values(self, guides: Guides, model: PolicyConfig, policy: Policy, runtime: RuntimeConfig) -> Values:
         """Whichever kind of value model it is."""
@@ -111,23 +117,23 @@ class Searcher:
     @property
     def counters(self) -> Counter[str]:
         """Work done so far."""
-        return self.decoder.counters + self.desk.counters + self._work
+        return self.decoder.counters + self.scheduler.counters + self._work
 
     def run(
         self, samples: Sequence[Sample], picture: Callable[[Sample], PIL.Image.Image]
-    ) -> Iterator[tuple[int, Found]]:
-        """(index of a sample, its caption), each as soon as it is there; images are asked for when they are needed."""
+    ) -> Iterator[tuple[int, SearchResult]]:
+        """(index of a sample, its caption), each as soon as it is there; images are loaded when they are needed."""
         from tasks.core.engine.scheduler import Job
 
-        return self.desk.run(
+        return self.scheduler.run(
             Job(
                 index,
-                image=lambda one=one: picture(one),  # type: ignore[misc]
-                prompt=one.prompt,
-                search=self.strategy.search(Task(one.prompt, self.settings)),
-                seed=("search", self.seed, one.sample_id),
+                image=lambda sample=sample: picture(sample),  # type: ignore[misc]
+                prompt=sample.prompt,
+                search=self.strategy.search(Task(sample.prompt, self.settings)),
+                seed=("search", self.seed, sample.sample_id),
             )
-            for index, one in enumerate(samples)
+            for index, sample in enumerate(samples)
         )
 
 
@@ -140,7 +146,7 @@ def needs_of(config: SearchConfig, settings: Settings) -> frozenset[str]:
     strategy = find(config.strategy)
     try:
         needs = strategy.needs(settings)
-        # Options are read as a search begins; what a run will have measured by then is stood in for.
+        # A search reads its options first; what the run has not measured yet is replaced by a stand-in.
         measured = _with_answers(settings, (0.0, 1.0)) if "answers" in needs else settings
         next(strategy.search(Task("", measured)), None)
     except ValueError as error:
@@ -149,7 +155,7 @@ def needs_of(config: SearchConfig, settings: Settings) -> frozenset[str]:
 
 
 def settings_of(config: SearchConfig, guides: Guides) -> Settings:
-    """What the strategy is told: the profile's settings, and margins as this run has measured them."""
+    """The strategy's settings: those of the profile, and the margins that this run has measured."""
     weak = guides.tau
     if config.by != "score" and guides.values is not None:
         held_out = [row.value for row in lake.read_rows(Value, guides.values)]
@@ -158,7 +164,7 @@ def settings_of(config: SearchConfig, guides: Guides) -> Settings:
         temperatures=spread_temperatures(config.candidates, config.temperatures, greedy=config.greedy),
         stop=config.stop,
         margin=float("-inf") if guides.tau is None else guides.tau,
-        weak_below=float("-inf") if weak is None else weak,
+        refine_below=float("-inf") if weak is None else weak,
         redundancy=config.redundancy,
         by=config.by,
         max_sentences=config.max_sentences,

@@ -13,8 +13,9 @@ import numpy as np
 from storage.schema import SearchStep
 from tasks.core.benchmarks.chair import chair_item
 from tasks.core.metrics import Ratio
-from tasks.core.search.contract import Ask, Candidate, Found, reply
+from tasks.core.search.contract import SearchResult, StopReason
 from tasks.core.search.judge import VERDICT_TOKENS, question, verdict
+from tasks.core.search.requests import Candidate, Search, ask
 
 
 class Pair(NamedTuple):
@@ -40,16 +41,16 @@ def pairs_of(answers: Iterable[SearchStep], truth: Mapping[str, set[str]]) -> li
     return pairs
 
 
-def examine(prompt: str, pairs: Sequence[Pair]) -> Ask[Found]:
+def examine(prompt: str, pairs: Sequence[Pair]) -> Search[SearchResult]:
     """Ask the policy about each pair in both orders; the replies are the trace's texts, two a pair."""
-    found = Found()
+    result = SearchResult()
     for step, pair in enumerate(pairs):
         replies = []
         for texts in ((pair.first, pair.second), (pair.second, pair.first)):
-            said = yield from reply(question("answer", prompt, "", *texts), max_tokens=VERDICT_TOKENS)
-            replies.append(Candidate(said, 0.0, ended=True, drawn=0))
-        found.note(step, replies, {}, None)
-    return found.stop("end")
+            text = yield from ask(question("answer", prompt, "", *texts), max_tokens=VERDICT_TOKENS)
+            replies.append(Candidate(text, 0.0, ended=True, drawn=0))
+        result.record(step, replies, {}, None)
+    return result.finish(StopReason.END)
 
 
 def policy_counts(
@@ -57,18 +58,18 @@ def policy_counts(
 ) -> dict[str, Ratio]:
     """The policy as a judge, as counts of every sample [N].
 
-    `undecided` of its verdicts; `first_wins` of those that say something; `swap_agreement`: pairs about which both orders name
-    one answer; `pair_accuracy`: pairs with a better one that it names in both orders, half where it names none or both.
+    `undecided`: its unclear verdicts; `first_wins` of the clear ones; `swap_agreement`: pairs about which both orders name one
+    answer; `pair_accuracy`: pairs with a better one that it names in both orders, half where it names none or both.
     """
     counts = _Counts(samples)
-    for pair, (said, swapped) in zip(pairs, replies, strict=True):
-        one, two = verdict(said), verdict(swapped)
-        for given in (one, two):
+    for pair, (in_order, swapped) in zip(pairs, replies, strict=True):
+        first, second = verdict(in_order), verdict(swapped)
+        for given in (first, second):
             counts.add("undecided", pair, given is None)
             if given is not None:
                 counts.add("first_wins", pair, given == 1)
         # In the swapped order the second answer stands first.
-        chosen = {(1, 2): -1, (2, 1): 1}.get((one or 0, two or 0), 0)
+        chosen = {(1, 2): -1, (2, 1): 1}.get((first or 0, second or 0), 0)
         counts.add("swap_agreement", pair, chosen != 0)
         if pair.better:
             counts.add("pair_accuracy", pair, _right(chosen, pair))
@@ -92,7 +93,7 @@ def guide_counts(
 
 def guides_of(trace: Iterable[SearchStep], guide: Callable[[SearchStep], float | None]) -> dict[tuple[str, str], float]:
     """(sample, whole answer) -> what it was chosen by."""
-    return {(row.sample_id, row.text): one for row in trace if (one := guide(row)) is not None}
+    return {(row.sample_id, row.text): number for row in trace if (number := guide(row)) is not None}
 
 
 class _Counts:

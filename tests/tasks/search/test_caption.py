@@ -57,7 +57,7 @@ def test_captions_are_in_the_order_of_the_paths_and_bad_files_have_a_reason(tmp_
     (bad := tmp_path / "bad.png").write_bytes(b"no image")
     found = described([paths[0], bad, *paths[1:]])
     assert [one.path for one in found] == [paths[0], bad, *paths[1:]]
-    assert [one.found.text if one.found else None for one in found] == [
+    assert [one.result.text if one.result else None for one in found] == [
         guided().text, None, answers().text, revised().text,
     ]  # fmt: skip
     assert "no image format" in found[1].error and not found[0].error
@@ -65,7 +65,7 @@ def test_captions_are_in_the_order_of_the_paths_and_bad_files_have_a_reason(tmp_
 
 def test_without_a_good_image_no_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
-    assert [one.found for one in described([tmp_path / "bad.png"])] == [None]
+    assert [one.result for one in described([tmp_path / "bad.png"])] == [None]
     assert FakeSearcher.made == []
 
 

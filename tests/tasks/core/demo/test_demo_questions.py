@@ -231,13 +231,13 @@ def test_plain_questions_get_short_answers_and_instructed_ones_four_stages(answe
 
 def test_the_engine_decodes_it_fast_and_it_ends(answering: Policy) -> None:
     from tasks.core.engine.rows import Draw, Row
-    from tasks.core.search.contract import ANSWER
+    from tasks.core.search.requests import ANSWER
 
     decoder = open_decoder(answering)
     assert isinstance(decoder, Decoder)
     prompts = [PROMPTS[0], staged("How many objects are there in the image?")]
     starts = decoder.start([draw_scene(SCENES[0])] * 2, prompts)
-    decoder.add([Row(start.place, Draw(0.0, 1.0, (row,)), ANSWER, 140) for row, start in enumerate(starts)])
+    decoder.add([Row(start.prefix, Draw(0.0, 1.0, (row,)), ANSWER, 140) for row, start in enumerate(starts)])
     said = []
     while not decoder.idle:
         said += decoder.advance()
