@@ -25,8 +25,8 @@ class Batch:
         """Gather keys and values: rows of the batch `before` bring theirs, others start at their prefixes."""
         self.packing, self.state_layer = packing, state_layer
         chunks, width = packing.chunks, packing.width
-        self.going = [row for chunk in chunks for row in chunk.rows]
-        self.size = len(self.going)  # rows, finished ones included
+        self.active = [row for chunk in chunks for row in chunk.rows]
+        self.size = len(self.active)  # rows, finished ones included
         self._at = {id(row): (g, j) for g, chunk in enumerate(chunks) for j, row in enumerate(chunk.rows)}
         prefixes = [chunk.prefix for chunk in chunks]
         ends = [packing.columns - chunk.decoded * width for chunk in chunks]
@@ -66,11 +66,11 @@ class Batch:
     def _index(self) -> None:
         """Index tensors of the unfinished rows, rebuilt when a row finishes."""
         device = self.buffer.tensor.device
-        at = [self._at[id(row)] for row in self.going]
+        at = [self._at[id(row)] for row in self.active]
         self._chunk = torch.tensor([g for g, _ in at], device=device)
         self._query = torch.tensor([j for _, j in at], device=device)
-        self._temperature = torch.tensor([row.draw.temperature for row in self.going], device=device)
-        self._top_p = torch.tensor([row.draw.top_p for row in self.going], device=device)
+        self._temperature = torch.tensor([row.draw.temperature for row in self.active], device=device)
+        self._top_p = torch.tensor([row.draw.top_p for row in self.active], device=device)
 
     @property
     def full(self) -> bool:
@@ -109,26 +109,26 @@ class Batch:
             **hidden_states,
         )
         counters["forwards"] += 1
-        counters["decode_tokens"] += len(self.going)
+        counters["decode_tokens"] += len(self.active)
         if self.state_layer is not None:
             self._keep_states(out.hidden_states[self.state_layer])
-        uniform = torch.tensor([row.uniform() for row in self.going], dtype=torch.float64)
+        uniform = torch.tensor([row.uniform() for row in self.active], dtype=torch.float64)
         logits = out.logits[self._chunk, self._query].float()
         drawn = draw_tokens(logits, self._temperature, self._top_p, uniform.to(logits.device))
         self.pending[self._chunk, self._query] = drawn
         self.position = self.next_position[None].expand_as(self.position)
         self.next_position = self.next_position + 1
-        finished = [row for row, token in zip(self.going, drawn.tolist(), strict=True) if row.take(token, token_texts)]
+        finished = [row for row, token in zip(self.active, drawn.tolist(), strict=True) if row.take(token, token_texts)]
         if not finished:
             return []
         completions = [(row, row.completion(self._span(row) if row.keep else None)) for row in finished]
-        self.going = [row for row in self.going if row.cut is None]
+        self.active = [row for row in self.active if row.cut is None]
         self._index()
         return completions
 
     def _keep_states(self, hidden: torch.Tensor) -> None:
         """Keep the hidden states, of [G, Q, D], at tokens that may end a sentence."""
-        for row in self.going:
+        for row in self.active:
             if row.keep and row.closing:
                 row.states[len(row.tokens)] = hidden[self._at[id(row)]].float().clone()
 

@@ -71,7 +71,7 @@ class _Group:
     tokens: list[list[int]] = field(init=False)  # of each beam
     scores: list[float] = field(init=False)  # sums of log-probabilities
     finished: list[tuple[float, list[int]]] = field(default_factory=list)  # at most `size`, best first
-    going: bool = True
+    active: bool = True
 
     def __post_init__(self) -> None:
         """All beams start equal, so only the first of them may be continued."""
@@ -96,12 +96,12 @@ class _Group:
         self.finished = sorted(self.finished, key=lambda scored: -scored[0])[: self.size]
         self.tokens = [[*self.tokens[beam], token] for _, beam, token in kept]
         self.scores = [score for score, _, _ in kept]
-        if last or (len(self.finished) == self.size and self._best_going() <= self.finished[-1][0]):
-            self.going = False
+        if last or (len(self.finished) == self.size and self._best_active() <= self.finished[-1][0]):
+            self.active = False
             return []
         return [(beam, token) for _, beam, token in kept]
 
-    def _best_going(self) -> float:
+    def _best_active(self) -> float:
         return max(self.scores) / len(self.tokens[0]) ** self.length_penalty
 
 
@@ -156,7 +156,7 @@ def _choose(
         )
         for prompt, candidates in enumerate(ranked):
             search, first = searches[prompt][group], (prompt * groups + group) * size
-            if not search.going:
+            if not search.active:
                 continue
             for row, (beam, token) in enumerate(search.take(candidates, ends, last=last), first):
                 fed[row] = (first + beam, token)
@@ -170,7 +170,7 @@ def _candidates(
     """(score, beam, token) for each prompt, best first by score less `lowered` [N, V]; log_probs [N, size, V]."""
     size, vocabulary = log_probs.shape[1:]
     # A finished group may have no beams left; its candidates are ignored.
-    before = torch.tensor([s.scores if s.going else [0.0] * size for s in searches], device=log_probs.device)
+    before = torch.tensor([s.scores if s.active else [0.0] * size for s in searches], device=log_probs.device)
     scores = log_probs + before[:, :, None]
     # Every beam may end in `ends` ways, and `size` candidates must remain that don't end.
     flat = (scores - lowered[:, None]).flatten(1).topk(max(2, 1 + ends) * size, dim=1).indices

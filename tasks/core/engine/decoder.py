@@ -139,7 +139,7 @@ class Decoder:
     @property
     def idle(self) -> bool:
         """No row is being decoded and none is queued."""
-        return not self._waiting and (self._batch is None or not self._batch.going)
+        return not self._waiting and (self._batch is None or not self._batch.active)
 
     @torch.inference_mode()
     def advance(self) -> list[tuple[Row, Completion]]:
@@ -147,7 +147,7 @@ class Decoder:
         done: list[tuple[Row, Completion]] = []
         regroup = bool(self._waiting)
         while not self.idle:
-            low = self._batch is None or len(self._batch.going) <= self.regroup_threshold * self._batch.size
+            low = self._batch is None or len(self._batch.active) <= self.regroup_threshold * self._batch.size
             if done and low:
                 break
             try:
@@ -163,15 +163,15 @@ class Decoder:
 
     def _regroup(self) -> Batch:
         """A batch of the unfinished rows and as many queued ones as the budget allows."""
-        going = self._batch.going if self._batch is not None else []
+        active = self._batch.active if self._batch is not None else []
         # Rows have grown: if they no longer fit, the last ones are restarted later.
-        while len(going) > 1 and not self._fits(going):
-            self._waiting.appendleft(going.pop().restarted())
+        while len(active) > 1 and not self._fits(active):
+            self._waiting.appendleft(active.pop().restarted())
         waiting = list(self._waiting)
-        fit = bisect_left(range(len(waiting)), True, key=lambda i: not self._fits([*going, *waiting[: i + 1]]))
-        joining = waiting[: max(fit, 0 if going else 1)]
-        packing = pack([*going, *joining])
-        self._tried = (len(going) + len(joining), packing.kv_tokens)
+        fit = bisect_left(range(len(waiting)), True, key=lambda i: not self._fits([*active, *waiting[: i + 1]]))
+        joining = waiting[: max(fit, 0 if active else 1)]
+        packing = pack([*active, *joining])
+        self._tried = (len(active) + len(joining), packing.kv_tokens)
         batch = Batch(packing, self._batch, cross_layers=self.cross_layers, state_layer=self.state_layer)
         for _ in joining:
             self._waiting.popleft()
@@ -192,7 +192,7 @@ class Decoder:
         )
         self.counters["out_of_memory"] += 1
         if self._batch is not None:
-            self._waiting.extendleft(row.restarted() for row in reversed(self._batch.going))
+            self._waiting.extendleft(row.restarted() for row in reversed(self._batch.active))
             self._batch = None
         free_memory()
 

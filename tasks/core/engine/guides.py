@@ -52,7 +52,7 @@ class TurnValues:
         self._known: dict[Hashable, dict[str, float]] = {}  # job -> text -> V: the same texts are proposed repeatedly
 
     def value(self, images: Images, items: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
-        """Values, as `Values` says."""
+        """See `Values`."""
         texts = _texts(self.model, items)
         new = [(job, text) for job, text in dict.fromkeys(texts) if text not in self._known.get(job, {})]
         tails = {item: tail for item in new if (tail := self._prompts.tail(item[1], _PLACEHOLDER)) is not None}
@@ -103,7 +103,7 @@ class WholeTurnValues:
         self.model, self.counters = model, counters
 
     def value(self, images: Images, items: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
-        """Values, as `Values` says."""
+        """See `Values`."""
         return self.of_texts(images, _texts(self.model, items))
 
     @torch.inference_mode()
@@ -137,7 +137,7 @@ class StateValues:
 
     @torch.inference_mode()
     def value(self, images: Images, items: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
-        """Values, as `Values` says."""
+        """See `Values`."""
         spans: list[Any] = [candidate.handle for *_, candidate in items]
         # The last token of a sentence that reached its token limit has not been read.
         missing = [i for i, span in enumerate(spans) if span.state is None]

@@ -145,7 +145,7 @@ def test_a_sentence_is_cut_where_the_splitter_ends_it(policy, pictures, prompts)
         assert [s.text for s in split_sentences(completion.text)] == [completion.text]
         assert decoder.token_texts.text(completion.tokens).strip() == completion.text
         assert completion.text.endswith(".") or completion.drawn == 40
-        # A token of look-ahead: it proves that the sentence is over, and is not kept.
+        # A token of look-ahead proves that the sentence is finished, and is not kept.
         assert completion.ended or completion.drawn == 40 or completion.drawn > len(completion.tokens)
 
 
@@ -200,11 +200,11 @@ def test_rows_that_leave_and_join_say_the_same(policy, pictures, prompts, regrou
     starts, waiting, completions = start_prefixes(decoder, pictures, prompts), list(order), {}
     sizes = set()
     while len(completions) < 16:
-        # Two new rows whenever some are over, whatever is still being decoded.
+        # Two new rows whenever some finish, while others are still being decoded.
         decoder.add([Row(starts[i], draws[i], ANSWER, LIMIT, owner=i) for i in waiting[:2]])
         waiting = waiting[2:]
         completions |= {row.owner: completion for row, completion in decoder.advance()}
-        sizes.add(len(decoder._batch.going))
+        sizes.add(len(decoder._batch.active))
     assert bare([completions[i] for i in range(16)]) == expected
     assert decoder.idle
     assert regroup_threshold < 0.9 or len(sizes) > 1, "rows were never decoded beside others that had begun earlier"
@@ -232,7 +232,7 @@ def test_work_is_counted_and_none_is_done_for_nothing(policy, pictures, prompts)
     assert counters["prefill_tokens"] == int(policy.inputs(pictures[:5], prompts[:5])["attention_mask"].sum())
     assert counters["decode_tokens"] == sum(completion.drawn for completion in completions)
     assert counters["forwards"] == 1 + max(completion.drawn for completion in completions), (
-        "a forward after all were over"
+        "a forward after all rows were finished"
     )
     before = dict(counters)
     assert (decoder.idle, decoder.advance(), answer(decoder, []), decoder.start([], [])) == (True, [], [], [])
@@ -241,13 +241,13 @@ def test_work_is_counted_and_none_is_done_for_nothing(policy, pictures, prompts)
 
 def test_regrouping_more_often_takes_fewer_forwards(policy, pictures, prompts) -> None:
     def forwards(regroup_threshold: float) -> int:
-        decoder, waiting, going = Decoder(policy, regroup_threshold=regroup_threshold), draws_of(16), 0
+        decoder, waiting, active = Decoder(policy, regroup_threshold=regroup_threshold), draws_of(16), 0
         starts = start_prefixes(decoder, pictures, prompts)
         while waiting or not decoder.idle:
-            while waiting and going < 6:
+            while waiting and active < 6:
                 decoder.add([Row(starts[len(waiting) - 1], waiting.pop(), ANSWER, LIMIT)])
-                going += 1
-            going -= len(decoder.advance())
+                active += 1
+            active -= len(decoder.advance())
         return decoder.counters["forwards"]
 
     assert forwards(0.9) < forwards(0.5) < forwards(0.0)

@@ -21,7 +21,7 @@ def tokens_of(policy, pictures, prompts, method: str, limit: int = LIMIT, **opti
 
 
 def generated(policy, pictures, prompts, limit: int = LIMIT, **options) -> list[tuple[tuple, bool]]:
-    """What `generate` itself says."""
+    """(tokens, ended) of each answer by `generate` itself."""
     inputs = policy.inputs(pictures, prompts)
     out = policy.model.generate(**inputs, do_sample=False, max_new_tokens=limit, **options)
     rows = []
@@ -103,7 +103,7 @@ def test_a_candidate_that_ends_counts_only_among_the_first_beams() -> None:
     assert search.take([(-1.5, 0, 5), (-2.0, 1, 5), (-2.5, 1, 0)], end, last=False) == [(0, 5), (1, 5)]
     assert search.finished == [(-2.0, [0])]
     assert search.take([(-3.0, 1, 0), (-9.0, 0, 5), (-9.5, 0, 6)], end, last=False) == []
-    assert search.finished == [(-1.0, [6, 5, 0]), (-2.0, [0])] and not search.going
+    assert search.finished == [(-1.0, [6, 5, 0]), (-2.0, [0])] and not search.active
 
 
 @pytest.mark.parametrize("options", [{"penalty_alpha": 0.0}, {"top_k": 1}])

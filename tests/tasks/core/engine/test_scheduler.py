@@ -31,7 +31,7 @@ def demo_value() -> ValueModel:
 
 
 def settings_of(name: str) -> tuple[str, Settings]:
-    """A strategy, and settings that make it judge in another way where a second word says so."""
+    """A strategy and its settings; a second word in the name is what ranks its candidates."""
     strategy, _, by = name.partition(" ")
     more: dict[str, Any] = {"stop": "value"} if strategy == "visvm" and by else {"by": by or None}
     if strategy == "swires":

@@ -1,4 +1,4 @@
-"""Sentence-level searches over arithmetic: what is chosen, when it stops, what is written down."""
+"""Sentence-level searches over arithmetic: what is chosen, when it stops, what is recorded."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def test_search_follows_the_value_not_the_policy_and_not_the_score() -> None:
     ]
 
 
-def test_what_is_kept_is_what_the_next_step_goes_on_from() -> None:
+def test_the_next_step_continues_from_the_chosen_sentence() -> None:
     world = World(numbers())
     result = run(visvm, world, max_sentences=4)
     assert sentences_of(world.of(Propose)) == [None, *result.sentences[:-1]]
 
 
-def test_the_value_model_is_told_what_was_said_before() -> None:
+def test_the_value_model_gets_the_text_before_a_candidate() -> None:
     world = World(script(proposed("A."), proposed("B."), proposed("C.")), value=same, score=same)
     run(visvm, world, max_sentences=3)
     assert [request.items[0][0] for request in world.of(Value)] == ["", "A.", "A. B."]
@@ -62,7 +62,7 @@ def test_on_equal_terms_greedy_wins() -> None:
     assert by_score(proposed("A.", "B.", "C."), scores=same, max_sentences=1).text == "A."
 
 
-def test_a_sentence_that_was_said_is_no_candidate() -> None:
+def test_a_repeated_sentence_is_no_candidate() -> None:
     result = by_score(
         proposed("A dog."), proposed("a DOG!", "A cat."), scores=by({"A dog.": 1, "A cat.": -1}), max_sentences=2
     )
@@ -77,11 +77,11 @@ def test_an_unscored_sentence_is_the_last_choice() -> None:
     assert by_score(proposed("What?"), scores=scores, max_sentences=1).text == "What?"
 
 
-def test_fresh_drops_empty_said_and_double_candidates() -> None:
+def test_fresh_drops_empty_repeated_and_double_candidates() -> None:
     assert fresh(proposed("", "A.", "a", "B!", "...", "C."), ["b"]) == [1, 5]
 
 
-def test_a_trace_holds_no_place_of_the_engine() -> None:
+def test_a_trace_holds_no_handle_of_the_engine() -> None:
     assert all(row.proposal.handle is None for row in run(visvm, World(numbers()), max_sentences=4).trace)
 
 
@@ -235,7 +235,7 @@ def test_released_a_sentence_ends_at_any_full_stop() -> None:
     assert (result.text, result.stop_reason) == ("It is 3. 5 m.", "max_sentences")
 
 
-def test_released_what_was_said_and_an_empty_text_are_candidates() -> None:
+def test_released_repeated_and_empty_texts_are_candidates() -> None:
     steps = proposed("A.", "x."), ending("", "A."), proposed("A.", "y."), proposed("B.", "y.")
     values = by({"A.": 1.0, "": 2.0, "x.": 0, "y.": 0})
     world = World(script(*steps), value=values)
@@ -246,7 +246,7 @@ def test_released_what_was_said_and_an_empty_text_are_candidates() -> None:
     assert after == [None, "A.", "A.", "A."]
 
 
-def test_released_needs_no_margin_and_hears_no_stop_rule() -> None:
+def test_released_needs_no_margin_and_ignores_the_stop_rule() -> None:
     assert visvm.needs(Settings((0.0,), published=True)) == {"value"}
     assert clip_prm.needs(Settings((0.0,), published=True)) == {"scorer"}
     result = by_score(

@@ -1,4 +1,4 @@
-"""The shapes that the search benchmark compares do the same search: they differ in work, never in what is said."""
+"""The shapes that the search benchmark compares do the same search: they differ in work, never in text."""
 
 from __future__ import annotations
 

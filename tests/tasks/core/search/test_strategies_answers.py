@@ -16,7 +16,7 @@ from tasks.core.search.sample import sample
 from tests.support.number_world import World, by, ending, numbers, proposed, run, script
 
 
-def test_greedy_asks_for_one_answer_that_nobody_goes_on_from() -> None:
+def test_greedy_requests_one_answer_that_is_not_kept() -> None:
     world = World(script(proposed("A dog. A cat.")))
     result = run(greedy, world, max_new_tokens=7)
     assert world.requests == [Propose(None, (0.0,), "answer", 7, keep=False)]
@@ -123,7 +123,7 @@ def test_answers_are_compared_as_vqa_does(answer: str, key: str) -> None:
     assert normalise(answer) == key
 
 
-def test_the_most_frequent_answer_wins_as_it_was_first_said() -> None:
+def test_the_most_frequent_answer_wins_in_its_first_wording() -> None:
     result = run(majority_vote, World(script(proposed("Red.", "The two!", "blue", "2", ""))))
     assert (result.text, [row.chosen for row in result.trace]) == ("The two!", [False, True, False, False, False])
 

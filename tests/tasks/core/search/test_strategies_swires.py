@@ -1,4 +1,4 @@
-"""SWIRES: when it goes back to the captions, what it goes on from, and what it does without tags."""
+"""SWIRES: when it returns to the captions, what it continues from, and what it does without tags."""
 
 from __future__ import annotations
 

@@ -39,12 +39,12 @@ def test_a_weak_sentence_is_dropped_where_nothing_better_is_proposed() -> None:
     assert (result.sentences, result.stop_reason) == (["Good one.", "Good two."], "refined")
 
 
-def test_new_sentences_are_proposed_at_the_place_before_the_weak_one() -> None:
+def test_new_sentences_are_proposed_before_the_weak_one() -> None:
     world = world_of("Good one. Weak one.", proposed("New one."))
     refine(world)
     request = world.of(Propose)[-1]
     assert (request.after.text, request.after.handle, request.until) == ("Good one.", 1, "sentence"), (
-        "its own place: no change yet"
+        "its own handle: no change yet"
     )
     assert not world.of(Force)
     world = world_of("Weak one. Good one.", proposed("New one."))
@@ -175,7 +175,7 @@ def test_released_nothing_is_removed() -> None:
     result = run(vimar, world, published=True, options={"threshold": STRONG})
     assert result.sentences == ["Weak one.", "Good one.", "Weak two.", "New one."]
     assert result.stop_reason == "repeat"
-    assert world.of(Propose)[1].after.text == "Weak one. Good one. Weak two.", "goes on from the whole answer"
+    assert world.of(Propose)[1].after.text == "Weak one. Good one. Weak two.", "continues from the whole answer"
     assert {request.until for request in world.of(Propose)[1:]} == {"."}
 
 
