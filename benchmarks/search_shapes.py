@@ -25,13 +25,14 @@ import torch
 from PIL import Image
 
 from tasks.core.engine.decoder import Decoder
-from tasks.core.engine.fallback import GenerateDecoder, Told
+from tasks.core.engine.fallback import GenerateDecoder, PromptState
 from tasks.core.engine.guides import StateValues, TurnValues, Values, WholeTurnValues
-from tasks.core.engine.rows import Row, Said
-from tasks.core.engine.scheduler import Desk, Job
+from tasks.core.engine.rows import Completion, Row
+from tasks.core.engine.scheduler import Job, SearchScheduler
 from tasks.core.models.policy import Policy
 from tasks.core.models.value import StateValue, ValueModel
-from tasks.core.search.contract import Ask, Candidate, Found, Settings, Task
+from tasks.core.search.contract import SearchFunction, Settings, Task
+from tasks.core.search.requests import Candidate
 from tasks.core.search.visvm import visvm
 
 IN_FLIGHT = 8
@@ -63,27 +64,27 @@ class Ran(NamedTuple):
 class OneCallEach(GenerateDecoder):
     """A `generate` call for every candidate."""
 
-    def advance(self) -> list[tuple[Row, Said]]:
-        """Decode all rows that wait, one after the other."""
+    def advance(self) -> list[tuple[Row, Completion]]:
+        """Decode all queued rows, one after the other."""
         rows, self._waiting = self._waiting, []
         return [done for row in rows for done in self._generate([row], row.limit)]
 
 
 class OneCallAStep(GenerateDecoder):
-    """A `generate` call for all candidates that wait; image and prompt go through the processor once for all of them."""
+    """A `generate` call for all queued candidates; image and prompt go through the processor once for all of them."""
 
-    def _inputs(self, places: Sequence[Told]) -> dict[str, Any]:
-        different = list(dict.fromkeys(places))
-        candidates = len(places) // len(different)
-        return {name: one.repeat_interleave(candidates, dim=0) for name, one in super()._inputs(different).items()}
+    def _inputs(self, prefixes: Sequence[PromptState]) -> dict[str, Any]:
+        different = list(dict.fromkeys(prefixes))
+        candidates = len(prefixes) // len(different)
+        return {name: rows.repeat_interleave(candidates, dim=0) for name, rows in super()._inputs(different).items()}
 
 
 class OneByOne(WholeTurnValues):
     """The value of each candidate by a forward of its own."""
 
-    def value(self, images: Any, asked: Sequence[tuple[Any, str, Candidate]]) -> list[float]:
+    def value(self, images: Any, items: Sequence[tuple[Any, str, Candidate]]) -> list[float]:
         """Values, as `Values` says."""
-        return [one for item in asked for one in super(OneByOne, self).value(images, [item])]
+        return [v for item in items for v in super(OneByOne, self).value(images, [item])]
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,8 @@ class Padding(Policy):
         }
 
 
-def shaped(shape: str, case: Case) -> Desk:
-    """A desk that serves searches in one of `SHAPES`.
+def shaped(shape: str, case: Case) -> SearchScheduler:
+    """A scheduler that serves searches in one of `SHAPES`.
 
     Raises:
         ValueError: for another shape, or one that reads a network where V is a head on the policy's states.
@@ -117,35 +118,37 @@ def shaped(shape: str, case: Case) -> Desk:
     if shape.startswith("engine"):
         in_flight = 1 if shape == "engine_1" else IN_FLIGHT
         if isinstance(case.value, StateValue):
-            decoder = Decoder(case.policy, states_of=case.value.spec.layer)
+            decoder = Decoder(case.policy, state_layer=case.value.spec.layer)
             values = StateValues(case.value, decoder)
         else:
             decoder, values = Decoder(case.policy), TurnValues(case.value, work)
-        return Desk(decoder, in_flight=in_flight, top_p=TOP_P, values=values)
+        return SearchScheduler(decoder, in_flight=in_flight, top_p=TOP_P, values=values)
     if isinstance(case.value, StateValue):
         raise ValueError(f"shape {shape} has values of image and text: give a ValueModel, not a StateValue")
     why = f"measured in the shape {shape}"
     if shape == "released":
-        return Desk(OneCallEach(case.policy, why), in_flight=1, top_p=TOP_P, values=OneByOne(case.value, work))
+        return SearchScheduler(
+            OneCallEach(case.policy, why), in_flight=1, top_p=TOP_P, values=OneByOne(case.value, work)
+        )
     in_flight = 1 if shape == "generate" else IN_FLIGHT
     values = WholeTurnValues(case.value, work)
-    return Desk(OneCallAStep(case.policy, why), in_flight=in_flight, top_p=TOP_P, values=values)
+    return SearchScheduler(OneCallAStep(case.policy, why), in_flight=in_flight, top_p=TOP_P, values=values)
 
 
-def measured(shape: str, case: Case, search: Callable[[Task], Ask[Found]] = visvm.search) -> Ran:
+def measured(shape: str, case: Case, search: SearchFunction = visvm.search) -> Ran:
     """One search of all of a case's images in one shape."""
     policies = [case.policy] + ([case.value.policy] if isinstance(case.value, ValueModel) else [])
     with counted(policies) as work:
         cpu, wall = time.process_time(), time.perf_counter()
-        desk = shaped(shape, case)
+        scheduler = shaped(shape, case)
         jobs = [
             Job(index, partial(_same, image), case.prompt, search(Task(case.prompt, case.settings)), ("speed", index))
             for index, image in enumerate(case.images)
         ]
-        found = dict(desk.run(jobs))
+        results = dict(scheduler.run(jobs))
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    work["drawn_tokens"] = sum(row.proposal.drawn for one in found.values() for row in one.trace)
-    return Ran([found[index].text for index in range(len(case.images))], dict(sorted(work.items())), cpu, wall)
+    work["drawn_tokens"] = sum(row.proposal.drawn for result in results.values() for row in result.trace)
+    return Ran([results[index].text for index in range(len(case.images))], dict(sorted(work.items())), cpu, wall)
 
 
 def _same(image: Image.Image) -> Image.Image:

@@ -34,7 +34,8 @@ from benchmarks import search_quality
 from benchmarks.search_cases import demo_case, llava_case
 from benchmarks.search_shapes import IN_FLIGHT, PADDED, SHAPES, Case, Padding, Ran, measured
 from tasks.core.models.value import ValueModel
-from tasks.core.search.contract import ANSWER, Ask, Found, Task, say
+from tasks.core.search.contract import SearchResult, Task
+from tasks.core.search.requests import ANSWER, Search, propose
 
 RESULTS = Path(__file__).parent / "results"
 # Images a repetition: those of the slow shapes of llava-224 are some of the engine's.
@@ -44,12 +45,14 @@ IMAGES = {
 }
 
 
-def sampled(task: Task) -> Ask[Found]:
+def sampled(task: Task) -> Search[SearchResult]:
     """Whole answers, of which none is chosen: what the same number of tokens costs without a search."""
-    settings, found = task.settings, Found()
-    answers = yield from say(None, settings.temperatures, max_tokens=settings.max_new_tokens, until=ANSWER, keep=False)
-    found.note(0, answers, {}, None)
-    return found.stop("sampled")
+    settings, result = task.settings, SearchResult()
+    answers = yield from propose(
+        None, settings.temperatures, max_tokens=settings.max_new_tokens, until=ANSWER, keep=False
+    )
+    result.record(0, answers, {}, None)
+    return result.finish("sampled")
 
 
 def shapes(

@@ -62,7 +62,7 @@ def describe(
             prompt=prompt,
             seed=profile.seed,
         )
-    if page is not None and any(one.found for one in found):
+    if page is not None and any(one.result for one in found):
         named = checkpoint or profile.policy.checkpoint
         if trained is not None and checkpoint == CHAMPION:
             named = f"champion of {trained.run_id}"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -35,6 +36,8 @@ def described(name: str) -> Iterator[str]:
     elif not inspect.isclass(member):
         text = repr(member) if name == "Request" else repr(member).replace(repr(visloop.Request), "Request")
         yield f"{name} = {re.sub(r'(?:[A-Za-z_]+[.])+', '', text)}"
+    elif issubclass(member, StrEnum):
+        yield f"class {name}(StrEnum): " + ", ".join(member)
     else:
         yield f"class {name}" + (f"({member.__base__.__name__})" if issubclass(member, Exception) else "")
         for field in dataclasses.fields(member) if dataclasses.is_dataclass(member) else ():

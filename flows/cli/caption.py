@@ -84,12 +84,12 @@ def caption(  # noqa: PLR0913 - a command's parameters are its options
     described = describe(images, loaded, strategy, checkpoint=checkpoint, prompt=prompt, page=target)
     if form == "json":
         records = [
-            image.as_dict() | ({"trace": trace_of(image)} if explain and image.found else {}) for image in described
+            image.as_dict() | ({"trace": trace_of(image)} if explain and image.result else {}) for image in described
         ]
         typer.echo(json.dumps(records, indent=2, ensure_ascii=False))
     else:
         _print(described, explain)
-    bad = sum(image.found is None for image in described)
+    bad = sum(image.result is None for image in described)
     if target is not None and bad < len(described):
         typer.echo(f"how each caption was found: {target}", err=form == "json")
     if bad:
@@ -106,12 +106,12 @@ def _page_path(given: Path | None) -> Path:
 def _print(described: list[Described], explain: bool) -> None:
     """Captions as text; errors go to standard error."""
     for image in described:
-        if image.found is None:
+        if image.result is None:
             typer.echo(image.error, err=True)
         elif explain:
-            _print_tree(image, f"{image.path}: {image.found.text}")
+            _print_tree(image, f"{image.path}: {image.result.text}")
         else:
-            typer.echo(f"{image.path}: {image.found.text}")
+            typer.echo(f"{image.path}: {image.result.text}")
 
 
 def _print_tree(image: Described, title: str) -> None:

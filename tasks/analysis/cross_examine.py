@@ -67,15 +67,15 @@ def _replies(
 ) -> dict[Pair, tuple[str, str]]:
     """The policy's verdicts on every pair, in order and swapped."""
     from tasks.core.engine.fallback import open_decoder
-    from tasks.core.engine.scheduler import Desk, Job
+    from tasks.core.engine.scheduler import Job, SearchScheduler
 
     of_sample: dict[str, list[Pair]] = {}
     for pair in pairs:
         of_sample.setdefault(pair.sample_id, []).append(pair)
     todo = [row for row in rows if row.sample_id in of_sample]
     pictures, runtime = Pictures(images, todo), current_runtime()
-    decoder = open_decoder(load_policy(policy), cells=runtime.token_budget or None)
-    desk = Desk(decoder, in_flight=runtime.batch_size, top_p=1.0)
+    decoder = open_decoder(load_policy(policy), kv_token_budget=runtime.token_budget or None)
+    scheduler = SearchScheduler(decoder, in_flight=runtime.batch_size, top_p=1.0)
     jobs = (
         Job(
             index,
@@ -88,7 +88,7 @@ def _replies(
     )
     replies: dict[Pair, tuple[str, str]] = {}
     with progress("cross_examine", len(pairs), unit="pairs") as advance:
-        for index, result in desk.run(jobs):
+        for index, result in scheduler.run(jobs):
             texts = [row.proposal.text for row in result.trace]
             for pair, in_order, swapped in zip(of_sample[todo[index].sample_id], texts[::2], texts[1::2], strict=True):
                 replies[pair] = in_order, swapped

@@ -12,7 +12,7 @@ from tasks.report.explain import explain_steps, trace_dicts, tree
 from tasks.report.pages import inline_jpeg, render, write_whole
 
 if TYPE_CHECKING:
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 TEMPLATE = "explain.html.jinja"
 PICTURE = 640  # pixels of a shown image's longer side
@@ -27,7 +27,7 @@ class Captioned(Protocol):
         """The file."""
 
     @property
-    def found(self) -> Found | None:
+    def result(self) -> SearchResult | None:
         """The caption with its trace; None for a file that can't be used."""
 
     @property
@@ -37,12 +37,12 @@ class Captioned(Protocol):
 
 def trace_of(image: Captioned) -> list[dict[str, Any]]:
     """Every candidate, for JSON."""
-    return trace_dicts(image.found.trace) if image.found else []
+    return trace_dicts(image.result.trace) if image.result else []
 
 
 def explained(image: Captioned) -> list[tuple[str, list[tuple[bool, str]]]]:
     """For a terminal: a step's title, and (chosen, line) of its candidates."""
-    return tree(explain_steps(image.found.trace)) if image.found else []
+    return tree(explain_steps(image.result.trace)) if image.result else []
 
 
 def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, Any]) -> None:
@@ -53,18 +53,18 @@ def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, A
         described: the images; those that could not be read are listed.
         facts: how it was done, by name: what stands in the page's head.
     """
-    cards = [_card(image.path, image.found) for image in described if image.found]
+    cards = [_card(image.path, image.result) for image in described if image.result]
     page = render(
         TEMPLATE,
         facts=facts,
         cards=cards,
-        errors=[image for image in described if image.found is None],
+        errors=[image for image in described if image.result is None],
         unfolded=len(cards) <= OPEN_CARDS,
     )
     write_whole(path, page)
 
 
-def _card(path: Path, result: Found) -> dict[str, Any]:
+def _card(path: Path, result: SearchResult) -> dict[str, Any]:
     """One image of the page."""
     picture, size = inline_jpeg(images.decode(ImageFile(bytes=None, path=str(path))), PICTURE, quality=85)
     return {

@@ -10,7 +10,8 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Image, Rollout, Sample
 from tasks.configs.rollout import RolloutConfig
-from tasks.core.search.contract import ANSWER, Ask, Found, TraceRow, say
+from tasks.core.search.contract import SearchResult, StopReason, TraceRow
+from tasks.core.search.requests import ANSWER, Search, propose
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
@@ -48,34 +49,34 @@ def rollout(
 ) -> RolloutResult:
     """Answers of the policy."""
     from tasks.core.engine.fallback import open_decoder
-    from tasks.core.engine.scheduler import Desk, Job
+    from tasks.core.engine.scheduler import Job, SearchScheduler
 
     runtime = current_runtime()
     todo = shard.slice(lake.read_rows(Sample, samples))
     decodes = decode_names(config)
-    decoder = open_decoder(load_policy(policy), cells=runtime.token_budget or None)
-    desk = Desk(decoder, in_flight=runtime.batch_size, top_p=config.top_p)
+    decoder = open_decoder(load_policy(policy), kv_token_budget=runtime.token_budget or None)
+    scheduler = SearchScheduler(decoder, in_flight=runtime.batch_size, top_p=config.top_p)
     pictures = Pictures(images, todo)
     jobs = (
         Job(
             index,
-            image=lambda one=one: pictures(one),  # type: ignore[misc]
-            prompt=one.prompt,
+            image=lambda sample=sample: pictures(sample),  # type: ignore[misc]
+            prompt=sample.prompt,
             search=_answers([temperature for _, temperature in decodes], config.max_new_tokens),
-            seed=("rollout", seed, one.sample_id),
+            seed=("rollout", seed, sample.sample_id),
             draws=[(name,) for name, _ in decodes],
         )
-        for index, one in enumerate(todo)
+        for index, sample in enumerate(todo)
     )
     answers: dict[int, list[TraceRow]] = {}
     with progress("rollout", len(todo) * len(decodes), unit="answers") as advance:
-        for index, found in desk.run(jobs):
-            answers[index] = found.trace
+        for index, result in scheduler.run(jobs):
+            answers[index] = result.trace
             advance(len(decodes))
     rows = [
         Rollout(
-            rollout_id=f"{one.sample_id}-{name}",
-            sample_id=one.sample_id,
+            rollout_id=f"{sample.sample_id}-{name}",
+            sample_id=sample.sample_id,
             policy=policy.checkpoint.digest,
             decode=name,
             temperature=temperature,
@@ -85,16 +86,16 @@ def rollout(
             n_tokens=answer.proposal.drawn,
             finish_reason="stop" if answer.proposal.ended else "length",
         )
-        for index, one in enumerate(todo)
+        for index, sample in enumerate(todo)
         for (name, temperature), answer in zip(decodes, answers[index], strict=True)
     ]
     check_nothing_lost("rollout", len(todo) * len(decodes), len(rows), 0, 0.0, unit="answers")
     return RolloutResult(lake.publish(Rollout, rows), counters=dict(decoder.counters))
 
 
-def _answers(temperatures: Sequence[float], max_new_tokens: int) -> Ask[Found]:
+def _answers(temperatures: Sequence[float], max_new_tokens: int) -> Search[SearchResult]:
     """Not a search: whole answers at all temperatures."""
-    found = Found()
-    answers = yield from say(None, temperatures, max_tokens=max_new_tokens, until=ANSWER, keep=False)
-    found.note(0, answers, {}, None)
-    return found.stop("end")
+    result = SearchResult()
+    answers = yield from propose(None, temperatures, max_tokens=max_new_tokens, until=ANSWER, keep=False)
+    result.record(0, answers, {}, None)
+    return result.finish(StopReason.END)

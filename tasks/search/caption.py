@@ -21,7 +21,7 @@ from tasks.stage.quarantine import StageInputError
 if TYPE_CHECKING:
     import PIL.Image
 
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +43,16 @@ class Described:
     """One image with its caption, or with what is wrong with the file."""
 
     path: Path
-    found: Found | None
+    result: SearchResult | None
     error: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: path, text, steps (sentences) and stop_reason; or path and error."""
-        if self.found is None:
+        if self.result is None:
             return {"path": str(self.path), "error": self.error}
-        found = self.found
-        told = {"path": str(self.path), "text": found.text, "steps": len(found.sentences)}
-        return told | {"stop_reason": found.stop_reason}
+        result = self.result
+        caption = {"path": str(self.path), "text": result.text, "steps": len(result.sentences)}
+        return caption | {"stop_reason": result.stop_reason}
 
 
 def strategies() -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def caption_images(
     """
     errors = _unusable(paths)
     samples = [Sample(str(path), str(path), prompt, "test") for path in paths if path not in errors]
-    results: dict[str, Found] = {}
+    results: dict[str, SearchResult] = {}
     if samples:
         guide = replace(UNGUIDED if trained is None else trained.guide, scorer=scorer)
         if guide.value is not None:  # its backbone is loaded as the policy is

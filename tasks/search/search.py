@@ -22,7 +22,7 @@ from tasks.stage.results import StageResult
 from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
 
 if TYPE_CHECKING:
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def search(
     name = name or config.strategy
     todo = shard.slice(lake.read_rows(Sample, samples))
     searcher = Searcher(config, policy, guide, seed=seed)
-    found: dict[int, Found] = {}
+    found: dict[int, SearchResult] = {}
     began = time.perf_counter()
     with progress(f"search {name}", len(todo), unit="captions") as advance:
         for index, one in searcher.run(todo, Pictures(images, todo)):
@@ -83,27 +83,27 @@ def search_needs(config: SearchConfig) -> frozenset[str]:
     return needs_of(config, settings_of(config, UNGUIDED))
 
 
-def _caption(sample: Sample, policy: str, strategy: str, found: Found) -> Caption:
+def _caption(sample: Sample, policy: str, strategy: str, result: SearchResult) -> Caption:
     return Caption(
         sample_id=sample.sample_id,
         image_id=sample.image_id,
         policy=policy,
         strategy=strategy,
-        text=found.text,
-        steps=len(found.sentences),
-        stop_reason=found.stop_reason,
-        candidates=len(found.trace),
-        decode_tokens=sum(row.proposal.drawn for row in found.trace),
+        text=result.text,
+        steps=len(result.sentences),
+        stop_reason=result.stop_reason,
+        candidates=len(result.trace),
+        decode_tokens=sum(row.proposal.drawn for row in result.trace),
     )
 
 
-def _trace(sample: Sample, strategy: str, found: Found, margin: float | None) -> list[SearchStep]:
+def _trace(sample: Sample, strategy: str, result: SearchResult, margin: float | None) -> list[SearchStep]:
     """Rows of `search_trace`; `shaped` is the margin rule in its default form.
 
     Written out here: a change of the reward formulas then searches nothing anew but what its margin guides.
     """
     rows = []
-    for row in found.trace:
+    for row in result.trace:
         shaped = None
         if row.score is not None and margin is not None:
             shaped = row.score if row.score >= margin else row.score - margin

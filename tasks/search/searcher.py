@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tasks.core.engine.guides import Values
     from tasks.core.models.policy import Policy
     from tasks.core.models.sentence_scores import Scores
-    from tasks.core.search.contract import Found
+    from tasks.core.search.contract import SearchResult
 
 _MISSING = {
     "scorer": "scores texts: it needs a scorer",
@@ -44,7 +44,7 @@ class Searcher:
     def __init__(self, config: SearchConfig, policy: PolicyHandle, guide: Guide, *, seed: int) -> None:
         """Load what the strategy needs, and say what is missing."""
         from tasks.core.engine.fallback import open_decoder
-        from tasks.core.engine.scheduler import Desk
+        from tasks.core.engine.scheduler import SearchScheduler
 
         self.strategy, self.seed = find(config.strategy), seed
         self.settings = settings_of(config, guide)
@@ -53,7 +53,7 @@ class Searcher:
             "scorer": guide.scorer is not None,
             "margin": guide.margin is not None,
             "value": guide.value is not None,
-            "weak": self.settings.weak_below > float("-inf"),
+            "weak": self.settings.refine_below > float("-inf"),
             "answers": guide.answer_scores is not None,
         }
         for need in sorted(needs):
@@ -66,9 +66,11 @@ class Searcher:
         loaded, runtime = load_policy(policy), current_runtime()
         value = guide.value if "value" in needs else None
         layer = None if value is None else layer_read(value)
-        self.decoder = open_decoder(loaded, cells=runtime.token_budget or None, states_of=layer)
+        self.decoder = open_decoder(loaded, kv_token_budget=runtime.token_budget or None, state_layer=layer)
         values = None if value is None else self._values(value, loaded)
-        self.desk = Desk(self.decoder, in_flight=runtime.batch_size, top_p=config.top_p, scores=scores, values=values)
+        self.scheduler = SearchScheduler(
+            self.decoder, in_flight=runtime.batch_size, top_p=config.top_p, scores=scores, values=values
+        )
 
     def _values(self, value: ValueHandle, policy: Policy) -> Values:
         """Whichever kind of value model it is."""
@@ -87,23 +89,23 @@ class Searcher:
     @property
     def counters(self) -> Counter[str]:
         """Work done so far."""
-        return self.decoder.counters + self.desk.counters + self._work
+        return self.decoder.counters + self.scheduler.counters + self._work
 
     def run(
         self, samples: Sequence[Sample], picture: Callable[[Sample], PIL.Image.Image]
-    ) -> Iterator[tuple[int, Found]]:
-        """(index of a sample, its caption), each as soon as it is there; images are asked for when they are needed."""
+    ) -> Iterator[tuple[int, SearchResult]]:
+        """(index of a sample, its caption), each as soon as it is there; images are loaded when they are needed."""
         from tasks.core.engine.scheduler import Job
 
-        return self.desk.run(
+        return self.scheduler.run(
             Job(
                 index,
-                image=lambda one=one: picture(one),  # type: ignore[misc]
-                prompt=one.prompt,
-                search=self.strategy.search(Task(one.prompt, self.settings)),
-                seed=("search", self.seed, one.sample_id),
+                image=lambda sample=sample: picture(sample),  # type: ignore[misc]
+                prompt=sample.prompt,
+                search=self.strategy.search(Task(sample.prompt, self.settings)),
+                seed=("search", self.seed, sample.sample_id),
             )
-            for index, one in enumerate(samples)
+            for index, sample in enumerate(samples)
         )
 
 
@@ -116,7 +118,7 @@ def needs_of(config: SearchConfig, settings: Settings) -> frozenset[str]:
     strategy = find(config.strategy)
     try:
         needs = strategy.needs(settings)
-        # Options are read as a search begins; what a run will have measured by then is stood in for.
+        # A search reads its options first; what the run has not measured yet is replaced by a stand-in.
         measured = _with_answers(settings, (0.0, 1.0)) if "answers" in needs else settings
         next(strategy.search(Task("", measured)), None)
     except ValueError as error:
@@ -134,7 +136,7 @@ def settings_of(config: SearchConfig, guide: Guide) -> Settings:
         temperatures=spread_temperatures(config.candidates, config.temperatures, greedy=config.greedy),
         stop=config.stop,
         margin=float("-inf") if guide.margin is None else guide.margin,
-        weak_below=float("-inf") if weak is None else weak,
+        refine_below=float("-inf") if weak is None else weak,
         redundancy=config.redundancy,
         by=config.by,
         max_sentences=config.max_sentences,

@@ -13,7 +13,8 @@ from storage.schema import Image, Rollout, Sample, TokenScore
 from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
-from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, say
+from tasks.core.search.contract import SearchResult, StopReason
+from tasks.core.search.requests import ANSWER, Candidate, Search, propose
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
@@ -99,7 +100,7 @@ def train_fisao(
 
 
 class _World(NamedTuple):
-    """What answers are about, who gives them and who scores them."""
+    """The policy, the samples it answers, and the scorer."""
 
     policy: Policy
     samples: list[Sample]
@@ -107,8 +108,8 @@ class _World(NamedTuple):
     scores: Scores
 
 
-class _Said(NamedTuple):
-    """An answer in text."""
+class _TextAnswer(NamedTuple):
+    """An answer of the policy as text."""
 
     sample: Sample
     text: str
@@ -130,67 +131,71 @@ def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
     return on_step
 
 
-def _first_answers(world: _World, said: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:
+def _first_answers(world: _World, sampled: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:
     """The round's rollouts with the rewards of the table."""
     words: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         words[row.rollout_id].append((row.end, row.reward or 0.0))
-    sample_of = {one.sample_id: one for one in world.samples}
-    told = [_Said(sample_of[one.sample_id], one.text, one.finish_reason == "stop") for one in said]
-    return _answers(world, told, [words[one.rollout_id] for one in said])
+    sample_of = {sample.sample_id: sample for sample in world.samples}
+    texts = [_TextAnswer(sample_of[row.sample_id], row.text, row.finish_reason == "stop") for row in sampled]
+    return _answers(world, texts, [words[row.rollout_id] for row in sampled])
 
 
-def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_Said]:
+def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_TextAnswer]:
     """New answers, for each sample as many as there are in `like`."""
     from tasks.core.engine.fallback import open_decoder
-    from tasks.core.engine.scheduler import Desk, Job
+    from tasks.core.engine.scheduler import Job, SearchScheduler
 
     runtime = current_runtime()
-    count = Counter(one.sample_id for one in like)
-    longest = max(one.n_tokens for one in like)
+    count = Counter(row.sample_id for row in like)
+    longest = max(row.n_tokens for row in like)
     # Without the nucleus: what is learned is the policy's own probability of a token, the unlikely ones' too.
-    desk = Desk(open_decoder(world.policy, cells=runtime.token_budget or None), in_flight=runtime.batch_size, top_p=1.0)
-    todo = [one for one in world.samples if count[one.sample_id]]
+    scheduler = SearchScheduler(
+        open_decoder(world.policy, kv_token_budget=runtime.token_budget or None),
+        in_flight=runtime.batch_size,
+        top_p=1.0,
+    )
+    todo = [sample for sample in world.samples if count[sample.sample_id]]
     jobs = (
         Job(
             index,
-            image=lambda one=one: world.pictures[one.image_id],  # type: ignore[misc]
-            prompt=one.prompt,
-            search=_whole_answers([temperature] * count[one.sample_id], longest),
-            seed=(*seed, one.sample_id),
-            draws=[(number,) for number in range(count[one.sample_id])],
+            image=lambda sample=sample: world.pictures[sample.image_id],  # type: ignore[misc]
+            prompt=sample.prompt,
+            search=_whole_answers([temperature] * count[sample.sample_id], longest),
+            seed=(*seed, sample.sample_id),
+            draws=[(number,) for number in range(count[sample.sample_id])],
         )
-        for index, one in enumerate(todo)
+        for index, sample in enumerate(todo)
     )
-    found: dict[int, list[Candidate]] = {}
+    drawn: dict[int, list[Candidate]] = {}
     with progress("train_fisao: new answers", len(todo), unit="images") as advance:
-        for index, answers in desk.run(jobs):
-            found[index] = [row.proposal for row in answers.trace]
+        for index, answers in scheduler.run(jobs):
+            drawn[index] = [row.proposal for row in answers.trace]
             advance(1)
-    return [_Said(one, each.text, each.ended) for index, one in enumerate(todo) for each in found[index]]
+    return [_TextAnswer(sample, each.text, each.ended) for index, sample in enumerate(todo) for each in drawn[index]]
 
 
-def _whole_answers(temperatures: Sequence[float], max_tokens: int) -> Ask[Found]:
+def _whole_answers(temperatures: Sequence[float], max_tokens: int) -> Search[SearchResult]:
     """Not a search: whole answers at all temperatures."""
-    found = Found()
-    answers = yield from say(None, temperatures, max_tokens=max_tokens, until=ANSWER, keep=False)
-    found.note(0, answers, {}, None)
-    return found.stop("end")
+    result = SearchResult()
+    answers = yield from propose(None, temperatures, max_tokens=max_tokens, until=ANSWER, keep=False)
+    result.record(0, answers, {}, None)
+    return result.finish(StopReason.END)
 
 
-def _rewarded(world: _World, told: Sequence[_Said], baselines: Baselines, margin: float) -> list[Answer]:
+def _rewarded(world: _World, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
     """New answers with the rewards of their words."""
     words = []
-    for one in told:
-        mentions = find_mentions(one.text)
-        asked = [(one.sample.image_id, PHRASE.format(object=mention.object)) for mention in mentions]
-        scores = world.scores.score(world.pictures, asked) if asked else []
+    for answer in texts:
+        mentions = find_mentions(answer.text)
+        phrases = [(answer.sample.image_id, PHRASE.format(object=mention.object)) for mention in mentions]
+        scores = world.scores.score(world.pictures, phrases) if phrases else []
         rewards = word_rewards([mention.object for mention in mentions], scores, baselines, margin=margin)
         words.append([(mention.end, reward) for mention, reward in zip(mentions, rewards, strict=True)])
-    return _answers(world, told, words)
+    return _answers(world, texts, words)
 
 
-def _answers(world: _World, told: Sequence[_Said], words: Sequence[Sequence[tuple[int, float]]]) -> list[Answer]:
+def _answers(world: _World, texts: Sequence[_TextAnswer], words: Sequence[Sequence[tuple[int, float]]]) -> list[Answer]:
     """Answers as tokens, the end included; those without any token have nothing to be learned and are left out."""
     from tasks.core.train.answers import Answer
 
@@ -200,12 +205,13 @@ def _answers(world: _World, told: Sequence[_Said], words: Sequence[Sequence[tupl
     def text_of(tokens: Sequence[int]) -> str:
         return str(tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
 
-    found = []
-    for one, rewards in zip(told, words, strict=True):
-        tokens = list(tokenizer(one.text, add_special_tokens=False)["input_ids"]) if one.text else []
+    answers = []
+    for answer, rewards in zip(texts, words, strict=True):
+        tokens = list(tokenizer(answer.text, add_special_tokens=False)["input_ids"]) if answer.text else []
         placed = rewarded_tokens(tokens, rewards, text_of) if tokens else {}
-        if one.ended:
+        if answer.ended:
             tokens.append(end)
         if tokens:
-            found.append(Answer(world.pictures[one.sample.image_id], one.sample.prompt, tuple(tokens), placed))
-    return found
+            sample = answer.sample
+            answers.append(Answer(world.pictures[sample.image_id], sample.prompt, tuple(tokens), placed))
+    return answers

@@ -10,7 +10,8 @@ import PIL.Image
 import PIL.ImageDraw
 
 from storage.schema import Sample
-from tasks.core.search.contract import Candidate, Found, TraceRow
+from tasks.core.search.contract import SearchResult, TraceRow
+from tasks.core.search.requests import Candidate
 
 STREET = "A red car waits at a crossing while a woman pushes a bicycle."
 SIGN = "Behind them a <b>bakery</b> has its sign lit & its door open."
@@ -29,10 +30,10 @@ def row(
     return TraceRow(step, index, Candidate(text, round(0.2 * index, 1), ended, 9), score, value, **more)
 
 
-def guided() -> Found:
+def guided() -> SearchResult:
     """Three steps by value, the last of which ends: a repeat, an empty candidate, a negative value."""
-    found = Found([STREET, SIGN])
-    found.trace = [
+    result = SearchResult([STREET, SIGN])
+    result.trace = [
         row(0, 0, STREET, 0.312, 0.604, chosen=True),
         row(0, 1, "A red car and a bus wait at a crossing.", 0.288, 0.431),
         row(0, 2, "Two dogs sleep on a sofa.", 0.104, -0.212),
@@ -43,36 +44,36 @@ def guided() -> Found:
         row(2, 1, "The sky is full of green elephants.", 0.061, -0.145),
         row(2, 2, "A clock shows noon.", 0.119, 0.02),
     ]
-    return found.stop("reward")
+    return result.finish("reward")
 
 
-def answers() -> Found:
+def answers() -> SearchResult:
     """Whole answers, chosen by their mean score."""
     texts = [
         "A kitchen with a wooden table. Three cups stand on it. A window lets the morning in, and a cat sits below it.",
         "A kitchen with a wooden table, two cups and a plate of fruit.\nOn the wall hangs a clock.",
         "A kitchen.",
     ]
-    found = Found([texts[1]])
-    found.trace = [
+    result = SearchResult([texts[1]])
+    result.trace = [
         row(0, index, text, score, chosen=index == 1, ended=True)
         for index, (text, score) in enumerate(zip(texts, (0.241, 0.277, 0.198), strict=True))
     ]
-    return found.stop("end")
+    return result.finish("end")
 
 
-def revised() -> Found:
+def revised() -> SearchResult:
     """Two phases: whole answers, then one of the winner's sentences kept and the other replaced."""
     kept, weak, better = "A boat lies on a beach.", "A man flies a kite beside it.", "Nets dry in the sun beside it."
-    found = Found([kept, better])
-    found.trace = [
+    result = SearchResult([kept, better])
+    result.trace = [
         row(0, 0, f"{kept} {weak}", value=0.295, chosen=True, ended=True, phase="answers"),
         row(0, 1, "A boat on sand. Gulls.", value=0.21, ended=True, phase="answers"),
         row(1, 0, kept, value=0.41, chosen=True, phase="refine"),
         row(2, 0, weak, value=0.18, ended=True, phase="refine"),
         row(2, 1, better, value=0.39, chosen=True, phase="refine"),
     ]
-    return found.stop("refined")
+    return result.finish("refined")
 
 
 def draw(folder: Path, names: Sequence[str], size: tuple[int, int] = (900, 600)) -> list[Path]:
@@ -91,7 +92,7 @@ def draw(folder: Path, names: Sequence[str], size: tuple[int, int] = (900, 600))
 
 
 class FakeSearcher:
-    """Finds the three above in turn, the last image first; remembers how it was made and what it saw."""
+    """Returns the three results above in turn, the last image first; records how it was constructed."""
 
     made: ClassVar[list[tuple[Any, ...]]] = []
 
@@ -100,7 +101,7 @@ class FakeSearcher:
 
     def run(
         self, samples: Sequence[Sample], picture: Callable[[Sample], PIL.Image.Image]
-    ) -> Iterator[tuple[int, Found]]:
+    ) -> Iterator[tuple[int, SearchResult]]:
         """As the real one: in any order."""
         for index in reversed(range(len(samples))):
             assert picture(samples[index]).mode == "RGB"

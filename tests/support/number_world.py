@@ -9,24 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tasks.core.search.contract import (
+from tasks.core.search.contract import SearchResult, Settings, Strategy, Task, run_alone
+from tasks.core.search.requests import (
     ANSWER,
     SENTENCE,
+    Ask,
     Candidate,
-    Found,
+    Force,
     Generate,
-    Reply,
+    Propose,
     Request,
-    Say,
     Score,
-    Settings,
-    Split,
-    Strategy,
-    Task,
+    SplitSentences,
     Value,
-    Write,
-    run_alone,
-)  # fmt: skip
+)
 from tasks.core.search.stages import STAGES, closing, opening
 from tasks.core.text import split_sentences
 
@@ -45,117 +41,117 @@ def value_of(text: str) -> float:
     return -abs(number(text) - 11) / 11
 
 
-def numbers(slot: int = 0, ends_after: int = 5) -> Callable[[Say], list[Candidate]]:
+def numbers(slot: int = 0, ends_after: int = 5) -> Callable[[Propose], list[Candidate]]:
     """Candidate i says last * 3 + 5 * i + slot + 1, modulo 23; the greedy one ends the answer after `ends_after`.
 
-    A whole answer begins as the sentence would and goes on as the greedy one does. A place is the depth: sentences so far.
+    A whole answer begins as the sentence would and continues as the greedy one does. A handle is the depth: sentences so far.
     """
 
     def after(base: int, i: int) -> int:
         return (3 * base + 5 * i + slot + 1) % 23
 
-    def say(request: Say) -> list[Candidate]:
-        depth = request.after.place if request.after else 0
+    def propose(request: Propose) -> list[Candidate]:
+        depth = request.after.handle if request.after else 0
         base = number(request.after.text) if request.after else 0
         candidates = []
         for i in range(len(request.temperatures)):
-            said = [after(base, i)]
-            while request.until == ANSWER and len(said) < 3 + i % 2:
-                said.append(after(said[-1], 0))
+            spoken = [after(base, i)]
+            while request.until == ANSWER and len(spoken) < 3 + i % 2:
+                spoken.append(after(spoken[-1], 0))
             ended = request.until == ANSWER or (i == 0 and depth >= ends_after)
-            text = " ".join(f"Say {one}." for one in said)
-            candidates.append(Candidate(text, i / 10, ended, 3 * len(said), place=depth + len(said)))
+            text = " ".join(f"Say {n}." for n in spoken)
+            candidates.append(Candidate(text, i / 10, ended, 3 * len(spoken), handle=depth + len(spoken)))
         return candidates
 
-    return say
+    return propose
 
 
-def tagged() -> Callable[[Say], list[Candidate]]:
-    """A policy that writes stages: candidate i says `3 * asked + 5 * i`, modulo 23, where `asked` counts what was asked."""
-    asked = 0
+def tagged() -> Callable[[Propose], list[Candidate]]:
+    """A policy that writes stages: candidate i says `3 * count + 5 * i`, modulo 23, where `count` counts the requests."""
+    count = 0
 
-    def say(request: Say) -> list[Candidate]:
-        nonlocal asked
-        asked += 1
+    def propose(request: Propose) -> list[Candidate]:
+        nonlocal count
+        count += 1
         (stage,) = [stage for stage in STAGES if closing(stage) == request.until]
         texts = [
-            f"{opening(stage)}Say {(3 * asked + 5 * i) % 23}.{request.until}" for i in range(len(request.temperatures))
+            f"{opening(stage)}Say {(3 * count + 5 * i) % 23}.{request.until}" for i in range(len(request.temperatures))
         ]
-        return [Candidate(text, 0.6, False, 5, place=asked) for text in texts]
+        return [Candidate(text, 0.6, False, 5, handle=count) for text in texts]
 
-    return say
+    return propose
 
 
-def script(*steps: list[Candidate]) -> Callable[[Say], list[Candidate]]:
-    """Say these lists, one a request."""
+def script(*steps: list[Candidate]) -> Callable[[Propose], list[Candidate]]:
+    """Propose these lists, one for each request."""
     left = iter(steps)
     return lambda request: next(left)
 
 
-def said(*texts: str, ended: bool = False) -> list[Candidate]:
-    return [Candidate(text, 0.0, ended, 1, place=1) for text in texts]
+def proposed(*texts: str, ended: bool = False) -> list[Candidate]:
+    return [Candidate(text, 0.0, ended, 1, handle=1) for text in texts]
 
 
 def ending(*texts: str) -> list[Candidate]:
-    """Candidates of which the empty ones end the answer."""
-    return [Candidate(text, 0.0, ended=not text, drawn=1, place=1) for text in texts]
+    """Candidates, of which the empty ones end the answer."""
+    return [Candidate(text, 0.0, ended=not text, drawn=1, handle=1) for text in texts]
 
 
 @dataclass
 class World:
-    """Answers requests, and keeps them."""
+    """Answers requests and records them."""
 
-    say: Callable[[Say], list[Candidate]]
+    propose: Callable[[Propose], list[Candidate]]
     score: Callable[[str], float | None] = score_of
     value: Callable[[str], float] = value_of
     judge: Callable[[str], str] = lambda question: ""
-    asked: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
     def __call__(self, request: Request) -> Any:
-        self.asked.append(request)
-        if isinstance(request, Say):
-            return self.say(request)
+        self.requests.append(request)
+        if isinstance(request, Propose):
+            return self.propose(request)
         if isinstance(request, Score):
             return [self.score(text) for text in request.texts]
         if isinstance(request, Value):
             return [self.value(candidate.text) for _, candidate in request.items]
         return self._other(request)
 
-    def _other(self, request: Write | Split | Reply | Generate) -> Any:
-        if isinstance(request, Reply):
+    def _other(self, request: Force | SplitSentences | Ask | Generate) -> Any:
+        if isinstance(request, Ask):
             return self.judge(request.question)
         if isinstance(request, Generate):
             return Candidate("Say 1. Say 4.", 0.0, True, 8)
-        if isinstance(request, Write):
-            before = request.after.place if request.after else 0
-            return Candidate(request.text, 0.0, False, 0, place=before + len(split_sentences(request.text)))
+        if isinstance(request, Force):
+            before = request.after.handle if request.after else 0
+            return Candidate(request.text, 0.0, False, 0, handle=before + len(split_sentences(request.text)))
         parts = split_sentences(request.answer.text)
-        return [Candidate(one.text, 0.0, False, 0, place=i + 1) for i, one in enumerate(parts)]
+        return [Candidate(part.text, 0.0, False, 0, handle=i + 1) for i, part in enumerate(parts)]
 
     def of(self, kind: type) -> list[Any]:
         """The requests of one kind, in order."""
-        return [request for request in self.asked if isinstance(request, kind)]
+        return [request for request in self.requests if isinstance(request, kind)]
 
 
 def by(table: dict[str, Any]) -> Callable[[str], Any]:
     return table.__getitem__
 
 
-def run(strategy: Strategy, world: World, *, width: int = 3, **settings: Any) -> Found:
-    """Run a strategy on a world with `width` temperatures; one that wants to know how answers score is told."""
+def run(strategy: Strategy, world: World, *, width: int = 3, **settings: Any) -> SearchResult:
+    """Run a strategy on a world with `width` temperatures; a strategy that needs the mean of answer scores gets one."""
     temperatures = settings.pop("temperatures", tuple(i / 10 for i in range(width)))
-    told = Settings(temperatures, **settings)
-    if "answers" in strategy.needs(told) and "options" not in settings:
-        told = replace(told, options={"reward_mean": 0.5, "reward_std": 0.0})
-    return run_alone(strategy.search(Task("What is there?", told)), world)
+    complete = Settings(temperatures, **settings)
+    if "answers" in strategy.needs(complete) and "options" not in settings:
+        complete = replace(complete, options={"reward_mean": 0.5, "reward_std": 0.0})
+    return run_alone(strategy.search(Task("What is there?", complete)), world)
 
 
-def record(found: Found) -> dict[str, Any]:
+def record(result: SearchResult) -> dict[str, Any]:
     """An answer with its trace, as the golden files hold it."""
-    rows = [{**asdict(row), "proposal": row.proposal.text, "ended": row.proposal.ended} for row in found.trace]
-    return {"sentences": found.sentences, "stop": found.stop_reason, "trace": rows}
+    rows = [{**asdict(row), "proposal": row.proposal.text, "ended": row.proposal.ended} for row in result.trace]
+    return {"sentences": result.sentences, "stop": result.stop_reason, "trace": rows}
 
 
-def sentences_of(requests: Sequence[Say]) -> list[str | None]:
-    """What each request for sentences goes on from."""
-    return [one.after.text if one.after else None for one in requests if one.until == SENTENCE]
+def sentences_of(requests: Sequence[Propose]) -> list[str | None]:
+    """The sentence that each request for sentences continues from."""
+    return [r.after.text if r.after else None for r in requests if r.until == SENTENCE]

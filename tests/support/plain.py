@@ -1,4 +1,4 @@
-"""What a policy says in one plain forward, without any cache; and what rows say, decoded to their ends."""
+"""A plain forward of a policy, without any cache; and rows decoded to their ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import GenerateDecoder
-from tasks.core.engine.rows import Row, Said
+from tasks.core.engine.rows import Completion, Row
 from tasks.core.models.policy import Policy
 
 
@@ -18,20 +18,20 @@ from tasks.core.models.policy import Policy
 def plain(policy: Policy, image: Image.Image, prompt: str, tokens: Sequence[int], layer: int = -1) -> tuple[Any, Any]:
     """(logits [V], hidden state [D] of a layer) at the last token; positions are the model's own."""
     inputs = policy.inputs([image], [prompt])
-    width, said = inputs["input_ids"].shape[1], torch.tensor([list(tokens)], dtype=torch.long)
+    width, answer_ids = inputs["input_ids"].shape[1], torch.tensor([list(tokens)], dtype=torch.long)
     for name, given in inputs.items():
         if name == "input_ids":
-            inputs[name] = torch.cat([given, said], dim=1)
-        elif given.shape[:2] == (1, width):  # masks and token types: for what is said as for the prompt's last token
+            inputs[name] = torch.cat([given, answer_ids], dim=1)
+        elif given.shape[:2] == (1, width):  # masks and token types: repeat those of the prompt's last token
             inputs[name] = torch.cat([given, given[:, -1:].expand(-1, len(tokens), *given.shape[2:])], dim=1)
     out = policy.model(**inputs, use_cache=False, output_hidden_states=True)
     return out.logits[0, -1], out.hidden_states[layer][0, -1]
 
 
-def answer(decoder: Decoder | GenerateDecoder, rows: Sequence[Row]) -> list[Said]:
-    """What each row said, in order."""
-    said: dict[int, Said] = {}
-    decoder.add([Row(r.place, r.draw, r.until, r.limit, r.keep, owner=i) for i, r in enumerate(rows)])
-    while len(said) < len(rows):
-        said |= {row.owner: one for row, one in decoder.advance()}
-    return [said[index] for index in range(len(rows))]
+def answer(decoder: Decoder | GenerateDecoder, rows: Sequence[Row]) -> list[Completion]:
+    """The completion of each row, in order."""
+    completions: dict[int, Completion] = {}
+    decoder.add([Row(r.prefix, r.draw, r.until, r.limit, r.keep, owner=i) for i, r in enumerate(rows)])
+    while len(completions) < len(rows):
+        completions |= {row.owner: completion for row, completion in decoder.advance()}
+    return [completions[index] for index in range(len(rows))]

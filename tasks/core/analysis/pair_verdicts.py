@@ -13,8 +13,9 @@ import numpy as np
 from storage.schema import SearchStep
 from tasks.core.benchmarks.chair import chair_item
 from tasks.core.metrics import Ratio
-from tasks.core.search.contract import Ask, Candidate, Found, reply
+from tasks.core.search.contract import SearchResult, StopReason
 from tasks.core.search.judge import VERDICT_TOKENS, question, verdict
+from tasks.core.search.requests import Candidate, Search, ask
 
 
 class Pair(NamedTuple):
@@ -40,16 +41,16 @@ def pairs_of(answers: Iterable[SearchStep], truth: Mapping[str, set[str]]) -> li
     return pairs
 
 
-def examine(prompt: str, pairs: Sequence[Pair]) -> Ask[Found]:
+def examine(prompt: str, pairs: Sequence[Pair]) -> Search[SearchResult]:
     """Ask the policy about each pair in both orders; the replies are the trace's texts, two a pair."""
-    found = Found()
+    result = SearchResult()
     for step, pair in enumerate(pairs):
         replies = []
         for texts in ((pair.first, pair.second), (pair.second, pair.first)):
-            said = yield from reply(question("answer", prompt, "", *texts), max_tokens=VERDICT_TOKENS)
-            replies.append(Candidate(said, 0.0, ended=True, drawn=0))
-        found.note(step, replies, {}, None)
-    return found.stop("end")
+            text = yield from ask(question("answer", prompt, "", *texts), max_tokens=VERDICT_TOKENS)
+            replies.append(Candidate(text, 0.0, ended=True, drawn=0))
+        result.record(step, replies, {}, None)
+    return result.finish(StopReason.END)
 
 
 def policy_counts(

@@ -1,8 +1,8 @@
-"""Decoding over a key-value cache: prompts read once, rows from anywhere in one batch, each as if it were alone.
+"""Decoding over a key-value cache: prompts are read once, rows with different prefixes are decoded in one batch.
 
-`start` prefills, `add` takes rows, `advance` decodes until some are over. Rows that are over leave the batch, rows that were
-added join it. A row draws from its own seed, at its own positions, behind its own mask, so neither its neighbours nor the
-order change what it says. The cells of the cache are bounded by a budget that halves when memory runs out. Work is counted.
+`start` prefills, `add` queues rows, `advance` decodes until some are finished. Finished rows leave the batch, queued rows
+join it. A row draws from its own seed, at its own positions, under its own mask, so neither other rows nor their order
+change its text. A token budget bounds the cache; it halves when memory runs out. Work is counted.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tasks.core.engine.architecture import (
     read_prompts,
 )
 from tasks.core.engine.batch import Batch
-from tasks.core.engine.cache import Buffer, fixed_of, gather
-from tasks.core.engine.kv_prefix import Place
+from tasks.core.engine.cache import Buffer, cross_kv_of, gather
+from tasks.core.engine.kv_prefix import KVPrefix
 from tasks.core.engine.packing import pack
 from tasks.core.engine.reading import Reading
-from tasks.core.engine.rows import Row, Said, Tokens
+from tasks.core.engine.rows import Completion, Row, TokenTexts
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids
 
@@ -40,36 +40,43 @@ Result = TypeVar("Result")
 
 
 class Decoder:
-    """Decodes with one policy; `counters` has the work done."""
+    """Decodes with one policy; `counters` counts the work done."""
 
     def __init__(
-        self, policy: Policy, *, cells: int | None = None, refill: float = 0.5, states_of: int | None = None
+        self,
+        policy: Policy,
+        *,
+        kv_token_budget: int | None = None,
+        regroup_threshold: float = 0.5,
+        state_layer: int | None = None,
     ) -> None:
         """Check that the policy's cache can be forked.
 
         Args:
-            policy: what decodes.
-            cells: rows times columns of the cache at most; None: no bound until memory runs out.
-            refill: rows join, and those that are over leave, when this share of the batch or less is still decoded.
-            states_of: keep the hidden states of this layer where sentences end.
+            policy: the model that decodes.
+            kv_token_budget: largest size of the cache, rows times columns; None: no bound until memory runs out.
+            regroup_threshold: the batch is rebuilt, without finished rows and with queued ones, when at most this share of
+                its rows is unfinished.
+            state_layer: keep the hidden states of this layer where sentences end; None: keep none.
 
         Raises:
-            CannotFork: for a cache that is no list of keys and values.
+            CannotFork: if the cache is not a list of keys and values.
         """
         check_forkable(policy)
-        self.policy, self.cells, self.refill, self.states_of = policy, cells, refill, states_of
-        self.names = Tokens(policy)
-        self.cross = cross_layers(policy.model)
+        self.policy, self.state_layer = policy, state_layer
+        self.kv_token_budget, self.regroup_threshold = kv_token_budget, regroup_threshold
+        self.token_texts = TokenTexts(policy)
+        self.cross_layers = cross_layers(policy.model)
         self.counters: Counter[str] = Counter()
         self._waiting: deque[Row] = deque()
         self._batch: Batch | None = None
-        self._tried = (0, 0)  # rows and cells of the last batch that was made
+        self._tried = (0, 0)  # rows and cache size of the last batch that was built
 
     # Reading
 
     @torch.inference_mode()
     def start(self, images: Sequence[Image.Image], prompts: Sequence[str], *, answer_next: bool = True) -> list[Prompt]:
-        """Encode images and prompts, one each, in one batch (in halves where memory runs out)."""
+        """Encode images with a prompt each, in one batch (in halves if memory runs out)."""
 
         def read(part: Sequence[tuple[Image.Image, str]]) -> list[Prompt]:
             inputs = self.policy.inputs([i for i, _ in part], [t for _, t in part], answer_next=answer_next)
@@ -83,68 +90,71 @@ class Decoder:
 
     @torch.inference_mode()
     def read(
-        self, items: Sequence[tuple[Place, Sequence[int]]], *, layer: int | None = None, keep: bool = True
-    ) -> list[Place]:
-        """Read tokens on from places, all in one batch; the places after them.
+        self, items: Sequence[tuple[KVPrefix, Sequence[int]]], *, layer: int | None = None, keep: bool = True
+    ) -> list[KVPrefix]:
+        """Read tokens after prefixes, all in one batch; returns the prefixes after them.
 
         Args:
-            items: places, and at least one token each.
-            layer: whose hidden state at the last token is kept as the place's `state`.
-            keep: whether the places are gone on from; else only their states are meant (no tokens: that of the place itself).
+            items: prefixes with at least one token each.
+            layer: keep the hidden state of this layer at the last token as the prefix's `state`.
+            keep: whether the new prefixes will be continued; else only their states are valid (and a prefix without tokens
+                gets its own state).
         """
         if keep and any(not tokens for _, tokens in items):
-            raise ValueError("nothing to read: want at least one token for every place")
+            raise ValueError("nothing to read: want at least one token for every prefix")
         return self._halving(list(items), lambda part: self._read(part, layer, keep))
 
-    def _read(self, items: Sequence[tuple[Place, Sequence[int]]], layer: int | None, keep: bool) -> list[Place]:
+    def _read(self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None, keep: bool) -> list[KVPrefix]:
         reading = Reading.of(items)
-        places = reading.places
-        columns = max(place.length for place in places)
-        tensor = gather([p.path() for p in places], [columns] * len(places), columns=columns, extra=reading.steps)
-        buffer = Buffer(tensor, columns, fixed_of(places), self.cross)
+        prefixes = reading.prefixes
+        columns = max(prefix.length for prefix in prefixes)
+        tensor = gather(
+            [p.full_kv() for p in prefixes], [columns] * len(prefixes), columns=columns, extra=reading.steps
+        )
+        buffer = Buffer(tensor, columns, cross_kv_of(prefixes), self.cross_layers)
         out = self.policy.model.model(
             input_ids=reading.ids,
             attention_mask=reading.mask(columns, tensor.dtype),
             position_ids=as_position_ids(reading.positions),
             past_key_values=buffer.cache,
             use_cache=True,
-            **continuation_inputs(places, reading.steps),
+            **continuation_inputs(prefixes, reading.steps),
             **({"output_hidden_states": True} if layer is not None else {}),
         )
         self.counters["read_tokens"] += reading.tokens
         self.counters["forwards"] += 1
         read = []
-        for (place, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
+        for (prefix, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
             state = None if layer is None else out.hidden_states[layer][row, end - 1].float().clone()
             kv = tensor[:, row, :, columns + start : columns + end - 1]
-            read.append(place.after(kv.clone(), tokens, state) if keep else place.unkept(state))
+            read.append(prefix.extended(kv.clone(), tokens, state) if keep else prefix.with_state(state))
         return read
 
     # Decoding
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take rows; they are decoded in the order they come, as the budget allows."""
+        """Queue rows; they are decoded in this order, as the budget allows."""
         self._waiting.extend(rows)
 
     @property
     def idle(self) -> bool:
-        """Nothing is being decoded and nothing waits."""
-        return not self._waiting and (self._batch is None or not self._batch.going)
+        """No row is being decoded and none is queued."""
+        return not self._waiting and (self._batch is None or not self._batch.active)
 
     @torch.inference_mode()
-    def advance(self) -> list[tuple[Row, Said]]:
-        """Decode until rows are over and the batch is down to its `refill` share; those rows with what they said."""
-        done: list[tuple[Row, Said]] = []
+    def advance(self) -> list[tuple[Row, Completion]]:
+        """Decode until rows finish and at most `regroup_threshold` of the batch is left; returns the finished rows."""
+        done: list[tuple[Row, Completion]] = []
         regroup = bool(self._waiting)
         while not self.idle:
-            low = self._batch is None or len(self._batch.going) <= self.refill * self._batch.size
+            low = self._batch is None or len(self._batch.active) <= self.regroup_threshold * self._batch.size
             if done and low:
                 break
             try:
                 if regroup or low or (self._batch is not None and self._batch.full):
                     self._batch, regroup = self._regroup(), False
                 assert self._batch is not None
-                done += self._batch.step(self.policy.model, self.names, self.counters)
+                done += self._batch.step(self.policy.model, self.token_texts, self.counters)
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -152,40 +162,42 @@ class Decoder:
         return done
 
     def _regroup(self) -> Batch:
-        """The rows that go on, and as many of those that wait as the budget has room for."""
-        going = self._batch.going if self._batch is not None else []
-        # Rows have grown: the last ones begin again later, where there is no room for all.
-        while len(going) > 1 and not self._fits(going):
-            self._waiting.appendleft(going.pop().again())
+        """A batch of the unfinished rows and as many queued ones as the budget allows."""
+        active = self._batch.active if self._batch is not None else []
+        # Rows have grown: if they no longer fit, the last ones are restarted later.
+        while len(active) > 1 and not self._fits(active):
+            self._waiting.appendleft(active.pop().restarted())
         waiting = list(self._waiting)
-        fit = bisect_left(range(len(waiting)), True, key=lambda i: not self._fits([*going, *waiting[: i + 1]]))
-        joining = waiting[: max(fit, 0 if going else 1)]
-        packing = pack([*going, *joining])
-        self._tried = (len(going) + len(joining), packing.cells)
-        batch = Batch(packing, self._batch, cross=self.cross, states_of=self.states_of)
+        fit = bisect_left(range(len(waiting)), True, key=lambda i: not self._fits([*active, *waiting[: i + 1]]))
+        joining = waiting[: max(fit, 0 if active else 1)]
+        packing = pack([*active, *joining])
+        self._tried = (len(active) + len(joining), packing.kv_tokens)
+        batch = Batch(packing, self._batch, cross_layers=self.cross_layers, state_layer=self.state_layer)
         for _ in joining:
             self._waiting.popleft()
         return batch
 
     def _fits(self, rows: list[Row]) -> bool:
-        """Whether the budget allows these rows."""
-        return self.cells is None or pack(rows).cells <= self.cells
+        """Whether the rows fit the budget."""
+        return self.kv_token_budget is None or pack(rows).kv_tokens <= self.kv_token_budget
 
     def _shrink(self, error: Exception) -> None:
-        """Halve the budget and decode the rows that were under way from their starts: their draws are their own."""
-        rows, cells = self._tried
+        """Halve the budget and restart the unfinished rows: they will decode the same tokens, since each has its own seed."""
+        rows, kv_tokens = self._tried
         if rows == 1:
             raise error
-        self.cells = cells // 2
-        log.warning("out of memory with %d cells of key-value cache: going on with %d", cells, self.cells)
+        self.kv_token_budget = kv_tokens // 2
+        log.warning(
+            "out of memory with a key-value cache of %d tokens: retrying with %d", kv_tokens, self.kv_token_budget
+        )
         self.counters["out_of_memory"] += 1
         if self._batch is not None:
-            self._waiting.extendleft(row.again() for row in reversed(self._batch.going))
+            self._waiting.extendleft(row.restarted() for row in reversed(self._batch.active))
             self._batch = None
         free_memory()
 
     def _halving(self, items: list[Item], work: Callable[[Sequence[Item]], list[Result]]) -> list[Result]:
-        """`work(items)`, in two halves where memory runs out."""
+        """`work(items)`, in two halves if memory runs out."""
         try:
             return work(items) if items else []
         except (RuntimeError, MemoryError) as error:
@@ -198,13 +210,13 @@ class Decoder:
 
 
 def check_forkable(policy: Policy) -> None:
-    """Raise CannotFork, with the reason, for a model whose cache is more than keys and values in a row."""
+    """Raise CannotFork, with the reason, for a model whose cache is not a plain list of keys and values."""
     name = type(policy.model).__name__
     if not hasattr(policy.model, "model"):
         raise CannotFork(f"{name} has no inner model that gives hidden states")
     attention = getattr(policy.model.config, "_attn_implementation", "sdpa")
     if attention not in ("sdpa", "eager"):
-        raise CannotFork(f"{name} runs with {attention}, which takes no mask of ours (load it with sdpa)")
+        raise CannotFork(f"{name} runs with {attention}, which takes no custom mask (load it with sdpa)")
     kinds = {type(layer) for layer in DynamicCache(config=policy.model.config.get_text_config()).layers}
     other = sorted(kind.__name__ for kind in kinds - {DynamicLayer})
     if other:
@@ -218,6 +230,6 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give cached blocks back to the device."""
+    """Return cached blocks to the device."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,10 +1,10 @@
-"""One token for each row of a batch, each row with its own temperature and its own draw."""
+"""Draw one token for each row of a batch, each row with its own temperature and its own random number."""
 
 from __future__ import annotations
 
 import torch
 
-FEWS = (64, 1024)  # tokens that a nucleus mostly lies in
+TOP_COUNTS = (64, 1024)  # a nucleus mostly lies within so many of the largest logits
 
 
 def draw_tokens(
@@ -16,7 +16,7 @@ def draw_tokens(
         logits: [B, V].
         temperature: [B], 0 for greedy.
         top_p: [B] in (0, 1]: the smallest set of likeliest tokens with at least this mass is kept.
-        uniform: [B] in [0, 1): the row's own draw, so that a row doesn't depend on its neighbours.
+        uniform: [B] in [0, 1): the row's own random number, so that a row doesn't depend on its neighbours.
     """
     rows, _ = logits.shape
     if not temperature.shape == top_p.shape == uniform.shape == (rows,):
@@ -42,14 +42,14 @@ def draw_tokens(
 def _likeliest(
     probabilities: torch.Tensor, logits: torch.Tensor, mass: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities [B, N] in falling order and their tokens, equal ones by token; at least all that `mass` [B, 1] needs.
+    """Probabilities [B, N] in descending order and their tokens, ties by token; at least all that `mass` [B, 1] needs.
 
-    A whole vocabulary takes long to sort, so the few with the largest logits are tried first. Beside the last of them others
-    may have its probability, but those above it are all there.
+    Sorting a whole vocabulary is slow, so the largest logits are tried first. Tokens left out may tie with the last one of
+    them, but all more likely tokens are included.
     """
-    for few in FEWS:
-        if logits.shape[1] > 2 * few:
-            kept = torch.topk(logits, few, dim=-1, sorted=False).indices.sort(dim=-1).values
+    for count in TOP_COUNTS:
+        if logits.shape[1] > 2 * count:
+            kept = torch.topk(logits, count, dim=-1, sorted=False).indices.sort(dim=-1).values
             some, order = torch.sort(probabilities.gather(1, kept), dim=-1, descending=True, stable=True)
             above = torch.where(some > some[:, -1:], some, 0.0).sum(dim=-1, keepdim=True)
             if (above > mass + 1e-9).all():  # the order of a sum changes its last bits

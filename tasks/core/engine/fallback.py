@@ -1,6 +1,6 @@
-"""For models whose cache can't be forked: the decoder's work by plain `generate`, everything read again each time.
+"""For models whose cache can't be forked: the decoder's work by plain `generate`, which reads everything again each time.
 
-The same rows say the same: each token is drawn by the row's own seed in a logits processor that leaves `generate` no choice.
+Rows decode the same tokens as in `Decoder`: a logits processor draws each token with the row's own seed and masks all others.
 """
 
 from __future__ import annotations
@@ -18,76 +18,76 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.draw import draw_tokens
-from tasks.core.engine.rows import Row, Said, Tokens
+from tasks.core.engine.rows import Completion, Row, TokenTexts
 from tasks.core.models.policy import Policy
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """A place, and what was said, as what would have to be read again: an image, a prompt, and the answer so far."""
+class PromptState:
+    """What stands for a prefix or a decoded span here: all that has to be read again."""
 
     image: Image.Image
     prompt: str
-    before: tuple[int, ...] = ()  # the answer up to where this was said
-    tokens: tuple[int, ...] = ()
-    state: torch.Tensor | None = None
+    before: tuple[int, ...] = ()  # tokens of the answer before this span
+    tokens: tuple[int, ...] = ()  # of this span
+    state: torch.Tensor | None = None  # [D] hidden state at the last token, where requested
 
-    def upto(self, count: int) -> Told:
-        """The first `count` tokens of what was said."""
+    def first(self, count: int) -> PromptState:
+        """The span of its first `count` tokens."""
         return replace(self, tokens=self.tokens[:count], state=None)
 
-    def place(self) -> Told:
-        """The place behind it."""
+    def prefix(self) -> PromptState:
+        """The prefix at its end."""
         return replace(self, before=self.before + self.tokens, tokens=())
 
 
 @dataclass(frozen=True)
-class ToldPrompt:
-    """A prompt as the decoder's `start` gives it."""
+class UnreadPrompt:
+    """A prompt, as `Decoder.start` returns one."""
 
-    place: Told
+    prefix: PromptState
 
 
 class GenerateDecoder:
-    """As `Decoder`, by `generate`; slower by everything that is read again."""
+    """The interface of `Decoder` over `generate`; slower, since everything is read again."""
 
     def __init__(self, policy: Policy, why: str) -> None:
-        """Warn which model it is, and why."""
+        """Log the reason `why` the faster decoder can't be used."""
         log.warning("%s: candidates can't share a cache, so each step reads image and prompt again by generate", why)
-        self.policy, self.names = policy, Tokens(policy)
+        self.policy, self.token_texts = policy, TokenTexts(policy)
         self.counters: Counter[str] = Counter()
         self._waiting: list[Row] = []
 
-    def start(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[ToldPrompt]:
-        """Places of images with prompts; nothing is read yet."""
-        return [ToldPrompt(Told(image, prompt)) for image, prompt in zip(images, prompts, strict=True)]
+    def start(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[UnreadPrompt]:
+        """Images with a prompt each; nothing is read yet."""
+        return [UnreadPrompt(PromptState(image, prompt)) for image, prompt in zip(images, prompts, strict=True)]
 
     @torch.inference_mode()
     def read(
-        self, items: Sequence[tuple[Told, Sequence[int]]], *, layer: int | None = None, keep: bool = True
-    ) -> list[Told]:
-        """The places after the tokens; the model is asked only for a hidden state."""
-        places = [replace(place, before=place.before + tuple(tokens)) for place, tokens in items]
+        self, items: Sequence[tuple[PromptState, Sequence[int]]], *, layer: int | None = None, keep: bool = True
+    ) -> list[PromptState]:
+        """The prefixes after the tokens; the model runs only if a hidden state is requested."""
+        prefixes = [replace(prefix, before=prefix.before + tuple(tokens)) for prefix, tokens in items]
         if layer is None:
-            return places
-        return [replace(place, state=self._state(place, layer)) for place in places]
+            return prefixes
+        return [replace(prefix, state=self._state(prefix, layer)) for prefix in prefixes]
 
-    def _state(self, place: Told, layer: int) -> torch.Tensor:
-        return self.policy.hidden(self._inputs([place]), layer)[0, -1].float()
+    def _state(self, prefix: PromptState, layer: int) -> torch.Tensor:
+        return self.policy.hidden(self._inputs([prefix]), layer)[0, -1].float()
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take rows."""
+        """Queue rows."""
         self._waiting += rows
 
     @property
     def idle(self) -> bool:
-        """Nothing waits."""
+        """No row is queued."""
         return not self._waiting
 
-    def advance(self) -> list[tuple[Row, Said]]:
-        """Decode all rows that wait, those of one length limit together."""
+    def advance(self) -> list[tuple[Row, Completion]]:
+        """Decode all queued rows, those with the same length limit together."""
         rows, self._waiting = self._waiting, []
         done = []
         for limit in sorted({row.limit for row in rows}):
@@ -95,59 +95,61 @@ class GenerateDecoder:
         return done
 
     @torch.inference_mode()
-    def _generate(self, rows: Sequence[Row], limit: int) -> list[tuple[Row, Said]]:
-        inputs = self._inputs([row.place for row in rows])
-        over = _Rows(rows, self.names)
+    def _generate(self, rows: Sequence[Row], limit: int) -> list[tuple[Row, Completion]]:
+        inputs = self._inputs([row.prefix for row in rows])
+        forced = _ForcedRows(rows, self.token_texts)
         self.counters["vision_encodes"] += len(rows)
         self.counters["prefill_tokens"] += int(inputs["attention_mask"].sum())
         self.policy.model.generate(
             **inputs,
             do_sample=False,
             max_new_tokens=limit,
-            logits_processor=LogitsProcessorList([over]),
-            stopping_criteria=StoppingCriteriaList([_Over(over)]),
+            logits_processor=LogitsProcessorList([forced]),
+            stopping_criteria=StoppingCriteriaList([_Finished(forced)]),
         )
         self.counters["decode_tokens"] += sum(len(row.tokens) for row in rows)
         self.counters["forwards"] += max(len(row.tokens) for row in rows)
-        return [(row, row.said(_told(row))) for row in rows]
+        return [(row, row.completion(_span(row))) for row in rows]
 
-    def _inputs(self, places: Sequence[Told]) -> dict[str, Any]:
-        return self.policy.answered([p.image for p in places], [p.prompt for p in places], [p.before for p in places])
+    def _inputs(self, prefixes: Sequence[PromptState]) -> dict[str, Any]:
+        return self.policy.answered(
+            [p.image for p in prefixes], [p.prompt for p in prefixes], [p.before for p in prefixes]
+        )
 
 
-class _Rows(LogitsProcessor):
-    """Draws every row's token itself and leaves `generate` that one."""
+class _ForcedRows(LogitsProcessor):
+    """Draws every row's token itself and masks all others."""
 
-    def __init__(self, rows: Sequence[Row], names: Tokens) -> None:
-        self.rows, self.names = rows, names
+    def __init__(self, rows: Sequence[Row], token_texts: TokenTexts) -> None:
+        self.rows, self.token_texts = rows, token_texts
         self.temperature = torch.tensor([row.draw.temperature for row in rows])
         self.top_p = torch.tensor([row.draw.top_p for row in rows])
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         device = scores.device
-        uniform = torch.tensor([0.0 if row.kept else row.uniform() for row in self.rows], dtype=torch.float64)
+        uniform = torch.tensor([0.0 if row.cut else row.uniform() for row in self.rows], dtype=torch.float64)
         drawn = draw_tokens(scores.float(), self.temperature.to(device), self.top_p.to(device), uniform.to(device))
         for row, token in zip(self.rows, drawn.tolist(), strict=True):
-            if row.kept is None:
-                row.take(token, self.names)
+            if row.cut is None:
+                row.take(token, self.token_texts)
         only = torch.full_like(scores, float("-inf"))
         return only.scatter_(1, drawn[:, None], 0.0)  # type: ignore[return-value]
 
 
-class _Over(StoppingCriteria):
-    """Rows that are over stop."""
+class _Finished(StoppingCriteria):
+    """Stops the rows that are finished."""
 
-    def __init__(self, rows: _Rows) -> None:
+    def __init__(self, rows: _ForcedRows) -> None:
         self.rows = rows
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
-        over = [row.kept is not None for row in self.rows.rows]
-        return torch.tensor(over, device=input_ids.device)  # type: ignore[return-value]
+        finished = [row.cut is not None for row in self.rows.rows]
+        return torch.tensor(finished, device=input_ids.device)  # type: ignore[return-value]
 
 
-def _told(row: Row) -> Told:
-    assert row.kept is not None
-    return replace(row.place, tokens=tuple(row.tokens[: row.kept[0]]))
+def _span(row: Row) -> PromptState:
+    assert row.cut is not None
+    return replace(row.prefix, tokens=tuple(row.tokens[: row.cut.tokens]))
 
 
 def open_decoder(policy: Policy, **options: Any) -> Decoder | GenerateDecoder:

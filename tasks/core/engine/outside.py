@@ -1,4 +1,4 @@
-"""Answers by decoding methods from elsewhere, run through transformers' own `generate`, to compare searches with.
+"""Answers by decoding methods of transformers' own `generate`, as baselines for searches.
 
 None of them needs the network or remote code: beam search is transformers' own, diverse beam search (arXiv 1610.02424) and
 contrastive search (arXiv 2202.06417), which transformers has moved to the hub, are in `custom_generate`.
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
-from tasks.core.engine.custom_generate import contrastive_search, diverse_beam_search
+from tasks.core.engine.custom_generate import BeamGroups, ContrastiveOptions, contrastive_search, diverse_beam_search
 from tasks.core.models.policy import Policy
 
 DEFAULTS: Mapping[str, Mapping[str, float]] = {
@@ -28,28 +28,28 @@ diversity_penalty (nats) and penalty_alpha (in [0, 1])."""
 
 
 @dataclass(frozen=True)
-class Outside:
+class GeneratedAnswer:
     """One answer."""
 
     text: str  # stripped
     tokens: tuple[int, ...]  # without an end token
-    ended: bool  # the policy ended it; else it was cut at the limit
+    ended: bool  # by the policy; else it was cut at the limit
     drawn: int  # tokens decoded for it: its rows (beams or candidates) times the steps of the batch it ran in
 
 
 class _Steps(LogitsProcessor):
-    """Changes nothing and counts a decoding's steps: each asks its processors once."""
+    """Counts decoding steps (each calls its processors once) and changes nothing."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """The scores as they came."""
+        """The scores, unchanged."""
         self.count += 1
         return scores
 
 
-def answer_outside(
+def generate_answers(
     policy: Policy,
     images: Sequence[Image.Image],
     prompts: Sequence[str],
@@ -57,28 +57,28 @@ def answer_outside(
     method: str,
     options: Mapping[str, float],
     max_new_tokens: int,
-) -> list[Outside]:
+) -> list[GeneratedAnswer]:
     """One answer for each image with its prompt.
 
-    Texts don't depend on the neighbours in the batch, `drawn` does: `generate` goes on until the batch's last answer is done.
+    Texts don't depend on the rest of the batch, but `drawn` does: `generate` runs until the last answer is finished.
 
     Args:
         policy: the model; its generation config applies, apart from sampling.
         images: N of them.
-        prompts: one an image.
+        prompts: one for each image.
         method: "beam", "diverse_beam" or "contrastive".
-        options: the method's own; those left out are as in `DEFAULTS`.
+        options: of the method; missing ones are taken from `DEFAULTS`.
         max_new_tokens: the longest answer.
 
     Raises:
-        ValueError: for an unknown method or option, or a value that the method can't work with.
+        ValueError: for an unknown method or option, or a value out of its range.
     """
-    rows, told = _arguments(method, options)
+    rows, arguments = _arguments(method, options)
     inputs = policy.inputs(images, prompts)
     steps = _Steps()
     out = policy.model.generate(
         **inputs,
-        **told,
+        **arguments,
         do_sample=False,
         early_stopping=False,
         use_cache=True,
@@ -91,12 +91,12 @@ def answer_outside(
     for tokens in out[:, inputs["input_ids"].shape[1] :].tolist():
         end = next((at for at, token in enumerate(tokens) if token in policy.end_ids), len(tokens))
         text = policy.tokenizer.decode(tokens[:end], skip_special_tokens=True).strip()
-        answers.append(Outside(text, tuple(tokens[:end]), end < len(tokens), rows * steps.count))
+        answers.append(GeneratedAnswer(text, tuple(tokens[:end]), end < len(tokens), rows * steps.count))
     return answers
 
 
 def _arguments(method: str, options: Mapping[str, float]) -> tuple[int, dict[str, Any]]:
-    """Rows a prompt, and what `generate` is told."""
+    """(rows for each prompt, arguments of `generate`)."""
     if method not in DEFAULTS:
         raise ValueError(f"method {method!r} is unknown: want one of {', '.join(DEFAULTS)}")
     known = DEFAULTS[method]
@@ -108,7 +108,7 @@ def _arguments(method: str, options: Mapping[str, float]) -> tuple[int, dict[str
         alpha = value["penalty_alpha"]
         if not 0 <= alpha <= 1:
             raise ValueError(f"penalty_alpha is {alpha}: want 0 (greedy) to 1")
-        return rows, {"custom_generate": partial(contrastive_search, candidates=rows, alpha=alpha)}
+        return rows, {"custom_generate": partial(contrastive_search, options=ContrastiveOptions(rows, alpha))}
     rows, length_penalty = _whole("num_beams", value), value["length_penalty"]
     if method == "beam":
         return rows, {"num_beams": rows, "length_penalty": length_penalty}
@@ -117,12 +117,12 @@ def _arguments(method: str, options: Mapping[str, float]) -> tuple[int, dict[str
         raise ValueError(f"{rows} beams in {groups} groups: num_beams must be a multiple of groups")
     if not penalty >= 0:
         raise ValueError(f"diversity_penalty is {penalty}: want 0 or more")
-    search = partial(diverse_beam_search, beams=rows, groups=groups, penalty=penalty)
+    search = partial(diverse_beam_search, beams=BeamGroups(rows, groups, penalty))
     return rows, {"custom_generate": search, "length_penalty": length_penalty}
 
 
 def _whole(name: str, values: Mapping[str, float]) -> int:
-    """An option that counts something."""
+    """An option that must be a whole number."""
     number = values[name]
     if number < 1 or number != int(number):
         raise ValueError(f"{name} is {number}: want a whole number from 1")

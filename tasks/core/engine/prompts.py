@@ -1,4 +1,4 @@
-"""Other prompts about an image that was read: only what comes after the image is read again."""
+"""Other prompts about an image that was read: only the tokens after the image are read again."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from functools import lru_cache
 from PIL import Image
 
 from tasks.core.engine.architecture import Prompt
-from tasks.core.engine.kv_prefix import Place
+from tasks.core.engine.kv_prefix import KVPrefix
 from tasks.core.models.policy import Policy, user_turn
 
 _BLANK = Image.new("RGB", (1, 1))
 
 
 class Prompts:
-    """Splits a policy's prompts into what is before the end of the image and the text's tokens after it."""
+    """Splits a policy's prompts into the tokens up to the end of the image and the tokens after it."""
 
     def __init__(self, policy: Policy, *, answer_next: bool) -> None:
         """`answer_next`: whether the template's generation prompt follows the text."""
         self.policy, self.answer_next = policy, answer_next
         config = policy.model.config
         ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
-        self._image_id: int | None = next((one for one in ids if isinstance(one, int)), None)
-        # The same sentences are proposed again and again, and a chat template is slow.
+        self._image_id: int | None = next((token for token in ids if isinstance(token, int)), None)
+        # The same sentences are proposed many times, and a chat template is slow.
         self.split = lru_cache(maxsize=50_000)(self._split)
 
     def _split(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -38,14 +38,14 @@ class Prompts:
         after = len(ids) - ids[::-1].index(self._image_id)
         return tuple(ids[:after]), tuple(ids[after:])
 
-    def image_place(self, prompt: Prompt, text: str) -> Place | None:
-        """The place just after the image of a prompt that was read; None where the template doesn't put the text last."""
+    def image_prefix(self, prompt: Prompt, text: str) -> KVPrefix | None:
+        """The prefix that ends with the image of a prompt that was read; None if the template doesn't put the text last."""
         _, tail = self.split(text)
         if not tail or len(tail) >= len(prompt.ids) or tuple(prompt.ids[-len(tail) :]) != tail:
             return None
-        return prompt.image_place(len(prompt.ids) - len(tail))
+        return prompt.image_prefix(len(prompt.ids) - len(tail))
 
     def tail(self, text: str, like: str) -> tuple[int, ...] | None:
-        """What to read after the image for another text; None if the two prompts differ before the image's end."""
+        """The tokens after the image for another text; None if the two prompts differ before the end of the image."""
         (head, tail), (other, _) = self.split(text), self.split(like)
         return tail if head == other and tail else None

@@ -1,4 +1,4 @@
-"""Texts to be read behind places: those behind one place lie side by side in one row, and none sees another."""
+"""Texts to be read after prefixes: those after one prefix lie side by side in one row, and none sees another."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ from dataclasses import dataclass
 import torch
 
 from tasks.core.engine.cache import attention_mask
-from tasks.core.engine.kv_prefix import Place
+from tasks.core.engine.kv_prefix import KVPrefix
 
 
 @dataclass(frozen=True)
 class Reading:
-    """G rows of T tokens."""
+    """G rows of T tokens, one row for each prefix."""
 
-    places: list[Place]  # of the rows
-    spans: list[tuple[int, int, int]]  # of each item: its row, and its first token there and the one after its last
+    prefixes: list[KVPrefix]  # [G]
+    spans: list[tuple[int, int, int]]  # of each item: its row, its first token there, and the token after its last
     ids: torch.Tensor  # [G, T]
     positions: torch.Tensor  # [axes, G, T]
-    text: torch.Tensor  # [G, T] which of its row's texts a token is of; -1: none
+    text: torch.Tensor  # [G, T] index of the item that a token belongs to; -1: padding
 
     @classmethod
-    def of(cls, items: Sequence[tuple[Place, Sequence[int]]]) -> Reading:
-        """Put items (place, tokens) in rows; what is pending at a place comes before each of its texts."""
+    def of(cls, items: Sequence[tuple[KVPrefix, Sequence[int]]]) -> Reading:
+        """Lay out items (prefix, tokens) in rows; a prefix's pending token comes before each of its texts."""
         rows: dict[int, int] = {}
-        places: list[Place] = []
+        prefixes: list[KVPrefix] = []
         ids: list[list[int]] = []
         positions: list[list[torch.Tensor]] = []
         spans = []
-        for place, tokens in items:
-            row = rows.setdefault(id(place), len(rows))
-            if row == len(places):
-                places.append(place)
+        for prefix, tokens in items:
+            row = rows.setdefault(id(prefix), len(rows))
+            if row == len(prefixes):
+                prefixes.append(prefix)
                 ids.append([])
                 positions.append([])
             start = len(ids[row])
-            if place.pending is not None:
-                ids[row].append(place.pending)
-                positions[row].append(place.position[:, None])
+            if prefix.pending is not None:
+                ids[row].append(prefix.pending)
+                positions[row].append(prefix.position[:, None])
             ids[row] += tokens
-            text = torch.arange(place.following, place.following + len(tokens), device=place.position.device)
-            positions[row].append(text.expand(len(place.position), -1))
+            text = torch.arange(prefix.next_position, prefix.next_position + len(tokens), device=prefix.position.device)
+            positions[row].append(text.expand(len(prefix.position), -1))
             spans.append((row, start, len(ids[row])))
-        device, steps = places[0].position.device, max(map(len, ids))
+        device, steps = prefixes[0].position.device, max(map(len, ids))
         all_ids = torch.zeros(len(ids), steps, dtype=torch.long, device=device)
-        all_positions = torch.zeros(len(places[0].position), len(ids), steps, dtype=torch.long, device=device)
-        of = torch.full((len(ids), steps), -1, device=device)
-        for row, one in enumerate(ids):
-            all_ids[row, : len(one)] = torch.tensor(one, device=device)
-            all_positions[:, row, : len(one)] = torch.cat(positions[row], dim=1)
+        all_positions = torch.zeros(len(prefixes[0].position), len(ids), steps, dtype=torch.long, device=device)
+        item_of = torch.full((len(ids), steps), -1, device=device)
+        for row, row_ids in enumerate(ids):
+            all_ids[row, : len(row_ids)] = torch.tensor(row_ids, device=device)
+            all_positions[:, row, : len(row_ids)] = torch.cat(positions[row], dim=1)
         for index, (row, start, end) in enumerate(spans):
-            of[row, start:end] = index
-        return cls(places, spans, all_ids, all_positions, of)
+            item_of[row, start:end] = index
+        return cls(prefixes, spans, all_ids, all_positions, item_of)
 
     @property
     def steps(self) -> int:
@@ -61,15 +61,15 @@ class Reading:
 
     @property
     def tokens(self) -> int:
-        """Tokens read, what fills short rows left out."""
+        """Tokens read, padding excluded."""
         return int((self.text >= 0).sum())
 
     def mask(self, columns: int, dtype: torch.dtype) -> torch.Tensor:
-        """[G, 1, T, columns + T]: 0 where a token looks: at its place, and at its own text up to itself."""
+        """[G, 1, T, columns + T]: 0 where a token attends: to its prefix, and to its own text up to itself."""
         device = self.ids.device
-        length = torch.tensor([place.length for place in self.places], device=device)[:, None, None]
-        place = torch.arange(columns, device=device)[None, None] >= columns - length
+        length = torch.tensor([prefix.length for prefix in self.prefixes], device=device)[:, None, None]
+        cached = torch.arange(columns, device=device)[None, None] >= columns - length
         own = (self.text[:, :, None] == self.text[:, None, :]) & torch.ones(
             self.steps, self.steps, device=device
         ).tril().bool()
-        return attention_mask(torch.cat([place.expand(-1, self.steps, -1), own], dim=2), dtype)
+        return attention_mask(torch.cat([cached.expand(-1, self.steps, -1), own], dim=2), dtype)

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, Settings, Strategy, Task, say, split, value
+from tasks.core.search.contract import SearchResult, Settings, Strategy, Task
 from tasks.core.search.judge import tournament
 from tasks.core.search.options import own_options
-from tasks.core.search.ranking import answered, best, mean, sentence_means, speaking
+from tasks.core.search.ranking import best, choose_answer, mean, non_empty, sentence_means
+from tasks.core.search.requests import ANSWER, Candidate, Search, propose, split_answer, value
 
 
-def search(task: Task) -> Ask[Found]:
-    """One answer a temperature; the best one by `settings.by` (default: score).
+def search(task: Task) -> Search[SearchResult]:
+    """Draw one answer for each temperature; the best one by `settings.by` (default: score) is the result.
 
     `score`: the largest mean score of the answer's sentences; `value`: the largest mean V of them, each after those before
-    it; `judge`: the winner of a tournament that the policy judges. An empty answer never wins over another one; on equal
-    terms the earlier wins. Stops as the winner ended: `end`, or `length` at max_new_tokens.
+    it; `judge`: the winner of a tournament that the policy judges. An empty answer never wins over another; of equal ones
+    the earlier wins. Stops as the winner ended: `end`, or `length` at max_new_tokens.
     """
     settings = task.settings
     by = settings.by or "score"
     own_options(settings)
-    candidates = yield from say(
+    candidates = yield from propose(
         None, settings.temperatures, max_tokens=settings.max_new_tokens, until=ANSWER, keep=by == "value"
     )
     if by == "judge":
-        chosen = yield from tournament("answer", task, "", candidates, speaking(candidates))
-        return answered(candidates, chosen)
+        chosen = yield from tournament("answer", task, "", candidates, non_empty(candidates))
+        return choose_answer(candidates, chosen)
     if by == "value":
         means = yield from value_means(candidates)
     else:
         means = yield from sentence_means([candidate.text for candidate in candidates])
-    judged = {i: (None, one) if by == "value" else (one, None) for i, one in enumerate(means)}
-    return answered(candidates, best(means, speaking(candidates)), judged)
+    judgements = {i: (None, guide) if by == "value" else (guide, None) for i, guide in enumerate(means)}
+    return choose_answer(candidates, best(means, non_empty(candidates)), judgements)
 
 
-def value_means(answers: list[Candidate]) -> Ask[list[float | None]]:
-    """The mean V of each answer's sentences, all asked for in one request; None for an empty answer."""
+def value_means(answers: list[Candidate]) -> Search[list[float | None]]:
+    """The mean V of each answer's sentences, in one request for all answers; None for an empty answer."""
     parts: list[list[tuple[str, Candidate]]] = []
     for answer in answers:
-        sentences = (yield from split(answer)) if answer.text else []
+        sentences = (yield from split_answer(answer)) if answer.text else []
         parts.append(with_prefixes(sentences))
     values = iter((yield from value([item for part in parts for item in part])))
     return [mean([next(values) for _ in part]) for part in parts]
@@ -44,11 +45,12 @@ def value_means(answers: list[Candidate]) -> Ask[list[float | None]]:
 
 def with_prefixes(sentences: list[Candidate]) -> list[tuple[str, Candidate]]:
     """Each sentence of one answer with the text before it."""
-    return [(" ".join(one.text for one in sentences[:i]), sentence) for i, sentence in enumerate(sentences)]
+    texts = [sentence.text for sentence in sentences]
+    return [(" ".join(texts[:i]), sentence) for i, sentence in enumerate(sentences)]
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """What the chosen way of picking the winner asks for; a judging policy needs nothing more."""
+    """What ranking by `settings.by` needs; the policy as judge needs nothing more."""
     return {"score": frozenset({"scorer"}), "value": frozenset({"value"}), "judge": frozenset[str]()}[
         settings.by or "score"
     ]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from tasks.core.search.contract import Ask, Found, Settings, Strategy, Task
+from tasks.core.search.contract import SearchResult, Settings, Strategy, Task
 from tasks.core.search.guided import grow
+from tasks.core.search.requests import Search
 
 
-def search(task: Task) -> Ask[Found]:
-    """Grow an answer along the sentences that score best."""
+def search(task: Task) -> Search[SearchResult]:
+    """Grow an answer along the sentences with the best scores."""
     return grow(task, scored=True, valued=False)
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The scorer; the margin too where the rule `reward` stops."""
+    """The scorer; for stop rule `reward` the margin too."""
     margin = settings.stop == "reward" and not settings.published
     return frozenset({"scorer", "margin"} if margin else {"scorer"})
 

@@ -1,7 +1,7 @@
 """The policy as its own judge of two texts (LLaVA-CoT, arXiv 2411.10440, stage-level beam search).
 
-The released code asks once and takes anything but "I choose response 1" for a vote for the second text, so a policy that
-rambles prefers what comes second. Here both orders are asked, and only a verdict that holds in both counts.
+The released code asks once and counts any reply but "I choose response 1" as a vote for the second text, so a policy that
+rambles prefers the second. Here both orders are asked, and only a verdict that holds in both counts.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tasks.core.search.contract import Ask, Candidate, Task, reply
+from tasks.core.search.contract import Task
+from tasks.core.search.requests import Candidate, Search, ask
 
 VERDICT_TOKENS = 64  # tokens a verdict may take
 
@@ -30,7 +31,7 @@ _MENTION = re.compile(r"(?<![\w.])([12])(?![\w]|\.\d)")
 
 
 def question(purpose: str, prompt: str, so_far: str, first: str, second: str) -> str:
-    """What the judge is asked: the question, the answer so far, both texts, and what to prefer."""
+    """The judge's prompt: the question, the answer so far, both texts, and what to prefer."""
     before = f"The answer so far:\n{so_far}\n\n" if so_far else ""
     return (
         f"Two responses are to be compared. The question about the image is:\n{prompt}\n\n{before}"
@@ -40,7 +41,7 @@ def question(purpose: str, prompt: str, so_far: str, first: str, second: str) ->
 
 
 def verdict(text: str) -> int | None:
-    """1 or 2 if the text clearly says so: what it chooses, or else the only one of the two that it names. None if not."""
+    """1 or 2 if the reply is clear: the number it chooses, or else the only number it mentions. None if it is not."""
     for pattern in (_CHOICE, _MENTION):
         named = {int(number) for number in pattern.findall(text)}
         if named:
@@ -50,11 +51,11 @@ def verdict(text: str) -> int | None:
 
 def tournament(
     purpose: str, task: Task, so_far: str, candidates: Sequence[Candidate], among: Sequence[int]
-) -> Ask[int]:
-    """The index that wins: each of `among` (not empty) in turn challenges the winner of those before it.
+) -> Search[int]:
+    """The index of the winner: each of `among` (not empty) in turn challenges the winner so far.
 
     A challenger wins if the judge prefers it in both orders. With `published` one order is asked, the challenger second, and
-    it wins unless the reply holds "I choose response 1". Equal texts are not asked about.
+    it wins unless the reply contains "I choose response 1". Equal texts are not compared.
     """
     winner, *challengers = among
     for challenger in challengers:
@@ -64,10 +65,10 @@ def tournament(
     return winner
 
 
-def _second_wins(purpose: str, task: Task, so_far: str, texts: tuple[str, str]) -> Ask[bool]:
+def _second_wins(purpose: str, task: Task, so_far: str, texts: tuple[str, str]) -> Search[bool]:
     first, second = texts
-    said = yield from reply(question(purpose, task.prompt, so_far, first, second), max_tokens=VERDICT_TOKENS)
+    reply = yield from ask(question(purpose, task.prompt, so_far, first, second), max_tokens=VERDICT_TOKENS)
     if task.settings.published:
-        return "I choose response 1" not in said
-    swapped = yield from reply(question(purpose, task.prompt, so_far, second, first), max_tokens=VERDICT_TOKENS)
-    return verdict(said) == 2 and verdict(swapped) == 1
+        return "I choose response 1" not in reply
+    swapped = yield from ask(question(purpose, task.prompt, so_far, second, first), max_tokens=VERDICT_TOKENS)
+    return verdict(reply) == 2 and verdict(swapped) == 1

@@ -1,4 +1,4 @@
-"""A strategy's own options: read over their defaults, with an error for a name that it doesn't know."""
+"""A strategy's own options with their defaults; an unknown name is an error."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tasks.core.search.contract import Settings
 
 
 def own_options(settings: Settings, **defaults: float | None) -> dict[str, Any]:
-    """The options of a strategy that knows `defaults`, each of its default's kind.
+    """The options of a strategy that knows `defaults`, each checked against the type of its default.
 
-    A whole default (2) wants a whole number, at least 1 unless the default is 0; another (0.6, None) any number.
+    For an int default (2) the option must be a whole number, at least 1 unless the default is 0; else (0.6, None) any number.
 
     Raises:
-        ValueError: for an unknown option, and for one of another kind.
+        ValueError: for an unknown option, or a value of another type.
     """
     read: dict[str, Any] = dict(defaults)
     for name, given in settings.options.items():

@@ -1,54 +1,63 @@
-"""What the strategies share when they compare texts: means, the best of several, a whole answer as the result."""
+"""What the strategies share to compare texts: means, the best of several, new sentences, a result of whole answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tasks.core.search.contract import Ask, Candidate, Found, score
-from tasks.core.text import split_sentences
+from tasks.core.search.contract import Judgements, SearchResult, StopReason
+from tasks.core.search.requests import Candidate, Search, score
+from tasks.core.text import split_sentences, words
 
 
 def worth(guide: float | None) -> float:
-    """A guide as a number to compare: what can't be judged is worth less than anything that can."""
+    """A guide as a number to compare: what can't be judged ranks below everything that can."""
     return float("-inf") if guide is None else guide
 
 
 def best(guides: Mapping[int, float | None] | Sequence[float | None], among: Iterable[int]) -> int:
-    """The index with the largest guide of those in `among` (not empty); on equal terms the earlier one."""
+    """The index of the largest guide of those in `among` (not empty); of equal ones the earlier."""
     return max(among, key=lambda i: (worth(guides[i]), -i))
 
 
-def speaking(candidates: Sequence[Candidate]) -> list[int]:
-    """Indices of the candidates with a text; all of them where none has one."""
+def non_empty(candidates: Sequence[Candidate]) -> list[int]:
+    """Indices of the candidates with a text; all of them if none has one."""
     return [i for i, candidate in enumerate(candidates) if candidate.text] or list(range(len(candidates)))
 
 
+def fresh(candidates: Sequence[Candidate], sentences: Sequence[str]) -> list[int]:
+    """Indices of candidates that are not empty, repeat none of `sentences`, and no earlier candidate."""
+    seen = {tuple(words(sentence)) for sentence in sentences}
+    indices = []
+    for index, candidate in enumerate(candidates):
+        key = tuple(words(candidate.text))
+        if key and key not in seen:
+            seen.add(key)
+            indices.append(index)
+    return indices
+
+
 def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of what is known; None where nothing is."""
+    """The mean of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
-def sentence_means(texts: Sequence[str]) -> Ask[list[float | None]]:
-    """The mean score of each text's sentences, all asked for in one request."""
+def sentence_means(texts: Sequence[str]) -> Search[list[float | None]]:
+    """The mean score of each text's sentences, in one request for all texts."""
     parts = [[sentence.text for sentence in split_sentences(text)] for text in texts]
     scores = iter((yield from score([sentence for part in parts for sentence in part])))
     return [mean([next(scores) for _ in part]) for part in parts]
 
 
-def how_it_ended(candidate: Candidate) -> str:
-    """`end` if the policy ended its answer, `length` if it was cut off."""
-    return "end" if candidate.ended else "length"
+def how_it_ended(candidate: Candidate) -> StopReason:
+    """`end` if the policy ended its answer, `length` if a limit cut it."""
+    return StopReason.END if candidate.ended else StopReason.LENGTH
 
 
-def answered(
-    candidates: Sequence[Candidate],
-    chosen: int,
-    judged: Mapping[int, tuple[float | None, float | None]] | None = None,
-) -> Found:
+def choose_answer(candidates: Sequence[Candidate], chosen: int, judgements: Judgements | None = None) -> SearchResult:
     """The result of a search whose one step chooses among whole answers."""
-    found = Found()
-    found.note(0, candidates, judged or {}, chosen)
+    result = SearchResult()
+    result.record(0, candidates, judgements or {}, chosen)
     text = candidates[chosen].text
-    found.sentences = [text] if text else []
-    return found.stop(how_it_ended(candidates[chosen]))
+    result.sentences = [text] if text else []
+    return result.finish(how_it_ended(candidates[chosen]))

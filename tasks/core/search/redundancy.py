@@ -1,4 +1,4 @@
-"""How much a sentence repeats: a value of one sentence and the image can't see what was said before."""
+"""How much a sentence repeats: V of a sentence and the image alone can't see the sentences before it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ STOP_WORDS = frozenset(
 
 
 def content_words(text: str) -> frozenset[str]:
-    """The set of words that carry meaning, in lower case."""
+    """The words of a text without stop words, in lower case."""
     return frozenset(words(text)) - STOP_WORDS
 
 
-def overlap(text: str, said: Sequence[str]) -> float:
-    """The largest Jaccard overlap, 0 to 1, of the text's content words with those of any sentence of `said`."""
+def overlap(text: str, sentences: Sequence[str]) -> float:
+    """The largest Jaccard overlap, 0 to 1, of the text's content words with those of any of `sentences`."""
     own = content_words(text)
-    return max((_jaccard(own, content_words(sentence)) for sentence in said), default=0.0)
+    return max((_jaccard(own, content_words(sentence)) for sentence in sentences), default=0.0)
 
 
-def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    return len(one & other) / len(one | other) if one | other else 0.0
+def _jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+    return len(left & right) / len(left | right) if left | right else 0.0

@@ -1,4 +1,4 @@
-"""Strategies by name: the built-in ones, and those that installed packages bring as entry points."""
+"""Strategies by name: built-in ones, and those that installed packages register as entry points."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ BUILT_IN: dict[str, Strategy] = {
 
 
 def names() -> list[str]:
-    """Every strategy there is: built-in ones first, then installed ones by name."""
+    """All strategies: built-in ones first, then installed ones by name."""
     return [*BUILT_IN, *sorted(_installed())]
 
 
 def find(name: str) -> Strategy:
-    """A strategy by its name; an installed one is imported now.
+    """A strategy by its name; an installed strategy is imported here.
 
     Raises:
-        ValueError: if nobody has it, if two have it, or if an installed package takes a built-in name.
-        TypeError: if what is installed is no strategy.
+        ValueError: for an unknown name, a name that two packages register, or a built-in name that a package takes.
+        TypeError: if the registered object is no Strategy.
     """
     installed = _installed()
     if name in BUILT_IN:

@@ -1,31 +1,32 @@
 """Stage-level beam search judged by the policy itself (LLaVA-CoT, arXiv 2411.10440, first version).
 
-The released code also asks, text only, whether each reasoning is correct before it compares two; that is left out here.
+The released code also asks, text only, whether each reasoning is correct before it compares two; that is omitted here.
 """
 
 from __future__ import annotations
 
-from tasks.core.search.contract import Ask, Candidate, Found, Task, say, strategy
+from tasks.core.search.contract import SearchResult, StopReason, Task, strategy
 from tasks.core.search.judge import tournament
 from tasks.core.search.options import own_options
-from tasks.core.search.ranking import how_it_ended, speaking
+from tasks.core.search.ranking import how_it_ended, non_empty
+from tasks.core.search.requests import Candidate, Search, propose
 from tasks.core.search.stages import STAGES, closing, is_whole, opening
 
 
 @strategy()
-def stage_beam(task: Task) -> Ask[Found]:
-    """Four stages; in each, option `width` (2) candidates at option `temperature` (0.6), the tournament's winner goes on.
+def stage_beam(task: Task) -> Search[SearchResult]:
+    """Four stages, each with option `width` (2) candidates at option `temperature` (0.6); the tournament's winner is kept.
 
-    A candidate that holds its stage whole goes before one that doesn't; max_new_tokens is the limit of each stage. Stops:
-    `end` after the conclusion or where the policy ended; `length` if a stage was cut off; `untagged` if no candidate of the
-    first stage opens it: then these are whole answers, and the best one is the result.
+    Candidates with a complete stage take precedence; max_new_tokens limits each stage. Stops: `end` after the conclusion or
+    where the policy ended; `length` if a stage was cut off; `untagged` if no candidate of the first stage opens it: then
+    these are whole answers, and the best one is the result.
     """
     settings = task.settings
     own = own_options(settings, width=2, temperature=0.6)
-    found = Found()
+    result = SearchResult()
     after: Candidate | None = None
     for step, stage in enumerate(STAGES):
-        candidates = yield from say(
+        candidates = yield from propose(
             after,
             (own["temperature"],) * own["width"],
             max_tokens=settings.max_new_tokens,
@@ -34,13 +35,13 @@ def stage_beam(task: Task) -> Ask[Found]:
         untagged = step == 0 and not any(opening(stage) in candidate.text for candidate in candidates)
         whole = [i for i, candidate in enumerate(candidates) if is_whole(candidate.text, stage)]
         purpose = "answer" if untagged else stage.lower()
-        winner = yield from tournament(purpose, task, found.text, candidates, whole or speaking(candidates))
-        found.note(step, candidates, {}, winner, phase=purpose)
+        winner = yield from tournament(purpose, task, result.text, candidates, whole or non_empty(candidates))
+        result.record(step, candidates, {}, winner, phase=purpose)
         after = candidates[winner]
         if after.text:
-            found.sentences.append(after.text)
+            result.sentences.append(after.text)
         if untagged:
-            return found.stop("untagged" if after.text else how_it_ended(after))
+            return result.finish(StopReason.UNTAGGED if after.text else how_it_ended(after))
         if after.ended or not whole:
-            return found.stop(how_it_ended(after))
-    return found.stop("end")
+            return result.finish(how_it_ended(after))
+    return result.finish(StopReason.END)

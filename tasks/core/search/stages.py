@@ -16,17 +16,17 @@ def closing(stage: str) -> str:
 
 
 def is_whole(text: str, stage: str) -> bool:
-    """Whether a stage is there from its opening to its closing tag."""
+    """Whether the text has a stage from its opening to its closing tag."""
     _, opened, after = text.partition(opening(stage))
     return bool(opened) and closing(stage) in after
 
 
 def content(text: str, stage: str) -> str:
-    """What stands in a stage, to the end of the text if it isn't closed; the whole text if it isn't opened."""
+    """The text of a stage, to the end if it isn't closed; the whole text if it isn't opened."""
     _, opened, after = text.partition(opening(stage))
     return (after if opened else text).partition(closing(stage))[0].strip()
 
 
 def conclusion(text: str) -> str:
-    """The part of a tagged answer that is shown and scored: its conclusion; an answer without tags is all of it."""
+    """The part of a tagged answer that is shown and scored: its conclusion, or all of an answer without tags."""
     return content(text, "CONCLUSION")

@@ -1,6 +1,6 @@
 """SWIRES: stage-wise retracing search (LLaVA-CoT, arXiv 2411.10440, section 3.2.2 and appendix D).
 
-The paper's reward model judges dialogues; here a text's reward is the mean score of its sentences.
+The paper's reward model judges dialogues; here the reward of a text is the mean score of its sentences.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tasks.core.search.contract import ANSWER, Ask, Candidate, Found, Settings, Strategy, Task, say
+from tasks.core.search.contract import SearchResult, Settings, StopReason, Strategy, Task
 from tasks.core.search.options import own_options
 from tasks.core.search.ranking import how_it_ended, sentence_means, worth
+from tasks.core.search.requests import ANSWER, Candidate, Search, propose
 from tasks.core.search.stages import closing, content, is_whole, opening
 
-Z = 0.2533  # four in ten of a normal distribution lie above mean + Z deviations
+Z = 0.2533  # 40% of a normal distribution lie above mean + Z standard deviations
 PUBLISHED_CUTOFF, PUBLISHED_ROUNDS, PUBLISHED_CONCLUSIONS = -0.243, 5, 3
 
 
 @dataclass(frozen=True)
 class _Path:
-    """An answer's stages so far, the trace rows they stand on, and the reward of the last."""
+    """The stages of an answer so far, their rows in the trace, and the reward of the last stage."""
 
     texts: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
@@ -28,70 +29,76 @@ class _Path:
     reward: float | None = None
 
 
-def search(task: Task) -> Ask[Found]:
+def search(task: Task) -> Search[SearchResult]:
     """One summary; captions and their reasonings until two are good enough; conclusions of the best ones.
 
-    A round draws option `captions` (4) captions, keeps the option `kept` (2) with the largest reward, and draws captions /
-    kept reasonings for each into a pool. It is repeated from the captions on until the pool's second best reward exceeds the
-    cutoff, at most option `rounds` (3) times. Then the best option `conclusions` (2) reasonings get one each, at option
-    `temperature` (0.6) as everything; the best conclusion wins. Chosen in the trace: the winner's stages. max_new_tokens is
-    the limit of each stage. A policy that opens no summary gives whole answers in place of captions, and the best one wins.
+    A round draws `captions` (4) captions, keeps the `kept` (2) with the largest rewards, and draws captions / kept reasonings
+    for each of them into a pool. Rounds are repeated until the second best reward in the pool exceeds the cutoff, at most
+    `rounds` (3) times. Then the best `conclusions` (2) reasonings get one conclusion each, and the best conclusion wins.
+    Everything is drawn at `temperature` (0.6); all these are options. The trace marks the winner's stages as chosen.
+    max_new_tokens limits each stage. A policy that opens no summary gives whole answers instead of captions; the best one wins.
 
     The cutoff is reward_mean + 0.2533 reward_std (options; the run measures them on its own rollouts, the warm-up batch);
-    `published`: -0.243 (that of the paper's reward model), 5 rounds, 3 conclusions. Stops: `cutoff` if it was exceeded, else
-    `rounds`; where the policy got no further than an earlier stage `unfinished`; without a summary as that one ended.
+    `published`: -0.243 (for the paper's reward model), 5 rounds, 3 conclusions. Stops: `cutoff` if it was exceeded, else
+    `rounds`; `unfinished` if the policy reached no conclusion; if the summary itself was cut off, as that ended.
     """
     settings = task.settings
     own = _options(settings)
     cutoff = _cutoff(settings, own)
-    found = Found()
-    start = yield from _stage(found, task, own, _Path(), "SUMMARY", 1)
-    first = found.trace[0].proposal
+    result = SearchResult()
+    start = yield from _stage(result, task, own, _Path(), "SUMMARY", 1)
+    first = result.trace[0].proposal
     tagged = opening("SUMMARY") in first.text
     if tagged and not start:
-        found.sentences = [first.text]
-        found.trace[0] = replace(found.trace[0], chosen=True)
-        return found.stop(how_it_ended(first))
+        result.sentences = [first.text]
+        result.trace[0] = replace(result.trace[0], chosen=True)
+        return result.finish(how_it_ended(first))
     root = start[0] if tagged else _Path()
     pool: list[_Path] = []
     earlier: list[_Path] = [root]
-    reason = "rounds"
+    reason = StopReason.ROUNDS
     for _ in range(own["rounds"]):
-        captions = yield from _stage(found, task, own, root, "CAPTION" if tagged else ANSWER, own["captions"])
+        captions = yield from _stage(result, task, own, root, "CAPTION" if tagged else ANSWER, own["captions"])
         earlier += captions
-        pool += (yield from _reasonings(found, task, own, captions)) if tagged else captions
+        pool += (yield from _reasonings(result, task, own, captions)) if tagged else captions
         if len(pool) > 1 and worth(_top(pool, 2)[1].reward) > cutoff:
-            reason = "cutoff"
+            reason = StopReason.CUTOFF
             break
     finished = pool
     if tagged:
         finished = []
         for path in _top(pool, own["conclusions"]):
-            finished += yield from _stage(found, task, own, path, "CONCLUSION", 1)
-    return _result(found, finished, pool or earlier, reason)
+            finished += yield from _stage(result, task, own, path, "CONCLUSION", 1)
+    return _result(result, finished, pool or earlier, reason)
 
 
-def _result(found: Found, finished: Sequence[_Path], unfinished: Sequence[_Path], reason: str) -> Found:
-    """The best finished path, or else the best and longest unfinished one."""
+def _result(
+    result: SearchResult, finished: Sequence[_Path], unfinished: Sequence[_Path], reason: StopReason
+) -> SearchResult:
+    """The best finished path, or else the best of the longest unfinished ones."""
     longest = max((len(path.texts) for path in unfinished), default=0)
     (winner,) = _top(finished or [path for path in unfinished if len(path.texts) == longest], 1)
-    found.sentences = list(winner.texts)
+    result.sentences = list(winner.texts)
     for row in winner.rows:
-        found.trace[row] = replace(found.trace[row], chosen=True)
-    return found.stop(reason if finished else "unfinished")
+        result.trace[row] = replace(result.trace[row], chosen=True)
+    return result.finish(reason if finished else StopReason.UNFINISHED)
 
 
-def _reasonings(found: Found, task: Task, own: dict[str, Any], captions: Sequence[_Path]) -> Ask[list[_Path]]:
+def _reasonings(
+    result: SearchResult, task: Task, own: dict[str, Any], captions: Sequence[_Path]
+) -> Search[list[_Path]]:
     reasonings: list[_Path] = []
     for caption in _top(captions, own["kept"]):
         each = max(1, own["captions"] // own["kept"])
-        reasonings += yield from _stage(found, task, own, caption, "REASONING", each)
+        reasonings += yield from _stage(result, task, own, caption, "REASONING", each)
     return reasonings
 
 
-def _stage(found: Found, task: Task, own: dict[str, Any], path: _Path, stage: str, count: int) -> Ask[list[_Path]]:
-    """Continuations of a path by one stage (or a whole answer), rewarded; those that aren't whole are left out."""
-    candidates = yield from say(
+def _stage(
+    result: SearchResult, task: Task, own: dict[str, Any], path: _Path, stage: str, count: int
+) -> Search[list[_Path]]:
+    """Continuations of a path by one stage (or a whole answer), with rewards; incomplete ones are left out."""
+    candidates = yield from propose(
         path.last,
         (own["temperature"],) * count,
         max_tokens=task.settings.max_new_tokens,
@@ -100,9 +107,9 @@ def _stage(found: Found, task: Task, own: dict[str, Any], path: _Path, stage: st
     rewards: list[float | None] = [None] * count
     if stage != "SUMMARY":
         rewards = yield from sentence_means([content(candidate.text, stage) for candidate in candidates])
-    step = found.trace[-1].step + 1 if found.trace else 0
-    row = len(found.trace)
-    found.note(step, candidates, {i: (one, None) for i, one in enumerate(rewards)}, None, phase=stage.lower())
+    step = result.trace[-1].step + 1 if result.trace else 0
+    row = len(result.trace)
+    result.record(step, candidates, {i: (reward, None) for i, reward in enumerate(rewards)}, None, phase=stage.lower())
     return [
         _Path((*path.texts, candidate.text), (*path.rows, row + i), candidate, rewards[i])
         for i, candidate in enumerate(candidates)
@@ -111,7 +118,7 @@ def _stage(found: Found, task: Task, own: dict[str, Any], path: _Path, stage: st
 
 
 def _top(paths: Sequence[_Path], count: int) -> list[_Path]:
-    """The paths of the largest rewards, best first; of equals the earlier."""
+    """The paths with the largest rewards, best first; equal ones in order."""
     return sorted(paths, key=lambda path: -worth(path.reward))[:count]
 
 
@@ -140,7 +147,7 @@ def _cutoff(settings: Settings, own: dict[str, Any]) -> float:
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The scorer; how it scores this run's answers too, where nothing else says what the cutoff is."""
+    """The scorer; also the mean and deviation of this run's answer scores, unless the settings give the cutoff."""
     given = settings.published or "reward_mean" in settings.options
     return frozenset({"scorer"} if given else {"scorer", "answers"})
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 
 def spread_temperatures(candidates: int, temperatures: Sequence[float], *, greedy: bool = True) -> tuple[float, ...]:
-    """One temperature a candidate: greedy (0) once unless it is left out, the others dealt out evenly, first to last.
+    """One temperature for each candidate: greedy (0) once if `greedy`, then the others in turn, first to last.
 
-    VisVM samples greedy and T .1 .3 .5 .7 .9; with fewer candidates than temperatures these are picked evenly over the range.
+    VisVM samples greedy and T .1 .3 .5 .7 .9; fewer candidates than temperatures are spread evenly over their range.
     """
     first = (0.0,) if greedy else ()
     others = candidates - len(first)

@@ -1,33 +1,33 @@
-"""ViMaR: whole answers first, then better sentences in place of the weak ones (arXiv 2506.15649, section 4).
+"""ViMaR: choose a whole answer, then replace its weak sentences by better ones (arXiv 2506.15649, section 4).
 
-The released code computes which sentences are weak and then goes on from the answer with all of them; here they are really
-replaced or dropped. What it does is in `vimar_released`.
+The released code computes which sentences are weak and then continues from the answer with all of them; here they are really
+replaced or dropped. `vimar_released` does what the released code does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tasks.core.search.contract import Ask, Candidate, Found, Settings, Strategy, Task, fresh, say, write
+from tasks.core.search.contract import SearchResult, Settings, StopReason, Strategy, Task
 from tasks.core.search.options import own_options
-from tasks.core.search.ranking import best, how_it_ended, worth
+from tasks.core.search.ranking import best, fresh, how_it_ended, worth
+from tasks.core.search.requests import Candidate, Search, force, propose
 from tasks.core.search.vimar_answers import Guide, best_answer
-from tasks.core.search.vimar_released import as_released
+from tasks.core.search.vimar_released import append_as_released
 
 
-def search(task: Task) -> Ask[Found]:
-    """Choose an answer, then replace what is weak in it.
+def search(task: Task) -> Search[SearchResult]:
+    """Choose an answer, then replace the weak sentences in it.
 
-    The guide of a sentence is its value, or its score with `by="score"`. Phase `answers`: one answer a temperature, or at
-    the first option `answers` ones; the largest mean guide of its sentences wins (option `paragraph` 1, or `published`: the
-    guide of the whole text). Phase `refine`: a sentence whose guide is under `weak_below` is gone over. New sentences are
-    proposed in its place; the best fresh one that reaches `weak_below` takes it, else the sentence is dropped, but the best
-    is kept if nothing else is left, so that no answer is empty. Other sentences are never touched; after a change they are
-    read again, so that later proposals follow the real text. They are judged once, where they stood in the answer. Last, at
-    most option `append` (0) sentences are added while they reach `weak_below`.
+    The guide of a sentence is its value, or its score with `by="score"`. Phase `answers`: one answer for each temperature,
+    or for the first option `answers` ones; the largest mean guide of its sentences wins (option `paragraph` 1, or
+    `published`: the guide of the whole text). Phase `refine`: for each sentence whose guide is under `refine_below`, new
+    sentences are proposed in its place; the best fresh one that reaches `refine_below` replaces it, else the sentence is
+    dropped, but the best one is kept if the answer would be empty otherwise. Other sentences never change; after a change
+    the policy reads them again, so that later proposals follow the real text. Sentences are judged once, where they stood in
+    the first answer. Last, at most option `append` (0) sentences are added while they reach `refine_below`.
 
-    Stops: `refined` if anything was changed, `max_sentences` if the answer had more, else `end` or `length` as the answer.
+    Stops: `refined` if anything changed, `max_sentences` if the answer had more, else `end` or `length` as the answer.
 
     Raises:
         ValueError: if `by` is judge.
@@ -35,114 +35,105 @@ def search(task: Task) -> Ask[Found]:
     settings = task.settings
     own = own_options(settings, paragraph=0, append=0, answers=0, threshold=2.14)
     guide = Guide(scored="scorer" in needs(settings))
-    found = Found()
+    result = SearchResult()
     paragraph = settings.published or bool(own["paragraph"])
-    winner, sentences, guides = yield from best_answer(found, task, guide, paragraph=paragraph, count=own["answers"])
+    draft = yield from best_answer(result, task, guide, paragraph=paragraph, count=own["answers"])
     if settings.published:
-        judged = list(zip(sentences, guides, strict=True))
-        return (yield from as_released(found, task, guide, winner, judged, threshold=own["threshold"]))
-    draft = _Draft([sentence.text for sentence in sentences])
-    for index, old in enumerate(sentences):
-        if len(draft.kept) == settings.max_sentences:
+        return (yield from append_as_released(result, task, guide, draft, threshold=own["threshold"]))
+    revision = _Revision(result, task, guide, original=[sentence.text for sentence in draft.sentences])
+    for index, sentence in enumerate(draft.sentences):
+        if len(revision.kept) == settings.max_sentences:
             break
-        alone = index == len(sentences) - 1 and not draft.kept
-        yield from _go_over(found, task, guide, draft, (old, guides[index]), alone=alone)
-    for _ in range(min(own["append"], settings.max_sentences - len(draft.kept)) if draft.kept else 0):
-        if not (yield from _append(found, task, guide, draft)):
+        only = index == len(draft.sentences) - 1 and not revision.kept
+        yield from revision.refine(sentence, draft.guides[index], only=only)
+    for _ in range(min(own["append"], settings.max_sentences - len(revision.kept)) if revision.kept else 0):
+        if not (yield from revision.append()):
             break
-    found.sentences = draft.kept
-    if draft.changed:
-        return found.stop("refined")
-    return found.stop("max_sentences" if len(draft.kept) < len(sentences) else how_it_ended(winner))
+    result.sentences = revision.kept
+    if revision.changed:
+        return result.finish(StopReason.REFINED)
+    cut = len(revision.kept) < len(draft.sentences)
+    return result.finish(StopReason.MAX_SENTENCES if cut else how_it_ended(draft.answer))
 
 
 @dataclass
-class _Draft:
-    """The answer as it stands, and from where the policy goes on."""
+class _Revision:
+    """The answer while it is revised, and the candidate that the policy continues from."""
 
-    original: list[str]  # the sentences of the answer that was chosen
-    kept: list[str] = field(default_factory=list)
-    place: Candidate | None = None  # the last kept sentence that the policy has read where it stands now
-    unread: list[str] = field(default_factory=list)  # sentences kept since
+    result: SearchResult
+    task: Task
+    guide: Guide
+    original: list[str]  # the sentences of the chosen answer
+    kept: list[str] = field(default_factory=list)  # the revised answer so far
+    last_read: Candidate | None = None  # the last kept sentence that the policy has read in its present context
+    unread: list[str] = field(default_factory=list)  # kept sentences after it
     changed: bool = False
 
-    def keep(self, sentence: Candidate) -> None:
-        """A sentence of the answer stays; before any change its own place is good."""
+    def refine(self, old: Candidate, old_guide: float | None, *, only: bool) -> Search[None]:
+        """Keep, replace or drop a sentence, which is candidate 0 of the step; `only`: it can't be dropped."""
+        candidates, guides = [old], {0: old_guide}
+        chosen: int | None = 0
+        if self._is_weak(old_guide):
+            proposals, new_guides = yield from self._propose()
+            candidates += proposals
+            guides |= {i + 1: guide for i, guide in new_guides.items()}
+            chosen = best(guides, guides)
+            if self._is_weak(guides[chosen]) and not only:
+                chosen = None
+        self._record(candidates, guides, chosen)
+        if chosen == 0:
+            self._keep(old)
+        elif chosen is not None:
+            self._add(candidates[chosen])
+        else:
+            self.changed = True
+
+    def append(self) -> Search[bool]:
+        """Add the best fresh sentence if it reaches `refine_below`; whether to try for another."""
+        candidates, guides = yield from self._propose()
+        chosen = best(guides, guides) if guides else None
+        if chosen is not None and self._is_weak(guides[chosen]):
+            chosen = None
+        self._record(candidates, guides, chosen)
+        if chosen is None:
+            return False
+        self._add(candidates[chosen])
+        return not candidates[chosen].ended
+
+    def _is_weak(self, guide: float | None) -> bool:
+        return worth(guide) < self.task.settings.refine_below
+
+    def _keep(self, sentence: Candidate) -> None:
+        """Keep a sentence of the answer; before any change the policy has read it in this context."""
         self.kept.append(sentence.text)
         if self.changed:
             self.unread.append(sentence.text)
         else:
-            self.place = sentence
+            self.last_read = sentence
 
-    def add(self, candidate: Candidate) -> None:
-        """A new sentence, proposed at `here`."""
+    def _add(self, candidate: Candidate) -> None:
+        """Add a new sentence, proposed after all kept ones."""
         self.kept.append(candidate.text)
-        self.place, self.changed = candidate, True
+        self.last_read, self.changed = candidate, True
 
-    def here(self) -> Ask[Candidate | None]:
-        """The place after all that was kept; what wasn't read yet is read now."""
+    def _propose(self) -> Search[tuple[list[Candidate], dict[int, float | None]]]:
+        """Candidates after all kept sentences, and the guides of the fresh ones by index."""
         if self.unread:
-            self.place = yield from write(self.place, " ".join(self.unread))
+            self.last_read = yield from force(self.last_read, " ".join(self.unread))
             self.unread = []
-        return self.place
+        settings = self.task.settings
+        candidates = yield from propose(self.last_read, settings.temperatures, max_tokens=settings.max_sentence_tokens)
+        new = fresh(candidates, [*self.original, *self.kept])
+        guides = yield from self.guide([(" ".join(self.kept), candidates[i]) for i in new])
+        return candidates, dict(zip(new, guides, strict=True))
 
-
-Proposed = tuple[list[Candidate], dict[int, float | None]]  # candidates, and the guides of the fresh ones by index
-
-
-def _propose(task: Task, guide: Guide, draft: _Draft) -> Ask[Proposed]:
-    settings = task.settings
-    after = yield from draft.here()
-    candidates = yield from say(after, settings.temperatures, max_tokens=settings.max_sentence_tokens)
-    asked = fresh(candidates, [*draft.original, *draft.kept])
-    guides = yield from guide([(" ".join(draft.kept), candidates[i]) for i in asked])
-    return candidates, dict(zip(asked, guides, strict=True))
-
-
-def _go_over(
-    found: Found, task: Task, guide: Guide, draft: _Draft, judged: tuple[Candidate, float | None], *, alone: bool
-) -> Ask[None]:
-    """Keep, replace or drop one sentence; candidate 0 of the step is the sentence itself."""
-    old, old_guide = judged
-    candidates, guides = [old], {0: old_guide}
-    chosen: int | None = 0
-    if worth(old_guide) < task.settings.weak_below:
-        drawn, drawn_guides = yield from _propose(task, guide, draft)
-        candidates += drawn
-        guides |= {i + 1: one for i, one in drawn_guides.items()}
-        chosen = best(guides, guides)
-        if worth(guides[chosen]) < task.settings.weak_below and not alone:
-            chosen = None
-    _note(found, guide, candidates, guides, chosen)
-    if chosen == 0:
-        draft.keep(old)
-    elif chosen is not None:
-        draft.add(candidates[chosen])
-    else:
-        draft.changed = True
-
-
-def _append(found: Found, task: Task, guide: Guide, draft: _Draft) -> Ask[bool]:
-    """Add the best fresh sentence if it reaches `weak_below`; whether to go on after it."""
-    candidates, guides = yield from _propose(task, guide, draft)
-    chosen = best(guides, guides) if guides else None
-    if chosen is not None and worth(guides[chosen]) < task.settings.weak_below:
-        chosen = None
-    _note(found, guide, candidates, guides, chosen)
-    if chosen is None:
-        return False
-    draft.add(candidates[chosen])
-    return not candidates[chosen].ended
-
-
-def _note(
-    found: Found, guide: Guide, candidates: Sequence[Candidate], guides: dict[int, float | None], chosen: int | None
-) -> None:
-    found.note(found.trace[-1].step + 1, candidates, guide.columns(guides), chosen, phase="refine")
+    def _record(self, candidates: list[Candidate], guides: dict[int, float | None], chosen: int | None) -> None:
+        step = self.result.trace[-1].step + 1
+        self.result.record(step, candidates, self.guide.judgements(guides), chosen, phase="refine")
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The value model, or the scorer with `by="score"`; and what is weak, unless a published threshold says so.
+    """The value model, or the scorer with `by="score"`; and a bound to refine below, unless `published` sets its own.
 
     Raises:
         ValueError: if `by` is judge.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.search.contract import Found
+from tasks.core.search.contract import SearchResult
 from tasks.report.explain import WHY, explain_steps, trace_dicts, tree, why
 from tests.support.made_captions import answers, guided, revised, row
 
@@ -106,4 +106,4 @@ def test_lines_of_the_tree_stand_below_each_other_and_hold_no_line_breaks() -> N
 
 
 def test_nothing_found_is_nothing_shown() -> None:
-    assert explain_steps(Found().stop("end").trace) == [] == tree([])
+    assert explain_steps(SearchResult().finish("end").trace) == [] == tree([])

@@ -235,7 +235,7 @@ def test_plain_questions_get_short_answers_and_instructed_ones_four_stages(answe
 
 def test_the_engine_decodes_it_fast_and_it_ends(answering: Policy) -> None:
     from tasks.core.engine.rows import Draw, Row
-    from tasks.core.search.contract import ANSWER
+    from tasks.core.search.requests import ANSWER
 
     decoder = open_decoder(answering)
     assert isinstance(decoder, Decoder)

@@ -1,4 +1,4 @@
-"""Every architecture decodes as `generate` does, and goes on from anywhere as if all before it were read again."""
+"""Every architecture decodes as `generate` does, and continues from anywhere as if everything were read again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from PIL import Image
 from tasks.core.engine import batch
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import GenerateDecoder, open_decoder
-from tasks.core.engine.kv_prefix import Place
+from tasks.core.engine.kv_prefix import KVPrefix
 from tasks.core.engine.prompts import Prompts
-from tasks.core.engine.rows import Draw, Row, Said
+from tasks.core.engine.rows import Completion, Draw, Row
 from tasks.core.models.policy import Policy
-from tasks.core.search.contract import ANSWER, SENTENCE
+from tasks.core.search.requests import ANSWER, SENTENCE
 from tests.support.plain import answer, plain
 from tests.support.tiny_models import ARCHITECTURES, tiny
 
@@ -40,21 +40,21 @@ def own(request) -> Policy:
 
 
 def sentences(starts: list, step: int) -> list[Row]:
-    """Three candidates of each place, the first of them greedy."""
+    """Three candidates after each prefix, the first of them greedy."""
     draws = [
         Draw(temperature, 0.9, (step, i, temperature)) for i in range(len(starts)) for temperature in (0, 0.7, 1.2)
     ]
     return [Row(starts[i // 3], draw, SENTENCE, LIMIT) for i, draw in enumerate(draws)]
 
 
-def bare(said: list[Said]) -> list[tuple]:
-    return [(one.tokens, one.text, one.ended, one.drawn) for one in said]
+def bare(completions: list[Completion]) -> list[tuple]:
+    return [(completion.tokens, completion.text, completion.ended, completion.drawn) for completion in completions]
 
 
-def two_steps(decoder: Decoder | GenerateDecoder) -> tuple[list[Said], list[Said]]:
+def two_steps(decoder: Decoder | GenerateDecoder) -> tuple[list[Completion], list[Completion]]:
     """Sentences of all images, then sentences after different ones of them."""
-    first = answer(decoder, sentences([one.place for one in decoder.start(IMAGES, PROMPTS)], 0))
-    return first, answer(decoder, sentences([first[3 * i + (i + 1) % 3].spoken.place() for i in range(4)], 1))
+    first = answer(decoder, sentences([prompt.prefix for prompt in decoder.start(IMAGES, PROMPTS)], 0))
+    return first, answer(decoder, sentences([first[3 * i + (i + 1) % 3].span.prefix() for i in range(4)], 1))
 
 
 def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
@@ -68,89 +68,95 @@ def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
     for row in out[:, inputs["input_ids"].shape[1] :].tolist():
         end = next((at for at, token in enumerate(row) if token in own.end_ids), len(row))
         expected.append(tuple(row[:end]))
-    said = answer(decoder, [Row(one.place, GREEDY, ANSWER, LIMIT) for one in decoder.start(IMAGES, PROMPTS)])
-    assert [one.tokens for one in said] == expected
+    completions = answer(
+        decoder, [Row(prompt.prefix, GREEDY, ANSWER, LIMIT) for prompt in decoder.start(IMAGES, PROMPTS)]
+    )
+    assert [completion.tokens for completion in completions] == expected
 
 
 def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(own, monkeypatch) -> None:
     decoder = Decoder(own)
     first, second = two_steps(decoder)
-    assert any(one.drawn > len(one.tokens) + one.ended for one in [*first, *second]), "nothing was cut"
-    assert any(not one.ended for one in first), "no sentence was gone on from"
+    assert any(c.drawn > len(c.tokens) + c.ended for c in [*first, *second]), "nothing was cut"
+    assert any(not completion.ended for completion in first), "no sentence was continued"
     chosen = [3 * i + (2 * i) % 3 for i in range(4)]
-    places = [second[at].spoken.place() for at in chosen]
-    states = [one.state for one in decoder.read([(place, ()) for place in places], layer=-1, keep=False)]
-    logits = next_logits(monkeypatch, decoder, places)
+    prefixes = [second[at].span.prefix() for at in chosen]
+    states = [read.state for read in decoder.read([(prefix, ()) for prefix in prefixes], layer=-1, keep=False)]
+    logits = next_logits(monkeypatch, decoder, prefixes)
     for i, at in enumerate(chosen):
-        said = first[3 * i + (i + 1) % 3].tokens + second[at].tokens
-        expected, state = plain(own, IMAGES[i], PROMPTS[i], said)
+        tokens = first[3 * i + (i + 1) % 3].tokens + second[at].tokens
+        expected, state = plain(own, IMAGES[i], PROMPTS[i], tokens)
         assert torch.allclose(states[i], state, atol=1e-4), (states[i] - state).abs().max()
         assert torch.allclose(logits[i], expected, atol=1e-4), (logits[i] - expected).abs().max()
 
 
-def next_logits(monkeypatch, decoder: Decoder, places: list[Place]) -> torch.Tensor:
-    """[B, V]: what a step of the batch draws from, in order of the places."""
+def next_logits(monkeypatch, decoder: Decoder, prefixes: list[KVPrefix]) -> torch.Tensor:
+    """[B, V]: what a step of the batch draws from, in order of the prefixes."""
     seen: list[torch.Tensor] = []
     draw = batch.draw_tokens
     monkeypatch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
-    answer(decoder, [Row(place, GREEDY, ANSWER, 1) for place in places])
+    answer(decoder, [Row(prefix, GREEDY, ANSWER, 1) for prefix in prefixes])
     (logits,) = seen
     return logits
 
 
-def test_tokens_that_are_read_are_as_if_they_had_been_said(own) -> None:
+def test_tokens_that_are_read_are_as_if_they_had_been_decoded(own) -> None:
     decoder = Decoder(own)
-    starts = [one.place for one in decoder.start(IMAGES, PROMPTS)] * 3
-    said = answer(decoder, [Row(one, Draw(1.0, 1.0, (i,)), ANSWER, 8 + i) for i, one in enumerate(starts)])
-    some = [i for i, one in enumerate(said) if one.tokens]
-    assert len({len(said[i].tokens) for i in some}) > 1
-    read = decoder.read([(starts[i], said[i].tokens) for i in some], layer=-1)
-    for i, place in zip(some, read, strict=True):
-        one = said[i]
-        drawn = one.spoken.place()
-        assert (place.length, place.pending, place.following) == (drawn.length, drawn.pending, drawn.following)
-        assert torch.equal(place.position, drawn.position)
-        assert torch.allclose(place.path(), drawn.path(), atol=1e-4)
-        assert torch.allclose(place.state, plain(own, IMAGES[i % 4], PROMPTS[i % 4], one.tokens)[1], atol=1e-4)
+    starts = [prompt.prefix for prompt in decoder.start(IMAGES, PROMPTS)] * 3
+    completions = answer(decoder, [Row(start, Draw(1.0, 1.0, (i,)), ANSWER, 8 + i) for i, start in enumerate(starts)])
+    some = [i for i, completion in enumerate(completions) if completion.tokens]
+    assert len({len(completions[i].tokens) for i in some}) > 1
+    read = decoder.read([(starts[i], completions[i].tokens) for i in some], layer=-1)
+    for i, prefix in zip(some, read, strict=True):
+        completion = completions[i]
+        drawn = completion.span.prefix()
+        assert (prefix.length, prefix.pending, prefix.next_position) == (
+            drawn.length,
+            drawn.pending,
+            drawn.next_position,
+        )
+        assert torch.equal(prefix.position, drawn.position)
+        assert torch.allclose(prefix.full_kv(), drawn.full_kv(), atol=1e-4)
+        assert torch.allclose(prefix.state, plain(own, IMAGES[i % 4], PROMPTS[i % 4], completion.tokens)[1], atol=1e-4)
 
 
-def test_another_text_behind_the_image_s_place_is_a_fresh_prompt(own) -> None:
+def test_another_text_after_the_image_s_prefix_is_a_fresh_prompt(own) -> None:
     decoder, prompts = Decoder(own), Prompts(own, answer_next=True)
     read = decoder.start(IMAGES, PROMPTS)
     items, pairs = [], list(product(range(4), range(4)))
     for i, j in pairs:
-        place, tail = prompts.image_place(read[i], PROMPTS[i]), prompts.tail(PROMPTS[j], PROMPTS[i])
-        assert place is not None and tail is not None
+        prefix, tail = prompts.image_prefix(read[i], PROMPTS[i]), prompts.tail(PROMPTS[j], PROMPTS[i])
+        assert prefix is not None and tail is not None
         assert len(tail) < 12, "not only the text is read"
-        items.append((place, tail))
+        items.append((prefix, tail))
     before = decoder.counters["vision_encodes"], decoder.counters["prefill_tokens"]
-    found = decoder.read(items, layer=-1)
-    for (i, j), place in zip(pairs, found, strict=True):
-        assert torch.allclose(place.state, plain(own, IMAGES[i], PROMPTS[j], ())[1], atol=1e-4)
-        assert place.pending == read[j].ids[-1]
-    said = answer(decoder, [Row(place, GREEDY, ANSWER, 10) for place in found])
+    read_after = decoder.read(items, layer=-1)
+    for (i, j), prefix in zip(pairs, read_after, strict=True):
+        assert torch.allclose(prefix.state, plain(own, IMAGES[i], PROMPTS[j], ())[1], atol=1e-4)
+        assert prefix.pending == read[j].ids[-1]
+    completions = answer(decoder, [Row(prefix, GREEDY, ANSWER, 10) for prefix in read_after])
     assert (decoder.counters["vision_encodes"], decoder.counters["prefill_tokens"]) == before
     fresh = decoder.start([IMAGES[i] for i, _ in pairs], [PROMPTS[j] for _, j in pairs])
-    assert bare(said) == bare(answer(decoder, [Row(one.place, GREEDY, ANSWER, 10) for one in fresh]))
+    assert bare(completions) == bare(answer(decoder, [Row(prompt.prefix, GREEDY, ANSWER, 10) for prompt in fresh]))
 
 
 def test_a_batch_of_sampled_rows_says_what_each_says_alone(own) -> None:
     first, second = two_steps(Decoder(own))
     decoder = Decoder(own)
-    starts = [decoder.start([image], [prompt])[0].place for image, prompt in zip(IMAGES, PROMPTS, strict=True)]
+    starts = [decoder.start([image], [prompt])[0].prefix for image, prompt in zip(IMAGES, PROMPTS, strict=True)]
     alone = [answer(decoder, [row])[0] for row in sentences(starts, 0)]
     assert bare(alone) == bare(first)
-    kept = [alone[3 * i + (i + 1) % 3].spoken.place() for i in range(4)]
+    kept = [alone[3 * i + (i + 1) % 3].span.prefix() for i in range(4)]
     assert bare([answer(decoder, [row])[0] for row in sentences(kept, 1)]) == bare(second)
 
 
 def test_the_fallback_says_the_same_and_ends_in_the_same_states(own) -> None:
     decoder, fallback = Decoder(own), GenerateDecoder(own, "asked for")
     mine, theirs = two_steps(decoder), two_steps(fallback)
-    assert [bare(said) for said in mine] == [bare(said) for said in theirs]
-    assert len({one.tokens for one in mine[1]}) > 4
+    assert [bare(completions) for completions in mine] == [bare(completions) for completions in theirs]
+    assert len({completion.tokens for completion in mine[1]}) > 4
     for more in ((), (9, 10, 11)):
-        here = decoder.read([(one.spoken.place(), more) for one in mine[1]], layer=-1, keep=False)
-        there = fallback.read([(one.spoken.place(), more) for one in theirs[1]], layer=-1, keep=False)
-        for one, other in zip(here, there, strict=True):
-            assert torch.allclose(one.state, other.state, atol=1e-4)
+        here = decoder.read([(completion.span.prefix(), more) for completion in mine[1]], layer=-1, keep=False)
+        there = fallback.read([(completion.span.prefix(), more) for completion in theirs[1]], layer=-1, keep=False)
+        for mine_read, their_read in zip(here, there, strict=True):
+            assert torch.allclose(mine_read.state, their_read.state, atol=1e-4)

@@ -52,8 +52,8 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     logits, uniform = torch.randn(32, 50, generator=generator), torch.rand(32, generator=generator)
     temperature, top_p = torch.arange(32) % 4 * 0.4, torch.linspace(0.3, 1.0, 32)
     together = draw_tokens(logits, temperature, top_p, uniform)
-    one = [draw_tokens(logits[[i]], temperature[[i]], top_p[[i]], uniform[[i]]).item() for i in range(32)]
-    assert together.tolist() == one
+    alone = [draw_tokens(logits[[i]], temperature[[i]], top_p[[i]], uniform[[i]]).item() for i in range(32)]
+    assert together.tolist() == alone
     back = torch.arange(31, -1, -1)
     assert torch.equal(draw_tokens(logits[back], temperature[back], top_p[back], uniform[back]), together[back])
 
@@ -79,7 +79,7 @@ def test_draws_of_another_shape_are_refused() -> None:
 
 def fully_sorted(monkeypatch: pytest.MonkeyPatch, *arguments: torch.Tensor) -> torch.Tensor:
     with monkeypatch.context() as patch:
-        patch.setattr(draw, "FEWS", (arguments[0].shape[1],))
+        patch.setattr(draw, "TOP_COUNTS", (arguments[0].shape[1],))
         return draw_tokens(*arguments)
 
 
@@ -90,21 +90,21 @@ def sorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     likeliest = draw._likeliest
 
     def seen(*arguments: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found = likeliest(*arguments)
-        widths.append(found[0].shape[1])
-        return found
+        top = likeliest(*arguments)
+        widths.append(top[0].shape[1])
+        return top
 
     monkeypatch.setattr(draw, "_likeliest", seen)
     return widths
 
 
-@pytest.mark.parametrize("few", [1, 3, 16])
+@pytest.mark.parametrize("count", [1, 3, 16])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 4.0, 400.0])
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_few_likeliest_tokens_give_what_all_of_them_give(
-    monkeypatch, sorts, few: int, scale: float, ties: bool
+    monkeypatch, sorts, count: int, scale: float, ties: bool
 ) -> None:
-    monkeypatch.setattr(draw, "FEWS", (few,))
+    monkeypatch.setattr(draw, "TOP_COUNTS", (count,))
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
         logits = scale * torch.randn(6, 60, generator=generator)
@@ -121,17 +121,17 @@ def test_the_few_likeliest_tokens_give_what_all_of_them_give(
 
 
 @pytest.mark.parametrize(
-    ("few", "scale", "top_p", "width"), [(16, 9.0, 0.9, 16), (16, 0.1, 0.9, 60), (16, 9.0, 1.0, 60)]
+    ("count", "scale", "top_p", "width"), [(16, 9.0, 0.9, 16), (16, 0.1, 0.9, 60), (16, 9.0, 1.0, 60)]
 )
-def test_all_are_sorted_only_where_a_nucleus_may_be_larger(monkeypatch, sorts, few, scale, top_p, width) -> None:
-    monkeypatch.setattr(draw, "FEWS", (few,))
+def test_all_are_sorted_only_where_a_nucleus_may_be_larger(monkeypatch, sorts, count, scale, top_p, width) -> None:
+    monkeypatch.setattr(draw, "TOP_COUNTS", (count,))
     drawn(scale * torch.randn(8, 60, generator=torch.Generator().manual_seed(0)), 1.0, top_p, torch.full((8,), 0.5))
     assert sorts == [width]
 
 
 def test_a_tie_at_the_last_of_the_few_is_not_decided_by_chance(monkeypatch, sorts) -> None:
     """Tokens 20 to 59 are equally likely, the nucleus takes the first of them: so all must be sorted."""
-    monkeypatch.setattr(draw, "FEWS", (16,))
+    monkeypatch.setattr(draw, "TOP_COUNTS", (16,))
     logits = torch.zeros(1, 60)
     logits[0, :20] = -9.0
     logits[0, 10] = 4.0

@@ -1,4 +1,4 @@
-"""Less memory changes how much is decoded at once, and nothing that is said."""
+"""Less memory changes how much is decoded at once, and no text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from tasks.core.engine import decoder as decoder_module
 from tasks.core.engine.batch import Batch
 from tasks.core.engine.decoder import Decoder, out_of_memory
-from tasks.core.engine.rows import Draw, Row, Said
-from tasks.core.search.contract import ANSWER, SENTENCE
+from tasks.core.engine.rows import Completion, Draw, Row
+from tasks.core.search.requests import ANSWER, SENTENCE
 from tests.support.plain import answer
 
 LIMIT = 90
@@ -21,15 +21,15 @@ ROWS = 48
 
 def rows_of(decoder: Decoder, pictures, prompts) -> list[Row]:
     """Three answers of each image; one in four is a sentence."""
-    starts = [one.place for one in decoder.start(pictures, prompts)]
+    starts = [prompt.prefix for prompt in decoder.start(pictures, prompts)]
     return [
         Row(starts[i // 3], Draw(0.4 * (i % 3), 0.9, ("m", i)), SENTENCE if i % 4 == 0 else ANSWER, LIMIT)
         for i in range(ROWS)
     ]
 
 
-def bare(said: list[Said]) -> list[tuple]:
-    return [(one.tokens, one.text, one.ended, one.drawn) for one in said]
+def bare(completions: list[Completion]) -> list[tuple]:
+    return [(completion.tokens, completion.text, completion.ended, completion.drawn) for completion in completions]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def expected(policy, pictures, prompts) -> list[tuple]:
 
 
 class Small:
-    """The policy's model on a machine where more than so many rows, or cells of cache, don't fit."""
+    """The policy's model on a machine where more than so many rows don't fit."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, policy, *, rows: int, error: Exception | None = None) -> None:
         self.refused = 0
@@ -68,19 +68,19 @@ def batches(monkeypatch) -> list[Batch]:
     return made
 
 
-@pytest.mark.parametrize("cells", [2000, 900])
-def test_a_batch_never_has_more_cells_than_the_budget(policy, pictures, prompts, expected, batches, cells: int) -> None:
-    decoder = Decoder(policy, cells=cells)
+@pytest.mark.parametrize("kv_token_budget", [2000, 900])
+def test_a_batch_never_exceeds_the_budget(policy, pictures, prompts, expected, batches, kv_token_budget: int) -> None:
+    decoder = Decoder(policy, kv_token_budget=kv_token_budget)
     assert bare(answer(decoder, rows_of(decoder, pictures, prompts))) == expected
-    assert max(batch.cells for batch in batches) <= cells
+    assert max(batch.kv_tokens for batch in batches) <= kv_token_budget
     # Once more than enough waits the budget is used.
-    assert max(batch.cells for batch in batches) > 0.7 * cells
-    assert decoder.cells == cells
+    assert max(batch.kv_tokens for batch in batches) > 0.7 * kv_token_budget
+    assert decoder.kv_token_budget == kv_token_budget
     assert decoder.counters["out_of_memory"] == 0
 
 
 def test_a_row_that_is_over_budget_by_itself_is_decoded_by_itself(policy, pictures, prompts, expected, batches) -> None:
-    decoder = Decoder(policy, cells=1)
+    decoder = Decoder(policy, kv_token_budget=1)
     rows = rows_of(decoder, pictures, prompts)[:4]
     assert bare(answer(decoder, rows)) == expected[:4]
     assert {batch.size for batch in batches} == {1}
@@ -89,12 +89,12 @@ def test_a_row_that_is_over_budget_by_itself_is_decoded_by_itself(policy, pictur
 def test_rows_that_outgrow_the_budget_begin_again_and_say_the_same(
     policy, pictures, prompts, expected, batches
 ) -> None:
-    decoder = Decoder(policy, cells=800, refill=0.9)
+    decoder = Decoder(policy, kv_token_budget=800, regroup_threshold=0.9)
     whole = [i for i in range(ROWS) if i % 4]
     rows = rows_of(decoder, pictures, prompts)
     assert bare(answer(decoder, [rows[i] for i in whole])) == [expected[i] for i in whole]
     assert decoder.counters["decode_tokens"] > sum(expected[i][-1] for i in whole), "no row had to begin again"
-    assert max(batch.cells for batch in batches) <= 800
+    assert max(batch.kv_tokens for batch in batches) <= 800
 
 
 @pytest.mark.parametrize(
@@ -111,24 +111,24 @@ def test_where_memory_runs_out_less_is_decoded_at_once(
     assert decoder.counters["out_of_memory"] == small.refused > 0
     warnings = [record.getMessage() for record in caplog.records if "out of memory with" in record.getMessage()]
     assert len(warnings) == small.refused
-    assert warnings[-1].endswith(f"cells of key-value cache: going on with {decoder.cells}")
+    assert warnings[-1].endswith(f"tokens: retrying with {decoder.kv_token_budget}")
 
 
 def test_memory_that_runs_out_in_the_middle_loses_and_repeats_no_row(
     policy, pictures, prompts, expected, monkeypatch
 ) -> None:
-    decoder, found = Decoder(policy, refill=0.9), []
+    decoder, finished = Decoder(policy, regroup_threshold=0.9), []
     decoder.add(
-        [Row(r.place, r.draw, r.until, r.limit, owner=i) for i, r in enumerate(rows_of(decoder, pictures, prompts))]
+        [Row(r.prefix, r.draw, r.until, r.limit, owner=i) for i, r in enumerate(rows_of(decoder, pictures, prompts))]
     )
-    while len(found) < 5:
-        found += decoder.advance()
+    while len(finished) < 5:
+        finished += decoder.advance()
     Small(monkeypatch, policy, rows=16)
     while not decoder.idle:
-        found += decoder.advance()
+        finished += decoder.advance()
     assert decoder.counters["out_of_memory"] >= 1
-    assert sorted(row.owner for row, _ in found) == list(range(ROWS))
-    assert bare([said for _, said in sorted(found, key=lambda one: one[0].owner)]) == expected
+    assert sorted(row.owner for row, _ in finished) == list(range(ROWS))
+    assert bare([completion for _, completion in sorted(finished, key=lambda pair: pair[0].owner)]) == expected
 
 
 def test_a_batch_that_can_not_even_be_made_is_made_smaller(policy, pictures, prompts, expected, monkeypatch) -> None:
@@ -150,26 +150,28 @@ def test_a_batch_that_can_not_even_be_made_is_made_smaller(policy, pictures, pro
 
 def test_prompts_and_texts_are_read_in_parts_that_fit(policy, pictures, prompts, expected, monkeypatch) -> None:
     whole = Decoder(policy)
-    items = [(one.place, (5 + i,) * (1 + i % 3)) for i, one in enumerate(whole.start(pictures, prompts))]
-    states = [one.state for one in whole.read(items, layer=-1)]
+    items = [(prompt.prefix, (5 + i,) * (1 + i % 3)) for i, prompt in enumerate(whole.start(pictures, prompts))]
+    states = [prefix.state for prefix in whole.read(items, layer=-1)]
     small, decoder = Small(monkeypatch, policy, rows=3), Decoder(policy)
-    starts = [one.place for one in decoder.start(pictures, prompts)]
+    starts = [prompt.prefix for prompt in decoder.start(pictures, prompts)]
     assert decoder.counters["out_of_memory"] == small.refused == 7  # 16, twice 8, four times 4
     assert decoder.counters["vision_encodes"] == 16
     assert decoder.counters["prefill_tokens"] == whole.counters["prefill_tokens"]
-    found = [one.state for one in decoder.read([(s, t) for s, (_, t) in zip(starts, items, strict=True)], layer=-1)]
+    in_parts = [
+        prefix.state for prefix in decoder.read([(s, t) for s, (_, t) in zip(starts, items, strict=True)], layer=-1)
+    ]
     assert decoder.counters["out_of_memory"] == small.refused == 14
-    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(found, states, strict=True))
+    assert all(torch.allclose(halved, state, atol=1e-5) for halved, state in zip(in_parts, states, strict=True))
 
 
 def test_what_does_not_fit_by_itself_fails(policy, pictures, prompts, monkeypatch) -> None:
     decoder = Decoder(policy)
-    starts = [one.place for one in decoder.start(pictures[:3], prompts[:3])]
+    starts = [prompt.prefix for prompt in decoder.start(pictures[:3], prompts[:3])]
     Small(monkeypatch, policy, rows=0)
     for work in (
-        lambda: answer(decoder, [Row(one, Draw(0.0, 1.0, ()), ANSWER, 9) for one in starts]),
+        lambda: answer(decoder, [Row(start, Draw(0.0, 1.0, ()), ANSWER, 9) for start in starts]),
         lambda: decoder.start(pictures[:3], prompts[:3]),
-        lambda: decoder.read([(one, (5,)) for one in starts]),
+        lambda: decoder.read([(start, (5,)) for start in starts]),
     ):
         with pytest.raises(torch.OutOfMemoryError):
             work()
@@ -177,10 +179,10 @@ def test_what_does_not_fit_by_itself_fails(policy, pictures, prompts, monkeypatc
 
 def test_another_error_is_not_taken_for_one_of_memory(policy, pictures, prompts, monkeypatch) -> None:
     decoder = Decoder(policy)
-    starts = [one.place for one in decoder.start(pictures[:3], prompts[:3])]
+    starts = [prompt.prefix for prompt in decoder.start(pictures[:3], prompts[:3])]
     Small(monkeypatch, policy, rows=1, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        answer(decoder, [Row(one, Draw(0.0, 1.0, ()), ANSWER, 9) for one in starts])
+        answer(decoder, [Row(start, Draw(0.0, 1.0, ()), ANSWER, 9) for start in starts])
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         decoder.start(pictures[:3], prompts[:3])
     assert decoder.counters["out_of_memory"] == 0

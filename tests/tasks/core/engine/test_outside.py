@@ -1,4 +1,4 @@
-"""Decoding methods from elsewhere against `generate`, against their papers' formulas, and against other batches."""
+"""Decoding methods of transformers against `generate`, their papers' formulas, and other batches."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import torch
 
 from tasks.core.engine import custom_generate
 from tasks.core.engine.custom_generate import contrastive_scores
-from tasks.core.engine.outside import DEFAULTS, Outside, answer_outside
+from tasks.core.engine.outside import DEFAULTS, GeneratedAnswer, generate_answers
 
 LIMIT = 60
 
 
-def answers(policy, pictures, prompts, method: str, limit: int = LIMIT, **options: float) -> list[Outside]:
-    return answer_outside(policy, pictures, prompts, method=method, options=options, max_new_tokens=limit)
+def answers(policy, pictures, prompts, method: str, limit: int = LIMIT, **options: float) -> list[GeneratedAnswer]:
+    return generate_answers(policy, pictures, prompts, method=method, options=options, max_new_tokens=limit)
 
 
-def said(policy, pictures, prompts, method: str, limit: int = LIMIT, **options: float) -> list[tuple[tuple, bool]]:
-    return [(one.tokens, one.ended) for one in answers(policy, pictures, prompts, method, limit, **options)]
+def tokens_of(policy, pictures, prompts, method: str, limit: int = LIMIT, **options: float) -> list[tuple[tuple, bool]]:
+    return [(answer.tokens, answer.ended) for answer in answers(policy, pictures, prompts, method, limit, **options)]
 
 
 def generated(policy, pictures, prompts, limit: int = LIMIT, **options) -> list[tuple[tuple, bool]]:
-    """What `generate` itself says."""
+    """(tokens, ended) of each answer by `generate` itself."""
     inputs = policy.inputs(pictures, prompts)
     out = policy.model.generate(**inputs, do_sample=False, max_new_tokens=limit, **options)
     rows = []
@@ -45,17 +45,17 @@ def test_beams_of_one_group_say_what_generate_says(
 ) -> None:
     options = {"groups": 1} if method == "diverse_beam" else {}
     expected = generated(policy, *some, limit, num_beams=3, length_penalty=length_penalty)
-    assert said(policy, *some, method, limit, num_beams=3, length_penalty=length_penalty, **options) == expected
+    assert tokens_of(policy, *some, method, limit, num_beams=3, length_penalty=length_penalty, **options) == expected
     assert all(ended == (limit == LIMIT) for _, ended in expected)
 
 
 def test_beam_search_is_not_greedy_here(policy, some) -> None:
-    assert said(policy, *some, "beam") != generated(policy, *some)
+    assert tokens_of(policy, *some, "beam") != generated(policy, *some)
 
 
 def test_groups_without_a_penalty_are_so_many_equal_beam_searches(policy, some) -> None:
-    together = said(policy, *some, "diverse_beam", num_beams=6, groups=3, diversity_penalty=0.0)
-    assert together == said(policy, *some, "beam", num_beams=2)
+    together = tokens_of(policy, *some, "diverse_beam", num_beams=6, groups=3, diversity_penalty=0.0)
+    assert together == tokens_of(policy, *some, "beam", num_beams=2)
 
 
 def test_a_penalty_makes_groups_begin_with_different_tokens(policy, some, monkeypatch) -> None:
@@ -76,7 +76,7 @@ def test_the_likeliest_answer_of_all_groups_is_given(policy, some, monkeypatch) 
     searches: list[custom_generate._Group] = []
     make = custom_generate._Group
     monkeypatch.setattr(custom_generate, "_Group", lambda *a: searches.append(make(*a)) or searches[-1])
-    given = said(policy, *some, "diverse_beam", groups=4)
+    given = tokens_of(policy, *some, "diverse_beam", groups=4)
     winners = []
     for prompt, (tokens, _) in enumerate(given):
         best = [search.finished[0] for search in searches[4 * prompt : 4 * prompt + 4]]
@@ -87,7 +87,7 @@ def test_the_likeliest_answer_of_all_groups_is_given(policy, some, monkeypatch) 
 
 def test_the_penalty_decides_the_choice_and_stays_out_of_the_score() -> None:
     search = custom_generate._Group(2, 1.0)
-    search.said, search.scores = [[7], [8]], [-1.0, -2.0]
+    search.tokens, search.scores = [[7], [8]], [-1.0, -2.0]
     log_probs = torch.tensor([[[-0.5, -1.0, -9.0], [-0.25, -9.0, -9.0]]])
     (free,) = custom_generate._candidates([search], log_probs, torch.zeros(1, 3), ends=1)
     assert free[:3] == [(-1.5, 0, 0), (-2.0, 0, 1), (-2.25, 1, 0)]
@@ -103,12 +103,12 @@ def test_a_candidate_that_ends_counts_only_among_the_first_beams() -> None:
     assert search.take([(-1.5, 0, 5), (-2.0, 1, 5), (-2.5, 1, 0)], end, last=False) == [(0, 5), (1, 5)]
     assert search.finished == [(-2.0, [0])]
     assert search.take([(-3.0, 1, 0), (-9.0, 0, 5), (-9.5, 0, 6)], end, last=False) == []
-    assert search.finished == [(-1.0, [6, 5, 0]), (-2.0, [0])] and not search.going
+    assert search.finished == [(-1.0, [6, 5, 0]), (-2.0, [0])] and not search.active
 
 
 @pytest.mark.parametrize("options", [{"penalty_alpha": 0.0}, {"top_k": 1}])
 def test_contrastive_search_without_a_choice_is_greedy(policy, some, options) -> None:
-    assert said(policy, *some, "contrastive", **options) == generated(policy, *some)
+    assert tokens_of(policy, *some, "contrastive", **options) == generated(policy, *some)
 
 
 def test_contrastive_scores_are_probability_less_the_largest_cosine() -> None:
@@ -143,25 +143,25 @@ def test_contrastive_search_is_its_formula_without_a_cache(policy, some) -> None
             scores[token] = (1 - alpha) * probabilities[token] - alpha * repeats
         ids = torch.cat([ids, torch.tensor([max(scores, key=scores.get)])])
     expected = tuple(ids[inputs["input_ids"].shape[1] :].tolist())
-    assert said(policy, [picture], [prompt], "contrastive", 12, top_k=k) == [(expected, False)]
+    assert tokens_of(policy, [picture], [prompt], "contrastive", 12, top_k=k) == [(expected, False)]
     assert expected != generated(policy, [picture], [prompt], 12)[0][0]
 
 
 @pytest.mark.parametrize("method", list(DEFAULTS))
 def test_a_padded_batch_says_what_its_prompts_say_alone(policy, some, method: str) -> None:
     assert (policy.inputs(*some)["attention_mask"][:, 0] == 0).any(), "nothing is padded on the left"
-    alone = [said(policy, [i], [p], method)[0] for i, p in zip(*some, strict=True)]
-    assert said(policy, *some, method) == alone
+    alone = [tokens_of(policy, [i], [p], method)[0] for i, p in zip(*some, strict=True)]
+    assert tokens_of(policy, *some, method) == alone
     assert len({len(tokens) for tokens, _ in alone}) > 2
 
 
 def test_tokens_are_counted_in_all_rows(policy, some) -> None:
-    one = [some[0][0]], [some[1][0]]
-    (contrastive,) = answers(policy, *one, "contrastive", top_k=3)
+    single = [some[0][0]], [some[1][0]]
+    (contrastive,) = answers(policy, *single, "contrastive", top_k=3)
     assert contrastive.ended and contrastive.drawn == 3 * (len(contrastive.tokens) + 1)
-    (beam,), (diverse,) = answers(policy, *one, "beam", 5), answers(policy, *one, "diverse_beam", 5, num_beams=6)
+    (beam,), (diverse,) = answers(policy, *single, "beam", 5), answers(policy, *single, "diverse_beam", 5, num_beams=6)
     assert (beam.drawn, diverse.drawn) == (4 * 5, 6 * 5)
-    (beam,), (diverse,) = answers(policy, *one, "beam"), answers(policy, *one, "diverse_beam", groups=1)
+    (beam,), (diverse,) = answers(policy, *single, "beam"), answers(policy, *single, "diverse_beam", groups=1)
     assert beam.drawn == diverse.drawn >= 4 * (len(beam.tokens) + 1)
     assert beam.text == policy.tokenizer.decode(list(beam.tokens)).strip()
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from tasks.core.engine.guides import TurnValues, WholeTurnValues, turn_values
 from tasks.core.models.policy import load_policy
 from tasks.core.models.value import StateValue, ValueModel, ValueSpec, load_state_value, load_value, read_spec
-from tasks.core.search.contract import Candidate
+from tasks.core.search.requests import Candidate
 from tasks.core.value.fit import ValueFit
 from tasks.core.value.td import mc_returns, transitions
 from tests.support.paths import DEMO

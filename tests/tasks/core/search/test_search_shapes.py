@@ -1,4 +1,4 @@
-"""The shapes that the search benchmark compares do the same search: they differ in work, never in what is said."""
+"""The shapes that the search benchmark compares do the same search: they differ in work, never in text."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_every_shape_says_the_same_captions(ran: dict[str, Ran]) -> None:
     captions = ran["engine"].captions
     assert len(set(captions)) == 2
     assert all(captions)
-    assert [one.captions for one in ran.values()] == [captions] * len(SHAPES)
-    assert len({one.work["drawn_tokens"] for one in ran.values()}) == 1
+    assert [run.captions for run in ran.values()] == [captions] * len(SHAPES)
+    assert len({run.work["drawn_tokens"] for run in ran.values()}) == 1
 
 
 def test_the_released_shape_encodes_the_image_for_every_candidate_and_value(ran: dict[str, Ran]) -> None:
@@ -57,14 +57,14 @@ def test_every_caption_of_random_weights_is_the_same_amount_of_work() -> None:
     llava = llava_case(2, candidates=2)
     llava = replace(llava, settings=replace(llava.settings, max_sentences=2))
     work = [measured("engine", replace(llava, images=[image])).work for image in llava.images]
-    assert [one["drawn_tokens"] for one in work] == [2 * 2 * 20] * 2
+    assert [run["drawn_tokens"] for run in work] == [2 * 2 * 20] * 2
     answers = measured("engine", replace(llava, images=llava.images[:1]), sampled)
     assert answers.work["drawn_tokens"] == 2 * llava.settings.max_new_tokens
 
 
 def test_a_shape_that_says_something_else_is_no_result(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(shape: str, one: Case) -> Ran:
-        return Ran([f"{shape}."] * len(one.images), {"drawn_tokens": 1}, 1.0, 1.0)
+    def other(shape: str, case: Case) -> Ran:
+        return Ran([f"{shape}."] * len(case.images), {"drawn_tokens": 1}, 1.0, 1.0)
 
     monkeypatch.setattr("benchmarks.search_speed.measured", other)
     with pytest.raises(RuntimeError, match="other captions"):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tasks.core.search.clip_prm import clip_prm
 from tasks.core.search.redundancy import content_words, overlap
-from tests.support.number_world import World, by, run, said, script
+from tests.support.number_world import World, by, proposed, run, script
 
 
 def test_overlap_is_the_largest_jaccard_of_content_words() -> None:
@@ -23,9 +23,9 @@ def test_overlap_is_a_share(text: str, before: list[str]) -> None:
 
 
 def test_redundancy_prefers_what_is_new() -> None:
-    steps = said("A red dog."), said("A red dog runs.", "A blue sky.")
+    steps = proposed("A red dog."), proposed("A red dog runs.", "A blue sky.")
     scores = by({"A red dog.": 1, "A red dog runs.": 0.6, "A blue sky.": 0.5})
     assert run(clip_prm, World(script(*steps), scores), max_sentences=2).sentences[-1] == "A red dog runs."
-    found = run(clip_prm, World(script(*steps), scores), redundancy=0.3, max_sentences=2)
-    assert found.sentences[-1] == "A blue sky."
-    assert [row.score for row in found.trace] == [1, 0.6, 0.5], "the trace holds the scores as they are"
+    result = run(clip_prm, World(script(*steps), scores), redundancy=0.3, max_sentences=2)
+    assert result.sentences[-1] == "A blue sky."
+    assert [row.score for row in result.trace] == [1, 0.6, 0.5], "the trace holds the scores as they are"

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tasks.core.search.contract import Candidate, Say, Settings, Strategy
+from tasks.core.search.contract import Settings, Strategy
 from tasks.core.search.registry import BUILT_IN, find, names
-from tests.support.number_world import World, ending, numbers, record, run, said, score_of, tagged
+from tasks.core.search.requests import Candidate, Propose
+from tests.support.number_world import World, ending, numbers, proposed, record, run, score_of, tagged
 from tests.support.paths import GOLDEN, ROOT
 
 PAGE = (ROOT / "docs" / "strategies.md").read_text()
@@ -58,7 +59,7 @@ GOLDEN_RUNS = {
     "majority_vote": lambda: slots("majority_vote", 2),
     "visvm_value": lambda: slots("visvm", 2, stop="value", redundancy=0.5, max_sentences=4),
     "visvm_published": lambda: slots("visvm", 2, published=True, max_sentences=4),
-    "vimar": lambda: slots("vimar", 3, weak_below=-0.5, options={"append": 2}),
+    "vimar": lambda: slots("vimar", 3, refine_below=-0.5, options={"append": 2}),
     "vimar_published": lambda: slots("vimar", 2, published=True, options={"threshold": -0.5}, max_sentences=4),
     "stage_beam": lambda: staged("stage_beam", options={"width": 3}),
     "swires": lambda: staged("swires", options={"reward_mean": 0.5, "reward_std": 0.0}),
@@ -82,24 +83,24 @@ def test_every_strategy_is_on_record() -> None:
 SENTENCES = [name for name in BUILT_IN if name not in ("beam", "diverse_beam", "contrastive")]
 
 
-def silent(request: Say) -> list[Candidate]:
+def silent(request: Propose) -> list[Candidate]:
     return ending(*[""] * len(request.temperatures))
 
 
-def endless(request: Say) -> list[Candidate]:
+def endless(request: Propose) -> list[Candidate]:
     """Never ends, never repeats, is always weak."""
-    depth = request.after.place if request.after else 0
+    depth = request.after.handle if request.after else 0
     text = f"{request.until if request.until.startswith('<') else ''}Word{depth} w{'x' * depth}."
-    return [Candidate(text, t, False, 5, place=depth + 1) for t in request.temperatures]
+    return [Candidate(text, t, False, 5, handle=depth + 1) for t in request.temperatures]
 
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("name", SENTENCES)
 def test_a_policy_that_says_nothing_gives_an_empty_answer_with_a_trace(name: str, published: bool) -> None:
     world = World(silent, score=lambda text: None, value=lambda text: 0.0)
-    found = run(BUILT_IN[name], world, temperatures=(0.0, 0.5), published=published)
-    assert (found.text, found.sentences) == ("", [])
-    assert found.trace and found.stop_reason and found.trace[-1].stop == found.stop_reason
+    result = run(BUILT_IN[name], world, temperatures=(0.0, 0.5), published=published)
+    assert (result.text, result.sentences) == ("", [])
+    assert result.trace and result.stop_reason and result.trace[-1].stop == result.stop_reason
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -108,17 +109,17 @@ def test_where_nothing_can_be_scored_the_first_candidate_is_the_answer(name: str
     world = World(
         numbers(), score=lambda text: None, value=lambda text: -1.0, judge=lambda question: "I choose response 1"
     )
-    found = run(BUILT_IN[name], world, published=published, max_sentences=2)
-    assert found.text.startswith(run(BUILT_IN["greedy"], World(numbers())).text[:6])
+    result = run(BUILT_IN[name], world, published=published, max_sentences=2)
+    assert result.text.startswith(run(BUILT_IN["greedy"], World(numbers())).text[:6])
 
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("name", SENTENCES)
 def test_every_search_ends(name: str, published: bool) -> None:
     world = World(endless, score=lambda text: -1.0, value=lambda text: -1.0)
-    found = run(BUILT_IN[name], world, published=published, weak_below=0.0, max_sentences=4, stop="chosen")
-    assert found.stop_reason and len(found.sentences) <= 5
-    assert len(world.asked) < 40
+    result = run(BUILT_IN[name], world, published=published, refine_below=0.0, max_sentences=4, stop="chosen")
+    assert result.stop_reason and len(result.sentences) <= 5
+    assert len(world.requests) < 40
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -130,12 +131,12 @@ def test_a_strategy_says_what_it_needs_in_known_words(name: str) -> None:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_strategy_asks_for_nothing_that_it_does_not_need(name: str, published: bool) -> None:
     for stop in ("reward", "vote", "chosen", "value"):
-        settings = {"published": published, "stop": stop, "max_sentences": 3, "weak_below": -0.5}
+        settings = {"published": published, "stop": stop, "max_sentences": 3, "refine_below": -0.5}
         needs = BUILT_IN[name].needs(Settings((0.0, 0.1, 0.2), **settings))
         world = World(numbers(), by_number)
         run(BUILT_IN[name], world, **settings)
-        asked = {type(request).__name__ for request in world.asked}
-        assert ("Score" in asked, "Value" in asked) == ("scorer" in needs, "value" in needs)
+        kinds = {type(request).__name__ for request in world.requests}
+        assert ("Score" in kinds, "Value" in kinds) == ("scorer" in needs, "value" in needs)
 
 
 # By name
@@ -147,7 +148,7 @@ Install = Any  # (entry points as name -> "module:attribute", module's text) -> 
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Install a package `their_search` of one module, as pip leaves it."""
 
-    def one(points: dict[str, str], source: str, package: str = "their-search") -> None:
+    def write(points: dict[str, str], source: str, package: str = "their-search") -> None:
         (tmp_path / "their_search.py").write_text(source)
         info = tmp_path / f"{package.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
@@ -157,7 +158,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(str(tmp_path))
-    yield one
+    yield write
     sys.modules.pop("their_search", None)
 
 
@@ -187,13 +188,13 @@ def test_the_page_s_strategy_runs_as_an_installed_one(install: Install) -> None:
     assert names() == [*BUILT_IN, "patient"]
     patient = find("patient")
     assert isinstance(patient, Strategy) and patient.needs(Settings((0.0,))) == {"scorer", "margin"}
-    answers = iter([said("Bad."), said("Good."), said("Never asked for.")])
+    answers = iter([proposed("Bad."), proposed("Good."), proposed("Never asked for.")])
     world = World(lambda request: next(answers), score={"Bad.": 0.1, "Good.": 0.9}.__getitem__)
-    found = run(patient, world, margin=0.5)
-    assert (found.text, found.stop_reason) == ("Good.", "good enough")
-    assert [(row.score, row.chosen) for row in found.trace] == [(0.1, False), (0.9, True)]
-    found = run(patient, World(numbers(), score=lambda text: None), margin=0.5)
-    assert (found.stop_reason, [row.chosen for row in found.trace]) == ("last", [False, False, True])
+    result = run(patient, world, margin=0.5)
+    assert (result.text, result.stop_reason) == ("Good.", "good enough")
+    assert [(row.score, row.chosen) for row in result.trace] == [(0.1, False), (0.9, True)]
+    result = run(patient, World(numbers(), score=lambda text: None), margin=0.5)
+    assert (result.stop_reason, [row.chosen for row in result.trace]) == ("last", [False, False, True])
 
 
 def test_the_page_s_reward_is_a_reward() -> None:

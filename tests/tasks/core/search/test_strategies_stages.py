@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.search.contract import Reply, Say
 from tasks.core.search.judge import PURPOSES, verdict
+from tasks.core.search.requests import Ask, Propose
 from tasks.core.search.stage_beam import stage_beam
 from tasks.core.search.stages import STAGES, closing, conclusion, content, is_whole
-from tests.support.number_world import World, ending, number, run, said, script, tagged
+from tests.support.number_world import World, ending, number, proposed, run, script, tagged
 
 # Stages
 
@@ -74,62 +74,62 @@ largest = prefers(lambda a, b: inside(a) > inside(b))
 
 def test_each_stage_goes_on_from_the_tournaments_winner() -> None:
     world = World(tagged(), judge=largest)
-    found = run(stage_beam, world, options={"width": 4})
-    asked = world.of(Say)
-    assert [request.until for request in asked] == [closing(stage) for stage in STAGES]
-    assert [request.after.text if request.after else None for request in asked] == [None, *found.sentences[:-1]]
+    result = run(stage_beam, world, options={"width": 4})
+    requests = world.of(Propose)
+    assert [request.until for request in requests] == [closing(stage) for stage in STAGES]
+    assert [request.after.text if request.after else None for request in requests] == [None, *result.sentences[:-1]]
     for step in range(4):
-        rows = [row for row in found.trace if row.step == step]
+        rows = [row for row in result.trace if row.step == step]
         (chosen,) = [row for row in rows if row.chosen]
         assert inside(chosen.proposal.text) == max(inside(row.proposal.text) for row in rows)
         assert {row.phase for row in rows} == {STAGES[step].lower()}
-    assert (found.stop_reason, len(world.of(Reply))) == ("end", 4 * 3 * 2)
-    assert conclusion(found.text) == content(found.sentences[-1], "CONCLUSION")
+    assert (result.stop_reason, len(world.of(Ask))) == ("end", 4 * 3 * 2)
+    assert conclusion(result.text) == content(result.sentences[-1], "CONCLUSION")
 
 
 def test_both_orders_are_asked_about_the_question_and_the_answer_so_far() -> None:
     world = World(tagged(), judge=largest)
-    found = run(stage_beam, world)
-    for first, second in zip(world.of(Reply)[::2], world.of(Reply)[1::2], strict=True):
-        one, other = (q.question.split("Response 1:\n")[1].split("\n\n")[0] for q in (first, second))
-        assert one != other
-        assert f"Response 2:\n{other}" in first.question and f"Response 2:\n{one}" in second.question
+    result = run(stage_beam, world)
+    for first, second in zip(world.of(Ask)[::2], world.of(Ask)[1::2], strict=True):
+        shown, other = (q.question.split("Response 1:\n")[1].split("\n\n")[0] for q in (first, second))
+        assert shown != other
+        assert f"Response 2:\n{other}" in first.question and f"Response 2:\n{shown}" in second.question
         assert "What is there?" in first.question
-    last = world.of(Reply)[-1].question
-    assert " ".join(found.sentences[:-1]) in last and PURPOSES["conclusion"] in last
+    last = world.of(Ask)[-1].question
+    assert " ".join(result.sentences[:-1]) in last and PURPOSES["conclusion"] in last
 
 
 @pytest.mark.parametrize("always", ["I choose response 1", "I choose response 2", "Both are fine.", ""])
 @given(width=st.integers(1, 5))
 def test_a_judge_that_looks_at_the_position_never_changes_the_order(always: str, width: int) -> None:
-    found = run(stage_beam, World(tagged(), judge=lambda question: always), options={"width": width})
-    assert [row.candidate for row in found.trace if row.chosen] == [0, 0, 0, 0]
+    result = run(stage_beam, World(tagged(), judge=lambda question: always), options={"width": width})
+    assert [row.candidate for row in result.trace if row.chosen] == [0, 0, 0, 0]
 
 
 def test_released_one_order_is_asked_and_what_is_no_vote_for_the_first_is_one_for_the_second() -> None:
     world = World(tagged(), judge=lambda question: "Both are fine.")
-    found = run(stage_beam, world, published=True)
-    assert [row.candidate for row in found.trace if row.chosen] == [1, 1, 1, 1]
-    assert len(world.of(Reply)) == 4
-    found = run(stage_beam, World(tagged(), judge=lambda question: "I choose response 1."), published=True)
-    assert [row.candidate for row in found.trace if row.chosen] == [0, 0, 0, 0]
+    result = run(stage_beam, world, published=True)
+    assert [row.candidate for row in result.trace if row.chosen] == [1, 1, 1, 1]
+    assert len(world.of(Ask)) == 4
+    result = run(stage_beam, World(tagged(), judge=lambda question: "I choose response 1."), published=True)
+    assert [row.candidate for row in result.trace if row.chosen] == [0, 0, 0, 0]
 
 
 def test_a_policy_without_tags_gives_whole_answers_to_choose_from() -> None:
-    world = World(script(said("It is red.", "It is blue.", ended=True)), judge=prefers(lambda a, b: "blue" in a))
-    found = run(stage_beam, world)
-    assert (found.text, found.stop_reason) == ("It is blue.", "untagged")
-    assert PURPOSES["answer"] in world.of(Reply)[0].question
-    assert conclusion(found.text) == "It is blue."
+    world = World(script(proposed("It is red.", "It is blue.", ended=True)), judge=prefers(lambda a, b: "blue" in a))
+    result = run(stage_beam, world)
+    assert (result.text, result.stop_reason) == ("It is blue.", "untagged")
+    assert PURPOSES["answer"] in world.of(Ask)[0].question
+    assert conclusion(result.text) == "It is blue."
 
 
 def test_a_whole_stage_goes_before_one_that_was_cut_off() -> None:
-    steps = said("<SUMMARY>Plan", "<SUMMARY>Plan.</SUMMARY>"), said("<CAPTION>It is")
-    found = run(stage_beam, World(script(*steps)))
-    assert found.sentences == ["<SUMMARY>Plan.</SUMMARY>", "<CAPTION>It is"]
-    assert found.stop_reason == "length"
+    steps = proposed("<SUMMARY>Plan", "<SUMMARY>Plan.</SUMMARY>"), proposed("<CAPTION>It is")
+    result = run(stage_beam, World(script(*steps)))
+    assert result.sentences == ["<SUMMARY>Plan.</SUMMARY>", "<CAPTION>It is"]
+    assert result.stop_reason == "length"
 
 
 def test_a_policy_that_ends_between_stages_ends_the_answer() -> None:
-    found = run(stage_beam, World(script(said("<SUMMARY>Plan.</SUMMARY>"), ending("", ""))))
-    assert (found.text, found.stop_reason) == ("<SUMMARY>Plan.</SUMMARY>", "end")
+    result = run(stage_beam, World(script(proposed("<SUMMARY>Plan.</SUMMARY>"), ending("", ""))))
+    assert (result.text, result.stop_reason) == ("<SUMMARY>Plan.</SUMMARY>", "end")

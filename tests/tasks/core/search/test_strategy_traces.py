@@ -30,30 +30,30 @@ def summary(text: str, steps: list[SearchStep]) -> dict:
 
 
 def test_what_was_proposed_and_what_was_said_are_counted_apart(home: Path) -> None:
-    found = summary(f"{DOG} {SKY}", [
+    figures = summary(f"{DOG} {SKY}", [
         step(0, 0, DOG, (0.9, 0.5), chosen=True), step(0, 1, CAT, (0.1, 0.4)),
         step(1, 0, SKY, (0.3, 0.2), chosen=True), step(1, 1, CAT, (0.2, 0.3)),
     ])  # fmt: skip
-    assert (found["sentences"], found["proposed"], found["said"]) == (2, 0.5, 0)
-    assert found["stops"] == {"reward": 1}
-    assert (found["disagree"], found["score_lost"]) == (0.5, pytest.approx(0.1))
-    assert found["tells"] == {"value": 1, "score": 1}
-    assert "50% of the steps, which costs 0.100 of score" in in_words(found)
+    assert (figures["sentences"], figures["proposed"], figures["said"]) == (2, 0.5, 0)
+    assert figures["stops"] == {"reward": 1}
+    assert (figures["disagree"], figures["score_lost"]) == (0.5, pytest.approx(0.1))
+    assert figures["tells"] == {"value": 1, "score": 1}
+    assert "50% of the steps, which costs 0.100 of score" in in_words(figures)
 
 
 def test_a_guide_that_prefers_what_is_not_there_cannot_tell(home: Path) -> None:
-    found = summary(CAT, [step(0, 0, DOG, (0.1, None)), step(0, 1, CAT, (0.9, None), chosen=True)])
-    assert found["tells"] == {"value": 0, "score": None}
-    assert (found["said"], found["disagree"], found["refined"]) == (1, None, {})
+    figures = summary(CAT, [step(0, 0, DOG, (0.1, None)), step(0, 1, CAT, (0.9, None), chosen=True)])
+    assert figures["tells"] == {"value": 0, "score": None}
+    assert (figures["said"], figures["disagree"], figures["refined"]) == (1, None, {})
 
 
 def test_the_fate_of_refined_sentences_and_what_was_missed(home: Path) -> None:
-    found = summary(f"{CAT} {SKY}", [
+    figures = summary(f"{CAT} {SKY}", [
         step(0, 0, f"{CAT} {DOG} {SKY}", (0.5, None), chosen=True, phase="answers"),
         step(1, 0, CAT, (0.8, None), chosen=True, phase="refine"),
         step(2, 0, DOG, (0.1, None), phase="refine"), step(2, 1, SKY, (0.7, None), chosen=True, phase="refine"),
         step(3, 0, SKY, (0.1, None), phase="refine"),
     ])  # fmt: skip
-    assert found["refined"] == {"kept": 1 / 3, "replaced": 1 / 3, "dropped": 1 / 3}
-    assert found["missed"] == 1
-    assert "of those kept 100.0% hallucinated" in in_words(found)
+    assert figures["refined"] == {"kept": 1 / 3, "replaced": 1 / 3, "dropped": 1 / 3}
+    assert figures["missed"] == 1
+    assert "of those kept 100.0% hallucinated" in in_words(figures)
