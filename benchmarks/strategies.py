@@ -51,10 +51,11 @@ EXPECTED = (
 
 def search_specs(overrides: Sequence[str], specs: Sequence[str], widths: Sequence[int]) -> list[dict[str, Any]]:
     """Search the benchmark's scenes by every spec at every width; a row each, with metrics, work and trace."""
-    from benchmarks.measured import changes_of, metrics_of
-    from benchmarks.strategy_traces import trace_summary
     from flows.experiments.comparison import searched
     from flows.experiments.contenders import enter
+
+    from benchmarks.measured import changes_of, metrics_of
+    from benchmarks.strategy_traces import trace_summary
     from flows.profiles.loading import load_profile
     from flows.round.guide import lay_ground, learn_guide
     from flows.round.improvement import scores_of

@@ -22,6 +22,6 @@ def captions(*texts: str) -> Table[Caption]:
 def test_what_can_not_be_rewritten_is_quarantined(home: Path) -> None:
     result = rewrite(captions(in_stages(("a", "b", "c", "Yes")), "No"), form="conclusion", seed=0)
     assert [row.text for row in lake.read_rows(Caption, result.captions)] == ["Yes"]
-    assert result.quarantine.rows == 1 and result.counters.refused == 1
+    assert result.quarantine.rows == 1 and result.counters["refused"] == 1
     with pytest.raises(StageInputError, match="none of 1 answers"):
         rewrite(captions("No"), form="untagged", seed=0)
