@@ -27,7 +27,7 @@ def measure(mode: str, overrides: list[str]) -> dict[str, Any]:
     from flows.profiles.loading import load_profile
     from flows.self_training import improve, self_training
     from storage import runs
-    from tasks.stage.stage import run_recording
+    from tasks.stage.calls import run_recording
 
     profile = load_profile("demo", overrides)
     started = 0.0

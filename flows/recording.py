@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from flows.profiles.loading import Profile
 from storage import runs
-from tasks.stage.stage import run_recording
+from tasks.stage.calls import run_recording
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = Non
     """
     loaded = load(profile, overrides, rounds)
     from flows import self_training
-    from tasks.stage.stage import planning
+    from tasks.stage.plan import planning
 
     with planning() as planned:
         self_training.plan(loaded)

@@ -14,8 +14,9 @@ from storage.schema import Metric, Score
 from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
 from tasks.core.metrics import Ratio
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.analysis import concepts as core
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.estimates import Intervals, Source, comparison_rows, metric_rows
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 SUPERCATEGORY = {category["name"]: category["supercategory"] for category in CATEGORIES}
 LEAST = 30  # mentions in the reference's captions that a group stands on

@@ -22,9 +22,10 @@ from tasks.models.handles import Guide, PolicyHandle
 from tasks.models.loading import Pictures, current_device
 from tasks.search.search import strategy_code
 from tasks.search.searcher import Searcher
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime, use_runtime
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 TIMES = 2  # searches in all; the quicker one counts, for the other may have shared the machine
 COUNTED = {

@@ -9,8 +9,9 @@ from typing import Any
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Comparison, Finding, Metric
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from storage.artifacts import Table
 from storage.schema import Comparison, Finding, Metric
 from tasks.core.analysis.findings import Findings, line_of, listed, paired
 from tasks.stage.calls import current_run
+from tasks.stage.plan import Pending
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import Pending, StageInputError, stage
+from tasks.stage.stage import stage
 
 __all__ = ["Evidence", "Findings", "conclude", "findings_of", "line_of", "listed", "spent", "totals"]
 

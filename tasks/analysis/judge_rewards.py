@@ -13,8 +13,9 @@ from tasks.core.analysis.observations import wrong
 from tasks.core.analysis.reward_quality import Scored, quality
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

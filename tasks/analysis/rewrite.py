@@ -8,8 +8,9 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Caption, Quarantined
 from tasks.core.analysis.retag import Form, retag
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from storage.artifacts import Table
 from storage.schema import Caption, Finding, Image, Quarantined, SheetPair
 from tasks.core.analysis.ratings import Figure, rating_figures
 from tasks.core.analysis.sheets import draw_pairs, read_ratings, settle, sheet_id
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 class RatingFile(BaseModel):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from storage import checkpoints
 from storage.artifacts import PolicyCheckpoint
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

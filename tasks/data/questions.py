@@ -20,8 +20,9 @@ from storage.schema import Answer, Box, Caption, Image, Quarantined, Sample
 from tasks.configs.staged import QuestionConfig
 from tasks.core.data.questions import AnnotatedImage, make_questions
 from tasks.core.seeds import digest_of, seed_for
+from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+from tasks.stage.stage import stage
 
 FILE_KIND = "file"
 BAD_LINES = 0.05  # share of a file's lines that may be none

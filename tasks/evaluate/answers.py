@@ -18,7 +18,8 @@ from tasks.core.data.questions import is_right
 from tasks.core.staged.answers import form_problem, stated, without_tags
 from tasks.core.text import words
 from tasks.evaluate.evaluate import EvaluateResult
-from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+from tasks.stage.quarantine import StageInputError, check_nothing_lost
+from tasks.stage.stage import stage
 
 
 @stage(reads_annotations=True)

@@ -11,8 +11,9 @@ from tasks.configs.evaluate import DriftConfig
 from tasks.core.benchmarks.drift import beyond, drift_figures
 from tasks.core.benchmarks.estimates import Intervals, Source, estimate_rows
 from tasks.core.metrics import Estimate
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 DECODING = "greedy"  # what drifts is the model: a search would hide it
 

@@ -21,8 +21,9 @@ from tasks.core.benchmarks.chair import (
 )
 from tasks.core.benchmarks.estimates import Intervals, Source, comparison_rows, metric_rows
 from tasks.core.metrics import Ratio
+from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

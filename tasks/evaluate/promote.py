@@ -12,8 +12,9 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Comparison, Decision
 from tasks.configs.evaluate import PromoteConfig
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from tasks.configs.reward import ScorerConfig
 from tasks.core.models.combined import Scale, weighted_sum
 from tasks.core.reward.agreement import agreements
 from tasks.models.scorers import described, needed_by, publish_scorer
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 COMBINED = "combined"  # the sum's name beside the rewards'
 

@@ -30,8 +30,9 @@ from tasks.core.reward.shaping import minimum_error
 from tasks.models.loading import load_images
 from tasks.models.scorers import OBJECTS, described, load_scorer, publish_scorer
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 KINDS = tuple(SYNONYMS)  # COCO's names
 _IMAGES = 256  # decoded together

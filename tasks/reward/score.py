@@ -18,8 +18,10 @@ from tasks.core.text import Sentence, split_sentences
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
+from tasks.stage.shards import WHOLE, Shard
+from tasks.stage.stage import stage
 
 _ANSWERS = 512  # scored together
 

@@ -15,8 +15,9 @@ from storage.artifacts import Table
 from storage.schema import Reward
 from tasks.configs.reward import FixedTau, LabelConfig, QuantileTau
 from tasks.core.reward.shaping import otsu_threshold, quantile_margin, shape_scores
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,10 @@ from tasks.core.reward.object_words import (
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import WHOLE, Shard, StageInputError, check_nothing_lost, stage
+from tasks.stage.shards import WHOLE, Shard
+from tasks.stage.stage import stage
 
 _ANSWERS = 512  # scored together
 

@@ -10,7 +10,8 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Caption, Rollout
 from tasks.rollout.rollout import RolloutResult
-from tasks.stage.stage import check_nothing_lost, stage
+from tasks.stage.quarantine import check_nothing_lost
+from tasks.stage.stage import stage
 
 
 @stage()

@@ -13,8 +13,9 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Annotation, Reward, Rollout, Sample
 from tasks.core.text import split_sentences
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 DECODE = "annotated"
 

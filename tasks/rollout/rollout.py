@@ -15,9 +15,11 @@ from tasks.core.search.requests import ANSWER, Search, propose
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import check_nothing_lost
 from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime
-from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
+from tasks.stage.shards import WHOLE, Shard
+from tasks.stage.stage import stage
 
 
 def decode_names(config: RolloutConfig) -> list[tuple[str, float]]:

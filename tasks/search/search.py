@@ -18,8 +18,10 @@ from tasks.models.handles import UNGUIDED, Guide, PolicyHandle
 from tasks.models.loading import Pictures
 from tasks.search.searcher import Searcher, needs_of, settings_of
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import WHOLE, Shard, check_nothing_lost, stage
+from tasks.stage.shards import WHOLE, Shard
+from tasks.stage.stage import stage
 
 if TYPE_CHECKING:
     from tasks.core.search.contract import SearchResult

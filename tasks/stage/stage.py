@@ -19,31 +19,11 @@ from storage import lake, records
 from storage.artifacts import ArtifactRef, StageOutput
 from storage.schema import Annotation, Answer
 from tasks.stage import identity as ids
-from tasks.stage.calls import Call, carry_out, fault_point, in_round, resume_folder, run_recording
-from tasks.stage.plan import Pending, Plan, PlanEntry, current_plan, pending_in, planning
-from tasks.stage.quarantine import StageInputError, TooManyQuarantined, check_nothing_lost
+from tasks.stage.calls import Call, carry_out
+from tasks.stage.plan import Pending, Plan, current_plan, pending_in
 from tasks.stage.results import from_output
 from tasks.stage.runtime import current_runtime
 from tasks.stage.shards import WHOLE, Shard, split
-
-__all__ = [
-    "WHOLE",
-    "Pending",
-    "Plan",
-    "PlanEntry",
-    "Shard",
-    "Stage",
-    "StageInputError",
-    "StageOutput",
-    "TooManyQuarantined",
-    "check_nothing_lost",
-    "fault_point",
-    "in_round",
-    "planning",
-    "resume_folder",
-    "run_recording",
-    "stage",
-]
 
 P = ParamSpec("P")
 R = TypeVar("R")

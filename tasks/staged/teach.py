@@ -22,9 +22,11 @@ from tasks.core.seeds import seed_for
 from tasks.core.staged import answers as staged
 from tasks.models.endpoint import Endpoint, EndpointError, Message, image_message
 from tasks.models.loading import load_images
+from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, check_nothing_lost, fault_point, resume_folder, stage
+from tasks.stage.stage import stage
 
 FAILED = 0.05  # share of requests that may fail for good before the stage does
 AHEAD = 4  # requests prepared, images and all, for each that may be under way

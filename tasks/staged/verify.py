@@ -16,8 +16,9 @@ from storage.artifacts import Table
 from storage.schema import Answer, Caption, Rollout, Sample, Verdict
 from tasks.core.data.questions import is_right
 from tasks.core.staged import answers as staged
+from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+from tasks.stage.stage import stage
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from storage.schema import Image, Preference, Sample
 from tasks.configs.train import DpoConfig
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
+from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
-from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
+from tasks.stage.quarantine import StageInputError
+from tasks.stage.stage import stage
 from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
 

@@ -18,9 +18,11 @@ from tasks.core.search.requests import ANSWER, Candidate, Search, propose
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
+from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import current_runtime
-from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
+from tasks.stage.stage import stage
 from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
 if TYPE_CHECKING:

@@ -19,8 +19,10 @@ from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.handles import PolicyHandle, ValueHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
+from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
-from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
+from tasks.stage.quarantine import StageInputError
+from tasks.stage.stage import stage
 from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
 if TYPE_CHECKING:

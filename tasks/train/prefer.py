@@ -16,8 +16,9 @@ from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, stage
+from tasks.stage.stage import stage
 
 _ANSWERS = 256  # valued together: what is held in memory
 

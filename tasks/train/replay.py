@@ -23,8 +23,9 @@ from tasks.configs.data import SampleConfig
 from tasks.core.seeds import digest_of, seed_for
 from tasks.stage.config import NOT_SEMANTIC
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.stage import StageInputError, check_nothing_lost, stage
+from tasks.stage.stage import stage
 
 log = logging.getLogger(__name__)
 

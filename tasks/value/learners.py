@@ -10,8 +10,8 @@ from tasks.configs.value import ValueConfig
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_policy
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import current_runtime
-from tasks.stage.stage import StageInputError
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -16,10 +16,12 @@ from tasks.configs.value import ValueConfig
 from tasks.core.value import health as value_health
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import load_images
+from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime
-from tasks.stage.stage import StageInputError, fault_point, resume_folder, stage
+from tasks.stage.stage import stage
 from tasks.value.learners import Answer, Learner, image_and_text, policy_states
 
 if TYPE_CHECKING:

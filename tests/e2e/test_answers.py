@@ -13,7 +13,9 @@ from storage import catalog, lake, runs
 from storage.artifacts import ArtifactRef
 from storage.schema import ROW_TYPES, Sample
 from tasks.core.staged.answers import form_problem
-from tasks.stage.stage import StageInputError, planning, run_recording
+from tasks.stage.calls import run_recording
+from tasks.stage.plan import planning
+from tasks.stage.quarantine import StageInputError
 from tests.support.tiny_run import calls, computed
 
 SMALL = (

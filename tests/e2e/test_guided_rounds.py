@@ -10,7 +10,8 @@ import pytest
 from storage import catalog, checkpoints, runs
 from storage.artifacts import ArtifactRef
 from tasks.core.models.value import read_spec
-from tasks.stage.stage import planning, run_recording
+from tasks.stage.calls import run_recording
+from tasks.stage.plan import planning
 from tests.support.tiny_run import calls, computed, tiny
 
 STATES = ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5", "evaluate.decodings=[greedy]")

@@ -9,7 +9,7 @@ import pytest
 
 from storage import catalog, runs
 from storage.schema import StageRun
-from tasks.stage.stage import planning
+from tasks.stage.plan import planning
 from tests.support.tiny_run import calls, computed, digests, in_process, tiny
 
 SHARDED = ("runtime.shards=4", "runtime.batch_size=16")
@@ -129,7 +129,7 @@ def test_another_search_runs_the_search_and_what_follows_only(first: str) -> Non
 
 
 def test_a_wild_folder_runs_through_with_its_bad_files_in_quarantine(first: str, tmp_path: Path) -> None:
-    from tasks.stage.stage import TooManyQuarantined
+    from tasks.stage.quarantine import TooManyQuarantined
     from tests.support.wild_folder import GOOD, wild_folder
 
     root = wild_folder(tmp_path / "wild")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from storage import catalog, runs
-from tasks.stage.stage import planning, run_recording
+from tasks.stage.calls import run_recording
+from tasks.stage.plan import planning
 from tests.support.tiny_run import calls, computed, tiny
 
 BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("shape_rewards", "")]

@@ -12,7 +12,7 @@ from storage.artifacts import ArtifactRef, PolicyCheckpoint, StageOutput
 from storage.records import Record
 from storage.schema import Sample
 from storage.upkeep import collect_garbage, verify
-from tasks.stage.stage import run_recording
+from tasks.stage.calls import run_recording
 from tests.support.stage_records import called
 
 pytestmark = pytest.mark.usefixtures("home")

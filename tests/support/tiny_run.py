@@ -67,7 +67,7 @@ def improve_here(home: str, overrides: tuple[str, ...], kill_in: str) -> None:
     """In a process of its own: the loop without Prefect."""
     os.environ |= {"VISLOOP_HOME": home, "VISLOOP_KILL_IN": kill_in}
     from flows.self_training import improve
-    from tasks.stage.stage import run_recording
+    from tasks.stage.calls import run_recording
 
     profile = tiny(*overrides)
     run_id = runs.start_run(profile.name, profile.model_dump_json())

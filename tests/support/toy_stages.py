@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from storage import lake
 from storage.artifacts import Table, home
 from storage.schema import Annotation, Sample
+from tasks.stage.calls import resume_folder
 from tasks.stage.results import StageResult
 from tasks.stage.runtime import RuntimeConfig, use_runtime
-from tasks.stage.stage import WHOLE, Shard, resume_folder, stage
+from tasks.stage.shards import WHOLE, Shard
+from tasks.stage.stage import stage
 
 
 class Config(BaseModel):

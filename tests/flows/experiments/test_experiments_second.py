@@ -27,7 +27,7 @@ from storage import lake, runs
 from storage.artifacts import ArtifactRef
 from storage.schema import Finding, SheetPair
 from tasks.core.analysis.findings import Findings
-from tasks.stage.stage import planning
+from tasks.stage.plan import planning
 from tests.support.tiny_run import tiny
 
 DEMO = CHECKOUT / "deployments" / "demo" / "policy"

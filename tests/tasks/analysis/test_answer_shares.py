@@ -12,7 +12,7 @@ from storage.artifacts import Table
 from storage.schema import Metric, Score
 from tasks.analysis.answer_shares import concluding, sameness
 from tasks.configs.evaluate import EvaluateConfig
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 
 CONFIG = EvaluateConfig(bootstrap=100)
 

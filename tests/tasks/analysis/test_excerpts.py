@@ -9,7 +9,7 @@ import pytest
 from storage import lake
 from storage.schema import Caption, Comparison, Finding, Metric
 from tasks.analysis.excerpts import excerpt, ratings, together
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 
 NAN = float("nan")
 

@@ -11,7 +11,7 @@ from storage.artifacts import Table
 from storage.schema import Caption
 from tasks.analysis.rewrite import rewrite
 from tasks.core.staged.answers import in_stages
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 
 
 def captions(*texts: str) -> Table[Caption]:

@@ -15,7 +15,7 @@ from storage.schema import Caption, Finding, Quarantined, SheetPair
 from tasks.analysis.sheets import RatingFile, SheetScoresResult, SheetsResult, open_ratings, score_sheets, sheets
 from tasks.core.analysis.sheets import sheet_id
 from tasks.report.sheets import write_sheets
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tests.support.small_world import captions_of, drawn
 
 MINE = [f"Mine says <b>{number}</b> & more." for number in range(8)]

@@ -13,7 +13,7 @@ from tasks.configs.data import FolderSource
 from tasks.configs.staged import QuestionConfig
 from tasks.data.questions import ask, plainly, questions_digest
 from tasks.data.sample import open_source
-from tasks.stage.stage import StageInputError, TooManyQuarantined
+from tasks.stage.quarantine import StageInputError, TooManyQuarantined
 from tests.support.small_world import drawn, source
 
 TOLD = "Answer in four stages."

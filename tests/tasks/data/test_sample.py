@@ -11,7 +11,7 @@ from storage.images import decode
 from storage.schema import Image, Quarantined, Sample
 from tasks.configs.data import CocoSource, FolderSource, SampleConfig
 from tasks.data.sample import Draw, annotate, open_source, sample
-from tasks.stage.stage import StageInputError, TooManyQuarantined
+from tasks.stage.quarantine import StageInputError, TooManyQuarantined
 from tests.support.small_world import IMAGES, drawn, samples, source
 from tests.support.wild_folder import GOOD, picture, wild_folder
 

@@ -11,7 +11,7 @@ from storage.artifacts import Table
 from storage.schema import Caption, Comparison, Metric
 from tasks.configs.evaluate import DriftConfig
 from tasks.evaluate.drift import drift
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tests.support.small_world import captions_of
 
 BASE = [

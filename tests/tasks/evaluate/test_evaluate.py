@@ -21,7 +21,7 @@ from tasks.rollout import reference as reference_answers
 from tasks.rollout import rollout
 from tasks.search import search
 from tasks.stage import stage as caching
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tasks.train import dpo as train_dpo
 from tasks.train import finetune, prefer
 from tasks.train import fisao as train_fisao

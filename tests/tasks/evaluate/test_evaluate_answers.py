@@ -13,7 +13,7 @@ from tasks.configs.evaluate import EvaluateConfig
 from tasks.core.staged.answers import in_stages
 from tasks.evaluate.answers import evaluate_answers
 from tasks.evaluate.evaluate import compare, evaluate
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tests.support.small_world import captions_of, drawn, samples
 
 CONFIG = EvaluateConfig(bootstrap=200)

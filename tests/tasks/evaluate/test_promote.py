@@ -10,7 +10,7 @@ from storage import lake
 from storage.schema import Comparison, Decision
 from tasks.configs.evaluate import PromoteConfig
 from tasks.evaluate.promote import decide, decide_accuracy, promote
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 
 
 def difference(metric: str, low: float, high: float) -> Comparison:

@@ -25,8 +25,8 @@ from tasks.reward.detect import detect
 from tasks.reward.score import score
 from tasks.reward.shape_rewards import shape_rewards
 from tasks.search.search import search
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import to_output
-from tasks.stage.stage import StageInputError
 from tests.support.paths import DEMO
 from tests.support.small_world import SEARCH, drawn, policy, rollouts, samples, scored, scorer
 

@@ -20,7 +20,7 @@ from tasks.data.sample import annotate
 from tasks.models.loading import load_images
 from tasks.models.scorers import import_reward, import_scorer, load_scorer, load_scores
 from tasks.reward.detect import DetectResult, detect, find_objects, read_detections
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tests.support.small_world import drawn, policy, scorer, source
 
 

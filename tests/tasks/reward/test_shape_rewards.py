@@ -15,8 +15,9 @@ from tasks.core.text import split_sentences
 from tasks.reward.score import ScoreResult, score
 from tasks.reward.shape_rewards import shape_rewards
 from tasks.stage.gather import gather
+from tasks.stage.quarantine import StageInputError, TooManyQuarantined
 from tasks.stage.results import to_output
-from tasks.stage.stage import Shard, StageInputError, TooManyQuarantined
+from tasks.stage.shards import Shard
 from tests.support.small_world import drawn, rollouts, scored, scorer, shaped
 
 

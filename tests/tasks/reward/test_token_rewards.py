@@ -21,7 +21,8 @@ from tasks.reward.tokens import (
     split_token_baselines,
     token_baselines,
 )
-from tasks.stage.stage import Shard, StageInputError, TooManyQuarantined
+from tasks.stage.quarantine import StageInputError, TooManyQuarantined
+from tasks.stage.shards import Shard
 from tests.support.small_world import drawn, rollouts, samples, scorer, source
 
 

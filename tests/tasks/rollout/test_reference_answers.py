@@ -13,7 +13,7 @@ from storage.schema import Annotation, Reward, Rollout, Value
 from tasks.core.text import split_sentences
 from tasks.data.sample import annotate
 from tasks.rollout.reference import ReferenceResult, reference_answers
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tasks.value.train_value import ValueResult, train_value
 from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, source
 

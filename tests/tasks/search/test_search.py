@@ -16,9 +16,10 @@ from tasks.core.text import split_sentences
 from tasks.models.handles import Guide, PolicyHandle
 from tasks.search.search import CaptionsResult, search
 from tasks.stage.gather import gather
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import from_output, to_output
 from tasks.stage.runtime import current_runtime, use_runtime
-from tasks.stage.stage import WHOLE, Shard, StageInputError
+from tasks.stage.shards import WHOLE, Shard
 from tests.support.paths import DEMO
 from tests.support.small_world import SEARCH, drawn, policy, rollouts, samples, scorer, shaped, value
 

@@ -17,9 +17,10 @@ import pytest
 from storage import lake, runs
 from storage.lake import AnnotationsForbidden
 from storage.records import all_records
-from tasks.stage.calls import carry_out
+from tasks.stage.calls import carry_out, in_round, run_recording
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import RuntimeConfig, use_runtime
-from tasks.stage.stage import Shard, StageInputError, in_round, run_recording
+from tasks.stage.shards import Shard
 from tests.support import toy_stages as toy
 from tests.support.paths import ROOT
 from tests.support.toy_stages import Config, computed

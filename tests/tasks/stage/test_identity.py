@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from storage.artifacts import StageOutput, Table
 from tasks.stage.differences import differences
 from tasks.stage.identity import build_identity, canonical, code_of, key_of
-from tasks.stage.stage import planning
+from tasks.stage.plan import planning
 from tests.support import toy_stages as toy
 from tests.support.paths import ROOT
 from tests.support.toy_stages import Config

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.stage import progress as module
 from tasks.stage.progress import create_markdown, progress
-from tasks.stage.stage import StageInputError, TooManyQuarantined, check_nothing_lost
+from tasks.stage.quarantine import StageInputError, TooManyQuarantined, check_nothing_lost
 
 
 class Clock:

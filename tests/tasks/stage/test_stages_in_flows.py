@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from storage import runs
+from tasks.stage.calls import run_recording
 from tasks.stage.runtime import RuntimeConfig, use_runtime
-from tasks.stage.stage import run_recording
 from tests.support import toy_stages as toy
 from tests.support.toy_stages import Config, computed
 

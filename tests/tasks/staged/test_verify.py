@@ -8,7 +8,7 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Answer, Caption, Rollout, Sample, Verdict
 from tasks.core.staged.answers import in_stages
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tasks.staged.verify import verify, verify_by_agreement, verify_by_judge
 from tests.support.small_world import samples
 

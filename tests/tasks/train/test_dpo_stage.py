@@ -12,7 +12,7 @@ from storage.artifacts import Table
 from storage.schema import Preference
 from tasks.configs.train import DpoConfig, DpoSettings, switch_method
 from tasks.core.models.policy import load_policy
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tasks.train.dpo import train_dpo
 from tasks.train.prefer import prefer
 from tasks.train.publish import TrainResult

@@ -13,7 +13,7 @@ from storage.schema import Caption
 from tasks.configs.train import ReplayConfig, SftConfig
 from tasks.core.models.policy import load_policy
 from tasks.core.train import sft
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tasks.train.finetune import finetune
 from tasks.train.publish import TrainResult
 from tasks.train.replay import Replay

@@ -15,7 +15,7 @@ from tasks.core.train.grpo import Question
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
-from tasks.stage.stage import StageInputError
+from tasks.stage.quarantine import StageInputError
 from tasks.train import grpo as stage
 from tasks.train.grpo import ShapedReward, train_grpo
 from tasks.train.publish import TrainResult

@@ -16,8 +16,8 @@ from tasks.configs.train import DpoSettings
 from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
 from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import current_runtime, use_runtime
-from tasks.stage.stage import StageInputError
 from tasks.train.prefer import PreferencesResult, prefer
 from tasks.value.train_value import train_value
 from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained, value

@@ -12,7 +12,7 @@ import pytest
 from storage import lake
 from storage.schema import Caption, Image, Quarantined, Sample
 from tasks.configs.data import SampleConfig
-from tasks.stage.stage import StageInputError, TooManyQuarantined
+from tasks.stage.quarantine import StageInputError, TooManyQuarantined
 from tasks.train.replay import Replay, ReplayResult, draw_replayed, open_replay, read_replay, replay_count
 
 LENIENT = SampleConfig(max_quarantined=1.0)

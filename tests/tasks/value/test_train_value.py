@@ -14,8 +14,8 @@ from storage.schema import Reward, Rollout, Value
 from tasks.configs.value import ValueConfig
 from tasks.core.models.value import load_state_value, read_spec
 from tasks.core.value.td import TERMINAL_MODES, mc_returns
+from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import current_runtime, use_runtime
-from tasks.stage.stage import StageInputError
 from tasks.value import train_value as stage
 from tasks.value.train_value import ValueCollapsed, ValueResult
 from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained
