@@ -14,11 +14,11 @@ from tasks.core.analysis.pair_verdicts import Pair, examine, guide_counts, guide
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.estimates import Intervals, Source, metric_rows
 from tasks.core.metrics import Ratio
+from tasks.models.engine import jobs_of, open_engine
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
 from tasks.stage.results import StageResult
-from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
 
 
@@ -66,29 +66,20 @@ def _replies(
     rows: list[Sample], pairs: list[Pair], policy: PolicyHandle, images: Table[Image]
 ) -> dict[Pair, tuple[str, str]]:
     """The policy's verdicts on every pair, in order and swapped."""
-    from tasks.core.engine.fallback import open_decoder
-    from tasks.core.engine.scheduler import Job, SearchScheduler
-
     of_sample: dict[str, list[Pair]] = {}
     for pair in pairs:
         of_sample.setdefault(pair.sample_id, []).append(pair)
     todo = [row for row in rows if row.sample_id in of_sample]
-    pictures, runtime = Pictures(images, todo), current_runtime()
-    decoder = open_decoder(load_policy(policy), kv_token_budget=runtime.token_budget or None)
-    scheduler = SearchScheduler(decoder, in_flight=runtime.batch_size, top_p=1.0)
-    jobs = (
-        Job(
-            index,
-            image=lambda sample=sample: pictures(sample),  # type: ignore[misc]
-            prompt=sample.prompt,
-            search=examine(sample.prompt, of_sample[sample.sample_id]),
-            seed=("examine", sample.sample_id),
-        )
-        for index, sample in enumerate(todo)
+    engine = open_engine(load_policy(policy), top_p=1.0)
+    jobs = jobs_of(
+        todo,
+        Pictures(images, todo),
+        lambda sample: examine(sample.prompt, of_sample[sample.sample_id]),
+        seed=("examine",),
     )
     replies: dict[Pair, tuple[str, str]] = {}
     with progress("cross_examine", len(pairs), unit="pairs") as advance:
-        for index, result in scheduler.run(jobs):
+        for index, result in engine.run(jobs):
             texts = [row.proposal.text for row in result.trace]
             for pair, in_order, swapped in zip(of_sample[todo[index].sample_id], texts[::2], texts[1::2], strict=True):
                 replies[pair] = in_order, swapped

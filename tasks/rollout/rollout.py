@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Image, Rollout, Sample
 from tasks.configs.rollout import RolloutConfig
-from tasks.core.search.contract import SearchResult, StopReason, TraceRow
-from tasks.core.search.requests import ANSWER, Search, propose
+from tasks.core.search.contract import TraceRow
+from tasks.models.engine import jobs_of, open_engine, whole_answers
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import Pictures, load_policy
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import check_nothing_lost
 from tasks.stage.results import StageResult
-from tasks.stage.runtime import current_runtime
 from tasks.stage.shards import WHOLE, Shard
 from tasks.stage.stage import stage
 
@@ -50,29 +48,20 @@ def rollout(
     shard: Shard = WHOLE,
 ) -> RolloutResult:
     """Answers of the policy."""
-    from tasks.core.engine.fallback import open_decoder
-    from tasks.core.engine.scheduler import Job, SearchScheduler
-
-    runtime = current_runtime()
     todo = shard.slice(lake.read_rows(Sample, samples))
     decodes = decode_names(config)
-    decoder = open_decoder(load_policy(policy), kv_token_budget=runtime.token_budget or None)
-    scheduler = SearchScheduler(decoder, in_flight=runtime.batch_size, top_p=config.top_p)
-    pictures = Pictures(images, todo)
-    jobs = (
-        Job(
-            index,
-            image=lambda sample=sample: pictures(sample),  # type: ignore[misc]
-            prompt=sample.prompt,
-            search=_answers([temperature for _, temperature in decodes], config.max_new_tokens),
-            seed=("rollout", seed, sample.sample_id),
-            draws=[(name,) for name, _ in decodes],
-        )
-        for index, sample in enumerate(todo)
+    engine = open_engine(load_policy(policy), top_p=config.top_p)
+    temperatures = [temperature for _, temperature in decodes]
+    jobs = jobs_of(
+        todo,
+        Pictures(images, todo),
+        lambda _: whole_answers(temperatures, config.max_new_tokens),
+        seed=("rollout", seed),
+        draws=lambda _: [(name,) for name, _ in decodes],
     )
     answers: dict[int, list[TraceRow]] = {}
     with progress("rollout", len(todo) * len(decodes), unit="answers") as advance:
-        for index, result in scheduler.run(jobs):
+        for index, result in engine.run(jobs):
             answers[index] = result.trace
             advance(len(decodes))
     rows = [
@@ -92,12 +81,4 @@ def rollout(
         for (name, temperature), answer in zip(decodes, answers[index], strict=True)
     ]
     check_nothing_lost("rollout", len(todo) * len(decodes), len(rows), 0, 0.0, unit="answers")
-    return RolloutResult(lake.publish(Rollout, rows), counters=dict(decoder.counters))
-
-
-def _answers(temperatures: Sequence[float], max_new_tokens: int) -> Search[SearchResult]:
-    """Not a search: whole answers at all temperatures."""
-    result = SearchResult()
-    answers = yield from propose(None, temperatures, max_tokens=max_new_tokens, until=ANSWER, keep=False)
-    result.record(0, answers, {}, None)
-    return result.finish(StopReason.END)
+    return RolloutResult(lake.publish(Rollout, rows), counters=dict(engine.decoder.counters))

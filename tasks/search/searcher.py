@@ -15,11 +15,11 @@ from tasks.configs.search import SearchConfig
 from tasks.core.search.contract import Settings, Task
 from tasks.core.search.registry import find
 from tasks.core.search.temperatures import spread_temperatures
+from tasks.models.engine import jobs_of, open_engine
 from tasks.models.handles import Guide, PolicyHandle, ValueHandle
 from tasks.models.loading import layer_read, load_policy, load_state_value, load_value
 from tasks.models.scorers import load_scores
 from tasks.stage.quarantine import StageInputError
-from tasks.stage.runtime import current_runtime
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -43,9 +43,6 @@ class Searcher:
 
     def __init__(self, config: SearchConfig, policy: PolicyHandle, guide: Guide, *, seed: int) -> None:
         """Load what the strategy needs, and say what is missing."""
-        from tasks.core.engine.fallback import open_decoder
-        from tasks.core.engine.scheduler import SearchScheduler
-
         self.strategy, self.seed = find(config.strategy), seed
         self.settings = settings_of(config, guide)
         needs = needs_of(config, self.settings)
@@ -63,14 +60,12 @@ class Searcher:
         scores: Scores | None = None
         if "scorer" in needs and guide.scorer is not None:
             scores = load_scores(guide.scorer, self._work)
-        loaded, runtime = load_policy(policy), current_runtime()
+        loaded = load_policy(policy)
         value = guide.value if "value" in needs else None
         layer = None if value is None else layer_read(value)
-        self.decoder = open_decoder(loaded, kv_token_budget=runtime.token_budget or None, state_layer=layer)
-        values = None if value is None else self._values(value, loaded)
-        self.scheduler = SearchScheduler(
-            self.decoder, in_flight=runtime.batch_size, top_p=config.top_p, scores=scores, values=values
-        )
+        self.scheduler = open_engine(loaded, top_p=config.top_p, scores=scores, state_layer=layer)
+        if value is not None:
+            self.scheduler.values = self._values(value, loaded)
 
     def _values(self, value: ValueHandle, policy: Policy) -> Values:
         """Whichever kind of value model it is."""
@@ -84,28 +79,24 @@ class Searcher:
                 f"the value model reads the hidden states of policy {backbone[:12]}, and captions are searched "
                 f"with {policy.digest[:12]}: train it on this one, or use value.reads=image_and_text"
             )
-        return StateValues(load_state_value(value), self.decoder)
+        return StateValues(load_state_value(value), self.scheduler.decoder)
 
     @property
     def counters(self) -> Counter[str]:
         """Work done so far."""
-        return self.decoder.counters + self.scheduler.counters + self._work
+        return self.scheduler.decoder.counters + self.scheduler.counters + self._work
 
     def run(
         self, samples: Sequence[Sample], picture: Callable[[Sample], PIL.Image.Image]
     ) -> Iterator[tuple[int, SearchResult]]:
         """(index of a sample, its caption), each as soon as it is there; images are loaded when they are needed."""
-        from tasks.core.engine.scheduler import Job
-
         return self.scheduler.run(
-            Job(
-                index,
-                image=lambda sample=sample: picture(sample),  # type: ignore[misc]
-                prompt=sample.prompt,
-                search=self.strategy.search(Task(sample.prompt, self.settings)),
-                seed=("search", self.seed, sample.sample_id),
+            jobs_of(
+                samples,
+                picture,
+                lambda sample: self.strategy.search(Task(sample.prompt, self.settings)),
+                seed=("search", self.seed),
             )
-            for index, sample in enumerate(samples)
         )
 
 

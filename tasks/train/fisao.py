@@ -13,15 +13,14 @@ from storage.schema import Image, Rollout, Sample, TokenScore
 from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
-from tasks.core.search.contract import SearchResult, StopReason
-from tasks.core.search.requests import ANSWER, Candidate, Search, propose
+from tasks.core.search.requests import Candidate
+from tasks.models.engine import jobs_of, open_engine, whole_answers
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
-from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
 from tasks.train.publish import TrainResult, publish_trained, recipe_of
 
@@ -145,44 +144,24 @@ def _first_answers(world: _World, sampled: Sequence[Rollout], rows: Sequence[Tok
 
 def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_TextAnswer]:
     """New answers, for each sample as many as there are in `like`."""
-    from tasks.core.engine.fallback import open_decoder
-    from tasks.core.engine.scheduler import Job, SearchScheduler
-
-    runtime = current_runtime()
     count = Counter(row.sample_id for row in like)
     longest = max(row.n_tokens for row in like)
     # Without the nucleus: what is learned is the policy's own probability of a token, the unlikely ones' too.
-    scheduler = SearchScheduler(
-        open_decoder(world.policy, kv_token_budget=runtime.token_budget or None),
-        in_flight=runtime.batch_size,
-        top_p=1.0,
-    )
+    engine = open_engine(world.policy, top_p=1.0)
     todo = [sample for sample in world.samples if count[sample.sample_id]]
-    jobs = (
-        Job(
-            index,
-            image=lambda sample=sample: world.pictures[sample.image_id],  # type: ignore[misc]
-            prompt=sample.prompt,
-            search=_whole_answers([temperature] * count[sample.sample_id], longest),
-            seed=(*seed, sample.sample_id),
-            draws=[(number,) for number in range(count[sample.sample_id])],
-        )
-        for index, sample in enumerate(todo)
+    jobs = jobs_of(
+        todo,
+        lambda sample: world.pictures[sample.image_id],
+        lambda sample: whole_answers([temperature] * count[sample.sample_id], longest),
+        seed=seed,
+        draws=lambda sample: [(number,) for number in range(count[sample.sample_id])],
     )
     drawn: dict[int, list[Candidate]] = {}
     with progress("train_fisao: new answers", len(todo), unit="images") as advance:
-        for index, answers in scheduler.run(jobs):
+        for index, answers in engine.run(jobs):
             drawn[index] = [row.proposal for row in answers.trace]
             advance(1)
     return [_TextAnswer(sample, each.text, each.ended) for index, sample in enumerate(todo) for each in drawn[index]]
-
-
-def _whole_answers(temperatures: Sequence[float], max_tokens: int) -> Search[SearchResult]:
-    """Not a search: whole answers at all temperatures."""
-    result = SearchResult()
-    answers = yield from propose(None, temperatures, max_tokens=max_tokens, until=ANSWER, keep=False)
-    result.record(0, answers, {}, None)
-    return result.finish(StopReason.END)
 
 
 def _rewarded(world: _World, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
