@@ -150,8 +150,8 @@ def test_a_wild_folder_runs_through_with_its_bad_files_in_quarantine(first: str,
     assert images + len(rows) == GOOD + 6
 
 
-def test_ground_that_is_not_firm_stops_the_run_before_any_round(first: str) -> None:
-    from flows.self_training import HealthCheckFailed
+def test_a_failed_health_check_stops_the_run_before_any_round(first: str) -> None:
+    from flows.round.improvement import HealthCheckFailed
 
     with pytest.raises(HealthCheckFailed, match=r"recall 0\.\d+ is outside \[1, 1\].* or health\.action=warn to go on"):
         flow_run("health.min_recall=1", "health.action=stop")
@@ -160,10 +160,10 @@ def test_ground_that_is_not_firm_stops_the_run_before_any_round(first: str) -> N
     assert {call.round for call in calls(run.run_id)} == {0}
 
 
-def test_a_round_that_does_not_win_keeps_the_champion_and_stops_the_run(first: str) -> None:
+def test_a_rejected_round_stops_the_run_and_the_champion_stays(first: str) -> None:
     run = runs.load_run(flow_run("finetune.lr=1e-9", rounds=3))
     assert (run.status, run.rounds, run.champion) == ("completed", 1, "base")
-    assert run.message.startswith("stopped after round 1: round-1 against base: kept: chair_i +0.000")
+    assert run.message.startswith("stopped after round 1: round-1 against base: rejected: chair_i +0.000")
     ((promoted, reason),) = catalog.query(f"select promoted, reason from decisions where run_id = '{run.run_id}'")[1]
     assert not promoted
     assert reason in run.message
