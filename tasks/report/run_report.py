@@ -118,7 +118,7 @@ def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> di
     values = tables.query(
         f"select any_value(value) as value, any_value(mc_return) as mc_return from values {of_round} {keys}"
     )
-    margin = _fact([row for row in stages if row["round"] == number], "tau")
+    margin = _fact([row for row in stages if row["round"] == number], "margin")
     margin = views.margin_of(rewards) if margin is None else margin
     predicted = np.array([row["value"] for row in values], float)
     followed = np.array([row["mc_return"] for row in values], float)

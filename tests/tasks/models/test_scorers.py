@@ -28,7 +28,7 @@ from tasks.configs.reward import (
 from tasks.models.endpoint import EndpointError
 from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
-from tests.support.chat_server import chat_server, saying
+from tests.support.chat_server import chat_server, answering
 from tests.support.small_world import policy
 
 FOLDER = "deployments/demo/scorer"
@@ -149,7 +149,7 @@ def test_a_score_is_the_same_whether_jobs_are_image_ids_or_numbers(reward: Rewar
 
 def test_a_judge_s_ratings_are_scores() -> None:
     with chat_server(
-        lambda body, before: saying("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
+        lambda body, before: answering("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
     ) as server:
         counters: Counter[str] = Counter()
         scores = load_scores(imported(JudgeReward(url=server.url, model="m")), counters)
