@@ -61,8 +61,8 @@ class SearchConfig(StageConfig):
         return name
 
 
-def search_config(base: SearchConfig, spec: str) -> SearchConfig:
-    """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `base`, but for those named.
+def search_config(config: SearchConfig, spec: str) -> SearchConfig:
+    """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `config`, but for those named.
 
     A key that is no setting of the search is one of the strategy's own options.
 
@@ -71,7 +71,7 @@ def search_config(base: SearchConfig, spec: str) -> SearchConfig:
     """
     name, _, rest = spec.partition(":")
     settings: dict[str, Any] = {"strategy": name}
-    options = {} if name != base.strategy else dict(base.options)
+    options = {} if name != config.strategy else dict(config.options)
     for part in filter(None, rest.split(",")):
         key, equals, text = part.partition("=")
         if not equals:
@@ -84,4 +84,4 @@ def search_config(base: SearchConfig, spec: str) -> SearchConfig:
             settings[key] = value
         else:
             options[key] = value
-    return SearchConfig.model_validate({**base.model_dump(), "options": options, **settings})
+    return SearchConfig.model_validate({**config.model_dump(), "options": options, **settings})

@@ -45,5 +45,5 @@ def _scenes(seed: str, count: int, taken: set[Signature]) -> Iterator[DrawnImage
 
     rng = random.Random(f"references {seed}")
     for scene in sample_scenes(f"scenes {seed}", count, taken):
-        boxes = [(one.category, (one.left, one.top, one.width, one.height)) for one in scene.objects]
+        boxes = [(item.category, (item.left, item.top, item.width, item.height)) for item in scene.objects]
         yield DrawnImage(draw_scene(scene), boxes, reference_captions(rng, scene))

@@ -67,7 +67,7 @@ def import_reward(
     Args:
         reward: which.
         scorer: the profile's own, used where the reward names none.
-        policy: the base policy, whose likelihood may be asked; not the one that is trained.
+        policy: the base policy, whose likelihood may be scored; not the one that is trained.
         detections: the output `objects` of `detect`, for a reward of kind objects.
 
     Raises:
@@ -96,7 +96,7 @@ def import_reward(
 
 
 def reward_name(reward: Reward) -> str:
-    """A short name for tables: kind, and what tells it from another of its kind."""
+    """A short name for tables: kind, and what distinguishes it from another of its kind."""
     if isinstance(reward, LikelihoodReward):
         return "likelihood" if reward.contrast else "likelihood uncontrasted"
     if isinstance(reward, ObjectsReward):
@@ -110,7 +110,7 @@ def reward_name(reward: Reward) -> str:
 
 
 def described(kind: str, options: Mapping[str, Any], refs: Mapping[str, ArtifactRef]) -> dict[str, bytes]:
-    """The file that says what a reward of our own is."""
+    """The file that describes a reward of our own."""
     needs = {name: ref.model_dump() for name, ref in refs.items()}
     return {REWARD: canonical_json({"kind": kind, "options": dict(options), "refs": needs}).encode()}
 
@@ -129,8 +129,8 @@ def _description(scorer: ScorerCheckpoint) -> tuple[str, dict[str, Any], dict[st
     file = checkpoints.folder(scorer) / REWARD
     if not file.is_file():
         return None
-    kept = json.loads(file.read_text())
-    return kept["kind"], kept["options"], {n: reference(ref) for n, ref in kept["refs"].items()}
+    content = json.loads(file.read_text())
+    return content["kind"], content["options"], {n: reference(ref) for n, ref in content["refs"].items()}
 
 
 def needed_by(scorer: ScorerCheckpoint) -> Iterator[Checkpoint]:
@@ -150,12 +150,12 @@ def load_scores(scorer: ScorerCheckpoint, counters: Counter[str]) -> Scores:
 
         name = plugin.read_text().split()[0]
         return PluginScores(find_reward(name), name, counters)
-    found = _description(scorer)
-    if found is None:
+    description = _description(scorer)
+    if description is None:
         from tasks.core.models.sentence_scores import Cosines
 
         return Cosines(load_scorer(scorer), counters)
-    kind, options, refs = found
+    kind, options, refs = description
     return _LOADERS[kind](checkpoints.folder(scorer), options, refs, counters)
 
 
@@ -194,7 +194,7 @@ def _load_combined(folder: Path, options: dict[str, Any], refs: dict[str, Any], 
     from tasks.core.models.combined import Combined, Scale
 
     parts = [load_scores(refs[str(index)], counters) for index in range(len(refs))]
-    return Combined(parts, [Scale(**one) for one in options["scales"]])
+    return Combined(parts, [Scale(**scale) for scale in options["scales"]])
 
 
 _LOADERS: dict[str, Loader] = {

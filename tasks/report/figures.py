@@ -72,10 +72,10 @@ def panels(
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=w_pad, h_pad=h_pad))
-        places: list[Axes] = list(np.ravel(figure.subplots(rows, -(-count // rows), sharey=share_y)))
-        for empty in places[count:]:
+        axes_list: list[Axes] = list(np.ravel(figure.subplots(rows, -(-count // rows), sharey=share_y)))
+        for empty in axes_list[count:]:
             empty.remove()
-        yield figure, places[:count]
+        yield figure, axes_list[:count]
 
 
 def encode(figure: Figure, kind: Format) -> bytes:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class CaptionsResult(StageResult):
     """Captions and every candidate that was looked at.
 
-    Counter `search_seconds`: wall seconds of the search itself, images read and guides asked; without loading models.
+    Counter `search_seconds`: wall seconds of the search itself, with reading images and scoring, without loading models.
     """
 
     captions: Table[Caption]
@@ -63,15 +63,16 @@ def search(
     name = name or config.strategy
     todo = shard.slice(lake.read_rows(Sample, samples))
     searcher = Searcher(config, policy, guide, seed=seed)
-    found: dict[int, SearchResult] = {}
+    results: dict[int, SearchResult] = {}
     began = time.perf_counter()
     with progress(f"search {name}", len(todo), unit="captions") as advance:
-        for index, one in searcher.run(todo, Pictures(images, todo)):
-            found[index] = one
+        for index, result in searcher.run(todo, Pictures(images, todo)):
+            results[index] = result
             advance(1)
     seconds = round(time.perf_counter() - began, 3)
-    captions = [_caption(one, policy.checkpoint.digest, name, found[i]) for i, one in enumerate(todo) if i in found]
-    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, name, found[i], guide.margin)]
+    done = [(sample, results[index]) for index, sample in enumerate(todo) if index in results]
+    captions = [_caption(sample, policy.checkpoint.digest, name, result) for sample, result in done]
+    trace = [row for sample, result in done for row in _trace(sample, name, result, guide.margin)]
     check_nothing_lost("search", len(todo), len(captions), 0, 0.0, unit="samples")
     return CaptionsResult(
         captions=lake.publish(Caption, captions),

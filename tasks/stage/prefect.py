@@ -91,8 +91,8 @@ def _of_this_flow() -> dict[str, State[Any]]:
 def _upstream(call: Call) -> list[State[Any]]:
     """The states of the tasks that gave this call's inputs, each once."""
     states = _of_this_flow()
-    found = {id(states[digest]): states[digest] for digest in _digests(call.arguments) if digest in states}
-    return list(found.values())
+    unique = {id(states[digest]): states[digest] for digest in _digests(call.arguments) if digest in states}
+    return list(unique.values())
 
 
 def _note(state: State[Any], output: StageOutput) -> StageOutput:

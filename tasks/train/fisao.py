@@ -72,12 +72,12 @@ def train_fisao(
             "token_scores comes from the baselines"
         )
     sampled = lake.read_rows(Sample, samples)
-    said = lake.read_rows(Rollout, rollouts)
-    pictures = load_images(images, list(dict.fromkeys(one.image_id for one in sampled)))
+    first_rollouts = lake.read_rows(Rollout, rollouts)
+    pictures = load_images(images, list(dict.fromkeys(sample.image_id for sample in sampled)))
     loaded = fresh_policy(policy)
     counters: Counter[str] = Counter()
     world = _World(loaded, sampled, pictures, load_scores(reward.scorer, counters))
-    first = _first_answers(world, said, rows)
+    first = _first_answers(world, first_rollouts, rows)
     settings = PpoSettings(
         **config.fisao.model_dump(include={"clip", "kl", "gamma", "gae_lambda", "value_weight", "passes", "iterations"})
     )
@@ -85,7 +85,7 @@ def train_fisao(
     def answers_of(iteration: int) -> list[Answer]:
         if iteration == 0:
             return first
-        drawn = _draw(world, said, config.fisao.temperature, ("fisao", seed, iteration))
+        drawn = _draw(world, first_rollouts, config.fisao.temperature, ("fisao", seed, iteration))
         counters["new_answers"] += len(drawn)
         return _rewarded(world, drawn, reward.baselines, config.fisao.margin)
 
@@ -93,11 +93,11 @@ def train_fisao(
         figures = train_ppo(
             loaded, answers_of, recipe_of(config, seed), settings, work=resume_folder(), on_step=_shown(advance)
         )
-    shown = [(pictures[one.image_id], one.prompt) for one in sampled[:4]]
+    shown = [(pictures[sample.image_id], sample.prompt) for sample in sampled[:4]]
     return TrainResult(
         policy=publish_trained(loaded, shown, policy),
         figures=figures,
-        counters={**counters, "answers": len(first), "empty_answers": len(said) - len(first)},
+        counters={**counters, "answers": len(first), "empty_answers": len(first_rollouts) - len(first)},
     )
 
 
@@ -119,7 +119,7 @@ class _TextAnswer(NamedTuple):
 
 
 def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
-    """Progress in whole per cent of the training; past its half, a place to be killed at."""
+    """Progress in whole per cent of the training; past its half, a point where tests kill it."""
     seen = 0
 
     def on_step(share: float) -> None:
