@@ -127,7 +127,7 @@ def spent(*stages: str) -> float:
 
 
 def totals(line: str, searched: StageResult, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
-    """Seconds of a search in all, by how many captions are wanted; nothing in a plan, which knows no seconds.
+    """Seconds of a search in all, by how many captions are wanted; nothing in a plan, which measures no seconds.
 
     Args:
         line: what the points are called.

@@ -19,7 +19,7 @@ from tasks.core.metrics import Estimate, Ratio, without_interval
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
 
-LEAST = 20  # sentences that a figure of one position stands on
+LEAST = 20  # sentences that a figure of one position needs
 RESAMPLES = 500  # of rank correlations and AUCs, each of which sorts all sentences
 
 
@@ -74,7 +74,7 @@ def appraise(
     subject: str,
     decoding: str,
 ) -> AppraisalResult:
-    """Does a guide know true sentences from hallucinated ones, and does V know what follows? Overall, and by position.
+    """Does a guide separate true sentences from hallucinated ones, and does V predict what follows? Overall, and by position.
 
     Metrics `auc` (within an image, mean) and `auc_pooled`; with the held-out `values` of a V `spearman` with the Monte-Carlo
     return, `spread` and `td_error`.

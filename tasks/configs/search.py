@@ -57,7 +57,7 @@ class SearchConfig(StageConfig):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in registry.names():
-            registry.find(name)  # says which there are
+            registry.find(name)  # its error lists the names
         return name
 
 

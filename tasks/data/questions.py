@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 class _Drawn(NamedTuple):
-    """What a question needs to know of an image."""
+    """What a question needs of an image."""
 
     image_id: str
     width: int
@@ -62,7 +62,7 @@ class _Question(NamedTuple):
 
 
 def questions_digest(config: QuestionConfig, *, benchmark: bool) -> str:
-    """Digest of the file that questions come from, for `ask`: another content asks anew. Empty where they are made.
+    """Digest of the file that questions come from, for `ask`: other content makes new questions. Empty where they are made.
 
     Raises:
         StageInputError: the file is not there.
@@ -155,8 +155,8 @@ def plainly(
 ) -> PlainAnswersResult:
     """Answers to instructed questions as answers to the same ones without instruction.
 
-    What is learned is to answer in stages unasked (LLaVA-CoT needs no extra prompt), and what is measured is one set of
-    questions, whatever they were answered under.
+    The policy learns to answer in stages without the instruction (LLaVA-CoT needs no extra prompt), and one set of questions
+    is measured, with and without the instruction.
     """
     plain_ids = {(sample.image_id, sample.prompt): sample.sample_id for sample in lake.read_rows(Sample, plain)}
     ending = f" {instruction}" if instruction else ""
@@ -179,7 +179,7 @@ def plainly(
 def _from_boxes(
     config: QuestionConfig, source: Source, drawn: Sequence[_Drawn], seed: int
 ) -> dict[str, list[_Question]]:
-    """Questions that the annotated boxes answer, by image. Absent objects are asked for among the split's own."""
+    """Questions that the annotated boxes answer, by image. Questions about absent objects name objects of the split."""
     if source.split is None:
         raise StageInputError(
             f"{source.name} has no annotations to make questions from; give a file: questions.train=FILE (JSON Lines of "

@@ -14,7 +14,7 @@ Signature = tuple[tuple[str, int], ...]
 
 
 def split_sizes(images: int, splits: Mapping[str, int] | None = None) -> dict[str, int]:
-    """How many images each split gets: as told, or by SHARES with what rounding leaves going to the first."""
+    """How many images each split gets: as given, or by SHARES with what rounding leaves going to the first."""
     if splits is not None:
         if sum(splits.values()) != images:
             raise ValueError(f"the splits {dict(splits)} hold {sum(splits.values())} images, not {images}")

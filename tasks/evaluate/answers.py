@@ -40,7 +40,7 @@ def evaluate_answers(
         samples: the questions.
         answers: their true answers.
         subject: whose answers they are: base, round-1 ...
-        decoding: greedy (asked plainly), staged (asked with the instruction), or a search strategy.
+        decoding: greedy (without the instruction), staged (with it), or a search strategy.
 
     Raises:
         StageInputError: a question has no answer, given or true.

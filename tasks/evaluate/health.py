@@ -1,4 +1,4 @@
-"""The health check: is the base model, and is the scorer, what a loop can improve on?"""
+"""The health check: can a loop improve this base policy with this scorer?"""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def health(
     *,
     subject: str,
 ) -> HealthResult:
-    """Does the base hallucinate and see, and can the scorer separate true sentences from false ones within one image?"""
+    """Hallucination and recall of the base, and whether the scorer separates true from false sentences of one image."""
     aucs, pooled = _scorer_auc(rewards, samples, annotations)
     chair = {row.metric: row.value for row in lake.read_rows(Metric, metrics) if row.benchmark == "chair"}
     auc = float(np.mean(aucs)) if aucs else float("nan")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def current_device() -> str:
-    """The runtime's device; also lets torch use as many threads as the profile says."""
+    """The runtime's device; also lets torch use as many threads as the profile sets."""
     import torch
 
     runtime = current_runtime()

@@ -1,7 +1,7 @@
 """Scorers by reference: open_clip models, installed rewards, the other kinds of reward, and sums of several.
 
 A reference that is no open_clip folder is a small folder of our own: a name, or `reward.json` with the kind, its options and
-references to what it needs. Apart from the other models, for few stages need one.
+references to what it needs. Apart from the other models, since most stages need none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device, load_policy
 from tasks.stage.quarantine import StageInputError
 
-KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one that open_clip knows
+KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one of open_clip's own
 PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
 REWARD = "reward.json"  # any other kind: {"kind", "options", "refs": {name: reference}}
 OBJECTS = "objects.parquet"  # beside it, of kind objects: pixels (digest of an image's pixels), objects (list)
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def import_scorer(checkpoint: str) -> ScorerCheckpoint:
     """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, `NAME/PRETRAINED` as open_clip names it, `plugin:NAME`.
 
-    A known one is kept as its name; open_clip finds the weights when they are first needed. A plug-in is kept as its name
+    A known one is stored as its name; open_clip loads the weights when they are first needed. A plug-in is stored as its name
     and a digest of its code.
 
     Raises:
@@ -73,7 +73,7 @@ def import_reward(
     Raises:
         CheckpointNotFound: as `import_scorer`.
         ValueError: a checkpoint of no known form, or an objects reward without its detections.
-        EndpointError: a judge's URL that can't be kept.
+        EndpointError: a judge's URL that can't be stored.
     """
     if isinstance(reward, CosineReward):
         return import_scorer(reward.checkpoint)
@@ -89,7 +89,7 @@ def import_reward(
         return publish_scorer(described(reward.kind, options | loaded, {"policy": policy.checkpoint}))
     if isinstance(reward, JudgeReward):
         endpoint = {"url": reward.url, "model": reward.model, "key_variable": reward.key_variable}
-        _endpoint(endpoint)  # refuses a URL that must not be kept
+        _endpoint(endpoint)  # refuses a URL that must not be stored
         return publish_scorer(described(reward.kind, endpoint, {}))
     words = import_scorer(reward.checkpoint) if reward.checkpoint else scorer
     return publish_scorer(described(reward.kind, {}, {"scorer": words}))

@@ -112,7 +112,7 @@ def readable_limits(low: float, high: float, *, percent: bool, signed: bool = Fa
     `signed`: the metric may be negative, and such limits stay.
     """
     if low < 0.75 * high and not (signed and low < -0.1 * high):
-        low, high = -0.03 * high, 1.05 * high  # the mark of a zero is seen whole
+        low, high = -0.03 * high, 1.05 * high  # the mark of a zero is not cut off
     elif high - low < 0.2 * high and not (signed and low <= 0):  # a tenth of a point would look like a cliff
         low, high = (low + high) / 2 - 0.1 * high, (low + high) / 2 + 0.1 * high
     return low, min(high, 102.0) if percent else high

@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """The title, with an arrow that says which way is better."""
+        """The title, with an arrow that shows which way is better."""
         return self.title + ARROWS[self.better]
 
 

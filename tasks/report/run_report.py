@@ -110,7 +110,7 @@ def _content(tables: RunTables) -> dict[str, Any]:
 
 
 def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> dict[str, Any]:
-    """Rewards and values of one round: the two plots and what they say in figures."""
+    """Rewards and values of one round: the two plots and their figures."""
     of_round = f"where {{mine}} and round = {number}"
     # Scores are stored twice: as the scorer gave them, and shaped by the margin; the group by makes one row of both.
     keys = "group by rollout_id, step order by rollout_id, step"
@@ -137,7 +137,7 @@ def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> di
 
 
 def _fact(stages: Sequence[Record], name: str) -> float | None:
-    """A number that one of these stages decided, as the cache remembers it; None if none did, or no longer."""
+    """A number that one of these stages decided, from the cache; None if none did, or it is no longer there."""
     for row in stages:
         record, _ = records.recall(row["stage"], row["key"])
         value = record.output.facts.get(name) if record else None

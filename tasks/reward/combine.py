@@ -32,7 +32,7 @@ class CombineResult(StageResult):
     scored: Table[Reward]  # to be shaped
     scorer: ScorerCheckpoint  # scores a search's candidates the same way
     reward_agreement: Table[Agreement]
-    needs: tuple[Checkpoint, ...]  # what the scorer refers to: it is kept as long as the scorer is
+    needs: tuple[Checkpoint, ...]  # what the scorer refers to: it is stored as long as the scorer is
     means: dict[str, float]  # of each reward
     deviations: dict[str, float]
 

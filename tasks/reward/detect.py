@@ -48,7 +48,7 @@ class DetectResult(StageResult):
 
 
 def detect(reward: ObjectsReward, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
-    """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its place.
+    """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its path.
 
     Args:
         reward: the table, or none, and the least confidence.
@@ -76,7 +76,7 @@ def find_objects(
     those above and more, linear between. So `threshold` 0.5 takes what is likelier there than not.
 
     Raises:
-        StageInputError: the table knows none of the images; the cosines don't part; the scorer is no open_clip model.
+        StageInputError: the table has none of the images; the cosines don't form two groups; the scorer isn't open_clip's.
     """
     cosine_threshold = None
     if table is None:

@@ -1,7 +1,7 @@
 """The heavy half of stage 3: what a scorer gives every sentence of every rollout, its cosine with the image or another reward.
 
-In a file of its own, so that another reward formula does not ask the scorer again. Of several rewards each is scored by itself,
-and `combine` adds them: another weight asks none of them again.
+In a file of its own, so that another reward formula does not run the scorer again. Of several rewards each is scored by itself,
+and `combine` adds them: another weight runs none of them again.
 """
 
 from __future__ import annotations

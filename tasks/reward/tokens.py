@@ -1,7 +1,7 @@
 """Stage 3 of FiSAO: a score for every object word of every rollout, baselines of right and hallucinated words, rewards.
 
-Three stages: scoring uses the scorer and reads no annotation; the baselines are measured on annotations as the paper does, or
-at the best ROC threshold. Only two means and a deviation go from annotations into a reward.
+Three stages: scoring uses the scorer and reads no annotation; the baselines are measured on annotations as in the paper, or
+on a split of the scores into two groups. Only two means and a deviation go from annotations into a reward.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def token_baselines(
     """Baselines by CHAIR on the round's own rollouts, as the paper's.
 
     Raises:
-        StageInputError: an image without annotations, or scores that don't tell right words from hallucinated ones.
+        StageInputError: an image without annotations, or scores that don't separate right words from hallucinated ones.
     """
     truth = {row.image_id: true_objects(row.objects, row.captions) for row in lake.read_rows(Annotation, annotations)}
     image_of_sample = {sample.sample_id: sample.image_id for sample in lake.read_rows(Sample, samples)}

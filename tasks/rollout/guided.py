@@ -1,6 +1,6 @@
 """Between stages 5 and 4, guided_rollouts: captions that a search chose, as answers to learn a next value model from.
 
-V of the policy's own answers says what follows a sentence when nobody guides. A search does guide, so V learns what follows
+V of the policy's own answers predicts what follows a sentence without guidance. A search is guided, so V learns what follows
 then from the captions of a search: one step of policy iteration (Sutton and Barto, section 4.3).
 """
 

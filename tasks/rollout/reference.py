@@ -1,7 +1,7 @@
 """Beside stage 3, reference_answers: the training images' own annotated captions, as answers with one fixed reward.
 
 ViMaR learns V from these beside the policy's answers (section 3.2), every sentence worth 0.27. This is where annotations enter
-training, so it is a stage of its own that runs only where the profile asks (`value.ground_truth`): `train_value` is given
+training, so it is a stage of its own that runs only where the profile says so (`value.ground_truth`): `train_value` is given
 answers and rewards as ever, and can't open annotations.
 """
 

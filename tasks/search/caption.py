@@ -34,7 +34,7 @@ class Trained(NamedTuple):
     """What a run left that captions can use."""
 
     run_id: str
-    champion: PolicyCheckpoint | None  # None: the base model was never beaten
+    champion: PolicyCheckpoint | None  # None: no round was promoted
     guide: Guide  # of its last round, without the scorer
 
 
@@ -91,7 +91,7 @@ def caption_images(
     results: dict[str, SearchResult] = {}
     if samples:
         guide = replace(UNGUIDED if trained is None else trained.guide, scorer=scorer)
-        if guide.value is not None:  # its backbone is loaded as the policy is
+        if guide.value is not None:  # it is loaded as the policy is
             value_backbone = replace(policy, checkpoint=guide.value.value_backbone.checkpoint)
             guide = replace(guide, value=replace(guide.value, value_backbone=value_backbone))
         try:
@@ -108,7 +108,7 @@ def caption_images(
 
 
 def _unusable(paths: Sequence[Path]) -> dict[Path, str]:
-    """What is wrong with the files that can't be used. No image is kept: there may be many."""
+    """What is wrong with the files that can't be used. No image is held in memory: there may be many."""
     errors = {}
     with _watched("read", len(paths)) as advance:
         for path in paths:

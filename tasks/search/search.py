@@ -39,7 +39,7 @@ class CaptionsResult(StageResult):
 
 
 def strategy_code(config: SearchConfig, **_: object) -> dict[str, str]:
-    """Digest of an installed strategy's code, so that a change of it searches anew; nothing for a built-in one."""
+    """Digest of an installed strategy's code, so that a change of it runs the search again; nothing for a built-in one."""
     code = registry.code_of(config.strategy)
     return {f"strategy {config.strategy}": code} if code else {}
 
@@ -103,7 +103,7 @@ def _caption(sample: Sample, policy: str, strategy: str, result: SearchResult) -
 def _trace(sample: Sample, strategy: str, result: SearchResult, margin: float | None) -> list[SearchStep]:
     """Rows of `search_trace`; `shaped` is the margin rule in its default form.
 
-    Written out here: a change of the reward formulas then searches nothing anew but what its margin guides.
+    Written out here: a change of the reward formulas then repeats only searches that the margin guides.
     """
     rows = []
     for row in result.trace:

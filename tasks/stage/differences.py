@@ -1,4 +1,4 @@
-"""Why a stage has to run: the words for what differs from the nearest call that was kept."""
+"""Why a stage has to run: the words for what differs from the nearest cached call."""
 
 from __future__ import annotations
 

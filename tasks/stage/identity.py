@@ -103,7 +103,7 @@ def build_identity(stage: str, code: Mapping[str, str], arguments: Mapping[str, 
         if not holds_artifacts(value):
             config[name] = canonical(value)
         elif _is_record(value):
-            # A dataclass of both, as what guides a search: a changed number is told as a number.
+            # A dataclass of both, as what guides a search: a changed number is reported as a number.
             for part, item in named_fields(value).items():
                 (inputs if holds_artifacts(item) else config)[f"{name}.{part}"] = canonical(item)
         else:
@@ -186,7 +186,7 @@ def code_of(module: str, source: Path, root: Path = CHECKOUT) -> Mapping[str, st
         if name in digests:
             continue
         digest, tree = _parsed(path)
-        if tree.body or name == module:  # a package's empty __init__ says nothing
+        if tree.body or name == module:  # a package's empty __init__ doesn't matter
             digests[name] = digest
         for imported in _imported(name, path, tree):
             file = _find(imported, root) if imported.startswith("tasks.") and not imported.startswith(_AROUND) else None

@@ -1,4 +1,4 @@
-"""Stage 6, finetune: the policy learns the captions that search found for its own images."""
+"""Stage 6, finetune: the policy learns the captions that search chose for its own images."""
 
 from __future__ import annotations
 

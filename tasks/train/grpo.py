@@ -1,4 +1,4 @@
-"""Fine-tuning by group-relative policy optimisation: the policy answers anew, and each answer is judged against its group's."""
+"""Fine-tuning by group-relative policy optimisation: new answers of the policy, each judged against its group."""
 
 from __future__ import annotations
 

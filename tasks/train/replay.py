@@ -125,8 +125,8 @@ class ReplayResult(StageResult):
 def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: int) -> ReplayResult:
     """`count` examples of a file by seed.
 
-    A line gives its first exchange; later ones lean on it and are counted, not learned. What can't be used is refused with a
-    reason and another line takes its place; only images of lines that were drawn are read. Limits of images and of the share
+    A line gives its first exchange; later ones depend on it and are counted, not learned. What can't be used is refused with a
+    reason and another line is used instead; only images of lines that were drawn are read. Limits of images and of the share
     of refused lines are those of `config`. Counters: lines in the file, later exchanges.
 
     Raises:
@@ -170,7 +170,7 @@ def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: i
 def _with_image(
     path: Path, exchange: _Exchange, images: dict[str, Image | Quarantined], config: SampleConfig
 ) -> _Exchange | _Refused:
-    """The exchange if its image can be read, which is kept in `images`, each once."""
+    """The exchange if its image can be read, which is added to `images`, each once."""
     name = exchange.image
     if name not in images:
         file = path.parent / name

@@ -1,4 +1,4 @@
-"""The two kinds of value model as the fit sees them: something that learns, and a callable on (image, text) pairs."""
+"""The two kinds of value model as the fit uses them: something that learns, and a callable on (image, text) pairs."""
 
 from __future__ import annotations
 

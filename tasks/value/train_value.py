@@ -1,4 +1,4 @@
-"""Stage 4, train_value: V(image, sentence) by temporal difference or Monte Carlo, judged on images it never saw."""
+"""Stage 4, train_value: V(image, sentence) by temporal difference or Monte Carlo, judged on held-out images."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def train_value(
     `rollouts` are the answers that the rewards belong to; a V that reads the policy's states needs them, for the states
     depend on every character of an answer. Several tables of either are read as one.
 
-    `config.published` is the released update, whatever target, terminal and target_decay say; V is judged by
+    `config.published` is the released update, whatever target, terminal and target_decay are; V is judged by
     bootstrap_forever then. `ground_truth` is no matter of this stage: give it what `reference_answers` made.
 
     Raises:
