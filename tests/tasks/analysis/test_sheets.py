@@ -47,7 +47,7 @@ def honest(row: SheetPair) -> int:
     return 0 if row.left_text == row.right_text else 1 if row.right_text.startswith("Mine") else -1
 
 
-def test_the_key_says_whose_caption_stands_where() -> None:
+def test_the_key_holds_which_caption_is_on_which_side() -> None:
     output = drawn_sheets()
     rows = lake.read_rows(SheetPair, output.sheet_pairs)
     assert [row.pair for row in rows] == list(range(1, 9))
@@ -59,7 +59,7 @@ def test_the_key_says_whose_caption_stands_where() -> None:
     assert drawn_sheets() == output != drawn_sheets(seed=1)
 
 
-def test_the_page_needs_nothing_but_itself_and_does_not_tell_who_wrote_what(
+def test_the_page_needs_nothing_but_itself_and_does_not_show_who_wrote_what(
     key: Table[SheetPair], tmp_path: Path
 ) -> None:
     page, blank = write_sheets(tmp_path / "pack", key, drawn(benchmark=True).images)
@@ -87,7 +87,7 @@ def test_sides_are_turned_back_when_ratings_are_scored(key: Table[SheetPair]) ->
     assert scored(key, rated(key, "Eva", honest), subject="the-base").win_rate == 0
 
 
-def test_who_always_chooses_the_right_side_wins_half_and_is_seen(key: Table[SheetPair]) -> None:
+def test_who_always_chooses_the_right_side_wins_half_and_is_reported(key: Table[SheetPair]) -> None:
     output = scored(key, rated(key, "Eva", lambda row: 1))
     rows = {(row.arm, row.metric): row for row in lake.read_rows(Finding, output.findings)}
     assert output.win_rate == 0.5
@@ -104,7 +104,7 @@ def test_rows_that_do_not_count_are_in_quarantine(key: Table[SheetPair]) -> None
     assert output.ratings == 7
 
 
-def test_ratings_of_another_sheet_are_an_error_that_says_so(key: Table[SheetPair]) -> None:
+def test_ratings_of_another_sheet_are_an_error(key: Table[SheetPair]) -> None:
     other = drawn_sheets(seed=1).sheet_pairs
     with pytest.raises(StageInputError, match=r"1 files hold no rating of sheet .*from-Eva:2, of sheet"):
         scored(key, rated(other, "Eva", honest))

@@ -40,7 +40,9 @@ def annotations() -> dict[str, Annotation]:
 
 def honest() -> list[str]:
     """For every sample a caption that names all that is there."""
-    return [" ".join(f"There is a {name}." for name in annotations()[one.image_id].objects) for one in samples(True)]
+    return [
+        " ".join(f"There is a {name}." for name in annotations()[sample.image_id].objects) for sample in samples(True)
+    ]
 
 
 def measured(texts: list[str], subject: str = "base"):
@@ -56,10 +58,10 @@ def test_the_truth_has_chair_zero_and_recall_one() -> None:
     assert facts["length"] > 4
 
 
-def test_figures_of_captions_with_known_lies() -> None:
+def test_figures_of_captions_with_known_hallucinations() -> None:
     texts = [f"{text} {ABSENT}" if i % 2 else text for i, text in enumerate(honest())]
     output = measured(texts)
-    mentions = sum(len(one.objects) for one in annotations().values())
+    mentions = sum(len(annotation.objects) for annotation in annotations().values())
     assert output.figures["chair_s"] == 0.5
     assert output.figures["chair_i"] == pytest.approx(4 / (mentions + 4))
     assert output.figures["recall"] == 1
@@ -105,10 +107,10 @@ def test_a_difference_is_paired_and_signed() -> None:
 
 
 def test_other_items_can_not_be_compared() -> None:
-    one = measured(honest())
-    rows = [row for row in lake.read_rows(Score, one.scores) if row.item_id != samples(True)[0].sample_id]
+    measurement = measured(honest())
+    rows = [row for row in lake.read_rows(Score, measurement.scores) if row.item_id != samples(True)[0].sample_id]
     with pytest.raises(StageInputError, match="8 items, base 7, 7 in common"):
-        compare.fn(CONFIG, one.scores, lake.publish(Score, rows))
+        compare.fn(CONFIG, measurement.scores, lake.publish(Score, rows))
 
 
 # Health
@@ -117,13 +119,15 @@ def test_other_items_can_not_be_compared() -> None:
 def judged(by_truth: float, config: HealthConfig | None = None, texts: list[str] | None = None):
     """The verdict on a scorer that gives true sentences `by_truth` more than others."""
     rows = []
-    for one in samples(True):
-        known = annotations()[one.image_id].objects
+    for sample in samples(True):
+        known = annotations()[sample.image_id].objects
         sentences = [f"There is a {name}." for name in known] + [ABSENT, "It is a fine day.", "There is a laptop."]
         for step, text in enumerate(sentences):
             lie = text == ABSENT or (text == "There is a laptop." and "laptop" not in known)
             score = 0.5 - by_truth * lie + 0.001 * step
-            rows.append(Reward(one.sample_id, one.sample_id, step, text, 0, 1, False, score, None, "s", False, None))
+            rows.append(
+                Reward(sample.sample_id, sample.sample_id, step, text, 0, 1, False, score, None, "s", False, None)
+            )
     with lake.annotations_allowed():
         return health.fn(
             config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in honest()]).metrics,
@@ -140,12 +144,12 @@ def test_firm_ground_has_no_problems() -> None:
     assert {row.benchmark for row in rows.values()} == {"health"}
 
 
-def test_a_scorer_that_can_not_tell_is_a_problem() -> None:
+def test_a_scorer_that_does_not_separate_is_a_problem() -> None:
     (problem,) = judged(-0.3).problems
     assert problem == "scorer_auc 0.000 is outside [0.6, 1]: the scorer can't tell true from hallucinated sentences"
 
 
-def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
+def test_a_base_without_hallucinations_or_without_recall_is_a_problem() -> None:
     bounds = HealthConfig(min_chair_i=0.05, min_recall=0.3)
     (honest_base,) = judged(0.3, bounds, honest()).problems
     assert honest_base.startswith("chair_i 0.000 is outside [0.05, 0.5]")
@@ -161,12 +165,12 @@ def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None
     modules = (sample, rollout, score, combine, shape_rewards, reference_answers, train_value, search)
     modules += (finetune, prefer, train_dpo, train_grpo, token_rewards, train_fisao, promote)
     stages = {
-        name: one
+        name: var
         for module in modules
-        for name, one in vars(module).items()
-        if isinstance(one, caching.Stage) and one.fn.__module__ == module.__name__
+        for name, var in vars(module).items()
+        if isinstance(var, caching.Stage) and var.fn.__module__ == module.__name__
     }
-    allowed = {name for name, one in stages.items() if one.reads_annotations}
+    allowed = {name for name, stage in stages.items() if stage.reads_annotations}
     assert allowed == {"annotate", "reference_answers", "token_baselines"}
     assert stages.keys() >= {
         "sample",
@@ -195,8 +199,8 @@ def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None
 
 def test_scores_of_unjudged_sentences_do_not_count() -> None:
     rows = [
-        Reward(one.sample_id, one.sample_id, 0, ABSENT, 0, 1, True, None, None, "s", False, "not scored")
-        for one in samples(True)
+        Reward(sample.sample_id, sample.sample_id, 0, ABSENT, 0, 1, True, None, None, "s", False, "not scored")
+        for sample in samples(True)
     ]
     with lake.annotations_allowed():
         output = health.fn(

@@ -34,7 +34,7 @@ def test_the_page_needs_nothing_but_itself(page: str) -> None:
     assert re.findall(r"url\((?!#)[^)]*\)|@import", page) == []
 
 
-def test_what_a_model_or_a_file_says_is_never_markup(page: str) -> None:
+def test_text_of_a_model_or_a_file_is_never_markup(page: str) -> None:
     assert SCRIPT not in page
     assert "&lt;script&gt;document.title" in page
     assert "<script" not in page
@@ -145,5 +145,5 @@ def test_the_margin_lies_between_what_was_penalized_and_other_scores() -> None:
     assert margin_of(rows[1:]) is None
 
 
-def test_a_picture_that_cannot_be_read_leaves_an_empty_place() -> None:
+def test_a_picture_that_cannot_be_read_is_left_empty() -> None:
     assert thumbnail(b"no picture") == thumbnail(None) == ""

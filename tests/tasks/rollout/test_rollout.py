@@ -64,7 +64,7 @@ def test_a_further_temperature_leaves_the_other_answers_as_they_are() -> None:
     assert {rollout_id: there[rollout_id] for rollout_id in mine} == mine
 
 
-def test_an_answer_at_the_token_limit_says_so() -> None:
+def test_an_answer_at_the_token_limit_has_that_finish_reason() -> None:
     config, world = RolloutConfig(temperatures=(), max_new_tokens=4), drawn()
     output = rollout.fn(config, policy(), world.images, world.samples, seed=0)
     assert {(row.finish_reason, row.n_tokens) for row in lake.read_rows(Rollout, output.rollouts)} == {("length", 4)}

@@ -32,11 +32,11 @@ def code(root: Path) -> dict[str, dict[str, str]]:
     from tasks.stage.identity import _parsed
 
     _parsed.cache_clear()
-    found = {}
+    digests = {}
     for module in MODULES:
         name = module.__name__
-        found[name.rpartition(".")[2]] = dict(code_of(name, root / f"{name.replace('.', '/')}.py", root))
-    return found
+        digests[name.rpartition(".")[2]] = dict(code_of(name, root / f"{name.replace('.', '/')}.py", root))
+    return digests
 
 
 def touched(root: Path, file: str, old: str, new: str) -> set[str]:

@@ -80,12 +80,12 @@ def test_the_same_captions_give_the_same_checkpoint_and_others_another() -> None
     assert trained(captions=other).policy != trained().policy
 
 
-def test_nothing_to_learn_says_where_to_look() -> None:
+def test_nothing_to_learn_is_an_error_that_names_the_table() -> None:
     with pytest.raises(StageInputError, match="every searched caption is empty"):
         trained(captions=captions_of([""] * 8))
 
 
-def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_kept(monkeypatch) -> None:
+def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_published(monkeypatch) -> None:
     from tasks.core.models import policy as module
 
     def forgetful(folder, **options):

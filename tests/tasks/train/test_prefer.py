@@ -95,7 +95,7 @@ def test_pairs_too_close_are_left_out() -> None:
     assert output.counters["small_gap"] == sum(gap < bound for gap in gaps)
 
 
-def test_nothing_to_choose_between_says_why() -> None:
+def test_nothing_to_choose_between_is_an_error_with_the_reason() -> None:
     with pytest.raises(StageInputError, match=r"no prompt has two answers to choose between \(.* small_gap"):
         preferred(REWARD.model_copy(update={"min_gap": 1e9}))
     with pytest.raises(StageInputError, match="no answer has a worth"):
@@ -155,7 +155,7 @@ def test_a_value_of_prefixes_reads_all_up_to_each_sentence() -> None:
 
 
 @pytest.mark.parametrize("kind", ["image_and_text", "policy_states"])
-def test_an_answer_that_says_nothing_has_no_value_and_its_neighbours_keep_theirs(kind: str) -> None:
+def test_an_empty_answer_has_no_value_and_the_others_have_theirs(kind: str) -> None:
     read = sentence_values(value_of(kind))
     picture = next(iter(load_images(drawn().images, [samples()[0].image_id]).values()))
     answers = [SaidAnswer(picture, "Go.", text) for text in ("There is a dog.", " ", "There is a cat.")]
