@@ -138,7 +138,10 @@ def image_ids() -> list[str]:
 
 def lines() -> list[object]:
     """One question about each drawn image, and one about an image that wasn't drawn."""
-    made = [{"image_id": int(line), "question": f"What is {item}?", "answer": n} for n, item in enumerate(image_ids())]
+    made = [
+        {"image_id": int(image_id), "question": f"What is {image_id}?", "answer": n}
+        for n, image_id in enumerate(image_ids())
+    ]
     return [*made, {"image_id": "999999", "question": "Who?", "answer": "nobody"}]
 
 

@@ -119,15 +119,13 @@ def test_other_items_can_not_be_compared() -> None:
 def judged(by_truth: float, config: HealthConfig | None = None, texts: list[str] | None = None):
     """The verdict on a scorer that gives true sentences `by_truth` more than others."""
     rows = []
-    for sample in samples(True):
-        known = annotations()[sample.image_id].objects
+    for row in samples(True):
+        known = annotations()[row.image_id].objects
         sentences = [f"There is a {name}." for name in known] + [ABSENT, "It is a fine day.", "There is a laptop."]
         for step, text in enumerate(sentences):
             lie = text == ABSENT or (text == "There is a laptop." and "laptop" not in known)
             score = 0.5 - by_truth * lie + 0.001 * step
-            rows.append(
-                Reward(sample.sample_id, sample.sample_id, step, text, 0, 1, False, score, None, "s", False, None)
-            )
+            rows.append(Reward(row.sample_id, row.sample_id, step, text, 0, 1, False, score, None, "s", False, None))
     with lake.annotations_allowed():
         return health.fn(
             config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in honest()]).metrics,

@@ -1,4 +1,4 @@
-"""Captions of any images: in the order of the paths whatever order they finish in, files that are no images, what guides a search."""
+"""Captions of any images: in the order of the paths, files that are no images, what guides a search."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_each_image_goes_with_its_own_question() -> None:
     from tasks.models.endpoint import image_message
     from tasks.models.loading import load_images
 
-    pictures = load_images(drawn().images, list(of))
+    pictures = load_images(drawn().images, list(number_of))
     urls = {
         image_message(picture, "")["content"][0]["image_url"]["url"]: number_of[i] for i, picture in pictures.items()
     }
