@@ -247,8 +247,7 @@ def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
     (sample,) = [row for row in samples() if row.sample_id == answer.sample_id]
     (states,) = sentence_states(
         load_policy(policy()),
-        [load_images(drawn().images, [sample.image_id])[sample.image_id]],
-        [sample.prompt],
+        [(load_images(drawn().images, [sample.image_id])[sample.image_id], sample.prompt)],
         [answer.text],
         layer=-1,
         batch_size=1,
