@@ -1,4 +1,4 @@
-"""How better captions are found."""
+"""Search strategies and their settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _strategy_names(schema: dict[str, Any]) -> None:
 
 
 class SearchConfig(StageConfig):
-    """How better captions are found."""
+    """A search strategy and its settings."""
 
     model_config = ConfigDict(title="Search")
     strategy: str = Field(

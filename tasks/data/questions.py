@@ -219,7 +219,7 @@ def _from_file(path: Path, digest: str, wanted: set[str], refused: list[Quaranti
     """The file's questions about the wanted images, in its order; other lines go to `refused`."""
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise StageInputError(f"{path} is not the file that was to be asked from; pass ask() its questions_digest()")
+        raise StageInputError(f"{path} is not the file whose digest was given; pass ask() its questions_digest()")
     questions: dict[str, list[_Question]] = {}
     lines = [(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
     bad = 0

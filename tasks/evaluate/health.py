@@ -48,7 +48,7 @@ def health(
     }
     rows = estimate_rows(figures, Source(subject, "rollouts", "health"))
     checks = [
-        ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer can't tell true from hallucinated sentences"),
+        ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer doesn't separate true from hallucinated sentences"),
         (
             "chair_i",
             chair["chair_i"],
@@ -56,7 +56,7 @@ def health(
             config.max_chair_i,
             "the base's hallucination is out of range",
         ),
-        ("recall", chair["recall"], config.min_recall, 1.0, "the base does not see what is there"),
+        ("recall", chair["recall"], config.min_recall, 1.0, "the base misses what is in the images"),
     ]
     problems = [
         f"{name} {value:.3f} is outside [{low:g}, {high:g}]: {meaning}"

@@ -102,7 +102,7 @@ class Pictures:
         while sample.image_id not in self._read:
             part = self.samples[self._next : self._next + self.ahead]
             if not part:
-                raise KeyError(f"image {sample.image_id} was asked for out of order")
+                raise KeyError(f"image {sample.image_id} was requested out of order")
             self._next += self.ahead
             self._read = load_images(self.images, [sample.image_id for sample in part])
         return self._read[sample.image_id]

@@ -1,4 +1,4 @@
-"""The page of `visloop caption --explain`: how each caption was searched, candidate by candidate."""
+"""The page of `visloop caption --explain`: how each caption was found, candidate by candidate."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def explained(image: Captioned) -> list[tuple[str, list[tuple[bool, str]]]]:
 
 
 def write_page(path: Path, described: Sequence[Captioned], facts: Mapping[str, Any]) -> None:
-    """Write one HTML page that shows how each caption was searched; it needs no other file and no script.
+    """Write one HTML page that shows how each caption was found; it needs no other file and no script.
 
     Args:
         path: the file; its folder is made.

@@ -85,7 +85,7 @@ class RoundRow(NamedTuple):
         """How people call it."""
         name = self.subject.replace("-", " ")
         if self.decoding == "staged":
-            return f"{name}, told to answer in stages"
+            return f"{name}, instructed to answer in stages"
         return f"{name}, greedy" if self.decoding == "greedy" else f"{name} + search ({self.decoding})"
 
 

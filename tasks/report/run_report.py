@@ -165,7 +165,7 @@ def _panels(rows: Sequence[RoundRow]) -> list[Panel]:
             if measured:
                 cells = [row.cells[metric] for row in measured]
                 columns = ([c.value for c in cells], [c.low for c in cells], [c.high for c in cells])
-                name = {"greedy": "greedy", "staged": "told to stage"}.get(decoding, f"search ({decoding})")
+                name = {"greedy": "greedy", "staged": "greedy, in stages"}.get(decoding, f"search ({decoding})")
                 lines.append(Line(name, [subjects.index(row.subject) for row in measured], *columns))
         panels.append(Panel(COLUMNS[metric].heading, [s.replace("-", " ") for s in subjects], lines))
     return panels

@@ -124,7 +124,7 @@ def _check_spread(moments: Sequence[tuple[float, float]], names: Sequence[str]) 
         # Equal numbers may differ from their mean in its last bits.
         if deviation <= 1e-12 * max(1.0, abs(mean)):
             raise StageInputError(
-                f"reward {name} gave every sentence {mean:.6g}: it can't be standardised and says nothing; remove it from "
+                f"reward {name} gave every sentence {mean:.6g}: it can't be standardised and ranks nothing; remove it from "
                 "scorer.rewards, or set scorer.scale: raw"
             )
 

@@ -115,7 +115,7 @@ def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[di
     if not confidences:
         theirs = sorted(set(lake.read(table, columns=["image_id"]).column(0).to_pylist()))
         raise StageInputError(
-            f"the detector's table knows none of the run's {len(digests)} images: its ids are like {theirs[:3]}, "
+            f"the detector's table has none of the run's {len(digests)} images: its ids are like {theirs[:3]}, "
             f"the images' like {sorted(digests)[:3]}"
         )
     return digests, confidences
@@ -166,7 +166,7 @@ def _seen(
         model = load_scorer(scorer)
     except ScorerError as error:
         raise StageInputError(
-            f"objects are found zero-shot by an open_clip model, and the scorer is none; name a detector's table ({error})"
+            f"objects are detected zero-shot by an open_clip model, and the scorer is none; name a detector's table ({error})"
         ) from error
     kinds = model.embed_texts([phrase_of(name) for name in KINDS]).astype(np.float64)
     pictures = _pictures(images)

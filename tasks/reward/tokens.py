@@ -131,7 +131,7 @@ def token_baselines(
     missing = {image_of[row.rollout_id] for row in rows} - truth.keys()
     if missing:
         raise StageInputError(
-            f"{len(missing)} images have no annotations ({sorted(missing)[:3]} ...): right words can't be told from "
+            f"{len(missing)} images have no annotations ({sorted(missing)[:3]} ...): right words can't be separated from "
             "hallucinated ones; set finetune.fisao.baselines to split, or read images whose source has annotations"
         )
     scores = np.array([row.score for row in rows])

@@ -62,8 +62,8 @@ def why(identity: Identity, label: str) -> str:
         shard = record.identity.get("shard")
         return len(differences(record.identity, identity)), shard != identity["shard"], record.label != label
 
-    kept = records(identity["stage"])  # newest first, and `min` keeps the first of equals
-    if not kept:
+    cached = records(identity["stage"])  # newest first, and `min` keeps the first of equals
+    if not cached:
         return "never ran"
-    nearest = min(kept, key=distance)
+    nearest = min(cached, key=distance)
     return "; ".join(differences(nearest.identity, identity)) or "its record is gone"

@@ -1,4 +1,4 @@
-"""The stage that ends an experiment: the figures of all arms in one table, each arm under a name of its own."""
+"""The stage that ends an experiment: the figures of all arms in one table, each arm under another name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluate: figures of hand-made captions, pairs of the same items, the ground's health; and nobody else sees the truth."""
+"""Evaluate: figures of hand-made captions, pairs of the same items, the health check; and no other stage reads the truth."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def annotations() -> dict[str, Annotation]:
         return {row.image_id: row for row in lake.read_rows(Annotation, truth())}
 
 
-def honest() -> list[str]:
+def truthful() -> list[str]:
     """For every sample a caption that names all that is there."""
     return [
         " ".join(f"There is a {name}." for name in annotations()[sample.image_id].objects) for sample in samples(True)
@@ -53,13 +53,13 @@ def measured(texts: list[str], subject: str = "base"):
 
 
 def test_the_truth_has_chair_zero_and_recall_one() -> None:
-    facts = measured(honest()).figures
+    facts = measured(truthful()).figures
     assert (facts["chair_s"], facts["chair_i"], facts["recall"]) == (0, 0, 1)
     assert facts["length"] > 4
 
 
 def test_figures_of_captions_with_known_hallucinations() -> None:
-    texts = [f"{text} {ABSENT}" if i % 2 else text for i, text in enumerate(honest())]
+    texts = [f"{text} {ABSENT}" if i % 2 else text for i, text in enumerate(truthful())]
     output = measured(texts)
     mentions = sum(len(annotation.objects) for annotation in annotations().values())
     assert output.figures["chair_s"] == 0.5
@@ -71,15 +71,15 @@ def test_figures_of_captions_with_known_hallucinations() -> None:
 
 
 def test_every_item_has_its_counts_and_where_the_lie_stands() -> None:
-    output = measured([f"{ABSENT} {text}" for text in honest()])
+    output = measured([f"{ABSENT} {text}" for text in truthful()])
     rows = lake.read_rows(Score, output.scores)
     assert len(rows) == 5 * 8
     for row in rows:
         assert (row.detail is not None) == (row.metric == "mentioned")
         if row.detail:
             detail = json.loads(row.detail)
-            (lie,) = [mention for mention in detail["mentions"] if mention["hallucinated"]]
-            assert detail["caption"][lie["start"] : lie["end"]] == lie["text"] == "toaster"
+            (wrong,) = [mention for mention in detail["mentions"] if mention["hallucinated"]]
+            assert detail["caption"][wrong["start"] : wrong["end"]] == wrong["text"] == "toaster"
 
 
 def test_empty_captions_are_items_too() -> None:
@@ -88,7 +88,7 @@ def test_empty_captions_are_items_too() -> None:
 
 
 def test_a_missing_caption_is_an_error_not_a_smaller_n() -> None:
-    rows = lake.read_rows(Caption, captions_of(honest()))[1:]
+    rows = lake.read_rows(Caption, captions_of(truthful()))[1:]
     with lake.annotations_allowed(), pytest.raises(StageInputError, match="8 samples went in, but 7 came out"):
         evaluate.fn(
             CONFIG, lake.publish(Caption, rows), drawn(True).samples, truth(), subject="x", decoding="greedy",
@@ -96,7 +96,7 @@ def test_a_missing_caption_is_an_error_not_a_smaller_n() -> None:
 
 
 def test_a_difference_is_paired_and_signed() -> None:
-    better, worse = measured(honest(), "round-1"), measured([f"{text} {ABSENT}" for text in honest()])
+    better, worse = measured(truthful(), "round-1"), measured([f"{text} {ABSENT}" for text in truthful()])
     output = compare.fn(CONFIG, better.scores, worse.scores)
     rows = {row.metric: row for row in lake.read_rows(Comparison, output.comparisons)}
     assert (rows["chair_s"].subject_a, rows["chair_s"].subject_b) == ("round-1", "base")
@@ -107,7 +107,7 @@ def test_a_difference_is_paired_and_signed() -> None:
 
 
 def test_other_items_can_not_be_compared() -> None:
-    measurement = measured(honest())
+    measurement = measured(truthful())
     rows = [row for row in lake.read_rows(Score, measurement.scores) if row.item_id != samples(True)[0].sample_id]
     with pytest.raises(StageInputError, match="8 items, base 7, 7 in common"):
         compare.fn(CONFIG, measurement.scores, lake.publish(Score, rows))
@@ -123,12 +123,12 @@ def judged(by_truth: float, config: HealthConfig | None = None, texts: list[str]
         known = annotations()[row.image_id].objects
         sentences = [f"There is a {name}." for name in known] + [ABSENT, "It is a fine day.", "There is a laptop."]
         for step, text in enumerate(sentences):
-            lie = text == ABSENT or (text == "There is a laptop." and "laptop" not in known)
-            score = 0.5 - by_truth * lie + 0.001 * step
+            wrong = text == ABSENT or (text == "There is a laptop." and "laptop" not in known)
+            score = 0.5 - by_truth * wrong + 0.001 * step
             rows.append(Reward(row.sample_id, row.sample_id, step, text, 0, 1, False, score, None, "s", False, None))
     with lake.annotations_allowed():
         return health.fn(
-            config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in honest()]).metrics,
+            config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in truthful()]).metrics,
             lake.publish(Reward, rows), drawn(True).samples, truth(), subject="base",
         )  # fmt: skip
 
@@ -144,16 +144,18 @@ def test_firm_ground_has_no_problems() -> None:
 
 def test_a_scorer_that_does_not_separate_is_a_problem() -> None:
     (problem,) = judged(-0.3).problems
-    assert problem == "scorer_auc 0.000 is outside [0.6, 1]: the scorer can't tell true from hallucinated sentences"
+    assert (
+        problem == "scorer_auc 0.000 is outside [0.6, 1]: the scorer doesn't separate true from hallucinated sentences"
+    )
 
 
 def test_a_base_without_hallucinations_or_without_recall_is_a_problem() -> None:
     bounds = HealthConfig(min_chair_i=0.05, min_recall=0.3)
-    (honest_base,) = judged(0.3, bounds, honest()).problems
-    assert honest_base.startswith("chair_i 0.000 is outside [0.05, 0.5]")
-    lies, blind = judged(0.3, bounds, [ABSENT] * 8).problems
-    assert lies.startswith("chair_i 1.000 is outside")
-    assert blind.startswith("recall 0.000 is outside [0.3, 1]: the base does not see")
+    (too_good,) = judged(0.3, bounds, truthful()).problems
+    assert too_good.startswith("chair_i 0.000 is outside [0.05, 0.5]")
+    too_high, too_low = judged(0.3, bounds, [ABSENT] * 8).problems
+    assert too_high.startswith("chair_i 1.000 is outside")
+    assert too_low.startswith("recall 0.000 is outside [0.3, 1]: the base misses")
 
 
 # The guard
@@ -202,7 +204,7 @@ def test_scores_of_unjudged_sentences_do_not_count() -> None:
     ]
     with lake.annotations_allowed():
         output = health.fn(
-            HealthConfig(), measured(honest()).metrics, lake.publish(Reward, rows), drawn(True).samples, truth(),
+            HealthConfig(), measured(truthful()).metrics, lake.publish(Reward, rows), drawn(True).samples, truth(),
             subject="base",
         )  # fmt: skip
     assert any(problem.startswith("scorer_auc nan") for problem in output.problems)

@@ -1,4 +1,4 @@
-"""The gate has two sides: surely fewer inventions, and surely not blinder."""
+"""The gate has two sides: fewer hallucinations by the interval, and recall non-inferior."""
 
 from __future__ import annotations
 

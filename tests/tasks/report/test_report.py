@@ -84,7 +84,7 @@ def test_the_markdown_of_a_round_has_the_table_and_the_plot(run_id: str) -> None
     text = round_summary_markdown(run_id, 1)
     assert "| round 1, greedy | 28.0 [22.0, 34.0]" in text
     assert "![rounds](data:image/png;base64," in text
-    assert len(text) < 150_000  # it lies in Prefect's database
+    assert len(text) < 150_000  # it is stored in Prefect's database
 
 
 def test_rows_come_base_first_and_greedy_before_search(run_id: str) -> None:

@@ -157,7 +157,7 @@ def test_an_id_is_text_though_it_may_look_like_a_number(tmp_path: Path) -> None:
         ("image_id,object,confidence\n1,dog,nan\n", "want an image_id and a finite confidence"),
         ("image_id,object,confidence\n1,dog,\n", "want an image_id and a finite confidence"),
         ("", "neither Parquet nor CSV that can be read"),
-        ("image_id,object\nelsewhere,dog\n", "knows none of the run's 24 images: its ids are like ['elsewhere']"),
+        ("image_id,object\nelsewhere,dog\n", "has none of the run's 24 images: its ids are like ['elsewhere']"),
     ],
 )
 def test_an_invalid_table_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:

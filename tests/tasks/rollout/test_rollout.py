@@ -30,7 +30,7 @@ def test_every_sample_has_an_answer_a_decode() -> None:
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_shards_and_batch_size_change_no_digest(home, shards: int, batch_size: int) -> None:
-    # In a store of its own, so that nothing is answered from the cache.
+    # In a new store, so that nothing comes from the cache.
     home.mkdir(exist_ok=True)
     policy = PolicyHandle(import_checkpoint(PolicyCheckpoint, str(DEMO / "policy")))
     images, samples = lake.publish(Image, _IMAGES), lake.publish(Sample, _SAMPLES)

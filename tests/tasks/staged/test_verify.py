@@ -117,5 +117,5 @@ def test_an_answer_needs_a_judges_valid() -> None:
         Verdict(questions()[2].sample_id, 0, "", "Yes", True, "accepted"),
     ]
     output = verify_by_judge.fn(captions(), lake.publish(Sample, questions()), lake.publish(Verdict, rows), attempt=0)
-    # The last one's form is right, but nobody judged it; the third was judged, but its form is wrong.
+    # The last one's form is right, but it was not judged; the third was judged, but its form is wrong.
     assert reasons(output) == ["accepted", "judge", "not_tagged", "incomplete", "no_answer", "judge"]
