@@ -25,7 +25,7 @@ from tasks.stage.stage import stage
 
 
 class RatingFile(BaseModel):
-    """What a rater sent back; its text is part of what a score is of, where it lies is not."""
+    """What a rater sent back; its text is part of what a score is of, its path is not."""
 
     model_config = ConfigDict(frozen=True)
     name: str

@@ -1,4 +1,4 @@
-"""Trains the demo's models from nothing and puts them where any checkpoint may lie.
+"""Trains the demo's models from nothing and writes them where any checkpoint may be.
 
 What passes between the steps is folders. A folder is complete or not there: it is written under another name and renamed.
 """

@@ -89,8 +89,8 @@ def _ruled(
     """
     answers = {row.sample_id: row for row in lake.read_rows(Caption, captions)}
     questions = lake.read_rows(Sample, samples)
-    if strangers := answers.keys() - {sample.sample_id for sample in questions}:
-        raise StageInputError(f"{len(strangers)} answers belong to none of the {len(questions)} questions asked")
+    if unknown := answers.keys() - {sample.sample_id for sample in questions}:
+        raise StageInputError(f"{len(unknown)} answers belong to none of the {len(questions)} questions asked")
     accepted, refused, verdicts = [], [], []
     for sample in questions:
         text = answers[sample.sample_id].text if sample.sample_id in answers else ""

@@ -76,8 +76,8 @@ def train_fisao(
     pictures = load_images(images, list(dict.fromkeys(sample.image_id for sample in sampled)))
     loaded = fresh_policy(policy)
     counters: Counter[str] = Counter()
-    world = _World(loaded, sampled, pictures, load_scores(reward.scorer, counters))
-    first = _first_answers(world, first_rollouts, rows)
+    setup = _Setup(loaded, sampled, pictures, load_scores(reward.scorer, counters))
+    first = _first_answers(setup, first_rollouts, rows)
     settings = PpoSettings(
         **config.fisao.model_dump(include={"clip", "kl", "gamma", "gae_lambda", "value_weight", "passes", "iterations"})
     )
@@ -85,9 +85,9 @@ def train_fisao(
     def answers_of(iteration: int) -> list[Answer]:
         if iteration == 0:
             return first
-        drawn = _draw(world, first_rollouts, config.fisao.temperature, ("fisao", seed, iteration))
+        drawn = _draw(setup, first_rollouts, config.fisao.temperature, ("fisao", seed, iteration))
         counters["new_answers"] += len(drawn)
-        return _rewarded(world, drawn, reward.baselines, config.fisao.margin)
+        return _rewarded(setup, drawn, reward.baselines, config.fisao.margin)
 
     with progress("train_fisao", 100, unit="%") as advance:
         figures = train_ppo(
@@ -101,7 +101,7 @@ def train_fisao(
     )
 
 
-class _World(NamedTuple):
+class _Setup(NamedTuple):
     """The policy, the samples it answers, and the scorer."""
 
     policy: Policy
@@ -133,17 +133,17 @@ def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
     return on_step
 
 
-def _first_answers(world: _World, sampled: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:
+def _first_answers(setup: _Setup, sampled: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:
     """The round's rollouts with the rewards of the table."""
     words: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         words[row.rollout_id].append((row.end, row.reward or 0.0))
-    sample_of = {sample.sample_id: sample for sample in world.samples}
+    sample_of = {sample.sample_id: sample for sample in setup.samples}
     texts = [_TextAnswer(sample_of[row.sample_id], row.text, row.finish_reason == "stop") for row in sampled]
-    return _answers(world, texts, [words[row.rollout_id] for row in sampled])
+    return _answers(setup, texts, [words[row.rollout_id] for row in sampled])
 
 
-def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_TextAnswer]:
+def _draw(setup: _Setup, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_TextAnswer]:
     """New answers, for each sample as many as there are in `like`."""
     from tasks.core.engine.fallback import open_decoder
     from tasks.core.engine.scheduler import Job, SearchScheduler
@@ -153,15 +153,15 @@ def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tupl
     longest = max(row.n_tokens for row in like)
     # Without the nucleus: what is learned is the policy's own probability of a token, the unlikely ones' too.
     scheduler = SearchScheduler(
-        open_decoder(world.policy, kv_token_budget=runtime.token_budget or None),
+        open_decoder(setup.policy, kv_token_budget=runtime.token_budget or None),
         in_flight=runtime.batch_size,
         top_p=1.0,
     )
-    todo = [sample for sample in world.samples if count[sample.sample_id]]
+    todo = [sample for sample in setup.samples if count[sample.sample_id]]
     jobs = (
         Job(
             index,
-            image=lambda sample=sample: world.pictures[sample.image_id],  # type: ignore[misc]
+            image=lambda sample=sample: setup.pictures[sample.image_id],  # type: ignore[misc]
             prompt=sample.prompt,
             search=_whole_answers([temperature] * count[sample.sample_id], longest),
             seed=(*seed, sample.sample_id),
@@ -185,23 +185,23 @@ def _whole_answers(temperatures: Sequence[float], max_tokens: int) -> Search[Sea
     return result.finish(StopReason.END)
 
 
-def _rewarded(world: _World, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
+def _rewarded(setup: _Setup, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
     """New answers with the rewards of their words."""
     words = []
     for answer in texts:
         mentions = find_mentions(answer.text)
         phrases = [(answer.sample.image_id, PHRASE.format(object=mention.object)) for mention in mentions]
-        scores = world.scores.score(world.pictures, phrases) if phrases else []
+        scores = setup.scores.score(setup.pictures, phrases) if phrases else []
         rewards = word_rewards([mention.object for mention in mentions], scores, baselines, margin=margin)
         words.append([(mention.end, reward) for mention, reward in zip(mentions, rewards, strict=True)])
-    return _answers(world, texts, words)
+    return _answers(setup, texts, words)
 
 
-def _answers(world: _World, texts: Sequence[_TextAnswer], words: Sequence[Sequence[tuple[int, float]]]) -> list[Answer]:
+def _answers(setup: _Setup, texts: Sequence[_TextAnswer], words: Sequence[Sequence[tuple[int, float]]]) -> list[Answer]:
     """Answers as tokens, the end included; those without any token have nothing to be learned and are left out."""
     from tasks.core.train.answers import Answer
 
-    tokenizer, ends = world.policy.tokenizer, world.policy.end_ids
+    tokenizer, ends = setup.policy.tokenizer, setup.policy.end_ids
     end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else min(ends)
 
     def text_of(tokens: Sequence[int]) -> str:
@@ -215,5 +215,5 @@ def _answers(world: _World, texts: Sequence[_TextAnswer], words: Sequence[Sequen
             tokens.append(end)
         if tokens:
             sample = answer.sample
-            answers.append(Answer(world.pictures[sample.image_id], sample.prompt, tuple(tokens), placed))
+            answers.append(Answer(setup.pictures[sample.image_id], sample.prompt, tuple(tokens), placed))
     return answers

@@ -129,7 +129,7 @@ def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refuse
 
     load = module.load_scores
 
-    def blind(share: int):
+    def failing(share: int):
         def loaded(*arguments):
             scores = load(*arguments)
             whole = scores.score
@@ -140,11 +140,11 @@ def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refuse
 
         return loaded
 
-    monkeypatch.setattr(module, "load_scores", blind(4))
+    monkeypatch.setattr(module, "load_scores", failing(4))
     output = scored()
     set_aside = lake.read_rows(Quarantined, output.quarantine)
     assert len(set_aside) + len(rows_of(output.token_scores)) == output.counters["words"]
     assert {row.reason for row in set_aside} == {"not_scored"}
-    monkeypatch.setattr(module, "load_scores", blind(1))
+    monkeypatch.setattr(module, "load_scores", failing(1))
     with pytest.raises(TooManyQuarantined):
         scored()
