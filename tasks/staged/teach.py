@@ -6,12 +6,9 @@ before a kill is not requested again.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from storage import lake
 from storage.artifacts import Table
@@ -20,24 +17,25 @@ from tasks.configs.staged import EndpointTeacher
 from tasks.core.search.stages import STAGES, content, opening
 from tasks.core.seeds import seed_for
 from tasks.core.staged import answers as staged
-from tasks.models.endpoint import Endpoint, EndpointError, Message, image_message
+from tasks.models.endpoint import EndpointError, Message, image_message
 from tasks.models.loading import load_images
-from tasks.stage.calls import fault_point, resume_folder
-from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
+from tasks.staged.replies import failed_requests, request_all
 
 FAILED = 0.05  # share of requests that may fail for good before the stage does
-AHEAD = 4  # requests prepared, images and all, for each that may be under way
 RETRY_TEMPERATURE = 1.0  # of later attempts; the first one is greedy
-
-Replies = dict[str, str | EndpointError]
 
 
 def attempt_seed(seed: int, attempt: int) -> int:
     """The seed of an attempt (0-based): the run's own first, then others."""
     return seed if attempt == 0 else seed_for("attempt", seed, attempt)
+
+
+def _sampling(seed: int, attempt: int) -> tuple[float, int | None]:
+    """(temperature, seed) of an attempt's requests."""
+    return (0.0, None) if attempt == 0 else (RETRY_TEMPERATURE, attempt_seed(seed, attempt) % 2**31)
 
 
 def attempt_name(name: str, attempt: int) -> str:
@@ -102,8 +100,8 @@ def teach(
             for sample_id, text in zip(ids, texts, strict=True)
         ]
 
-    replies = _request_all("teach", teacher, list(sample_of), messages, attempt, seed)
-    rows, refused = [], _failed("teach", replies)
+    replies = request_all("teach", teacher, list(sample_of), messages, *_sampling(seed, attempt))
+    rows, refused = [], failed_requests("teach", replies)
     check_nothing_lost("teach", len(questions), len(questions) - len(refused), len(refused), FAILED, unit="requests")
     for sample_id, reply in replies.items():
         if isinstance(reply, EndpointError):
@@ -163,8 +161,8 @@ def judge(
         ]
         return [{"role": "user", "content": request} for request in requests]
 
-    replies = _request_all("judge", teacher, list(texts), messages, attempt, seed)
-    failed = _failed("judge", replies)
+    replies = request_all("judge", teacher, list(texts), messages, *_sampling(seed, attempt))
+    failed = failed_requests("judge", replies)
     check_nothing_lost("judge", len(texts), len(texts) - len(failed), len(failed), FAILED, unit="requests")
     rows, counts = [], Counter[str]()
     for sample_id, reply in replies.items():
@@ -221,63 +219,3 @@ def _answers(answers: Table[Answer], questions: Sequence[Sample]) -> dict[str, s
             "questions.train, or let the policy teach itself (staged.teacher.kind=self)"
         )
     return truth
-
-
-def _failed(name: str, replies: Replies) -> list[Quarantined]:
-    return [
-        Quarantined(name, sample_id, "endpoint", str(reply))
-        for sample_id, reply in replies.items()
-        if not isinstance(reply, str)
-    ]
-
-
-def _request_all(
-    name: str,
-    teacher: EndpointTeacher,
-    ids: Sequence[str],
-    messages: Callable[[Sequence[str]], list[Message]],
-    attempt: int,
-    seed: int,
-) -> Replies:
-    """The reply to each, some requests at once; replies that this call already received are not requested again."""
-    file = resume_folder() / "answered.jsonl"
-    replies: Replies = dict(_earlier_replies(file))
-    todo = [sample_id for sample_id in ids if sample_id not in replies]
-    endpoint = Endpoint(teacher.url, teacher.model, teacher.key_variable, teacher.timeout, teacher.parallel)
-    temperature, drawn = (0.0, None) if attempt == 0 else (RETRY_TEMPERATURE, attempt_seed(seed, attempt) % 2**31)
-
-    def reply_to(message: Message) -> str | EndpointError:
-        try:
-            return endpoint.chat([message], temperature=temperature, seed=drawn)
-        except EndpointError as error:
-            return error
-
-    with (
-        file.open("a", encoding="utf-8") as finished,
-        progress(name, len(ids), unit="answers") as advance,
-        ThreadPoolExecutor(teacher.parallel) as pool,
-    ):
-        advance(len(ids) - len(todo))
-        for start in range(0, len(todo), AHEAD * teacher.parallel):
-            part = todo[start : start + AHEAD * teacher.parallel]
-            for sample_id, reply in zip(part, pool.map(reply_to, messages(part)), strict=True):
-                replies[sample_id] = reply
-                if isinstance(reply, str):
-                    finished.write(json.dumps([sample_id, reply]) + "\n")
-                    finished.flush()
-                advance(1)
-            errors = [reply for sample_id in part if isinstance(reply := replies[sample_id], EndpointError)]
-            if len(errors) == len(part):  # it is not there, or refuses us: the rest would fail, too
-                raise errors[0]
-            fault_point(name)
-    return {sample_id: replies[sample_id] for sample_id in ids}
-
-
-def _earlier_replies(file: Path) -> Iterator[tuple[str, str]]:
-    """Replies written by an earlier try; a line that a kill cut off is left out."""
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
-        try:
-            sample_id, reply = json.loads(line)
-        except ValueError:
-            continue
-        yield sample_id, reply

@@ -22,7 +22,7 @@ from tasks.core.search.stages import closing, opening
 from tasks.core.staged.answers import in_stages
 from tasks.models.endpoint import EndpointError
 from tasks.stage.quarantine import StageInputError, TooManyQuarantined
-from tasks.staged import teach as module
+from tasks.staged import replies as module
 from tasks.staged.teach import attempt_name, attempt_seed, judge, reasonings, teach
 from tests.support.small_world import drawn, samples
 
