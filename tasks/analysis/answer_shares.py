@@ -54,7 +54,7 @@ def concluding(config: EvaluateConfig, scores: Table[Score], *, subject: str) ->
 def _share(config: EvaluateConfig, metric: str, counted: Mapping[str, bool], subject: str) -> SharesResult:
     """A share of the questions with its interval."""
     ids = sorted(counted)
-    share = Ratio(np.array([float(counted[one]) for one in ids]), np.ones(len(ids)))
+    share = Ratio(np.array([float(counted[item_id]) for item_id in ids]), np.ones(len(ids)))
     intervals = Intervals(config.bootstrap, config.confidence)
     rows = metric_rows({metric: share}, Source(subject, "greedy", "answers"), intervals)
     return SharesResult(lake.publish(Metric, rows))

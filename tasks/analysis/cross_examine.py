@@ -40,7 +40,7 @@ def cross_examine(
     scores: Table[SearchStep],
     values: Table[SearchStep],
 ) -> VerdictsResult:
-    """Who knows the better of two answers: `scores` and `values` are traces of best_of_n over the same answers."""
+    """Which judge picks the better of two answers: `scores` and `values` are traces of best_of_n over the same answers."""
     rows = lake.read_rows(Sample, samples)
     objects = {row.image_id: true_objects(row.objects, row.captions) for row in lake.read_rows(Annotation, annotations)}
     truth = {row.sample_id: objects[row.image_id] for row in rows}

@@ -84,10 +84,10 @@ def _rows(evidence: Evidence, experiment: str, seed: int) -> list[Finding]:
     rows = []
     for metrics in evidence.metrics:
         for metric in lake.read_rows(Metric, metrics):
-            name, at, x = metric.metric.partition("@")
-            arm, place = (f"{evidence.arm}@{x}", float(x)) if at else (evidence.arm, evidence.x)
+            name, at, suffix = metric.metric.partition("@")
+            arm, x = (f"{evidence.arm}@{suffix}", float(suffix)) if at else (evidence.arm, evidence.x)
             ends = _end(metric.ci_low), _end(metric.ci_high)
-            rows.append(Finding(experiment, arm, place, seed, name, metric.value, *ends, metric.n))
+            rows.append(Finding(experiment, arm, x, seed, name, metric.value, *ends, metric.n))
     n = max((row.n for row in rows), default=0)
     for other, comparisons in evidence.pairs.items():
         for row in lake.read_rows(Comparison, comparisons):
@@ -127,7 +127,7 @@ def spent(*stages: str) -> float:
 
 
 def totals(line: str, searched: StageResult, captions: int, setup: float, counts: Sequence[int]) -> list[Evidence]:
-    """Seconds of a search in all, by how many captions are wanted; nothing in a plan, which knows no seconds.
+    """Seconds of a search in all, by how many captions are wanted; nothing in a plan, which measures no seconds.
 
     Args:
         line: what the points are called.

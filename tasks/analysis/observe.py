@@ -19,7 +19,7 @@ from tasks.core.metrics import Estimate, Ratio, without_interval
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
 
-LEAST = 20  # sentences that a figure of one position stands on
+LEAST = 20  # sentences that a figure of one position needs
 RESAMPLES = 500  # of rank correlations and AUCs, each of which sorts all sentences
 
 
@@ -74,7 +74,7 @@ def appraise(
     subject: str,
     decoding: str,
 ) -> AppraisalResult:
-    """Does a guide know true sentences from hallucinated ones, and does V know what follows? Overall, and by position.
+    """Does a guide separate true sentences from hallucinated ones, and does V predict what follows? Overall, and by position.
 
     Metrics `auc` (within an image, mean) and `auc_pooled`; with the held-out `values` of a V `spearman` with the Monte-Carlo
     return, `spread` and `td_error`.
@@ -94,13 +94,14 @@ def _ranking(sentences: Sequence[seen.Judged], config: EvaluateConfig) -> dict[s
     within = without_interval(float("nan"), 0)
     if len(aucs):
         within = intervals.estimate(Ratio(aucs, np.ones(len(aucs))))
-    found = {"auc": within}
-    found["auc_pooled"] = _clustered(sentences, lambda one: one.group, seen.pooled_auc, config)
-    for step in sorted({one.step for one in sentences}):
-        here = [one for one in sentences if one.step == step]
-        if min(sum(one.wrong for one in here), sum(not one.wrong for one in here)) >= LEAST / 2:
-            found[f"auc_pooled@{step}"] = _clustered(here, lambda one: one.group, seen.pooled_auc, config)
-    return found
+    figures = {"auc": within}
+    figures["auc_pooled"] = _clustered(sentences, lambda sentence: sentence.group, seen.pooled_auc, config)
+    for step in sorted({sentence.step for sentence in sentences}):
+        here = [sentence for sentence in sentences if sentence.step == step]
+        wrong = sum(sentence.wrong for sentence in here)
+        if min(wrong, len(here) - wrong) >= LEAST / 2:
+            figures[f"auc_pooled@{step}"] = _clustered(here, lambda sentence: sentence.group, seen.pooled_auc, config)
+    return figures
 
 
 def _returns(rows: Sequence[Value], config: EvaluateConfig) -> dict[str, Estimate]:
@@ -109,22 +110,22 @@ def _returns(rows: Sequence[Value], config: EvaluateConfig) -> dict[str, Estimat
     def image(row: Value) -> str:
         return row.rollout_id.split("-")[0]
 
-    found = {"spearman": _clustered(rows, image, seen.return_correlation, config)}
-    found["spread"] = _clustered(rows, image, lambda some: float(np.std([one.value for one in some])), config)
-    found["td_error"] = _clustered(
-        rows, image, lambda some: float(np.mean([abs(one.td_target - one.value) for one in some])), config
+    figures = {"spearman": _clustered(rows, image, seen.return_correlation, config)}
+    figures["spread"] = _clustered(rows, image, lambda some: float(np.std([row.value for row in some])), config)
+    figures["td_error"] = _clustered(
+        rows, image, lambda some: float(np.mean([abs(row.td_target - row.value) for row in some])), config
     )
     for step in sorted({row.step for row in rows}):
         here = [row for row in rows if row.step == step]
         if len(here) >= LEAST:
-            found[f"spearman@{step}"] = _clustered(here, image, seen.return_correlation, config)
-    return found
+            figures[f"spearman@{step}"] = _clustered(here, image, seen.return_correlation, config)
+    return figures
 
 
 def _clustered(items: Sequence[Any], group: Any, statistic: Any, config: EvaluateConfig) -> Estimate:
     groups: dict[str, list[Any]] = {}
-    for one in items:
-        groups.setdefault(group(one), []).append(one)
+    for item in items:
+        groups.setdefault(group(item), []).append(item)
     intervals = Intervals(min(RESAMPLES, config.bootstrap), config.confidence)
     return clustered_estimate(list(groups.values()), statistic, intervals)
 

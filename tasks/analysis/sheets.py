@@ -1,7 +1,7 @@
 """The human-evaluation pack: blinded A/B sheets of two subjects' captions out, raters' files in, a win rate.
 
 `sheets` draws the pairs; its table is the key and stays in the store. `tasks.report.sheets` writes from it what a rater gets,
-which says nothing of who wrote what. `score_sheets` reads what comes back.
+which does not show who wrote what. `score_sheets` reads what comes back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.stage.stage import stage
 
 
 class RatingFile(BaseModel):
-    """What a rater sent back; its text is part of what a score is of, where it lies is not."""
+    """What a rater sent back; its text is part of what a score is of, its path is not."""
 
     model_config = ConfigDict(frozen=True)
     name: str
@@ -66,7 +66,7 @@ def sheets(
     Order and sides are random by seed; A stands left in half of the pairs. Captions that are alike stay in: they are ties.
 
     Raises:
-        StageInputError: names that don't tell the two apart, samples that only one has, images that are missing, or fewer
+        StageInputError: names that don't distinguish the two, samples that only one has, images that are missing, or fewer
             samples than pairs.
     """
     if name_a == name_b:

@@ -30,9 +30,7 @@ def size_of(policy: PolicyCheckpoint) -> SizeResult:
 
     files = sorted(checkpoints.folder(policy).glob("*.safetensors"))
     if not files:
-        raise StageInputError(
-            f"{policy}: no .safetensors file, so nothing says how large it is; save it as safetensors"
-        )
+        raise StageInputError(f"{policy}: no .safetensors file, so its size is unknown; save it as safetensors")
     total = 0
     for file in files:
         with safe_open(file, framework="np") as tensors:

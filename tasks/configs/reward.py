@@ -24,11 +24,11 @@ class ObjectsReward(StageConfig):
     """Whether what a sentence names is there: mean over its objects of 1 (in the table) or -1; 0 if it names none."""
 
     model_config = ConfigDict(title="Object list")
-    kind: Literal["objects"] = Field("objects", description="objects that a detector found")
+    kind: Literal["objects"] = Field("objects", description="objects that a detector lists")
     table: str = Field(
         "",
         description="a detector's table, Parquet or CSV: image_id, object (COCO's name) and confidence; empty: the objects are "
-        "found by the scorer itself, zero-shot",
+        "detected by the scorer itself, zero-shot",
     )
     threshold: float = Field(
         0.5,
@@ -57,7 +57,7 @@ class JudgeReward(StageConfig):
     model_config = ConfigDict(title="Judge")
     kind: Literal["judge"] = Field("judge", description="a model behind an OpenAI-compatible endpoint")
     url: str = Field(min_length=1, description="for example http://localhost:8000/v1")
-    model: str = Field(min_length=1, description="the name that the endpoint knows it by")
+    model: str = Field(min_length=1, description="its name at the endpoint")
     key_variable: str = Field("OPENAI_API_KEY", description="environment variable with the key, if it is set")
     weight: Weight = 1.0
 

@@ -1,4 +1,4 @@
-"""How better captions are found."""
+"""Search strategies and their settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _strategy_names(schema: dict[str, Any]) -> None:
 
 
 class SearchConfig(StageConfig):
-    """How better captions are found."""
+    """A search strategy and its settings."""
 
     model_config = ConfigDict(title="Search")
     strategy: str = Field(
@@ -57,12 +57,12 @@ class SearchConfig(StageConfig):
     @classmethod
     def _is_known(cls, name: str) -> str:
         if name not in registry.names():
-            registry.find(name)  # says which there are
+            registry.find(name)  # its error lists the names
         return name
 
 
-def search_config(base: SearchConfig, spec: str) -> SearchConfig:
-    """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `base`, but for those named.
+def search_config(config: SearchConfig, spec: str) -> SearchConfig:
+    """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `config`, but for those named.
 
     A key that is no setting of the search is one of the strategy's own options.
 
@@ -71,7 +71,7 @@ def search_config(base: SearchConfig, spec: str) -> SearchConfig:
     """
     name, _, rest = spec.partition(":")
     settings: dict[str, Any] = {"strategy": name}
-    options = {} if name != base.strategy else dict(base.options)
+    options = {} if name != config.strategy else dict(config.options)
     for part in filter(None, rest.split(",")):
         key, equals, text = part.partition("=")
         if not equals:
@@ -84,4 +84,4 @@ def search_config(base: SearchConfig, spec: str) -> SearchConfig:
             settings[key] = value
         else:
             options[key] = value
-    return SearchConfig.model_validate({**base.model_dump(), "options": options, **settings})
+    return SearchConfig.model_validate({**config.model_dump(), "options": options, **settings})

@@ -37,7 +37,7 @@ class EndpointTeacher(StageConfig):
     model_config = ConfigDict(title="OpenAI-compatible endpoint")
     kind: Literal["endpoint"] = Field("endpoint", description="a model behind an OpenAI-compatible endpoint")
     url: str = Field(min_length=1, description="for example http://localhost:8000/v1")
-    model: str = Field(min_length=1, description="the name that the endpoint knows it by")
+    model: str = Field(min_length=1, description="its name at the endpoint")
     key_variable: str = Field("OPENAI_API_KEY", description="environment variable with the key, if it is set")
     parallel: int = Field(8, ge=1, le=256, description="requests at once", json_schema_extra={"semantic": False})
     timeout: float = Field(120.0, gt=0, description="seconds a request", json_schema_extra={"semantic": False})

@@ -94,10 +94,10 @@ NAMES_ITS_METHOD: dict[str, Any] = {"required": ["method"]}
 
 
 class SftConfig(TrainingSettings):
-    """Supervised fine-tuning on the captions that search found."""
+    """Supervised fine-tuning on the captions that search chose."""
 
     model_config = ConfigDict(title="Supervised fine-tuning")
-    method: Literal["sft"] = Field("sft", description="learn the captions that search found")
+    method: Literal["sft"] = Field("sft", description="learn the captions that search chose")
     replay: ReplayConfig = Field(
         ReplayConfig(), title="Replay", description="other material among the captions, against forgetting"
     )

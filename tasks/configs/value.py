@@ -80,6 +80,6 @@ class ValueConfig(StageConfig):
         "rewards, no target network, no end",
     )
     guided_rounds: int = Field(
-        0, ge=0, le=100, description="times V is trained anew, on the captions that a search with it found as well"
+        0, ge=0, le=100, description="times V is trained again, on the captions that a search with it chose as well"
     )
     checkpoint_steps: int = Field(500, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)

@@ -1,6 +1,6 @@
 """Questions about drawn images, and answers to them: what task `answers` samples in place of prompts.
 
-`ask` is the one stage that reads boxes of training images: a question is made from what they say. What is learned never
+`ask` is the one stage that reads boxes of training images: questions are made from them. What is learned never
 reads the answers, unless the profile's verification compares with them.
 """
 
@@ -25,7 +25,7 @@ from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
 
 FILE_KIND = "file"
-BAD_LINES = 0.05  # share of a file's lines that may be none
+BAD_LINES = 0.05  # share of a file's lines that may be no question
 
 
 class Source(Protocol):
@@ -37,7 +37,7 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What samples are named by."""
+        """What sample ids are derived from."""
 
     @property
     def split(self) -> str | None:
@@ -45,7 +45,7 @@ class Source(Protocol):
 
 
 class _Drawn(NamedTuple):
-    """What a question needs to know of an image."""
+    """What a question needs of an image."""
 
     image_id: str
     width: int
@@ -53,16 +53,16 @@ class _Drawn(NamedTuple):
     split: str
 
 
-class _Asked(NamedTuple):
+class _Question(NamedTuple):
     """A question with its true answer (None: the file has none) and its kind."""
 
-    question: str
+    text: str
     answer: str | None
     kind: str
 
 
 def questions_digest(config: QuestionConfig, *, benchmark: bool) -> str:
-    """Digest of the file that questions come from, for `ask`: another text of it asks anew. Empty where they are made.
+    """Digest of the file that questions come from, for `ask`: other content makes new questions. Empty where they are made.
 
     Raises:
         StageInputError: the file is not there.
@@ -81,7 +81,7 @@ def questions_digest(config: QuestionConfig, *, benchmark: bool) -> str:
 
 @dataclass(frozen=True)
 class QuestionsResult(StageResult):
-    """Questions as samples, their true answers, and what no question came of."""
+    """Questions as samples, their true answers, and images and lines without one."""
 
     samples: Table[Sample]
     answers: Table[Answer]
@@ -103,28 +103,28 @@ def ask(
 
     An image's questions depend on seed, source and image only, so the same ones come with and without an instruction;
     `plainly` brings answers to the former back to the latter. `file_digest`: `questions_digest`, so that the file counts as
-    an input. An image that no question can be asked about is in quarantine; so is a line of the file that is none.
+    an input. An image without a question is in quarantine; so is a line of the file that holds none.
     """
     table = lake.read(images, columns=["image_id", "width", "height", "split"]).to_pylist()
     drawn = [_Drawn(**row) for row in table]
     name = config.benchmark if benchmark else config.train
     refused: list[Quarantined] = []
     if name:
-        asked = _from_file(Path(name).expanduser(), file_digest, {one.image_id for one in drawn}, refused)
+        questions = _from_file(Path(name).expanduser(), file_digest, {image.image_id for image in drawn}, refused)
         needs_answers = benchmark
     else:
-        asked, needs_answers = _from_boxes(config, source, drawn, seed), True
+        questions, needs_answers = _from_boxes(config, source, drawn, seed), True
     samples, answers = [], []
     for image in drawn:
-        for one in asked.get(image.image_id, ()):
-            prompt = f"{one.question} {instruction}" if instruction else one.question
+        for question in questions.get(image.image_id, ()):
+            prompt = f"{question.text} {instruction}" if instruction else question.text
             sample_id = digest_of(source.name, image.image_id, prompt)
-            if one.answer is None and needs_answers:
-                raise StageInputError(f"{name}: the question {one.question!r} about {image.image_id} has no answer")
+            if question.answer is None and needs_answers:
+                raise StageInputError(f"{name}: the question {question.text!r} about {image.image_id} has no answer")
             samples.append(Sample(sample_id, image.image_id, prompt, image.split))
-            if one.answer is not None:
-                answers.append(Answer(sample_id, one.answer, one.kind))
-        if not asked.get(image.image_id):
+            if question.answer is not None:
+                answers.append(Answer(sample_id, question.answer, question.kind))
+        if not questions.get(image.image_id):
             refused.append(Quarantined("ask", image.image_id, "no_question", "neither file nor boxes give one"))
     if not samples:
         raise StageInputError(
@@ -135,7 +135,10 @@ def ask(
         samples=lake.publish(Sample, samples),
         answers=lake.publish(Answer, answers),
         quarantine=lake.publish(Quarantined, refused),
-        counters={"questions": len(samples), "images_without": sum(not asked.get(one.image_id) for one in drawn)},
+        counters={
+            "questions": len(samples),
+            "images_without": sum(not questions.get(image.image_id) for image in drawn),
+        },
     )
 
 
@@ -152,14 +155,14 @@ def plainly(
 ) -> PlainAnswersResult:
     """Answers to instructed questions as answers to the same ones without instruction.
 
-    What is learned is to answer in stages unasked (LLaVA-CoT needs no extra prompt), and what is measured is one set of
-    questions, whatever they were answered under.
+    The policy learns to answer in stages without the instruction (LLaVA-CoT needs no extra prompt), and one set of questions
+    is measured, with and without the instruction.
     """
-    of = {(one.image_id, one.prompt): one.sample_id for one in lake.read_rows(Sample, plain)}
+    plain_ids = {(sample.image_id, sample.prompt): sample.sample_id for sample in lake.read_rows(Sample, plain)}
     ending = f" {instruction}" if instruction else ""
     match = {
-        one.sample_id: of.get((one.image_id, one.prompt.removesuffix(ending)))
-        for one in lake.read_rows(Sample, instructed)
+        sample.sample_id: plain_ids.get((sample.image_id, sample.prompt.removesuffix(ending)))
+        for sample in lake.read_rows(Sample, instructed)
     }
     rows = lake.read_rows(Caption, captions)
     if not rows:
@@ -173,19 +176,23 @@ def plainly(
     return PlainAnswersResult(lake.publish(Caption, done))
 
 
-def _from_boxes(config: QuestionConfig, source: Source, drawn: Sequence[_Drawn], seed: int) -> dict[str, list[_Asked]]:
-    """Questions that the annotated boxes answer, by image. Absent objects are asked for among the split's own."""
+def _from_boxes(
+    config: QuestionConfig, source: Source, drawn: Sequence[_Drawn], seed: int
+) -> dict[str, list[_Question]]:
+    """Questions that the annotated boxes answer, by image. Questions about absent objects name objects of the split."""
     if source.split is None:
         raise StageInputError(
             f"{source.name} has no annotations to make questions from; give a file: questions.train=FILE (JSON Lines of "
             "image_id, question, answer)"
         )
     root = Path(source.root)
-    known = coco.read_annotations(root, source.split, [one.image_id for one in coco.list_images(root, source.split)])
-    boxes = {one.image_id: [Box(**box) for box in one.boxes] for one in known}
-    vocabulary = sorted({name for one in known for name in one.objects})
+    known = coco.read_annotations(
+        root, source.split, [image.image_id for image in coco.list_images(root, source.split)]
+    )
+    boxes = {row.image_id: [Box(**box) for box in row.boxes] for row in known}
+    vocabulary = sorted({name for row in known for name in row.objects})
     likely = _likely(root)
-    asked = {}
+    questions = {}
     for image in drawn:
         made = make_questions(
             random.Random(seed_for("questions", seed, image.image_id)),
@@ -195,8 +202,8 @@ def _from_boxes(config: QuestionConfig, source: Source, drawn: Sequence[_Drawn],
             kinds=config.kinds,
             count=config.per_image,
         )
-        asked[image.image_id] = [_Asked(one.prompt, one.answer, one.kind) for one in made]
-    return asked
+        questions[image.image_id] = [_Question(entry.prompt, entry.answer, entry.kind) for entry in made]
+    return questions
 
 
 def _likely(root: Path) -> Callable[[Sequence[str]], Iterable[str]] | None:
@@ -208,33 +215,33 @@ def _likely(root: Path) -> Callable[[Sequence[str]], Iterable[str]] | None:
     return likely
 
 
-def _from_file(path: Path, digest: str, wanted: set[str], refused: list[Quarantined]) -> dict[str, list[_Asked]]:
-    """The file's questions about the wanted images, in its order; what is none of one goes to `refused`."""
+def _from_file(path: Path, digest: str, wanted: set[str], refused: list[Quarantined]) -> dict[str, list[_Question]]:
+    """The file's questions about the wanted images, in its order; other lines go to `refused`."""
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
-        raise StageInputError(f"{path} is not the file that was to be asked from; pass ask() its questions_digest()")
-    asked: dict[str, list[_Asked]] = {}
+        raise StageInputError(f"{path} is not the file whose digest was given; pass ask() its questions_digest()")
+    questions: dict[str, list[_Question]] = {}
     lines = [(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
     bad = 0
     for number, line in lines:
-        found = _read_line(line)
-        if isinstance(found, str):
+        parsed = _read_line(line)
+        if isinstance(parsed, str):
             bad += 1
-            refused.append(Quarantined("ask", f"{path.name}:{number}", "bad_line", found))
+            refused.append(Quarantined("ask", f"{path.name}:{number}", "bad_line", parsed))
             continue
-        image_id, one = found
+        image_id, question = parsed
         if image_id not in wanted:
             continue
-        questions = asked.setdefault(image_id, [])
-        if any(one.question == other.question for other in questions):
-            refused.append(Quarantined("ask", f"{path.name}:{number}", "repeated", f"asked before: {one.question}"))
+        of_image = questions.setdefault(image_id, [])
+        if any(question.text == other.text for other in of_image):
+            refused.append(Quarantined("ask", f"{path.name}:{number}", "repeated", f"asked before: {question.text}"))
         else:
-            questions.append(one)
+            of_image.append(question)
     check_nothing_lost("ask", len(lines), len(lines) - bad, bad, BAD_LINES, unit="lines")
-    return asked
+    return questions
 
 
-def _read_line(line: bytes) -> tuple[str, _Asked] | str:
+def _read_line(line: bytes) -> tuple[str, _Question] | str:
     """(image id, question) of a line; else what is wrong with it."""
     try:
         item = json.loads(line)
@@ -248,4 +255,4 @@ def _read_line(line: bytes) -> tuple[str, _Asked] | str:
     if not isinstance(answer, str | int | float | None) or isinstance(answer, bool):
         return f"its answer is a {type(answer).__name__}; wanted a short text"
     text = None if answer is None else str(answer).strip()
-    return str(image_id), _Asked(question.strip(), text or None, FILE_KIND)
+    return str(image_id), _Question(question.strip(), text or None, FILE_KIND)

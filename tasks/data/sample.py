@@ -94,7 +94,7 @@ def _list_files(source: OpenSource) -> list[_File]:
     root = Path(source.root)
     if source.split is not None:
         listed = coco.list_images(root, source.split)
-        return [_File(one.image_id, one.path, stratum(one.width, one.height)) for one in listed]
+        return [_File(image.image_id, image.path, stratum(image.width, image.height)) for image in listed]
     return [_File(str(path.relative_to(root)), path, _stratum_of_file(path)) for path in scan_folder(root)]
 
 
@@ -189,7 +189,7 @@ def annotate(source: OpenSource, images: Table[Image]) -> AnnotationsResult:
     if source.split is None:
         raise StageInputError(f"{source.name} has no annotations; set data.benchmark to a demo or COCO data set")
     rows = [
-        Annotation(one.image_id, one.objects, one.captions, [Box(**box) for box in one.boxes])
-        for one in coco.read_annotations(Path(source.root), source.split, ids)
+        Annotation(row.image_id, row.objects, row.captions, [Box(**box) for box in row.boxes])
+        for row in coco.read_annotations(Path(source.root), source.split, ids)
     ]
     return AnnotationsResult(lake.publish(Annotation, rows))

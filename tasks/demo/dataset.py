@@ -14,7 +14,7 @@ Signature = tuple[tuple[str, int], ...]
 
 
 def split_sizes(images: int, splits: Mapping[str, int] | None = None) -> dict[str, int]:
-    """How many images each split gets: as told, or by SHARES with what rounding leaves going to the first."""
+    """How many images each split gets: as given, or by SHARES with what rounding leaves going to the first."""
     if splits is not None:
         if sum(splits.values()) != images:
             raise ValueError(f"the splits {dict(splits)} hold {sum(splits.values())} images, not {images}")
@@ -45,5 +45,5 @@ def _scenes(seed: str, count: int, taken: set[Signature]) -> Iterator[DrawnImage
 
     rng = random.Random(f"references {seed}")
     for scene in sample_scenes(f"scenes {seed}", count, taken):
-        boxes = [(one.category, (one.left, one.top, one.width, one.height)) for one in scene.objects]
+        boxes = [(item.category, (item.left, item.top, item.width, item.height)) for item in scene.objects]
         yield DrawnImage(draw_scene(scene), boxes, reference_captions(rng, scene))

@@ -1,6 +1,6 @@
-"""Trains the demo's models from nothing and puts them where any checkpoint may lie.
+"""Trains the demo's models from nothing and writes them where any checkpoint may be.
 
-What passes between the steps is folders. A folder is complete or not there: it is written beside its place and renamed.
+What passes between the steps is folders. A folder is complete or not there: it is written under another name and renamed.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _log(what: str, step: int, steps: int, news: str) -> None:
 
 @contextmanager
 def _published(folder: Path) -> Iterator[Path]:
-    """A fresh folder beside `folder` that takes its place when the block ends well."""
+    """A fresh folder beside `folder` that replaces it when the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / "new"

@@ -40,7 +40,7 @@ def evaluate_answers(
         samples: the questions.
         answers: their true answers.
         subject: whose answers they are: base, round-1 ...
-        decoding: greedy (asked plainly), staged (asked with the instruction), or a search strategy.
+        decoding: greedy (without the instruction), staged (with it), or a search strategy.
 
     Raises:
         StageInputError: a question has no answer, given or true.
@@ -67,8 +67,8 @@ def evaluate_answers(
             "kind": item.kind,
             "words": item.words,
         }
-        for metric, value, told in (("right", item.right, json.dumps(detail)), ("staged", item.staged, None)):
-            scores.append(Score(subject, decoding, BENCHMARK, row.sample_id, metric, float(value), told))
+        for metric, value, extra in (("right", item.right, json.dumps(detail)), ("staged", item.staged, None)):
+            scores.append(Score(subject, decoding, BENCHMARK, row.sample_id, metric, float(value), extra))
     intervals = Intervals(config.bootstrap, config.confidence)
     metrics = metric_rows(answer_ratios(items), Source(subject, decoding, BENCHMARK), intervals)
     return EvaluateResult(

@@ -50,13 +50,13 @@ def drift(
         confidence: of the intervals.
 
     Raises:
-        StageInputError: captions of other samples, a base that says nothing, or a bound on what was not measured.
+        StageInputError: captions of other samples, an empty caption of the base, or a bound on what was not measured.
     """
-    texts, base = _texts(captions), _texts(base_captions)
-    if texts.keys() != base.keys():
+    texts, base_texts = _texts(captions), _texts(base_captions)
+    if texts.keys() != base_texts.keys():
         raise StageInputError(
-            f"{subject} has captions of {len(texts)} samples, the base of {len(base)}, "
-            f"{len(texts.keys() & base.keys())} in common: drift needs the same ones"
+            f"{subject} has captions of {len(texts)} samples, the base of {len(base_texts)}, "
+            f"{len(texts.keys() & base_texts.keys())} in common: drift needs the same ones"
         )
     order = sorted(texts)
     draws = Intervals(bootstrap, confidence).draws(len(order))
@@ -67,7 +67,9 @@ def drift(
             "drift.max_general_drop is set, but no general benchmark was measured; set drift.questions above 0"
         )
     try:
-        figures = drift_figures([texts[i] for i in order], [base[i] for i in order], draws=draws, confidence=confidence)
+        figures = drift_figures(
+            [texts[i] for i in order], [base_texts[i] for i in order], draws=draws, confidence=confidence
+        )
     except ValueError as error:
         raise StageInputError(f"{subject}: {error}; see the captions table") from error
     passed = beyond(
@@ -101,9 +103,9 @@ def _general(comparisons: Table[Comparison] | None) -> Comparison | None:
     """The paired difference in accuracy, if it was measured."""
     if comparisons is None:
         return None
-    found = [row for row in lake.read_rows(Comparison, comparisons) if row.metric == "accuracy"]
-    if len(found) != 1:
+    matches = [row for row in lake.read_rows(Comparison, comparisons) if row.metric == "accuracy"]
+    if len(matches) != 1:
         raise StageInputError(
-            f"{comparisons}: {len(found)} rows of metric accuracy, drift needs the one of candidate - base"
+            f"{comparisons}: {len(matches)} rows of metric accuracy, drift needs the one of candidate - base"
         )
-    return found[0]
+    return matches[0]

@@ -111,15 +111,15 @@ class _Measured(NamedTuple):
 
     def ratios(self, ids: list[str]) -> dict[str, Ratio]:
         """The benchmark's metrics over these items, in this order."""
-        items = [self.items[one] for one in ids]
+        items = [self.items[item_id] for item_id in ids]
         if self.source.benchmark == "chair":
-            return chair_ratios([ChairItem(**{name: int(one[name].value) for name in COUNTS}) for one in items])
-        return answer_ratios([_answer_item(one["right"], one["staged"]) for one in items])
+            return chair_ratios([ChairItem(**{name: int(item[name].value) for name in COUNTS}) for item in items])
+        return answer_ratios([_answer_item(item["right"], item["staged"]) for item in items])
 
 
 def _answer_item(right: Score, staged: Score) -> AnswerItem:
-    told = json.loads(right.detail or "{}")
-    return AnswerItem(bool(right.value), bool(staged.value), told["kind"], told["words"])
+    detail = json.loads(right.detail or "{}")
+    return AnswerItem(bool(right.value), bool(staged.value), detail["kind"], detail["words"])
 
 
 def _measured(scores: Table[Score]) -> _Measured:

@@ -1,4 +1,4 @@
-"""The health check: is the base model, and is the scorer, what a loop can improve on?"""
+"""The health check: can a loop improve this base policy with this scorer?"""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def health(
     *,
     subject: str,
 ) -> HealthResult:
-    """Does the base hallucinate and see, and can the scorer tell true sentences from false ones within one image?"""
+    """Hallucination and recall of the base, and whether the scorer separates true from false sentences of one image."""
     aucs, pooled = _scorer_auc(rewards, samples, annotations)
-    base = {row.metric: row.value for row in lake.read_rows(Metric, metrics) if row.benchmark == "chair"}
+    chair = {row.metric: row.value for row in lake.read_rows(Metric, metrics) if row.benchmark == "chair"}
     auc = float(np.mean(aucs)) if aucs else float("nan")
     spread = float(np.std(aucs, ddof=1) / np.sqrt(len(aucs))) if len(aucs) > 1 else float("nan")
     figures = {
@@ -48,15 +48,15 @@ def health(
     }
     rows = estimate_rows(figures, Source(subject, "rollouts", "health"))
     checks = [
-        ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer can't tell true from hallucinated sentences"),
+        ("scorer_auc", auc, config.min_scorer_auc, 1.0, "the scorer doesn't separate true from hallucinated sentences"),
         (
             "chair_i",
-            base["chair_i"],
+            chair["chair_i"],
             config.min_chair_i,
             config.max_chair_i,
             "the base's hallucination is out of range",
         ),
-        ("recall", base["recall"], config.min_recall, 1.0, "the base does not see what is there"),
+        ("recall", chair["recall"], config.min_recall, 1.0, "the base misses what is in the images"),
     ]
     problems = [
         f"{name} {value:.3f} is outside [{low:g}, {high:g}]: {meaning}"
@@ -74,7 +74,7 @@ def _scorer_auc(
     A sentence is hallucinated if it mentions an absent object, true if all it mentions are there; others don't count.
     """
     truth = truth_of(annotations)
-    image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
+    image_of = {sample.sample_id: sample.image_id for sample in lake.read_rows(Sample, samples)}
     groups: dict[str, tuple[list[float], list[float]]] = {}
     for image_id, sentence, score in sorted(
         {

@@ -1,4 +1,4 @@
-"""What a value model of either kind says of whole answers: the mean of V over their sentences."""
+"""The value of whole answers, by a value model of either kind: the mean of V over their sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class SaidAnswer(NamedTuple):
+class PromptedAnswer(NamedTuple):
     """An answer to a prompt about an image."""
 
     image: PIL.Image.Image
@@ -24,12 +24,12 @@ class SaidAnswer(NamedTuple):
 
 
 # One V for every sentence of every answer.
-SentenceValues: TypeAlias = Callable[[Sequence[SaidAnswer]], list[list[float]]]
+SentenceValues: TypeAlias = Callable[[Sequence[PromptedAnswer]], list[list[float]]]
 
 
-def mean_values(values: SentenceValues, answers: Sequence[SaidAnswer]) -> list[float | None]:
+def mean_values(values: SentenceValues, answers: Sequence[PromptedAnswer]) -> list[float | None]:
     """The mean of V over each answer's sentences; None for an answer without one."""
-    return [sum(one) / len(one) if one else None for one in values(answers)]
+    return [sum(of_answer) / len(of_answer) if of_answer else None for of_answer in values(answers)]
 
 
 def sentence_values(value: ValueHandle) -> SentenceValues:
@@ -46,21 +46,21 @@ def _of_states(value: ValueHandle) -> SentenceValues:
 
     from tasks.core.models.states import sentence_states
 
-    policy, head = load_policy(value.backbone), load_state_value(value)
+    policy, head = load_policy(value.value_backbone), load_state_value(value)
     batch_size = current_runtime().batch_size
 
     @torch.inference_mode()
-    def values(answers: Sequence[SaidAnswer]) -> list[list[float]]:
-        spoken = [one for one in answers if one.text.strip()]
+    def values(answers: Sequence[PromptedAnswer]) -> list[list[float]]:
+        written = [answer for answer in answers if answer.text.strip()]
         states = sentence_states(
             policy,
-            [(one.image, one.prompt) for one in spoken],
-            [one.text for one in spoken],
+            [(answer.image, answer.prompt) for answer in written],
+            [answer.text for answer in written],
             layer=head.spec.layer,
             batch_size=batch_size,
         )
-        read = iter([head(of.to(policy.device)).tolist() for of in states])
-        return [next(read) if one.text.strip() else [] for one in answers]
+        read = iter([head(state.to(policy.device)).tolist() for state in states])
+        return [next(read) if answer.text.strip() else [] for answer in answers]
 
     return values
 
@@ -73,20 +73,22 @@ def _of_turns(value: ValueHandle) -> SentenceValues:
     rows = 4 * current_runtime().batch_size  # a sentence is short
 
     @torch.inference_mode()
-    def values(answers: Sequence[SaidAnswer]) -> list[list[float]]:
-        turns = [(index, text) for index, one in enumerate(answers) for text in _turns_of(one.text, prefixes=prefixes)]
-        found: list[list[float]] = [[] for _ in answers]
+    def values(answers: Sequence[PromptedAnswer]) -> list[list[float]]:
+        turns = [
+            (index, text) for index, answer in enumerate(answers) for text in _turns_of(answer.text, prefixes=prefixes)
+        ]
+        by_answer: list[list[float]] = [[] for _ in answers]
         for start in range(0, len(turns), rows):
             part = turns[start : start + rows]
             read: torch.Tensor = network([answers[index].image for index, _ in part], [text for _, text in part])
-            for (index, _), one in zip(part, read.tolist(), strict=True):
-                found[index].append(one)
-        return found
+            for (index, _), number in zip(part, read.tolist(), strict=True):
+                by_answer[index].append(number)
+        return by_answer
 
     return values
 
 
 def _turns_of(text: str, *, prefixes: bool) -> list[str]:
     """What V reads of an answer, a text a sentence, as it read them in training."""
-    sentences = [one.text for one in split_sentences(text)]
+    sentences = [sentence.text for sentence in split_sentences(text)]
     return [" ".join(sentences[: i + 1]) for i in range(len(sentences))] if prefixes else sentences

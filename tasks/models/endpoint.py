@@ -39,7 +39,7 @@ _NOT_SENT = (
 
 
 class EndpointError(RuntimeError):
-    """The endpoint is out of reach or refuses requests; the message names it and says what to check."""
+    """The endpoint is out of reach or refuses requests; the message names it and what to check."""
 
 
 class Unanswered(EndpointError):
@@ -56,13 +56,13 @@ class Endpoint:
 
         Args:
             url: where the API begins, for example http://localhost:8000/v1.
-            model: the name that the endpoint knows it by.
+            model: its name at the endpoint.
             key_variable: environment variable that holds the key; where it isn't set, none is sent.
             timeout: seconds that one request may take.
             parallel: requests at the same time in `chat_each`.
 
         Raises:
-            EndpointError: not an HTTP URL, or one with a name, a password or a query: it would be kept with the results.
+            EndpointError: not an HTTP URL, or one with a name, a password or a query: it would be stored with the results.
         """
         try:
             parts = HttpUrl(url)
@@ -109,7 +109,7 @@ class Endpoint:
             failure = self._refusal(error, key)
         except openai.APIConnectionError as error:
             failure = self._not_reached(type(error.__cause__ or error).__name__)
-        except ValueError:  # said to be JSON, but is not
+        except ValueError:  # declared as JSON, but it is not
             failure = self._not_compatible()
         else:
             return self._text_of(response)

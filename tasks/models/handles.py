@@ -19,10 +19,10 @@ class PolicyHandle:
 
 @dataclass(frozen=True)
 class ValueHandle:
-    """A value model and the policy that is its backbone."""
+    """A value model and the policy that it stands on."""
 
     checkpoint: ValueCheckpoint
-    backbone: PolicyHandle
+    value_backbone: PolicyHandle
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Guide:
     """What guides a search. None: the strategy does without, so it is no part of the search's key."""
 
     scorer: ScorerCheckpoint | None = None
-    margin: float | None = None  # the rewards' threshold (tau)
+    margin: float | None = None  # the rewards' threshold, tau in the papers
     value: ValueHandle | None = None
     held_out: Table[Value] | None = None  # the value model's estimates of held-out sentences
     answer_scores: tuple[float, float] | None = None  # mean and deviation of the rollouts' mean scores

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def current_device() -> str:
-    """The runtime's device; also lets torch use as many threads as the profile says."""
+    """The runtime's device; also lets torch use as many threads as the profile sets."""
     import torch
 
     runtime = current_runtime()
@@ -66,10 +66,10 @@ def _cached_value(value: ValueHandle, device: str) -> ValueModel:
 
     return load(
         checkpoints.folder(value.checkpoint),
-        checkpoints.folder(value.backbone.checkpoint),
-        dtype=value.backbone.dtype,
+        checkpoints.folder(value.value_backbone.checkpoint),
+        dtype=value.value_backbone.dtype,
         device=device,
-        trust_remote_code=value.backbone.trust_remote_code,
+        trust_remote_code=value.value_backbone.trust_remote_code,
     )
 
 
@@ -89,7 +89,7 @@ def layer_read(value: ValueHandle) -> int | None:
 
 
 class Pictures:
-    """Decoded images of samples that are asked for in their order, read from the store some at a time."""
+    """Decoded images of samples that are requested in their order, read from the store some at a time."""
 
     def __init__(self, images: Table[Image], samples: Sequence[Sample]) -> None:
         """As many samples' images are read at once as the runtime has in flight."""
@@ -102,9 +102,9 @@ class Pictures:
         while sample.image_id not in self._read:
             part = self.samples[self._next : self._next + self.ahead]
             if not part:
-                raise KeyError(f"image {sample.image_id} was asked for out of order")
+                raise KeyError(f"image {sample.image_id} was requested out of order")
             self._next += self.ahead
-            self._read = load_images(self.images, [one.image_id for one in part])
+            self._read = load_images(self.images, [sample.image_id for sample in part])
         return self._read[sample.image_id]
 
 

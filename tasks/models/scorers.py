@@ -1,7 +1,7 @@
 """Scorers by reference: open_clip models, installed rewards, the other kinds of reward, and sums of several.
 
 A reference that is no open_clip folder is a small folder of our own: a name, or `reward.json` with the kind, its options and
-references to what it needs. Apart from the other models, for few stages need one.
+references to what it needs. Apart from the other models, since most stages need none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device, load_policy
 from tasks.stage.quarantine import StageInputError
 
-KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one that open_clip knows
+KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one of open_clip's own
 PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
 REWARD = "reward.json"  # any other kind: {"kind", "options", "refs": {name: reference}}
 OBJECTS = "objects.parquet"  # beside it, of kind objects: pixels (digest of an image's pixels), objects (list)
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def import_scorer(checkpoint: str) -> ScorerCheckpoint:
     """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, `NAME/PRETRAINED` as open_clip names it, `plugin:NAME`.
 
-    A known one is kept as its name; open_clip finds the weights when they are first needed. A plug-in is kept as its name
+    A known one is stored as its name; open_clip loads the weights when they are first needed. A plug-in is stored as its name
     and a digest of its code.
 
     Raises:
@@ -67,13 +67,13 @@ def import_reward(
     Args:
         reward: which.
         scorer: the profile's own, used where the reward names none.
-        policy: the base policy, whose likelihood may be asked; not the one that is trained.
+        policy: the base policy, whose likelihood may be scored; not the one that is trained.
         detections: the output `objects` of `detect`, for a reward of kind objects.
 
     Raises:
         CheckpointNotFound: as `import_scorer`.
         ValueError: a checkpoint of no known form, or an objects reward without its detections.
-        EndpointError: a judge's URL that can't be kept.
+        EndpointError: a judge's URL that can't be stored.
     """
     if isinstance(reward, CosineReward):
         return import_scorer(reward.checkpoint)
@@ -89,14 +89,14 @@ def import_reward(
         return publish_scorer(described(reward.kind, options | loaded, {"policy": policy.checkpoint}))
     if isinstance(reward, JudgeReward):
         endpoint = {"url": reward.url, "model": reward.model, "key_variable": reward.key_variable}
-        _endpoint(endpoint)  # refuses a URL that must not be kept
+        _endpoint(endpoint)  # refuses a URL that must not be stored
         return publish_scorer(described(reward.kind, endpoint, {}))
     words = import_scorer(reward.checkpoint) if reward.checkpoint else scorer
     return publish_scorer(described(reward.kind, {}, {"scorer": words}))
 
 
 def reward_name(reward: Reward) -> str:
-    """A short name for tables: kind, and what tells it from another of its kind."""
+    """A short name for tables: kind, and what distinguishes it from another of its kind."""
     if isinstance(reward, LikelihoodReward):
         return "likelihood" if reward.contrast else "likelihood uncontrasted"
     if isinstance(reward, ObjectsReward):
@@ -110,7 +110,7 @@ def reward_name(reward: Reward) -> str:
 
 
 def described(kind: str, options: Mapping[str, Any], refs: Mapping[str, ArtifactRef]) -> dict[str, bytes]:
-    """The file that says what a reward of our own is."""
+    """The file that describes a reward of our own."""
     needs = {name: ref.model_dump() for name, ref in refs.items()}
     return {REWARD: canonical_json({"kind": kind, "options": dict(options), "refs": needs}).encode()}
 
@@ -129,8 +129,8 @@ def _description(scorer: ScorerCheckpoint) -> tuple[str, dict[str, Any], dict[st
     file = checkpoints.folder(scorer) / REWARD
     if not file.is_file():
         return None
-    kept = json.loads(file.read_text())
-    return kept["kind"], kept["options"], {n: reference(ref) for n, ref in kept["refs"].items()}
+    content = json.loads(file.read_text())
+    return content["kind"], content["options"], {n: reference(ref) for n, ref in content["refs"].items()}
 
 
 def needed_by(scorer: ScorerCheckpoint) -> Iterator[Checkpoint]:
@@ -150,12 +150,12 @@ def load_scores(scorer: ScorerCheckpoint, counters: Counter[str]) -> Scores:
 
         name = plugin.read_text().split()[0]
         return PluginScores(find_reward(name), name, counters)
-    found = _description(scorer)
-    if found is None:
+    description = _description(scorer)
+    if description is None:
         from tasks.core.models.sentence_scores import Cosines
 
         return Cosines(load_scorer(scorer), counters)
-    kind, options, refs = found
+    kind, options, refs = description
     return _LOADERS[kind](checkpoints.folder(scorer), options, refs, counters)
 
 
@@ -194,7 +194,7 @@ def _load_combined(folder: Path, options: dict[str, Any], refs: dict[str, Any], 
     from tasks.core.models.combined import Combined, Scale
 
     parts = [load_scores(refs[str(index)], counters) for index in range(len(refs))]
-    return Combined(parts, [Scale(**one) for one in options["scales"]])
+    return Combined(parts, [Scale(**scale) for scale in options["scales"]])
 
 
 _LOADERS: dict[str, Loader] = {

@@ -45,8 +45,8 @@ def _draw_arms(findings: Findings, plot: Plot, kind: Format) -> bytes:
     arms = [arm for arm in findings.arms if plot.draws(arm) and any(findings.has(arm, m) for m in plot.metrics)]
     longest = max((len(arm) for arm in arms), default=0)
     size = max(0.075 * longest + 2.9 * len(plot.metrics), 4.5), 0.95 + 0.3 * len(arms)
-    with figures.panels(len(plot.metrics), size, share_y=True, w_pad=PADDING, h_pad=PADDING) as (figure, places):
-        for axes, metric in zip(places, plot.metrics, strict=True):
+    with figures.panels(len(plot.metrics), size, share_y=True, w_pad=PADDING, h_pad=PADDING) as (figure, axes_row):
+        for axes, metric in zip(axes_row, plot.metrics, strict=True):
             _set_title(axes, metric)
             axes.grid(visible=True, axis="x")
             axes.grid(visible=False, axis="y")
@@ -59,9 +59,9 @@ def _draw_arms(findings: Findings, plot: Plot, kind: Format) -> bytes:
             axes.xaxis.set_major_locator(MaxNLocator(5))
             figures.finish_x(axes, baseline=False)
             axes.set_xlim(_limits(*axes.get_xlim(), metric))
-        places[0].set_yticks(range(len(arms)), arms)
-        places[0].tick_params(axis="y", labelcolor=INK)
-        places[0].set_ylim(len(arms) - 0.5, -0.5)
+        axes_row[0].set_yticks(range(len(arms)), arms)
+        axes_row[0].tick_params(axis="y", labelcolor=INK)
+        axes_row[0].set_ylim(len(arms) - 0.5, -0.5)
         return figures.encode(figure, kind)
 
 
@@ -69,8 +69,8 @@ def _draw_lines(findings: Findings, plot: Plot, kind: Format) -> bytes:
     lines = [line for line in findings.lines() if plot.draws(line)]
     lines = [line for line in lines if any(_points(findings, line, metric) for metric in plot.metrics)]
     size = max(3.5 * len(plot.metrics), 6.6), 3.6
-    with figures.panels(len(plot.metrics), size, w_pad=PADDING, h_pad=PADDING) as (figure, places):
-        for axes, metric in zip(places, plot.metrics, strict=True):
+    with figures.panels(len(plot.metrics), size, w_pad=PADDING, h_pad=PADDING) as (figure, axes_row):
+        for axes, metric in zip(axes_row, plot.metrics, strict=True):
             _set_title(axes, metric)
             for index, line in enumerate(lines):
                 _draw_line(axes, findings, plot, line, metric, index)

@@ -142,7 +142,7 @@ def _key(row: TraceRow) -> tuple[str, ...]:
 
 
 def _scale(numbers: Iterable[float | None]) -> tuple[float, float]:
-    """From the least to the largest number, 0 included: a bar's length is then what it says."""
+    """From the least to the largest number, 0 included: a bar's length is then in proportion."""
     known = [0.0, *(number for number in map(_finite, numbers) if number is not None)]
     return min(known), max(known)
 
@@ -160,7 +160,7 @@ def _number(number: float | None) -> str:
 
 
 def _line(candidate: CandidateView, used: Sequence[str]) -> str:
-    """A candidate on one line; a number that it lacks leaves its place empty."""
+    """A candidate on one line; a number that it lacks leaves its column empty."""
     cells = [f"T {candidate.temperature}"]
     for name in used:
         number = getattr(candidate, name)

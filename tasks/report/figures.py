@@ -72,10 +72,10 @@ def panels(
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=w_pad, h_pad=h_pad))
-        places: list[Axes] = list(np.ravel(figure.subplots(rows, -(-count // rows), sharey=share_y)))
-        for empty in places[count:]:
+        axes_list: list[Axes] = list(np.ravel(figure.subplots(rows, -(-count // rows), sharey=share_y)))
+        for empty in axes_list[count:]:
             empty.remove()
-        yield figure, places[:count]
+        yield figure, axes_list[:count]
 
 
 def encode(figure: Figure, kind: Format) -> bytes:
@@ -112,7 +112,7 @@ def readable_limits(low: float, high: float, *, percent: bool, signed: bool = Fa
     `signed`: the metric may be negative, and such limits stay.
     """
     if low < 0.75 * high and not (signed and low < -0.1 * high):
-        low, high = -0.03 * high, 1.05 * high  # the mark of a zero is seen whole
+        low, high = -0.03 * high, 1.05 * high  # the mark of a zero is not cut off
     elif high - low < 0.2 * high and not (signed and low <= 0):  # a tenth of a point would look like a cliff
         low, high = (low + high) / 2 - 0.1 * high, (low + high) / 2 + 0.1 * high
     return low, min(high, 102.0) if percent else high

@@ -55,7 +55,7 @@ def markdown_lines(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_whole(path: Path, page: str) -> Path:
-    """Write a page into a folder that is made if need be; who opens it meanwhile sees the old one."""
+    """Write a page into a folder that is made if need be; until then readers get the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(page, encoding="utf-8")

@@ -24,7 +24,7 @@ class Column(NamedTuple):
 
     @property
     def heading(self) -> str:
-        """The title, with an arrow that says which way is better."""
+        """The title, with an arrow that shows which way is better."""
         return self.title + ARROWS[self.better]
 
 
@@ -85,7 +85,7 @@ class RoundRow(NamedTuple):
         """How people call it."""
         name = self.subject.replace("-", " ")
         if self.decoding == "staged":
-            return f"{name}, told to answer in stages"
+            return f"{name}, instructed to answer in stages"
         return f"{name}, greedy" if self.decoding == "greedy" else f"{name} + search ({self.decoding})"
 
 

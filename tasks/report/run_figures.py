@@ -39,8 +39,8 @@ def rounds_figure(metrics: Sequence[Panel], kind: Format = "svg") -> bytes:
     """Small multiples, one a metric, with intervals; more than four of them in two rows."""
     rows = 1 if len(metrics) <= PANELS_IN_A_ROW else 2
     columns = -(-len(metrics) // rows)
-    with figures.panels(len(metrics), (2.55 * columns, 2.7 * rows), rows=rows) as (figure, places):
-        for axes, metric in zip(places, metrics, strict=True):
+    with figures.panels(len(metrics), (2.55 * columns, 2.7 * rows), rows=rows) as (figure, axes_row):
+        for axes, metric in zip(axes_row, metrics, strict=True):
             _draw_metric(axes, metric)
         figures.add_legend(figure, columns=8)
         return figures.encode(figure, kind)

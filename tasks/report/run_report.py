@@ -110,7 +110,7 @@ def _content(tables: RunTables) -> dict[str, Any]:
 
 
 def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> dict[str, Any]:
-    """Rewards and values of one round: the two plots and what they say in figures."""
+    """Rewards and values of one round: the two plots and their figures."""
     of_round = f"where {{mine}} and round = {number}"
     # Scores are stored twice: as the scorer gave them, and shaped by the margin; the group by makes one row of both.
     keys = "group by rollout_id, step order by rollout_id, step"
@@ -118,7 +118,7 @@ def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> di
     values = tables.query(
         f"select any_value(value) as value, any_value(mc_return) as mc_return from values {of_round} {keys}"
     )
-    margin = _fact([row for row in stages if row["round"] == number], "tau")
+    margin = _fact([row for row in stages if row["round"] == number], "margin")
     margin = views.margin_of(rewards) if margin is None else margin
     predicted = np.array([row["value"] for row in values], float)
     followed = np.array([row["mc_return"] for row in values], float)
@@ -137,7 +137,7 @@ def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> di
 
 
 def _fact(stages: Sequence[Record], name: str) -> float | None:
-    """A number that one of these stages decided, as the cache remembers it; None if none did, or no longer."""
+    """A number that one of these stages decided, from the cache; None if none did, or it is no longer there."""
     for row in stages:
         record, _ = records.recall(row["stage"], row["key"])
         value = record.output.facts.get(name) if record else None
@@ -165,7 +165,7 @@ def _panels(rows: Sequence[RoundRow]) -> list[Panel]:
             if measured:
                 cells = [row.cells[metric] for row in measured]
                 columns = ([c.value for c in cells], [c.low for c in cells], [c.high for c in cells])
-                name = {"greedy": "greedy", "staged": "told to stage"}.get(decoding, f"search ({decoding})")
+                name = {"greedy": "greedy", "staged": "greedy, in stages"}.get(decoding, f"search ({decoding})")
                 lines.append(Line(name, [subjects.index(row.subject) for row in measured], *columns))
         panels.append(Panel(COLUMNS[metric].heading, [s.replace("-", " ") for s in subjects], lines))
     return panels

@@ -1,4 +1,4 @@
-"""What a rater gets of a blinded A/B sheet: a page, and an empty table. Neither says who wrote what."""
+"""What a rater gets of a blinded A/B sheet: a page, and an empty table. Neither shows who wrote what."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_sheets(
         folder: where; made if need be.
         key: the `sheet_pairs` of the stage `sheets`.
         images: their images.
-        question: what raters are asked.
+        question: for the raters.
 
     Returns:
         The paths of `sheet.html` and `ratings.csv`.

@@ -32,7 +32,7 @@ class CombineResult(StageResult):
     scored: Table[Reward]  # to be shaped
     scorer: ScorerCheckpoint  # scores a search's candidates the same way
     reward_agreement: Table[Agreement]
-    needs: tuple[Checkpoint, ...]  # what the scorer refers to: it is kept as long as the scorer is
+    needs: tuple[Checkpoint, ...]  # what the scorer refers to: it is stored as long as the scorer is
     means: dict[str, float]  # of each reward
     deviations: dict[str, float]
 
@@ -59,10 +59,10 @@ def combine(
             "combine wants one of each for every reward of scorer.rewards"
         )
     names = _distinct(names)
-    tables = [lake.read_rows(Reward, one) for one in scored]
+    tables = [lake.read_rows(Reward, table) for table in scored]
     _check_same_sentences(tables, names)
     scores = [[row.score for row in table] for table in tables]
-    moments = [_moments(one, name) for one, name in zip(scores, names, strict=True)]
+    moments = [_moments(column, name) for column, name in zip(scores, names, strict=True)]
     if config.scale == "standard":
         _check_spread(moments, names)
         scales = [Scale(r.weight, *moment) for r, moment in zip(config.rewards, moments, strict=True)]
@@ -80,7 +80,7 @@ def combine(
         needs=tuple(dict.fromkeys(needed_by(scorer))),
         means={name: mean for name, (mean, _) in zip(names, moments, strict=True)},
         deviations={name: deviation for name, (_, deviation) in zip(names, moments, strict=True)},
-        counters={"sentences": len(rows), "unscored": sum(one is None for one in sums)},
+        counters={"sentences": len(rows), "unscored": sum(total is None for total in sums)},
     )
 
 
@@ -100,18 +100,18 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _check_same_sentences(tables: Sequence[Sequence[Reward]], names: Sequence[str]) -> None:
     keys = [[(row.rollout_id, row.step, row.sentence) for row in table] for table in tables]
-    for name, one in zip(names, keys, strict=True):
-        if one != keys[0]:
-            differing = len(set(one) ^ set(keys[0]))
+    for name, other in zip(names, keys, strict=True):
+        if other != keys[0]:
+            differing = len(set(other) ^ set(keys[0]))
             raise StageInputError(
-                f"rewards {names[0]} and {name} were given for {len(keys[0])} and {len(one)} sentences, {differing} of which "
-                "only one of them scored: score the same rollouts with each"
+                f"rewards {names[0]} and {name} were given for {len(keys[0])} and {len(other)} sentences, {differing} of "
+                "which only one of them scored: score the same rollouts with each"
             )
 
 
 def _moments(scores: Sequence[float | None], name: str) -> tuple[float, float]:
     """(mean, standard deviation with divisor N) of the sentences that the reward scored."""
-    numbers = np.array([one for one in scores if one is not None], dtype=np.float64)
+    numbers = np.array([score for score in scores if score is not None], dtype=np.float64)
     if not len(numbers):
         raise StageInputError(
             f"reward {name} scored none of {len(scores)} sentences; look at column reason of its table"
@@ -124,7 +124,7 @@ def _check_spread(moments: Sequence[tuple[float, float]], names: Sequence[str]) 
         # Equal numbers may differ from their mean in its last bits.
         if deviation <= 1e-12 * max(1.0, abs(mean)):
             raise StageInputError(
-                f"reward {name} gave every sentence {mean:.6g}: it can't be standardised and says nothing; remove it from "
+                f"reward {name} gave every sentence {mean:.6g}: it can't be standardised and ranks nothing; remove it from "
                 "scorer.rewards, or set scorer.scale: raw"
             )
 
@@ -156,7 +156,7 @@ def _agreements(
     """Rank correlations of every two rewards, and of each with the sum. An image has one prompt, so a sample is an image."""
     columns = {name: [row.score for row in table] for name, table in zip(names, tables, strict=True)}
     numbers = {
-        name: np.array([np.nan if one is None else one for one in column], dtype=np.float64)
+        name: np.array([np.nan if score is None else score for score in column], dtype=np.float64)
         for name, column in {**columns, COMBINED: list(sums)}.items()
     }
     return [Agreement(*pair) for pair in agreements(numbers, [row.sample_id for row in tables[0]])]

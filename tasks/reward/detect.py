@@ -1,7 +1,7 @@
 """Detect: which of COCO's 80 kinds of objects are in the run's images, by a detector's table or by the scorer itself.
 
-What is found goes into a table by image id, for people, and into a folder by the images' pixels, for the reward `objects`. No
-annotation is read: a table is what a detector says, not what is true.
+The detections go into a table by image id, for people, and into a folder by the images' pixels, for the reward `objects`. No
+annotation is read: a table holds a detector's results, not the truth.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class DetectResult(StageResult):
 
 
 def detect(reward: ObjectsReward, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
-    """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its place.
+    """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its path.
 
     Args:
         reward: the table, or none, and the least confidence.
-        scorer: an open_clip model; asked where there is no table.
-        images: all image tables that the reward will be asked about: the round's, and the benchmark's.
+        scorer: an open_clip model; used where there is no table.
+        images: all image tables that the reward will score: the round's, and the benchmark's.
 
     Raises:
         StageInputError: as `read_detections` and `find_objects`.
@@ -76,20 +76,20 @@ def find_objects(
     those above and more, linear between. So `threshold` 0.5 takes what is likelier there than not.
 
     Raises:
-        StageInputError: the table knows none of the images; the cosines don't part; the scorer is no open_clip model.
+        StageInputError: the table has none of the images; the cosines don't form two groups; the scorer isn't open_clip's.
     """
     cosine_threshold = None
     if table is None:
-        digests, found, cosine_threshold = _zero_shot(images, scorer)
+        digests, confidences, cosine_threshold = _zero_shot(images, scorer)
     else:
-        digests, found = _listed(images, table)
+        digests, confidences = _listed(images, table)
     rows = [
         Detection(image_id, name, confidence)
         for image_id in digests
-        for name, confidence in found.get(image_id, {}).items()
+        for name, confidence in confidences.get(image_id, {}).items()
         if confidence >= threshold
     ]
-    lists: dict[str, set[str]] = {digests[image_id]: set() for image_id in digests if image_id in found}
+    lists: dict[str, set[str]] = {digests[image_id]: set() for image_id in digests if image_id in confidences}
     for row in rows:
         lists[digests[row.image_id]].add(row.object)
     return DetectResult(
@@ -98,30 +98,30 @@ def find_objects(
         cosine_threshold=cosine_threshold,
         counters={
             "images": len(digests),
-            "images_without_detections": sum(image_id not in found for image_id in digests),
+            "images_without_detections": sum(image_id not in confidences for image_id in digests),
         },
     )
 
 
-Found = dict[str, dict[str, float]]  # image id -> object -> confidence
+Confidences = dict[str, dict[str, float]]  # image id -> object -> confidence
 
 
-def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[dict[str, str], Found]:
-    """(pixel digest of every image, what the table has found in it)."""
+def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[dict[str, str], Confidences]:
+    """(pixel digest of every image, what the table holds of it)."""
     digests = {image_id: pixel_digest(picture) for image_id, picture in _pictures(images)}
-    found: Found = {}
+    confidences: Confidences = {}
     for row in lake.read_rows(Detection, table, keys=set(digests)):
-        found.setdefault(row.image_id, {})[row.object] = row.confidence
-    if not found:
+        confidences.setdefault(row.image_id, {})[row.object] = row.confidence
+    if not confidences:
         theirs = sorted(set(lake.read(table, columns=["image_id"]).column(0).to_pylist()))
         raise StageInputError(
-            f"the detector's table knows none of the run's {len(digests)} images: its ids are like {theirs[:3]}, "
+            f"the detector's table has none of the run's {len(digests)} images: its ids are like {theirs[:3]}, "
             f"the images' like {sorted(digests)[:3]}"
         )
-    return digests, found
+    return digests, confidences
 
 
-def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Found, float]:
+def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Confidences, float]:
     """(pixel digest of every image, confidence of every kind in it, the threshold's cosine)."""
     digests, cosines = {}, {}
     for image_id, picture, row in _seen(images, scorer):
@@ -134,25 +134,25 @@ def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tupl
             "use more images, another scorer, or a detector's table"
         ) from error
     scale = [parted.low, parted.threshold, parted.high]
-    found = {
+    confidences = {
         image_id: dict(zip(KINDS, np.interp(row, scale, [0.0, 0.5, 1.0]).tolist(), strict=True))
         for image_id, row in cosines.items()
     }
-    return digests, found, parted.threshold
+    return digests, confidences, parted.threshold
 
 
 def _pictures(images: Sequence[Table[Image]]) -> Iterator[tuple[str, PIL.Image.Image]]:
     """(id, decoded image), each id once."""
     known: set[str] = set()
-    total = sum(one.rows or 0 for one in images)
+    total = sum(table.rows or 0 for table in images)
     with progress("detect", total, unit="images") as advance:
-        for one in images:
-            ids = lake.read(one, columns=["image_id"]).column(0).to_pylist()
+        for table in images:
+            ids = lake.read(table, columns=["image_id"]).column(0).to_pylist()
             for start in range(0, len(ids), _IMAGES):
                 part = ids[start : start + _IMAGES]
                 new = [image_id for image_id in part if image_id not in known]
                 known.update(new)
-                yield from load_images(one, new).items()
+                yield from load_images(table, new).items()
                 advance(len(part))
 
 
@@ -166,7 +166,7 @@ def _seen(
         model = load_scorer(scorer)
     except ScorerError as error:
         raise StageInputError(
-            f"objects are found zero-shot by an open_clip model, and the scorer is none; name a detector's table ({error})"
+            f"objects are detected zero-shot by an open_clip model, and the scorer is none; name a detector's table ({error})"
         ) from error
     kinds = model.embed_texts([phrase_of(name) for name in KINDS]).astype(np.float64)
     pictures = _pictures(images)
@@ -179,7 +179,7 @@ def _seen(
 def _parquet(lists: dict[str, set[str]]) -> bytes:
     """Objects by pixel digest, sorted."""
     table = pa.table(
-        {"pixels": sorted(lists), "objects": [sorted(lists[one]) for one in sorted(lists)]},
+        {"pixels": sorted(lists), "objects": [sorted(lists[pixels]) for pixels in sorted(lists)]},
         schema=pa.schema([("pixels", pa.string()), ("objects", pa.list_(pa.string()))]),
     )
     file = io.BytesIO()

@@ -1,7 +1,7 @@
 """The heavy half of stage 3: what a scorer gives every sentence of every rollout, its cosine with the image or another reward.
 
-In a file of its own, so that another reward formula does not ask the scorer again. Of several rewards each is scored by itself,
-and `combine` adds them: another weight asks none of them again.
+In a file of its own, so that another reward formula does not run the scorer again. Of several rewards each is scored by itself,
+and `combine` adds them: another weight runs none of them again.
 """
 
 from __future__ import annotations
@@ -45,20 +45,22 @@ def score(
 ) -> ScoreResult:
     """Score of every sentence about its image, each image read once."""
     todo = shard.slice(lake.read_rows(Rollout, rollouts))
-    image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
+    image_of = {sample.sample_id: sample.image_id for sample in lake.read_rows(Sample, samples)}
     counters: Counter[str] = Counter()
     scores = load_scores(scorer, counters)
-    said = [(rollout, split_sentences(rollout.text)) for rollout in todo]
+    answers = [(rollout, split_sentences(rollout.text)) for rollout in todo]
     rows: list[Reward] = []
     empty: list[Quarantined] = []
     # All answers about an image are next to one another, so that it is embedded once.
-    said.sort(key=lambda one: image_of[one[0].sample_id])
-    with progress("score", len(said), unit="answers") as advance:
-        for start in range(0, len(said), _ANSWERS):
-            part = said[start : start + _ANSWERS]
+    answers.sort(key=lambda answer: image_of[answer[0].sample_id])
+    with progress("score", len(answers), unit="answers") as advance:
+        for start in range(0, len(answers), _ANSWERS):
+            part = answers[start : start + _ANSWERS]
             pictures = load_images(images, list(dict.fromkeys(image_of[rollout.sample_id] for rollout, _ in part)))
-            asked = [(image_of[rollout.sample_id], one.text) for rollout, sentences in part for one in sentences]
-            values = iter(scores.score(pictures, asked) if asked else [])
+            pairs = [
+                (image_of[rollout.sample_id], sentence.text) for rollout, sentences in part for sentence in sentences
+            ]
+            values = iter(scores.score(pictures, pairs) if pairs else [])
             for rollout, sentences in part:
                 if not sentences:
                     empty.append(Quarantined("score", rollout.rollout_id, "no_sentence", f"answer {rollout.text!r}"))
@@ -67,7 +69,7 @@ def score(
             last = image_of[part[-1][0].sample_id]
             for image_id in pictures.keys() - {last}:
                 scores.forget(image_id)
-    order = {one.rollout_id: index for index, one in enumerate(todo)}
+    order = {rollout.rollout_id: index for index, rollout in enumerate(todo)}
     rows.sort(key=lambda row: (order[row.rollout_id], row.step))
     empty.sort(key=lambda row: order[row.item_id])
     check_nothing_lost("score", len(todo), len({row.rollout_id for row in rows}), len(empty), 0.5, unit="rollouts")

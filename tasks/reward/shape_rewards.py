@@ -1,6 +1,6 @@
 """Stage 3, shape_rewards: a reward for every sentence of every rollout, from its score.
 
-The light half, and not sharded: it sees all scores, because the margin may be a quantile of them.
+The light half, and not sharded: it needs all scores, because the margin may be a quantile of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class RewardsResult(StageResult):
     """Shaped rewards, and what the scores look like."""
 
     rewards: Table[Reward]
-    margin: float  # the threshold (tau) that the rewards were shaped with
+    margin: float  # the threshold that the rewards were shaped with
     below_margin: float  # share of the scores under it
     mean_score: float
     answer_mean: (

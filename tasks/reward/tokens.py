@@ -1,7 +1,7 @@
 """Stage 3 of FiSAO: a score for every object word of every rollout, baselines of right and hallucinated words, rewards.
 
-Three stages: scoring asks the scorer and reads no annotation; the baselines are measured on annotations as the paper does, or
-where the scores part best. Only two means and a deviation go from annotations into a reward.
+Three stages: scoring uses the scorer and reads no annotation; the baselines are measured on annotations as in the paper, or
+on a split of the scores into two groups. Only two means and a deviation go from annotations into a reward.
 """
 
 from __future__ import annotations
@@ -71,20 +71,20 @@ def score_tokens(
 ) -> TokenScoresResult:
     """Cosine of image and object for every object word."""
     todo = shard.slice(lake.read_rows(Rollout, rollouts))
-    image_of = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
+    image_of = {sample.sample_id: sample.image_id for sample in lake.read_rows(Sample, samples)}
     counters: Counter[str] = Counter()
     scores = load_scores(scorer, counters)
     rows: list[TokenScore] = []
     unscored: list[Quarantined] = []
-    said = [(rollout, find_mentions(rollout.text)) for rollout in todo]
+    mentioned = [(rollout, find_mentions(rollout.text)) for rollout in todo]
     # All answers about an image are next to one another, so that it is embedded once.
-    said.sort(key=lambda one: image_of[one[0].sample_id])
-    with progress("score_tokens", len(said), unit="answers") as advance:
-        for start in range(0, len(said), _ANSWERS):
-            part = [(rollout, word) for rollout, words in said[start : start + _ANSWERS] for word in words]
-            asked = [(image_of[rollout.sample_id], PHRASE.format(object=word.object)) for rollout, word in part]
-            ids = list(dict.fromkeys(image_id for image_id, _ in asked))
-            values = scores.score(load_images(images, ids), asked) if asked else []
+    mentioned.sort(key=lambda answer: image_of[answer[0].sample_id])
+    with progress("score_tokens", len(mentioned), unit="answers") as advance:
+        for start in range(0, len(mentioned), _ANSWERS):
+            part = [(rollout, word) for rollout, words in mentioned[start : start + _ANSWERS] for word in words]
+            phrases = [(image_of[rollout.sample_id], PHRASE.format(object=word.object)) for rollout, word in part]
+            ids = list(dict.fromkeys(image_id for image_id, _ in phrases))
+            values = scores.score(load_images(images, ids), phrases) if phrases else []
             for (rollout, word), value in zip(part, values, strict=True):
                 if value is None:
                     where = f"{rollout.rollout_id}:{word.start}"
@@ -93,17 +93,21 @@ def score_tokens(
                     rows.append(
                         TokenScore(rollout.rollout_id, word.start, word.end, word.text, word.object, value, None)
                     )
-            advance(len(said[start : start + _ANSWERS]))
+            advance(len(mentioned[start : start + _ANSWERS]))
             for image_id in ids[:-1]:
                 scores.forget(image_id)
-    order = {one.rollout_id: index for index, one in enumerate(todo)}
+    order = {rollout.rollout_id: index for index, rollout in enumerate(todo)}
     rows.sort(key=lambda row: (order[row.rollout_id], row.start))
-    words = sum(len(found) for _, found in said)
+    words = sum(len(mentions) for _, mentions in mentioned)
     check_nothing_lost("score_tokens", words, len(rows), len(unscored), 0.5, unit="words")
     return TokenScoresResult(
         token_scores=lake.publish(TokenScore, rows),
         quarantine=lake.publish(Quarantined, unscored),
-        counters={**counters, "words": words, "answers_without_objects": sum(not found for _, found in said)},
+        counters={
+            **counters,
+            "words": words,
+            "answers_without_objects": sum(not mentions for _, mentions in mentioned),
+        },
     )
 
 
@@ -118,25 +122,25 @@ def token_baselines(
     """Baselines by CHAIR on the round's own rollouts, as the paper's.
 
     Raises:
-        StageInputError: an image without annotations, or scores that don't tell right words from hallucinated ones.
+        StageInputError: an image without annotations, or scores that don't separate right words from hallucinated ones.
     """
     truth = {row.image_id: true_objects(row.objects, row.captions) for row in lake.read_rows(Annotation, annotations)}
-    image_of_sample = {one.sample_id: one.image_id for one in lake.read_rows(Sample, samples)}
-    image_of = {one.rollout_id: image_of_sample[one.sample_id] for one in lake.read_rows(Rollout, rollouts)}
+    image_of_sample = {sample.sample_id: sample.image_id for sample in lake.read_rows(Sample, samples)}
+    image_of = {rollout.rollout_id: image_of_sample[rollout.sample_id] for rollout in lake.read_rows(Rollout, rollouts)}
     rows = _some_words(token_scores)
     missing = {image_of[row.rollout_id] for row in rows} - truth.keys()
     if missing:
         raise StageInputError(
-            f"{len(missing)} images have no annotations ({sorted(missing)[:3]} ...): right words can't be told from "
+            f"{len(missing)} images have no annotations ({sorted(missing)[:3]} ...): right words can't be separated from "
             "hallucinated ones; set finetune.fisao.baselines to split, or read images whose source has annotations"
         )
     scores = np.array([row.score for row in rows])
     right = np.array([row.object in truth[image_of[row.rollout_id]] for row in rows])
     try:
-        found = measured_baselines(scores, right)
+        baselines = measured_baselines(scores, right)
     except BaselineError as error:
         raise StageInputError(str(error)) from None
-    return _rewarded(rows, found, right, config.margin, auc(scores[right], scores[~right]))
+    return _rewarded(rows, baselines, right, config.margin, auc(scores[right], scores[~right]))
 
 
 @stage()
@@ -148,10 +152,10 @@ def split_token_baselines(config: FisaoSettings, token_scores: Table[TokenScore]
     """
     rows = _some_words(token_scores)
     try:
-        found, upper = split_baselines(np.array([row.score for row in rows]))
+        baselines, upper = split_baselines(np.array([row.score for row in rows]))
     except BaselineError as error:
         raise StageInputError(str(error)) from None
-    return _rewarded(rows, found, upper, config.margin, None)
+    return _rewarded(rows, baselines, upper, config.margin, None)
 
 
 def _some_words(token_scores: Table[TokenScore]) -> list[TokenScore]:
@@ -162,14 +166,14 @@ def _some_words(token_scores: Table[TokenScore]) -> list[TokenScore]:
 
 
 def _rewarded(
-    rows: Sequence[TokenScore], found: Baselines, right: np.ndarray, margin: float, right_over_wrong: float | None
+    rows: Sequence[TokenScore], baselines: Baselines, right: np.ndarray, margin: float, right_over_wrong: float | None
 ) -> TokenRewardsResult:
     """The rows with their rewards, and what they are measured against."""
-    done = list(_with_rewards(rows, found, margin))
+    done = list(_with_rewards(rows, baselines, margin))
     rewards = np.array([row.reward for row in done])
     return TokenRewardsResult(
         token_scores=lake.publish(TokenScore, done),
-        baselines=found,
+        baselines=baselines,
         n_right=int(right.sum()),
         n_hallucinated=int((~right).sum()),
         rewarded=float((rewards > 0).mean()),
@@ -178,8 +182,8 @@ def _rewarded(
     )
 
 
-def _with_rewards(rows: Sequence[TokenScore], found: Baselines, margin: float) -> Iterator[TokenScore]:
+def _with_rewards(rows: Sequence[TokenScore], baselines: Baselines, margin: float) -> Iterator[TokenScore]:
     for _, group in groupby(rows, key=lambda row: row.rollout_id):
         answer = list(group)
-        rewards = word_rewards([one.object for one in answer], [one.score for one in answer], found, margin=margin)
-        yield from (replace(one, reward=reward) for one, reward in zip(answer, rewards, strict=True))
+        rewards = word_rewards([row.object for row in answer], [row.score for row in answer], baselines, margin=margin)
+        yield from (replace(row, reward=reward) for row, reward in zip(answer, rewards, strict=True))

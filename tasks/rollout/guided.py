@@ -1,6 +1,6 @@
-"""Between stages 5 and 4, guided_rollouts: captions that a search found, as answers to learn a next value model from.
+"""Between stages 5 and 4, guided_rollouts: captions that a search chose, as answers to learn a next value model from.
 
-V of the policy's own answers says what follows a sentence when nobody guides. A search does guide, so V learns what follows
+V of the policy's own answers predicts what follows a sentence without guidance. A search is guided, so V learns what follows
 then from the captions of a search: one step of policy iteration (Sutton and Barto, section 4.3).
 """
 
@@ -18,23 +18,23 @@ from tasks.stage.stage import stage
 def guided_rollouts(captions: Table[Caption], *, number: int, seed: int) -> RolloutResult:
     """The captions of guided round `number` as answers, one row a caption.
 
-    `seed` is the search's. A row's `n_tokens` counts all that was drawn to find the caption, its rivals too.
+    `seed` is the search's. A row's `n_tokens` counts all tokens decoded by the search, its other candidates too.
     """
-    found = lake.read_rows(Caption, captions)
+    searched = lake.read_rows(Caption, captions)
     rows = [
         Rollout(
-            rollout_id=f"{one.sample_id}-guided-{number}",
-            sample_id=one.sample_id,
-            policy=one.policy,
+            rollout_id=f"{caption.sample_id}-guided-{number}",
+            sample_id=caption.sample_id,
+            policy=caption.policy,
             decode=f"guided-{number}",
             temperature=0.0,
             top_p=1.0,
             seed=seed,
-            text=one.text,
-            n_tokens=one.decode_tokens,
+            text=caption.text,
+            n_tokens=caption.decode_tokens,
             finish_reason="stop",  # where the search stopped, the answer is over
         )
-        for one in found
+        for caption in searched
     ]
-    check_nothing_lost("guided_rollouts", len(found), len(rows), 0, 0.0, unit="captions")
+    check_nothing_lost("guided_rollouts", len(searched), len(rows), 0, 0.0, unit="captions")
     return RolloutResult(lake.publish(Rollout, rows))

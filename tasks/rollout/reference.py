@@ -1,7 +1,7 @@
 """Beside stage 3, reference_answers: the training images' own annotated captions, as answers with one fixed reward.
 
 ViMaR learns V from these beside the policy's answers (section 3.2), every sentence worth 0.27. This is where annotations enter
-training, so it is a stage of its own that runs only where the profile asks (`value.ground_truth`): `train_value` is given
+training, so it is a stage of its own that runs only where the profile says so (`value.ground_truth`): `train_value` is given
 answers and rewards as ever, and can't open annotations.
 """
 
@@ -41,8 +41,8 @@ def reference_answers(
     Raises:
         StageInputError: if no training image has a caption.
     """
-    captions = {one.image_id: one.captions for one in lake.read_rows(Annotation, annotations)}
-    training = [one for one in lake.read_rows(Sample, samples) if one.split == "train"]
+    captions = {row.image_id: row.captions for row in lake.read_rows(Annotation, annotations)}
+    training = [row for row in lake.read_rows(Sample, samples) if row.split == "train"]
     rollouts: list[Rollout] = []
     rewards: list[Reward] = []
     for sample in training:
@@ -56,7 +56,7 @@ def reference_answers(
             f"none of {len(training)} training images has a reference caption: value.ground_truth wants a data source with "
             "captions (COCO or the demo); or set value.ground_truth to none"
         )
-    bare = len(training) - len({one.sample_id for one in rollouts})
+    bare = len(training) - len({rollout.sample_id for rollout in rollouts})
     return ReferenceResult(
         rollouts=lake.publish(Rollout, rollouts),
         rewards=lake.publish(Reward, rewards),
@@ -87,9 +87,9 @@ def _rewards(answer: Rollout, reward: float) -> list[Reward]:
             rollout_id=answer.rollout_id,
             sample_id=answer.sample_id,
             step=step,
-            sentence=one.text,
-            start=one.start,
-            end=one.end,
+            sentence=sentence.text,
+            start=sentence.start,
+            end=sentence.end,
             is_last=step == len(sentences) - 1,
             score=None,
             shaped=reward,
@@ -97,5 +97,5 @@ def _rewards(answer: Rollout, reward: float) -> list[Reward]:
             truncated=False,
             reason=DECODE,
         )
-        for step, one in enumerate(sentences)
+        for step, sentence in enumerate(sentences)
     ]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAINING = ("finetune", "train_dpo", "train_grpo", "train_fisao")  # the stages that give a policy
-FEW = 3  # images that need no progress
+FEWEST_SHOWN = 4  # images from which on progress is shown
 NO_RUN = "what a run learns can't guide it: this profile has no finished run; `visloop run PROFILE` makes one"
 
 
@@ -34,7 +34,7 @@ class Trained(NamedTuple):
     """What a run left that captions can use."""
 
     run_id: str
-    champion: PolicyCheckpoint | None  # None: the base model was never beaten
+    champion: PolicyCheckpoint | None  # None: no round was promoted
     guide: Guide  # of its last round, without the scorer
 
 
@@ -80,7 +80,7 @@ def caption_images(
         policy: who answers.
         scorer: for strategies that score.
         trained: a run's value model and margins, for strategies that are guided by them.
-        prompt: what to ask.
+        prompt: of every image.
         seed: of every draw.
 
     Raises:
@@ -91,9 +91,9 @@ def caption_images(
     results: dict[str, SearchResult] = {}
     if samples:
         guide = replace(UNGUIDED if trained is None else trained.guide, scorer=scorer)
-        if guide.value is not None:  # its backbone is loaded as the policy is
-            backbone = replace(policy, checkpoint=guide.value.backbone.checkpoint)
-            guide = replace(guide, value=replace(guide.value, backbone=backbone))
+        if guide.value is not None:  # it is loaded as the policy is
+            value_backbone = replace(policy, checkpoint=guide.value.value_backbone.checkpoint)
+            guide = replace(guide, value=replace(guide.value, value_backbone=value_backbone))
         try:
             searcher = Searcher(config, policy, guide, seed=seed)
         except StageInputError as error:
@@ -108,7 +108,7 @@ def caption_images(
 
 
 def _unusable(paths: Sequence[Path]) -> dict[Path, str]:
-    """What is wrong with the files that can't be used. No image is kept: there may be many."""
+    """What is wrong with the files that can't be used. No image is held in memory: there may be many."""
     errors = {}
     with _watched("read", len(paths)) as advance:
         for path in paths:
@@ -125,13 +125,13 @@ def _picture(sample: Sample) -> PIL.Image.Image:
 
 def _watched(name: str, total: int) -> AbstractContextManager[Advance]:
     """Progress, where there is more than a moment's work."""
-    return progress(name, total, unit="images") if total > FEW else nullcontext(lambda n=1: None)
+    return progress(name, total, unit="images") if total >= FEWEST_SHOWN else nullcontext(lambda n=1: None)
 
 
 def latest_trained(profile: str) -> Trained | None:
     """What the latest finished run of a profile learned; None if there is none.
 
-    The value model is that of the champion's own round or later, so that it knows the champion's sentences.
+    The value model is that of the champion's own round or later, so that it was fitted on the champion's sentences.
     """
     done = [run for run in runs.list_runs() if run.profile == profile and run.status == "completed"]
     return _learned(done[-1]) if done else None
@@ -163,8 +163,8 @@ def _value(learned: StageOutput) -> ValueHandle:
     from tasks.core.models.value import read_spec
 
     value = cast(ValueCheckpoint, learned.refs["value"])
-    backbone = read_spec(checkpoints.folder(value)).backbone
-    return ValueHandle(value, PolicyHandle(PolicyCheckpoint.of(backbone)))
+    value_backbone = read_spec(checkpoints.folder(value)).backbone
+    return ValueHandle(value, PolicyHandle(PolicyCheckpoint.of(value_backbone)))
 
 
 def _fact(output: StageOutput | None, name: str) -> float | None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class CaptionsResult(StageResult):
     """Captions and every candidate that was looked at.
 
-    Counter `search_seconds`: wall seconds of the search itself, images read and guides asked; without loading models.
+    Counter `search_seconds`: wall seconds of the search itself, with reading images and scoring, without loading models.
     """
 
     captions: Table[Caption]
@@ -39,7 +39,7 @@ class CaptionsResult(StageResult):
 
 
 def strategy_code(config: SearchConfig, **_: object) -> dict[str, str]:
-    """Digest of an installed strategy's code, so that a change of it searches anew; nothing for a built-in one."""
+    """Digest of an installed strategy's code, so that a change of it runs the search again; nothing for a built-in one."""
     code = registry.code_of(config.strategy)
     return {f"strategy {config.strategy}": code} if code else {}
 
@@ -63,15 +63,16 @@ def search(
     name = name or config.strategy
     todo = shard.slice(lake.read_rows(Sample, samples))
     searcher = Searcher(config, policy, guide, seed=seed)
-    found: dict[int, SearchResult] = {}
+    results: dict[int, SearchResult] = {}
     began = time.perf_counter()
     with progress(f"search {name}", len(todo), unit="captions") as advance:
-        for index, one in searcher.run(todo, Pictures(images, todo)):
-            found[index] = one
+        for index, result in searcher.run(todo, Pictures(images, todo)):
+            results[index] = result
             advance(1)
     seconds = round(time.perf_counter() - began, 3)
-    captions = [_caption(one, policy.checkpoint.digest, name, found[i]) for i, one in enumerate(todo) if i in found]
-    trace = [row for i, one in enumerate(todo) if i in found for row in _trace(one, name, found[i], guide.margin)]
+    done = [(sample, results[index]) for index, sample in enumerate(todo) if index in results]
+    captions = [_caption(sample, policy.checkpoint.digest, name, result) for sample, result in done]
+    trace = [row for sample, result in done for row in _trace(sample, name, result, guide.margin)]
     check_nothing_lost("search", len(todo), len(captions), 0, 0.0, unit="samples")
     return CaptionsResult(
         captions=lake.publish(Caption, captions),
@@ -102,7 +103,7 @@ def _caption(sample: Sample, policy: str, strategy: str, result: SearchResult) -
 def _trace(sample: Sample, strategy: str, result: SearchResult, margin: float | None) -> list[SearchStep]:
     """Rows of `search_trace`; `shaped` is the margin rule in its default form.
 
-    Written out here: a change of the reward formulas then searches nothing anew but what its margin guides.
+    Written out here: a change of the reward formulas then repeats only searches that the margin guides.
     """
     rows = []
     for row in result.trace:

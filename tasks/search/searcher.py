@@ -42,7 +42,7 @@ class Searcher:
     """A strategy with its models loaded: images and samples in, captions with traces out."""
 
     def __init__(self, config: SearchConfig, policy: PolicyHandle, guide: Guide, *, seed: int) -> None:
-        """Load what the strategy needs, and say what is missing."""
+        """Load what the strategy needs, and refuse if something is missing."""
         self.strategy, self.seed = find(config.strategy), seed
         self.settings = settings_of(config, guide)
         needs = needs_of(config, self.settings)
@@ -73,10 +73,10 @@ class Searcher:
 
         if layer_read(value) is None:
             return turn_values(load_value(value), self._work)
-        backbone = value.backbone.checkpoint.digest
-        if backbone != policy.digest:
+        value_backbone = value.value_backbone.checkpoint.digest
+        if value_backbone != policy.digest:
             raise StageInputError(
-                f"the value model reads the hidden states of policy {backbone[:12]}, and captions are searched "
+                f"the value model reads the hidden states of policy {value_backbone[:12]}, and captions are searched "
                 f"with {policy.digest[:12]}: train it on this one, or use value.reads=image_and_text"
             )
         return StateValues(load_state_value(value), self.scheduler.decoder)

@@ -1,6 +1,6 @@
 """One call of a stage: look it up, or compute it under a lock; write down that it happened.
 
-Knows nothing of Prefect: the same function runs in a task, in a worker of another machine, or in a plain script.
+Independent of Prefect: the same function runs in a task, in a worker of another machine, or in a plain script.
 """
 
 from __future__ import annotations
@@ -122,11 +122,11 @@ def resume_folder() -> Path:
 
 
 def carry_out(call: Call, *, refresh: bool = False) -> Outcome:
-    """Give the kept output if it is whole, else compute it, once among all processes that want it.
+    """Give the cached output if it is whole, else compute it, once among all processes that want it.
 
     Args:
         call: what to do.
-        refresh: compute even if it is kept.
+        refresh: compute even if it is cached.
 
     Raises:
         Exception: whatever the stage raises, unchanged.

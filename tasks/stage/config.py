@@ -1,4 +1,4 @@
-"""What every stage's configuration is made of: frozen models whose fields say what they mean."""
+"""What every stage's configuration is made of: frozen models whose fields have descriptions."""
 
 from __future__ import annotations
 

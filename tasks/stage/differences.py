@@ -1,4 +1,4 @@
-"""Why a stage has to run: the words for what differs from the nearest call that was kept."""
+"""Why a stage has to run: the words for what differs from the nearest cached call."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def why(identity: Identity, label: str) -> str:
         shard = record.identity.get("shard")
         return len(differences(record.identity, identity)), shard != identity["shard"], record.label != label
 
-    kept = records(identity["stage"])  # newest first, and `min` keeps the first of equals
-    if not kept:
+    cached = records(identity["stage"])  # newest first, and `min` keeps the first of equals
+    if not cached:
         return "never ran"
-    nearest = min(kept, key=distance)
+    nearest = min(cached, key=distance)
     return "; ".join(differences(nearest.identity, identity)) or "its record is gone"

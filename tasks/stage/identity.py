@@ -103,7 +103,7 @@ def build_identity(stage: str, code: Mapping[str, str], arguments: Mapping[str, 
         if not holds_artifacts(value):
             config[name] = canonical(value)
         elif _is_record(value):
-            # A dataclass of both, as what guides a search: a changed number is told as a number.
+            # A dataclass of both, as what guides a search: a changed number is reported as a number.
             for part, item in named_fields(value).items():
                 (inputs if holds_artifacts(item) else config)[f"{name}.{part}"] = canonical(item)
         else:
@@ -146,8 +146,8 @@ def _parsed(path: Path) -> tuple[str, ast.Module]:
 
 def _find(module: str, root: Path) -> Path | None:
     """The source file of a module of the checkout; None if it is none."""
-    base = root.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
+    stem = root.joinpath(*module.split("."))
+    for path in (stem.with_suffix(".py"), stem / "__init__.py"):
         if path.is_file():
             return path
     return None
@@ -162,10 +162,10 @@ def _imported(module: str, path: Path, tree: ast.Module) -> Iterator[str]:
                 yield alias.name
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            yield base
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            yield source
             for alias in node.names:
-                yield f"{base}.{alias.name}"
+                yield f"{source}.{alias.name}"
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("tasks."):
             yield node.value.partition(":")[0]  # a module loaded by its name
 
@@ -186,10 +186,10 @@ def code_of(module: str, source: Path, root: Path = CHECKOUT) -> Mapping[str, st
         if name in digests:
             continue
         digest, tree = _parsed(path)
-        if tree.body or name == module:  # a package's empty __init__ says nothing
+        if tree.body or name == module:  # a package's empty __init__ doesn't matter
             digests[name] = digest
-        for found in _imported(name, path, tree):
-            file = _find(found, root) if found.startswith("tasks.") and not found.startswith(_AROUND) else None
-            if file is not None and found not in digests:
-                waiting.append((found, file))
+        for imported in _imported(name, path, tree):
+            file = _find(imported, root) if imported.startswith("tasks.") and not imported.startswith(_AROUND) else None
+            if file is not None and imported not in digests:
+                waiting.append((imported, file))
     return dict(sorted(digests.items()))

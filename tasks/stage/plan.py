@@ -1,6 +1,6 @@
-"""Plan mode: go through a flow without executing a stage, and say which would run and why.
+"""Plan mode: go through a flow without executing a stage, and list which would run and why.
 
-A cached stage gives its kept output; what an uncached one would give is `Pending`, and every stage that needs it waits.
+A cached stage gives its cached output; what an uncached one would give is `Pending`, and every stage that needs it waits.
 A plan is therefore exact up to the first stage that runs, and an upper bound after it: an output that comes out equal
 to the old one lets what follows stay cached.
 """
@@ -22,7 +22,7 @@ class Pending:
     """Stands for what a stage would give, and for everything in it: outputs, references, facts."""
 
     def __init__(self, origin: str) -> None:
-        """Remember which stage it waits for."""
+        """Set which stage it waits for."""
         self._origin = origin
 
     def __getitem__(self, name: str) -> Pending:

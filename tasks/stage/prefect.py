@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tasks.stage.stage import Stage
 
 _RETRY_DELAY = 10  # seconds: long enough for a GPU's memory to be freed, or a server to come back
-_FLOWS_REMEMBERED = 8  # a serving process runs many flows; only the running ones need their arrows
+_MAX_FLOWS = 8  # a serving process runs many flows; only the running ones need their arrows
 _producers: OrderedDict[str, dict[str, State[Any]]] = OrderedDict()
 
 
@@ -83,7 +83,7 @@ def _of_this_flow() -> dict[str, State[Any]]:
     run_id = str(context.flow_run.id) if context and context.flow_run else ""
     states = _producers.setdefault(run_id, {})
     _producers.move_to_end(run_id)
-    while len(_producers) > _FLOWS_REMEMBERED:
+    while len(_producers) > _MAX_FLOWS:
         _producers.popitem(last=False)
     return states
 
@@ -91,8 +91,8 @@ def _of_this_flow() -> dict[str, State[Any]]:
 def _upstream(call: Call) -> list[State[Any]]:
     """The states of the tasks that gave this call's inputs, each once."""
     states = _of_this_flow()
-    found = {id(states[digest]): states[digest] for digest in _digests(call.arguments) if digest in states}
-    return list(found.values())
+    unique = {id(states[digest]): states[digest] for digest in _digests(call.arguments) if digest in states}
+    return list(unique.values())
 
 
 def _note(state: State[Any], output: StageOutput) -> StageOutput:

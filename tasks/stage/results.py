@@ -60,7 +60,7 @@ def to_output(result: Any) -> StageOutput:
 
 
 def _parts(name: str, value: Any) -> dict[str, ArtifactRef] | None:
-    """Artifacts by the name they are kept under; None for a fact."""
+    """Artifacts by the name they are stored under; None for a fact."""
     if isinstance(value, ArtifactRef):
         return {name: value}
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, tuple) else ()
@@ -69,7 +69,7 @@ def _parts(name: str, value: Any) -> dict[str, ArtifactRef] | None:
 
 
 def from_output(result_type: type[R], output: StageOutput) -> R:
-    """The result that was kept.
+    """The result that was stored.
 
     Raises:
         KeyError: the output lacks an artifact or fact that a field needs.

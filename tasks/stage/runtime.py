@@ -1,6 +1,6 @@
 """How fast, never what: device, batch sizes, shards.
 
-A flow opens `use_runtime`; stages, and what they load, ask `current_runtime`. No stage takes it as an argument, for no result
+A flow opens `use_runtime`; stages, and what they load, call `current_runtime`. No stage takes it as an argument, for no result
 depends on it.
 """
 
@@ -58,5 +58,5 @@ def use_runtime(runtime: RuntimeConfig) -> Iterator[None]:
 
 
 def current_runtime() -> RuntimeConfig:
-    """How the innermost `use_runtime` says; the defaults outside."""
+    """The settings of the innermost `use_runtime`; the defaults outside."""
     return _runtime.get()

@@ -78,7 +78,7 @@ class Stage(Generic[P, R]):
         return labelled
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """The stage's result: kept or computed. In `planning()` it may be `Pending`.
+        """The stage's result: cached or computed. In `planning()` it may be `Pending`.
 
         Raises:
             AnnotationsForbidden: annotations passed to a stage that may not read them.
@@ -95,7 +95,7 @@ class Stage(Generic[P, R]):
         """Run the stage on the runtime's number of shards and merge their tables: what follows doesn't depend on it.
 
         Every shard is cached by itself. Facts must agree among shards; counters are summed. Never more shards than
-        rows. If shards fail, the others finish (and are kept) before the first error is raised.
+        rows. If shards fail, the others finish (and are cached) before the first error is raised.
 
         Raises:
             TypeError: the stage was not declared with `sharded_by`.

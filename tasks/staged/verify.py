@@ -37,14 +37,16 @@ def verify(captions: Table[Caption], samples: Table[Sample], answers: Table[Answ
     Raises:
         StageInputError: a question has no answer.
     """
-    truth = {one.sample_id: one.answer for one in lake.read_rows(Answer, answers)}
-    missing = [one.sample_id for one in lake.read_rows(Sample, samples) if one.sample_id not in truth]
+    truth = {row.sample_id: row.answer for row in lake.read_rows(Answer, answers)}
+    missing = [row.sample_id for row in lake.read_rows(Sample, samples) if row.sample_id not in truth]
     if missing:
         raise StageInputError(
             f"{len(missing)} questions have no answer to verify with, the first is {missing[0]}; complete the file of "
             "questions.train, or use staged.verify=agreement"
         )
-    return _ruled(captions, samples, attempt, lambda one, said: None if is_right(said, truth[one]) else "wrong")
+    return _ruled(
+        captions, samples, attempt, lambda sample_id, text: None if is_right(text, truth[sample_id]) else "wrong"
+    )
 
 
 @stage()
@@ -55,12 +57,12 @@ def verify_by_agreement(
 
     `min_agreement`: share of a question's rollouts that must conclude the same.
     """
-    said: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for row in lake.read_rows(Rollout, rollouts):
-        said.setdefault(row.sample_id, []).append(row.text)
+        texts.setdefault(row.sample_id, []).append(row.text)
 
     def problem(sample_id: str, conclusion: str) -> str | None:
-        return staged.agreement_problem(conclusion, said.get(sample_id, []), min_agreement)
+        return staged.agreement_problem(conclusion, texts.get(sample_id, []), min_agreement)
 
     return _ruled(captions, samples, attempt, problem)
 
@@ -70,8 +72,8 @@ def verify_by_judge(
     captions: Table[Caption], samples: Table[Sample], judged: Table[Verdict], *, attempt: int
 ) -> VerifyResult:
     """Accept the staged answers that a judge called valid (`judge`'s output)."""
-    valid = {one.sample_id for one in lake.read_rows(Verdict, judged) if one.accepted}
-    return _ruled(captions, samples, attempt, lambda one, said: None if one in valid else "judge")
+    valid = {row.sample_id for row in lake.read_rows(Verdict, judged) if row.accepted}
+    return _ruled(captions, samples, attempt, lambda sample_id, _: None if sample_id in valid else "judge")
 
 
 def _ruled(
@@ -81,28 +83,28 @@ def _ruled(
 
     Args:
         captions: at most one answer a sample; a sample without one is refused as `no_answer`.
-        samples: what was asked in this attempt.
+        samples: the questions of this attempt.
         attempt: 0-based.
-        problem: of a sample id and a conclusion: why it is not kept, or None.
+        problem: of a sample id and a conclusion: why it is refused, or None.
     """
-    said = {row.sample_id: row for row in lake.read_rows(Caption, captions)}
-    asked = lake.read_rows(Sample, samples)
-    if strangers := said.keys() - {one.sample_id for one in asked}:
-        raise StageInputError(f"{len(strangers)} answers belong to none of the {len(asked)} questions asked")
+    answers = {row.sample_id: row for row in lake.read_rows(Caption, captions)}
+    questions = lake.read_rows(Sample, samples)
+    if unknown := answers.keys() - {sample.sample_id for sample in questions}:
+        raise StageInputError(f"{len(unknown)} answers belong to none of the {len(questions)} questions asked")
     accepted, refused, verdicts = [], [], []
-    for one in asked:
-        text = said[one.sample_id].text if one.sample_id in said else ""
-        ruling = staged.rule(text, lambda conclusion, one=one: problem(one.sample_id, conclusion))  # type: ignore[misc]
+    for sample in questions:
+        text = answers[sample.sample_id].text if sample.sample_id in answers else ""
+        ruling = staged.rule(text, lambda conclusion, sample=sample: problem(sample.sample_id, conclusion))  # type: ignore[misc]
         good = ruling.reason == staged.ACCEPTED
-        verdicts.append(Verdict(one.sample_id, attempt, text, ruling.conclusion, good, ruling.reason))
+        verdicts.append(Verdict(sample.sample_id, attempt, text, ruling.conclusion, good, ruling.reason))
         if good:
-            accepted.append(said[one.sample_id])
+            accepted.append(answers[sample.sample_id])
         else:
-            refused.append(one)
-    check_nothing_lost("verify", len(asked), len(accepted) + len(refused), 0, 0.0, unit="questions")
+            refused.append(sample)
+    check_nothing_lost("verify", len(questions), len(accepted) + len(refused), 0, 0.0, unit="questions")
     return VerifyResult(
         accepted=lake.publish(Caption, accepted),
         verdicts=lake.publish(Verdict, verdicts),
         refused=lake.publish(Sample, refused),
-        counters={reason: float(count) for reason, count in Counter(one.reason for one in verdicts).items()},
+        counters={reason: float(count) for reason, count in Counter(verdict.reason for verdict in verdicts).items()},
     )

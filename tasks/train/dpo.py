@@ -35,7 +35,7 @@ def train_dpo(
     from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
-    prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
+    prompts = {sample.sample_id: sample.prompt for sample in lake.read_rows(Sample, samples)}
     preferred = lake.read_rows(Preference, preferences)
     rows = [row for row in preferred if row.chosen_text.strip()]
     if not rows:

@@ -1,4 +1,4 @@
-"""Stage 6, finetune: the policy learns the captions that search found for its own images."""
+"""Stage 6, finetune: the policy learns the captions that search chose for its own images."""
 
 from __future__ import annotations
 
@@ -89,6 +89,6 @@ def _examples(images: Table[Image], samples: Table[Sample], captions: Sequence[C
     """Captions with their images and prompts."""
     from tasks.core.train.sft import Example
 
-    prompts = {one.sample_id: one.prompt for one in lake.read_rows(Sample, samples)}
+    prompts = {sample.sample_id: sample.prompt for sample in lake.read_rows(Sample, samples)}
     pictures = load_images(images, [row.image_id for row in captions])
     return [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in captions]

@@ -71,12 +71,12 @@ def train_fisao(
             "token_scores comes from the baselines"
         )
     sampled = lake.read_rows(Sample, samples)
-    said = lake.read_rows(Rollout, rollouts)
-    pictures = load_images(images, list(dict.fromkeys(one.image_id for one in sampled)))
+    first_rollouts = lake.read_rows(Rollout, rollouts)
+    pictures = load_images(images, list(dict.fromkeys(sample.image_id for sample in sampled)))
     loaded = fresh_policy(policy)
     counters: Counter[str] = Counter()
-    world = _World(loaded, sampled, pictures, load_scores(reward.scorer, counters))
-    first = _first_answers(world, said, rows)
+    setup = _Setup(loaded, sampled, pictures, load_scores(reward.scorer, counters))
+    first = _first_answers(setup, first_rollouts, rows)
     settings = PpoSettings(
         **config.fisao.model_dump(include={"clip", "kl", "gamma", "gae_lambda", "value_weight", "passes", "iterations"})
     )
@@ -84,23 +84,23 @@ def train_fisao(
     def answers_of(iteration: int) -> list[Answer]:
         if iteration == 0:
             return first
-        drawn = _draw(world, said, config.fisao.temperature, ("fisao", seed, iteration))
+        drawn = _draw(setup, first_rollouts, config.fisao.temperature, ("fisao", seed, iteration))
         counters["new_answers"] += len(drawn)
-        return _rewarded(world, drawn, reward.baselines, config.fisao.margin)
+        return _rewarded(setup, drawn, reward.baselines, config.fisao.margin)
 
     with progress("train_fisao", 100, unit="%") as advance:
         figures = train_ppo(
             loaded, answers_of, recipe_of(config, seed), settings, work=resume_folder(), on_step=_shown(advance)
         )
-    shown = [(pictures[one.image_id], one.prompt) for one in sampled[:4]]
+    shown = [(pictures[sample.image_id], sample.prompt) for sample in sampled[:4]]
     return TrainResult(
         policy=publish_trained(loaded, shown, policy),
         figures=figures,
-        counters={**counters, "answers": len(first), "empty_answers": len(said) - len(first)},
+        counters={**counters, "answers": len(first), "empty_answers": len(first_rollouts) - len(first)},
     )
 
 
-class _World(NamedTuple):
+class _Setup(NamedTuple):
     """The policy, the samples it answers, and the scorer."""
 
     policy: Policy
@@ -118,7 +118,7 @@ class _TextAnswer(NamedTuple):
 
 
 def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
-    """Progress in whole per cent of the training; past its half, a place to be killed at."""
+    """Progress in whole per cent of the training; past its half, a point where tests kill it."""
     seen = 0
 
     def on_step(share: float) -> None:
@@ -132,26 +132,26 @@ def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
     return on_step
 
 
-def _first_answers(world: _World, sampled: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:
+def _first_answers(setup: _Setup, sampled: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:
     """The round's rollouts with the rewards of the table."""
     words: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for row in rows:
         words[row.rollout_id].append((row.end, row.reward or 0.0))
-    sample_of = {sample.sample_id: sample for sample in world.samples}
+    sample_of = {sample.sample_id: sample for sample in setup.samples}
     texts = [_TextAnswer(sample_of[row.sample_id], row.text, row.finish_reason == "stop") for row in sampled]
-    return _answers(world, texts, [words[row.rollout_id] for row in sampled])
+    return _answers(setup, texts, [words[row.rollout_id] for row in sampled])
 
 
-def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_TextAnswer]:
+def _draw(setup: _Setup, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_TextAnswer]:
     """New answers, for each sample as many as there are in `like`."""
     count = Counter(row.sample_id for row in like)
     longest = max(row.n_tokens for row in like)
     # Without the nucleus: what is learned is the policy's own probability of a token, the unlikely ones' too.
-    engine = open_engine(world.policy, top_p=1.0)
-    todo = [sample for sample in world.samples if count[sample.sample_id]]
+    engine = open_engine(setup.policy, top_p=1.0)
+    todo = [sample for sample in setup.samples if count[sample.sample_id]]
     jobs = jobs_of(
         todo,
-        lambda sample: world.pictures[sample.image_id],
+        lambda sample: setup.pictures[sample.image_id],
         lambda sample: whole_answers([temperature] * count[sample.sample_id], longest),
         seed=seed,
         draws=lambda sample: [(number,) for number in range(count[sample.sample_id])],
@@ -164,23 +164,23 @@ def _draw(world: _World, like: Sequence[Rollout], temperature: float, seed: tupl
     return [_TextAnswer(sample, each.text, each.ended) for index, sample in enumerate(todo) for each in drawn[index]]
 
 
-def _rewarded(world: _World, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
+def _rewarded(setup: _Setup, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
     """New answers with the rewards of their words."""
     words = []
     for answer in texts:
         mentions = find_mentions(answer.text)
         phrases = [(answer.sample.image_id, PHRASE.format(object=mention.object)) for mention in mentions]
-        scores = world.scores.score(world.pictures, phrases) if phrases else []
+        scores = setup.scores.score(setup.pictures, phrases) if phrases else []
         rewards = word_rewards([mention.object for mention in mentions], scores, baselines, margin=margin)
         words.append([(mention.end, reward) for mention, reward in zip(mentions, rewards, strict=True)])
-    return _answers(world, texts, words)
+    return _answers(setup, texts, words)
 
 
-def _answers(world: _World, texts: Sequence[_TextAnswer], words: Sequence[Sequence[tuple[int, float]]]) -> list[Answer]:
+def _answers(setup: _Setup, texts: Sequence[_TextAnswer], words: Sequence[Sequence[tuple[int, float]]]) -> list[Answer]:
     """Answers as tokens, the end included; those without any token have nothing to be learned and are left out."""
     from tasks.core.train.answers import Answer
 
-    tokenizer, ends = world.policy.tokenizer, world.policy.end_ids
+    tokenizer, ends = setup.policy.tokenizer, setup.policy.end_ids
     end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else min(ends)
 
     def text_of(tokens: Sequence[int]) -> str:
@@ -194,5 +194,5 @@ def _answers(world: _World, texts: Sequence[_TextAnswer], words: Sequence[Sequen
             tokens.append(end)
         if tokens:
             sample = answer.sample
-            answers.append(Answer(world.pictures[sample.image_id], sample.prompt, tuple(tokens), placed))
+            answers.append(Answer(setup.pictures[sample.image_id], sample.prompt, tuple(tokens), placed))
     return answers

@@ -1,4 +1,4 @@
-"""Fine-tuning by group-relative policy optimisation: the policy answers anew, and each answer is judged against its group's."""
+"""Fine-tuning by group-relative policy optimisation: new answers of the policy, each judged against its group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storage.schema import Image, Sample
 from tasks.configs.train import GrpoConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
-from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.answer_values import PromptedAnswer, mean_values, sentence_values
 from tasks.models.handles import PolicyHandle, ValueHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
@@ -62,14 +62,14 @@ def train_grpo(
 
     grpo, groups = config.grpo, _groups(config)
     sampled = lake.read_rows(Sample, samples)
-    pictures = load_images(images, [one.image_id for one in sampled])
-    questions = [Question(pictures[one.image_id], one.prompt) for one in sampled]
+    pictures = load_images(images, [sample.image_id for sample in sampled])
+    questions = [Question(pictures[sample.image_id], sample.prompt) for sample in sampled]
     counters: Counter[str] = Counter()
     scored = grpo.reward == "score"
     reward_of = _scored(reward, questions, counters) if scored else _valued(value, questions, counters)
     loaded = fresh_policy(policy)
-    asked = len(filled(len(questions), groups))
-    total = steps_of(asked, groups, config.epochs)
+    prompts = len(filled(len(questions), groups))
+    total = steps_of(prompts, groups, config.epochs)
     with progress("train_grpo", total, unit="steps") as advance:
         seen = 0
 
@@ -86,7 +86,7 @@ def train_grpo(
     return TrainResult(
         policy=publish_trained(loaded, [(question.image, question.prompt) for question in questions[:4]], policy),
         figures=figures,
-        counters={**counters, "questions": len(questions), "asked_twice": asked - len(questions)},
+        counters={**counters, "questions": len(questions), "asked_twice": prompts - len(questions)},
     )
 
 
@@ -104,20 +104,22 @@ def _groups(config: GrpoConfig) -> int:
 def _scored(shaped: ShapedReward, questions: Sequence[Question], counters: Counter[str]) -> RewardOf:
     """Mean shaped reward of an answer's scored sentences; None for an answer without one."""
     scores = load_scores(shaped.scorer, counters)
-    pictures = {index: one.image for index, one in enumerate(questions)}
+    pictures = {index: question.image for index, question in enumerate(questions)}
 
-    def reward(asked: Sequence[int], answers: Sequence[str]) -> list[float | None]:
-        sentences = [[one.text for one in split_sentences(answer)] for answer in answers]
+    def reward(indices: Sequence[int], answers: Sequence[str]) -> list[float | None]:
+        sentences = [[sentence.text for sentence in split_sentences(answer)] for answer in answers]
         given = iter(
-            scores.score(pictures, [(index, one) for index, of in zip(asked, sentences, strict=True) for one in of])
+            scores.score(
+                pictures, [(index, text) for index, texts in zip(indices, sentences, strict=True) for text in texts]
+            )
         )
         counters["answers"] += len(answers)
-        found: list[float | None] = []
-        for of in sentences:
-            known = np.array([score for _ in of if (score := next(given)) is not None], dtype=np.float64)
-            found.append(_mean_shaped(known, shaped) if len(known) else None)
-        counters["unscored"] += found.count(None)
-        return found
+        rewards: list[float | None] = []
+        for texts in sentences:
+            known = np.array([score for _ in texts if (score := next(given)) is not None], dtype=np.float64)
+            rewards.append(_mean_shaped(known, shaped) if len(known) else None)
+        counters["unscored"] += rewards.count(None)
+        return rewards
 
     return reward
 
@@ -135,12 +137,12 @@ def _valued(value: ValueHandle | None, questions: Sequence[Question], counters: 
         )
     read = sentence_values(value)
 
-    def reward(asked: Sequence[int], answers: Sequence[str]) -> list[float | None]:
+    def reward(indices: Sequence[int], answers: Sequence[str]) -> list[float | None]:
         counters["answers"] += len(answers)
-        said = [
-            SaidAnswer(questions[index].image, questions[index].prompt, answer)
-            for index, answer in zip(asked, answers, strict=True)
+        prompted = [
+            PromptedAnswer(questions[index].image, questions[index].prompt, answer)
+            for index, answer in zip(indices, answers, strict=True)
         ]
-        return mean_values(read, said)
+        return mean_values(read, prompted)
 
     return reward

@@ -12,7 +12,7 @@ from storage.artifacts import Table
 from storage.schema import Image, Preference, Reward, Rollout, Sample
 from tasks.configs.train import DpoSettings
 from tasks.core.train.preferences import Pair, WorthyAnswer, best_against_worst
-from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.answer_values import PromptedAnswer, mean_values, sentence_values
 from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
 from tasks.stage.progress import progress
@@ -47,7 +47,7 @@ def prefer(
     `by: value` needs the value model and the images. Answers without a scored sentence (by reward) or without any (by value)
     are left out and counted.
     """
-    sampled = {one.sample_id: one for one in lake.read_rows(Sample, samples)}
+    sampled = {sample.sample_id: sample for sample in lake.read_rows(Sample, samples)}
     answers = lake.read_rows(Rollout, rollouts)
     if config.by == "reward":
         worth = _mean_rewards(lake.read_rows(Reward, rewards))
@@ -59,25 +59,26 @@ def prefer(
     else:
         worth = _mean_values(answers, sampled, value, images)
     known = [
-        WorthyAnswer(one.sample_id, one.rollout_id, one.text, worth[one.rollout_id])
-        for one in answers
-        if one.rollout_id in worth
+        WorthyAnswer(answer.sample_id, answer.rollout_id, answer.text, worth[answer.rollout_id])
+        for answer in answers
+        if answer.rollout_id in worth
     ]
-    found = best_against_worst(known, min_gap=config.min_gap)
-    if not found.pairs:
+    choice = best_against_worst(known, min_gap=config.min_gap)
+    if not choice.pairs:
         why = (
-            ", ".join(f"{count} {reason}" for reason, count in sorted(found.skipped.items())) or "no answer has a worth"
+            ", ".join(f"{count} {reason}" for reason, count in sorted(choice.skipped.items()))
+            or "no answer has a worth"
         )
         raise StageInputError(
             f"no prompt has two answers to choose between ({why}): raise rollout.temperatures, or lower "
             f"finetune.dpo.min_gap ({config.min_gap:g}); see the rollouts and rewards tables"
         )
-    rows = [_row(pair, sampled[pair.chosen.sample_id].image_id) for pair in found.pairs]
+    rows = [_row(pair, sampled[pair.chosen.sample_id].image_id) for pair in choice.pairs]
     return PreferencesResult(
         preferences=lake.publish(Preference, rows),
         pairs=len(rows),
-        mean_gap=float(np.mean([pair.gap for pair in found.pairs])),
-        counters={"answers": len(answers), "unranked": len(answers) - len(known), **found.skipped},
+        mean_gap=float(np.mean([pair.gap for pair in choice.pairs])),
+        counters={"answers": len(answers), "unranked": len(answers) - len(known), **choice.skipped},
     )
 
 
@@ -95,19 +96,20 @@ def _mean_values(
 ) -> dict[str, float]:
     """Mean V of every answer's sentences, by rollout."""
     read = sentence_values(value)
-    found: dict[str, float] = {}
+    means: dict[str, float] = {}
     with progress("prefer", len(answers), unit="answers") as advance:
         for start in range(0, len(answers), _ANSWERS):
             part = answers[start : start + _ANSWERS]
-            prompted = [sampled[one.sample_id] for one in part]
-            pictures = load_images(images, [one.image_id for one in prompted])
-            said = [
-                SaidAnswer(pictures[of.image_id], of.prompt, one.text) for one, of in zip(part, prompted, strict=True)
+            prompts = [sampled[answer.sample_id] for answer in part]
+            pictures = load_images(images, [sample.image_id for sample in prompts])
+            prompted = [
+                PromptedAnswer(pictures[sample.image_id], sample.prompt, answer.text)
+                for answer, sample in zip(part, prompts, strict=True)
             ]
-            means = mean_values(read, said)
-            found |= {one.rollout_id: mean for one, mean in zip(part, means, strict=True) if mean is not None}
+            values = zip(part, mean_values(read, prompted), strict=True)
+            means |= {answer.rollout_id: mean for answer, mean in values if mean is not None}
             advance(len(part))
-    return found
+    return means
 
 
 def _row(pair: Pair, image_id: str) -> Preference:

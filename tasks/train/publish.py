@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def recipe_of(config: TrainingSettings, seed: int) -> Recipe:
-    """What the core needs to know of a configuration, whatever the method."""
+    """What the core needs of a configuration, whatever the method."""
     from tasks.core.train.weights import Recipe
 
     return Recipe(
@@ -51,7 +51,7 @@ def publish_trained(
 
     Args:
         loaded: the trained policy, adapters merged.
-        shown: a few (image, prompt) whose logits are compared.
+        shown: (image, prompt) pairs whose logits are compared.
         policy: what it was trained from; it is reloaded as that was loaded.
 
     Raises:

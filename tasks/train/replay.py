@@ -29,7 +29,7 @@ from tasks.stage.stage import stage
 
 log = logging.getLogger(__name__)
 
-PLACE = "<image>"  # where LLaVA's form puts the image; the policy's chat template has a place of its own
+PLACEHOLDER = "<image>"  # LLaVA's; the policy's chat template has its own
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class ReplayResult(StageResult):
 def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: int) -> ReplayResult:
     """`count` examples of a file by seed.
 
-    A line gives its first exchange; later ones lean on it and are counted, not learned. What can't be used is refused with a
-    reason and another line takes its place; only images of lines that were drawn are read. Limits of images and of the share
+    A line gives its first exchange; later ones depend on it and are counted, not learned. What can't be used is refused with a
+    reason and another line is used instead; only images of lines that were drawn are read. Limits of images and of the share
     of refused lines are those of `config`. Counters: lines in the file, later exchanges.
 
     Raises:
@@ -134,7 +134,7 @@ def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: i
         TooManyQuarantined: more lines were refused than `config` allows.
     """
     path = Path(source.path)
-    lines = sorted(_lines(path), key=lambda one: seed_for("replay", seed, one[0]))
+    lines = sorted(_lines(path), key=lambda line: seed_for("replay", seed, line[0]))
     if not lines:
         raise StageInputError(f"{path}: an empty file, nothing to replay")
     images: dict[str, Image | Quarantined] = {}
@@ -146,18 +146,18 @@ def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: i
         for number, parsed in lines:
             if len(samples) >= count:
                 break
-            found = _with_image(path, parsed, images, config) if isinstance(parsed, _Exchange) else parsed
-            if isinstance(found, _Refused):
-                refused.append(Quarantined("read_replay", f"line {number}", found.reason, found.detail))
+            exchange = _with_image(path, parsed, images, config) if isinstance(parsed, _Exchange) else parsed
+            if isinstance(exchange, _Refused):
+                refused.append(Quarantined("read_replay", f"line {number}", exchange.reason, exchange.detail))
                 continue
-            sample_id = digest_of("replay", source.name, number, found.image, found.prompt)
-            samples.append(Sample(sample_id, found.image, found.prompt, "train"))
-            captions.append(Caption(sample_id, found.image, "", "replay", found.answer, 1, "given", 0, 0))
-            later += found.later
+            sample_id = digest_of("replay", source.name, number, exchange.image, exchange.prompt)
+            samples.append(Sample(sample_id, exchange.image, exchange.prompt, "train"))
+            captions.append(Caption(sample_id, exchange.image, "", "replay", exchange.answer, 1, "given", 0, 0))
+            later += exchange.later
             advance(1)
     looked_at = len(samples) + len(refused)
     check_nothing_lost("read_replay", looked_at, len(samples), len(refused), config.max_quarantined, unit="lines")
-    used = {one.image_id for one in samples}
+    used = {sample.image_id for sample in samples}
     return ReplayResult(
         images=lake.publish(Image, [row for name, row in images.items() if name in used and isinstance(row, Image)]),
         samples=lake.publish(Sample, samples),
@@ -170,7 +170,7 @@ def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: i
 def _with_image(
     path: Path, exchange: _Exchange, images: dict[str, Image | Quarantined], config: SampleConfig
 ) -> _Exchange | _Refused:
-    """The exchange if its image can be read, which is kept in `images`, each once."""
+    """The exchange if its image can be read, which is added to `images`, each once."""
     name = exchange.image
     if name not in images:
         file = path.parent / name
@@ -185,12 +185,12 @@ def _with_image(
             max_megapixels=config.max_megapixels,
         )
         images[name] = read if isinstance(read, Image) else replace(read, stage="read_replay")
-    kept = images[name]
-    return exchange if isinstance(kept, Image) else _Refused(kept.reason, kept.detail)
+    row = images[name]
+    return exchange if isinstance(row, Image) else _Refused(row.reason, row.detail)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, _Exchange | _Refused]]:
-    """(line number from 1, what it says) of a file; blank lines are none."""
+    """(line number from 1, its exchange or why it is refused) of a file; blank lines are skipped."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
@@ -208,19 +208,19 @@ def _parse(line: bytes) -> _Exchange | _Refused:
     image, turns = row.get("image"), row.get("conversations")
     if not isinstance(image, str) or not image:
         return _Refused("no_image", f"image is {image!r:.80}, a path was needed")
-    said = [_turn(one) for one in turns] if isinstance(turns, list) else []
-    if len(said) < 2 or [who for who, _ in said[:2]] != ["human", "gpt"]:
+    messages = [_turn(turn) for turn in turns] if isinstance(turns, list) else []
+    if len(messages) < 2 or [who for who, _ in messages[:2]] != ["human", "gpt"]:
         return _Refused("no_exchange", "conversations must begin with one of human and one of gpt, each with a value")
-    (_, prompt), (_, answer) = said[:2]
-    if prompt.count(PLACE) > 1:
-        return _Refused("several_images", f"{prompt.count(PLACE)} places for images, one can be replayed")
-    prompt = prompt.replace(PLACE, "").strip()
+    (_, prompt), (_, answer) = messages[:2]
+    if prompt.count(PLACEHOLDER) > 1:
+        return _Refused("several_images", f"{prompt.count(PLACEHOLDER)} places for images, one can be replayed")
+    prompt = prompt.replace(PLACEHOLDER, "").strip()
     if not prompt or not answer.strip():
         return _Refused("empty", "no question" if not prompt else "no answer")
-    return _Exchange(image, prompt, answer.strip(), len(said) // 2 - 1)
+    return _Exchange(image, prompt, answer.strip(), len(messages) // 2 - 1)
 
 
-def _turn(one: Any) -> tuple[str, str]:
+def _turn(turn: Any) -> tuple[str, str]:
     """(who, what) of a turn; empty strings for what is not there."""
-    who, what = (one.get("from"), one.get("value")) if isinstance(one, Mapping) else (None, None)
+    who, what = (turn.get("from"), turn.get("value")) if isinstance(turn, Mapping) else (None, None)
     return (who, what) if isinstance(who, str) and isinstance(what, str) else ("", "")

@@ -1,4 +1,4 @@
-"""The two kinds of value model as the fit sees them: something that learns, and a callable on (image, text) pairs."""
+"""The two kinds of value model as the fit uses them: something that learns, and a callable on (image, text) pairs."""
 
 from __future__ import annotations
 
@@ -47,15 +47,20 @@ class Learner(NamedTuple):
 
 
 def image_and_text(
-    config: ValueConfig, backbone: PolicyHandle, answers: list[Answer], pictures: Sequence[PIL.Image.Image]
+    config: ValueConfig, value_backbone: PolicyHandle, answers: list[Answer], pictures: Sequence[PIL.Image.Image]
 ) -> Learner:
     """A network of its own, on the policy's weights."""
     from tasks.core.models.value import ValueModel, ValueSpec
 
     spec = ValueSpec(
-        backbone.checkpoint.digest, config.train, config.layer, config.state, config.lora_rank, pooling=config.pooling
+        value_backbone.checkpoint.digest,
+        config.train,
+        config.layer,
+        config.state,
+        config.lora_rank,
+        pooling=config.pooling,
     )
-    policy = fresh_policy(backbone)
+    policy = fresh_policy(value_backbone)
     with _setting():
         value = ValueModel(policy, spec)
     return Learner(
@@ -69,7 +74,7 @@ def image_and_text(
 
 def policy_states(
     config: ValueConfig,
-    backbone: PolicyHandle,
+    value_backbone: PolicyHandle,
     answers: list[Answer],
     texts: Mapping[str, str],
     pictures: Sequence[PIL.Image.Image],
@@ -80,7 +85,7 @@ def policy_states(
     from tasks.core.models.states import sentence_states
     from tasks.core.models.value import StateValue, ValueSpec, check_layer
 
-    policy, read = load_policy(backbone), 0
+    policy, read = load_policy(value_backbone), 0
     with _setting():
         check_layer(policy, config.layer)
     with progress("train_value: the policy's states", len(answers), unit="answers") as advance:
@@ -92,24 +97,24 @@ def policy_states(
 
         states = sentence_states(
             policy,
-            [(pictures[one.image], one.prompt) for one in answers],
-            [texts[one.rollout_id] for one in answers],
+            [(pictures[answer.image], answer.prompt) for answer in answers],
+            [texts[answer.rollout_id] for answer in answers],
             layer=config.layer,
             batch_size=current_runtime().batch_size,
             after_batch=after_batch,
         )
     named = [
-        one._replace(sentences=[f"{one.rollout_id}/{step}" for step in range(len(of))])
-        for one, of in zip(answers, states, strict=True)
+        answer._replace(sentences=[f"{answer.rollout_id}/{step}" for step in range(len(of_answer))])
+        for answer, of_answer in zip(answers, states, strict=True)
     ]
     rows = torch.cat(states).to(policy.device)
-    at = {name: row for row, name in enumerate(name for one in named for name in one.sentences)}
-    learned = [at[name] for one in named if not one.held_out for name in one.sentences]
-    spec = ValueSpec(backbone.checkpoint.digest, "frozen", config.layer, "prefix", reads="policy_states")
+    row_of = {name: row for row, name in enumerate(name for answer in named for name in answer.sentences)}
+    learned = [row_of[name] for answer in named if not answer.held_out for name in answer.sentences]
+    spec = ValueSpec(value_backbone.checkpoint.digest, "frozen", config.layer, "prefix", reads="policy_states")
     head = StateValue.of(rows[learned], spec)
-    # A name says which answer it is of, so the image need not be looked at; and it is no text to be joined to a prefix.
+    # A name belongs to one answer, so the image need not be looked at; and it is no text to be joined to a prefix.
     return Learner(
-        head, lambda pairs: head(rows[[at[name] for _, name in pairs]]), named, state="sentence", states_tokens=read
+        head, lambda pairs: head(rows[[row_of[name] for _, name in pairs]]), named, state="sentence", states_tokens=read
     )
 
 

@@ -1,4 +1,4 @@
-"""Stage 4, train_value: V(image, sentence) by temporal difference or Monte Carlo, judged on images it never saw."""
+"""Stage 4, train_value: V(image, sentence) by temporal difference or Monte Carlo, judged on held-out images."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
+from tasks.value.held_out import held_out_values
 from tasks.value.learners import Answer, Learner, image_and_text, policy_states
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class ValueResult(StageResult):
 @stage()
 def train_value(
     config: ValueConfig,
-    backbone: PolicyHandle,
+    value_backbone: PolicyHandle,
     images: Table[Image],
     samples: Table[Sample],
     rewards: Table[Reward] | list[Table[Reward]],
@@ -60,7 +61,7 @@ def train_value(
     `rollouts` are the answers that the rewards belong to; a V that reads the policy's states needs them, for the states
     depend on every character of an answer. Several tables of either are read as one.
 
-    `config.published` is the released update, whatever target, terminal and target_decay say; V is judged by
+    `config.published` is the released update, whatever target, terminal and target_decay are; V is judged by
     bootstrap_forever then. `ground_truth` is no matter of this stage: give it what `reference_answers` made.
 
     Raises:
@@ -72,7 +73,7 @@ def train_value(
 
     if config.published:
         config = config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
-    learner = _learner(config, backbone, images, _answers_of(samples, rewards), rollouts)
+    learner = _learner(config, value_backbone, images, _answers_of(samples, rewards), rollouts)
     fit = ValueFit(
         value=learner.value,
         parameters=learner.model.parameters(),
@@ -84,13 +85,13 @@ def train_value(
         trace=config.trace,
         published=config.published,
     )
-    train = [(one.image, one.sentences, one.rewards) for one in learner.answers if not one.held_out]
+    train = [(answer.image, answer.sentences, answer.rewards) for answer in learner.answers if not answer.held_out]
     data = transitions(train, state=learner.state, mode=config.terminal)
     if not data:
         raise StageInputError("no transition to learn from: every answer has one sentence at most; see rollouts")
     plan = fit.plan(data, config.batch_size, config.epochs, seed)
     losses = _fit(fit, data, plan, config.checkpoint_steps)
-    rows = _judge(fit, learner, config, current_runtime().batch_size)
+    rows = held_out_values(fit, learner, config, current_runtime().batch_size)
     health = _health(rows, losses, learner.answers, config)
     return ValueResult(
         value=_published(learner),
@@ -130,7 +131,7 @@ def _answers_of(samples: Table[Sample], rewards: Table[Reward] | list[Table[Rewa
 
 def _learner(
     config: ValueConfig,
-    backbone: PolicyHandle,
+    value_backbone: PolicyHandle,
     images: Table[Image],
     labelled: _Labelled,
     rollouts: Table[Rollout] | list[Table[Rollout]] | None,
@@ -139,17 +140,17 @@ def _learner(
     loaded = load_images(images, labelled.image_ids)
     pictures = [loaded[image_id] for image_id in labelled.image_ids]
     if config.reads == "image_and_text":
-        return image_and_text(config, backbone, labelled.answers, pictures)
+        return image_and_text(config, value_backbone, labelled.answers, pictures)
     if rollouts is None:
         raise StageInputError("value.reads policy_states reads whole answers: give train_value the rollouts table too")
     texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)}
-    return policy_states(config, backbone, labelled.answers, texts, pictures)
+    return policy_states(config, value_backbone, labelled.answers, texts, pictures)
 
 
 def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Reward]) -> list[Answer]:
     """Answers with their sentences in order; answers with an unscored sentence are left out."""
     at = {image_id: index for index, image_id in enumerate(ids)}
-    sample_of = {one.sample_id: one for one in samples}
+    sample_of = {sample.sample_id: sample for sample in samples}
     by_rollout: dict[str, list[Reward]] = {}
     for row in rewards:
         by_rollout.setdefault(row.rollout_id, []).append(row)
@@ -158,9 +159,10 @@ def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Re
         rows.sort(key=lambda row: row.step)
         shaped = [row.shaped for row in rows if row.shaped is not None]
         if len(shaped) == len(rows):
-            one = sample_of[rows[0].sample_id]
+            sample = sample_of[rows[0].sample_id]
             sentences = [row.sentence for row in rows]
-            answers.append(Answer(rollout_id, at[one.image_id], sentences, shaped, one.prompt, one.split == "val"))
+            held_out = sample.split == "val"
+            answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out))
     return answers
 
 
@@ -178,10 +180,10 @@ def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], 
     from tasks.core.value.fit import FitState, run_fit
 
     folder = resume_folder()
-    kept = sorted(folder.glob("step-*.safetensors"))
+    saved = sorted(folder.glob("step-*.safetensors"))
     losses: list[float] = []
-    if kept:
-        tensors = load_file(kept[-1])
+    if saved:
+        tensors = load_file(saved[-1])
         losses = tensors.pop("losses").tolist()
         fit.restore(FitState(len(losses), tensors))
     start = len(losses)
@@ -211,43 +213,8 @@ def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
     path = folder / f"step-{step:08d}.safetensors"
     save(path.with_suffix(".part"))
     path.with_suffix(".part").rename(path)
-    for one in old:
-        one.unlink()
-
-
-def _judge(fit: ValueFit, learner: Learner, config: ValueConfig, batch_size: int) -> list[Value]:
-    """Value, TD target and Monte-Carlo return of every held-out sentence."""
-    import torch
-
-    from tasks.core.value.td import mc_returns, reward_share, td_target, transitions
-
-    answers = [one for one in learner.answers if one.held_out]
-    # Every sentence is judged, the last one too, whatever the mode trained on.
-    states = transitions(
-        [(a.image, a.sentences, a.rewards) for a in answers], state=learner.state, mode="zero_terminal"
-    )
-    pieces = []
-    with torch.no_grad():
-        for start in range(0, len(states), 4 * batch_size):
-            batch = states[start : start + 4 * batch_size]
-            pieces.append(fit.value([(one.image, one.text) for one in batch]).float().cpu())
-    values = torch.cat(pieces) if pieces else torch.zeros(0)
-    terminal = torch.tensor([one.terminal for one in states], dtype=torch.bool)
-    target = td_target(
-        torch.tensor([one.reward for one in states]),
-        torch.cat([values[1:], torch.zeros(min(1, len(values)))]),  # the next sentence is the next row
-        terminal,
-        gamma=config.gamma,
-        mode=config.terminal,
-        share=torch.tensor([reward_share(one.to_go, config.gamma) for one in states]),
-    )
-    rows, at = [], 0
-    for answer in answers:
-        returns = mc_returns(answer.rewards, gamma=config.gamma, mode=config.terminal)
-        for step, (reward, mc) in enumerate(zip(answer.rewards, returns, strict=True)):
-            rows.append(Value(answer.rollout_id, step, reward, float(values[at]), float(target[at]), mc))
-            at += 1
-    return rows
+    for file in old:
+        file.unlink()
 
 
 def _health(
@@ -256,15 +223,17 @@ def _health(
     """Facts about V on held-out sentences and about its training; refuses a V that can't guide."""
     from tasks.core.value.td import mc_returns
 
-    image_of = {one.rollout_id: one.image for one in answers}
+    image_of = {answer.rollout_id: answer.image for answer in answers}
     held = value_health.HeldOut(
         np.array([image_of[row.rollout_id] for row in rows]),
         np.array([row.value for row in rows]),
         np.array([row.td_target for row in rows]),
         np.array([row.mc_return for row in rows]),
     )
-    learned = [mc_returns(one.rewards, gamma=config.gamma, mode=config.terminal) for one in answers if not one.held_out]
-    returns = np.array([each for of_answer in learned for each in of_answer])
+    learned = [answer.rewards for answer in answers if not answer.held_out]
+    returns = np.array(
+        [number for rewards in learned for number in mc_returns(rewards, gamma=config.gamma, mode=config.terminal)]
+    )
     limits = value_health.Limits(config.min_spread, config.min_spearman)
     wrong = value_health.problem_of(held, losses, returns, limits)
     if wrong:

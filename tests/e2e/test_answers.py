@@ -130,7 +130,7 @@ def test_a_run_ends_with_a_verdict_and_a_report(first: str) -> None:
     page = (runs.run_folder(first) / "report.html").read_text()
     for text in (
         "Accuracy %",
-        "base, told to answer in stages",
+        "base, instructed to answer in stages",
         "base + search (swires)",
         "Verification",
         "conclusion",

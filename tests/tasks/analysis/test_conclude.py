@@ -1,4 +1,4 @@
-"""The stage that ends an experiment: the figures of all arms in one table, each arm under a name of its own."""
+"""The stage that ends an experiment: the figures of all arms in one table, each arm under another name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def metrics(**values: float) -> Table[Metric]:
     return lake.publish(Metric, rows)
 
 
-def test_a_point_of_a_line_is_an_arm_of_its_own_and_work_is_for_one_caption(home: Path) -> None:
+def test_a_point_of_a_line_is_a_separate_arm_and_work_is_for_one_caption(home: Path) -> None:
     work = {"decode_tokens": 70.0, "search_seconds": 0.7, "forwards": 3.0}
     evidence = Evidence("V", None, (metrics(auc=0.5, auc_at_3=0.7),), {}, work, {"spread": 0.2})
     rows = lake.read_rows(Finding, conclude.fn([evidence], experiment="e", seed=4).findings)

@@ -1,4 +1,4 @@
-"""The human-evaluation pack: a key that stays, a page that tells nobody who wrote what, and ratings that come back."""
+"""The human-evaluation pack: a key that stays, a page that does not show who wrote what, and ratings that come back."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def rated(key: Table[SheetPair], rater: str, choose) -> RatingFile:
     return RatingFile(name=f"from-{rater}", text="\n".join(["sheet,rater,pair,rating", *rows]))
 
 
-def honest(row: SheetPair) -> int:
+def truthful(row: SheetPair) -> int:
     """Whoever looks at the texts: round-3's are better."""
     return 0 if row.left_text == row.right_text else 1 if row.right_text.startswith("Mine") else -1
 
 
-def test_the_key_says_whose_caption_stands_where() -> None:
+def test_the_key_holds_which_caption_is_on_which_side() -> None:
     output = drawn_sheets()
     rows = lake.read_rows(SheetPair, output.sheet_pairs)
     assert [row.pair for row in rows] == list(range(1, 9))
@@ -59,7 +59,7 @@ def test_the_key_says_whose_caption_stands_where() -> None:
     assert drawn_sheets() == output != drawn_sheets(seed=1)
 
 
-def test_the_page_needs_nothing_but_itself_and_does_not_tell_who_wrote_what(
+def test_the_page_needs_nothing_but_itself_and_does_not_show_who_wrote_what(
     key: Table[SheetPair], tmp_path: Path
 ) -> None:
     page, blank = write_sheets(tmp_path / "pack", key, drawn(benchmark=True).images)
@@ -77,17 +77,17 @@ def test_the_page_needs_nothing_but_itself_and_does_not_tell_who_wrote_what(
 
 
 def test_sides_are_turned_back_when_ratings_are_scored(key: Table[SheetPair]) -> None:
-    output = scored(key, rated(key, "Eva", honest), rated(key, "Ben", honest))
+    output = scored(key, rated(key, "Eva", truthful), rated(key, "Ben", truthful))
     assert (output.win_rate, output.raters, output.ratings) == (7 / 8, 2, 16)
     rows = {(row.arm, row.metric): row for row in lake.read_rows(Finding, output.findings)}
     assert rows["round-3 against the-base", "cohen_kappa"].value == 1
     assert rows["round-3 against the-base, Eva", "win_rate"].n == 8
     assert rows["round-3 against the-base", "missing"].ci_low is None
     assert {(row.experiment, row.seed) for row in rows.values()} == {("human-eval", 7)}
-    assert scored(key, rated(key, "Eva", honest), subject="the-base").win_rate == 0
+    assert scored(key, rated(key, "Eva", truthful), subject="the-base").win_rate == 0
 
 
-def test_who_always_chooses_the_right_side_wins_half_and_is_seen(key: Table[SheetPair]) -> None:
+def test_who_always_chooses_the_right_side_wins_half_and_is_reported(key: Table[SheetPair]) -> None:
     output = scored(key, rated(key, "Eva", lambda row: 1))
     rows = {(row.arm, row.metric): row for row in lake.read_rows(Finding, output.findings)}
     assert output.win_rate == 0.5
@@ -95,7 +95,7 @@ def test_who_always_chooses_the_right_side_wins_half_and_is_seen(key: Table[Shee
 
 
 def test_rows_that_do_not_count_are_in_quarantine(key: Table[SheetPair]) -> None:
-    good = rated(key, "Eva", honest)
+    good = rated(key, "Eva", truthful)
     sheet = sheet_id(key.digest)
     bad = RatingFile(name="bad", text=f"{good.text}\n{sheet},Eva,77,1\nother,Eva,1,1\n{sheet},Eva,1,0")
     output = scored(key, bad)
@@ -104,12 +104,12 @@ def test_rows_that_do_not_count_are_in_quarantine(key: Table[SheetPair]) -> None
     assert output.ratings == 7
 
 
-def test_ratings_of_another_sheet_are_an_error_that_says_so(key: Table[SheetPair]) -> None:
+def test_ratings_of_another_sheet_are_an_error(key: Table[SheetPair]) -> None:
     other = drawn_sheets(seed=1).sheet_pairs
     with pytest.raises(StageInputError, match=r"1 files hold no rating of sheet .*from-Eva:2, of sheet"):
-        scored(key, rated(other, "Eva", honest))
+        scored(key, rated(other, "Eva", truthful))
     with pytest.raises(StageInputError, match="round-9 is not in this sheet, which compares round-3 and the-base"):
-        scored(key, rated(key, "Eva", honest), subject="round-9")
+        scored(key, rated(key, "Eva", truthful), subject="round-9")
     with pytest.raises(StageInputError, match="odd: no column rating"):
         scored(key, RatingFile(name="odd", text="sheet,rater,pair\n"))
 

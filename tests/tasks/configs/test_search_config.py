@@ -39,17 +39,17 @@ def test_values_are_of_the_kind_they_look_like(spec: str, kind: type, value: obj
     assert options == {"a": value} and type(options["a"]) is kind
 
 
-def test_none_goes_back_to_the_strategy_s_own_way() -> None:
+def test_none_restores_the_strategys_default() -> None:
     assert search_config(SearchConfig(by="value"), "best_of_n:by=null").by is None
 
 
-def test_the_base_is_left_as_it_was() -> None:
+def test_the_given_config_is_unchanged() -> None:
     search_config(BASE, "visvm:width=5,candidates=9")
     assert (BASE.options, BASE.candidates) == ({"width": 2}, 3)
 
 
 @pytest.mark.parametrize(
-    ("spec", "says"),
+    ("spec", "problem"),
     [
         ("mcts", "'mcts': want one of greedy"),
         ("", "'': want one of greedy"),
@@ -61,6 +61,6 @@ def test_the_base_is_left_as_it_was() -> None:
         ("visvm:strategy=mcts", "'mcts': want one of greedy"),
     ],
 )
-def test_what_can_not_be_meant_is_refused(spec: str, says: str) -> None:
-    with pytest.raises((ValueError, ValidationError), match=says):
+def test_an_invalid_text_is_refused(spec: str, problem: str) -> None:
+    with pytest.raises((ValueError, ValidationError), match=problem):
         search_config(BASE, spec)

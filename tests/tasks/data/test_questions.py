@@ -16,10 +16,10 @@ from tasks.data.sample import open_source
 from tasks.stage.quarantine import StageInputError, TooManyQuarantined
 from tests.support.small_world import drawn, source
 
-TOLD = "Answer in four stages."
+INSTRUCTION = "Answer in four stages."
 
 
-def asked(config: QuestionConfig | None = None, *, benchmark: bool = False, **more):
+def made_questions(config: QuestionConfig | None = None, *, benchmark: bool = False, **more):
     config = config or QuestionConfig()
     digest = more.pop("digest", None) or questions_digest(config, benchmark=benchmark)
     given = {"seed": 0, "source": source("test" if benchmark else "train")} | more
@@ -38,28 +38,28 @@ def answers(output) -> dict[str, Answer]:
         return {row.sample_id: row for row in lake.read_rows(Answer, output.answers)}
 
 
-def test_every_image_is_asked_about_and_every_question_has_its_answer() -> None:
-    output = asked()
+def test_every_image_has_a_question_and_every_question_has_its_answer() -> None:
+    output = made_questions()
     images = {row["image_id"]: row["split"] for row in lake.read(drawn().images).to_pylist()}
     rows, known = samples(output), answers(output)
     assert len(rows) == len(images) == output.counters["questions"]
     assert {row.image_id: row.split for row in rows} == images
     assert known.keys() == {row.sample_id for row in rows}
-    assert {one.kind for one in known.values()} == {"what", "how_many", "where"}
+    assert {answer.kind for answer in known.values()} == {"what", "how_many", "where"}
 
 
-def test_what_is_asked_about_is_what_the_boxes_say() -> None:
-    output = asked(QuestionConfig(kinds=["how_many"]))
+def test_questions_are_about_the_boxes() -> None:
+    output = made_questions(QuestionConfig(kinds=["how_many"]))
     of = {row.image_id: answers(output)[row.sample_id].answer for row in samples(output)}
     known = coco.read_annotations(Path(source().root), "train", list(of))
-    assert of == {one.image_id: str(len(one.boxes)) for one in known}
+    assert of == {row.image_id: str(len(row.boxes)) for row in known}
 
 
 def test_the_seed_decides_and_the_other_images_do_not() -> None:
     def prompts(output) -> dict[str, str]:
         return {row.image_id: row.prompt for row in samples(output)}
 
-    assert prompts(asked()) == prompts(asked()) != prompts(asked(seed=1))
+    assert prompts(made_questions()) == prompts(made_questions()) != prompts(made_questions(seed=1))
     half = lake.read(drawn().images).slice(0, 8)
     with lake.annotations_allowed():
         from storage.schema import Image
@@ -67,56 +67,59 @@ def test_the_seed_decides_and_the_other_images_do_not() -> None:
         part = ask.fn(
             QuestionConfig(), source(), lake.publish(Image, half), benchmark=False, seed=0
         )  # fmt: skip
-    whole = prompts(asked())
+    whole = prompts(made_questions())
     assert prompts(part) == {image_id: whole[image_id] for image_id in prompts(part)}
 
 
 def test_several_questions_an_image_are_different_ones() -> None:
-    rows = samples(asked(QuestionConfig(per_image=3)))
+    rows = samples(made_questions(QuestionConfig(per_image=3)))
     assert len({(row.image_id, row.prompt) for row in rows}) == len(rows) > 2 * 16
 
 
 def test_an_instruction_changes_the_prompt_and_nothing_else() -> None:
-    plain, told = asked(), asked(instruction=TOLD)
+    plain, instructed = made_questions(), made_questions(instruction=INSTRUCTION)
     without = {(row.image_id, row.prompt) for row in samples(plain)}
-    assert {(row.image_id, row.prompt.removesuffix(f" {TOLD}")) for row in samples(told)} == without
-    assert all(row.prompt.endswith(f"? {TOLD}") for row in samples(told))
-    assert not {row.sample_id for row in samples(plain)} & {row.sample_id for row in samples(told)}
+    assert {(row.image_id, row.prompt.removesuffix(f" {INSTRUCTION}")) for row in samples(instructed)} == without
+    assert all(row.prompt.endswith(f"? {INSTRUCTION}") for row in samples(instructed))
+    assert not {row.sample_id for row in samples(plain)} & {row.sample_id for row in samples(instructed)}
 
 
-def said(rows: list[Sample]) -> list[Caption]:
+def captions(rows: list[Sample]) -> list[Caption]:
     return [
-        Caption(one.sample_id, one.image_id, "p", "swires", f"about {one.prompt}", 4, "cutoff", 9, 99) for one in rows
+        Caption(row.sample_id, row.image_id, "p", "swires", f"about {row.prompt}", 4, "cutoff", 9, 99) for row in rows
     ]
 
 
 def test_answers_come_back_to_the_bare_questions_whatever_attempt_they_are_of() -> None:
-    plain, told = asked(), asked(instruction=TOLD)
-    rows = said(samples(told))
+    plain, instructed = made_questions(), made_questions(instruction=INSTRUCTION)
+    rows = captions(samples(instructed))
     parts = [lake.publish(Caption, rows[:5]), lake.publish(Caption, rows[5:])]
-    output = plainly.fn(parts, told.samples, plain.samples, instruction=TOLD)
+    output = plainly.fn(parts, instructed.samples, plain.samples, instruction=INSTRUCTION)
     back = {row.sample_id: row for row in lake.read_rows(Caption, output.plain)}
     assert back.keys() == {row.sample_id for row in samples(plain)}
-    for one in samples(plain):
-        assert (back[one.sample_id].image_id, back[one.sample_id].text) == (one.image_id, f"about {one.prompt} {TOLD}")
+    for sample in samples(plain):
+        assert (back[sample.sample_id].image_id, back[sample.sample_id].text) == (
+            sample.image_id,
+            f"about {sample.prompt} {INSTRUCTION}",
+        )
 
 
 def test_without_an_instruction_answers_stay_where_they_are() -> None:
-    plain = asked()
-    ref = lake.publish(Caption, said(samples(plain)))
+    plain = made_questions()
+    ref = lake.publish(Caption, captions(samples(plain)))
     output = plainly.fn([ref], plain.samples, plain.samples, instruction="")
     assert output.plain.digest == ref.digest
 
 
-def test_answers_to_other_questions_are_not_lost_in_silence() -> None:
-    plain, told = asked(seed=1), asked(instruction=TOLD)
-    ref = lake.publish(Caption, said(samples(told)))
+def test_answers_to_other_questions_are_an_error() -> None:
+    plain, instructed = made_questions(seed=1), made_questions(instruction=INSTRUCTION)
+    ref = lake.publish(Caption, captions(samples(instructed)))
     with pytest.raises(StageInputError, match="16 answers went in"):
-        plainly.fn([ref], told.samples, plain.samples, instruction=TOLD)
+        plainly.fn([ref], instructed.samples, plain.samples, instruction=INSTRUCTION)
 
 
-def test_nothing_accepted_is_told_with_where_to_look() -> None:
-    plain = asked()
+def test_nothing_accepted_is_an_error_that_names_the_table() -> None:
+    plain = made_questions()
     with pytest.raises(StageInputError, match=r"no staged answer was accepted.*verdicts"):
         plainly.fn([lake.publish(Caption, [])], plain.samples, plain.samples, instruction="")
 
@@ -125,7 +128,7 @@ def test_nothing_accepted_is_told_with_where_to_look() -> None:
 
 
 def write(path: Path, items: list[object]) -> QuestionConfig:
-    path.write_text("\n".join(one if isinstance(one, str) else json.dumps(one) for one in items) + "\n")
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in items) + "\n")
     return QuestionConfig(train=str(path))
 
 
@@ -135,23 +138,26 @@ def image_ids() -> list[str]:
 
 def lines() -> list[object]:
     """One question about each drawn image, and one about an image that wasn't drawn."""
-    made = [{"image_id": int(one), "question": f"What is {one}?", "answer": n} for n, one in enumerate(image_ids())]
+    made = [
+        {"image_id": int(image_id), "question": f"What is {image_id}?", "answer": n}
+        for n, image_id in enumerate(image_ids())
+    ]
     return [*made, {"image_id": "999999", "question": "Who?", "answer": "nobody"}]
 
 
 def test_a_file_gives_its_questions_about_the_drawn_images(tmp_path: Path) -> None:
-    output = asked(write(tmp_path / "q.jsonl", lines()))
+    output = made_questions(write(tmp_path / "q.jsonl", lines()))
     rows, known = samples(output), answers(output)
-    assert {row.prompt for row in rows} == {f"What is {one}?" for one in image_ids()}
-    assert {one.kind for one in known.values()} == {"file"}
-    assert {one.answer for one in known.values()} == {str(n) for n in range(16)}
+    assert {row.prompt for row in rows} == {f"What is {image_id}?" for image_id in image_ids()}
+    assert {answer.kind for answer in known.values()} == {"file"}
+    assert {answer.answer for answer in known.values()} == {str(n) for n in range(16)}
     assert lake.read_rows(Quarantined, output.quarantine) == []
 
 
 def test_bad_and_repeated_lines_and_images_without_a_question_are_in_quarantine(tmp_path: Path) -> None:
     made = lines()
     content = [*made[1:], made[1], *({"image_id": f"x{n}", "question": "?", "answer": "!"} for n in range(40)), "{oops"]
-    output = asked(write(tmp_path / "q.jsonl", content))
+    output = made_questions(write(tmp_path / "q.jsonl", content))
     refused = {(row.reason, row.item_id) for row in lake.read_rows(Quarantined, output.quarantine)}
     assert refused == {
         ("no_question", image_ids()[0]), ("repeated", "q.jsonl:17"), ("bad_line", f"q.jsonl:{len(content)}"),
@@ -161,18 +167,20 @@ def test_bad_and_repeated_lines_and_images_without_a_question_are_in_quarantine(
 
 def test_a_file_that_is_mostly_no_file_of_questions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TooManyQuarantined, match="3 of 20 lines"):
-        asked(write(tmp_path / "q.jsonl", [*lines(), "[1]", '{"image_id": 1}', '{"image_id": 1, "question": ""}']))
+        made_questions(
+            write(tmp_path / "q.jsonl", [*lines(), "[1]", '{"image_id": 1}', '{"image_id": 1, "question": ""}'])
+        )
 
 
 def test_questions_to_learn_from_may_lack_answers_and_the_benchmarks_may_not(tmp_path: Path) -> None:
-    made = [{"image_id": one, "question": "What?"} for one in image_ids()]
-    output = asked(write(tmp_path / "q.jsonl", made))
+    made = [{"image_id": image_id, "question": "What?"} for image_id in image_ids()]
+    output = made_questions(write(tmp_path / "q.jsonl", made))
     assert (len(samples(output)), answers(output)) == (16, {})
     benchmark = [row["image_id"] for row in lake.read(drawn(True).images).to_pylist()]
     path = tmp_path / "b.jsonl"
-    write(path, [{"image_id": one, "question": "What?"} for one in benchmark])
+    write(path, [{"image_id": image_id, "question": "What?"} for image_id in benchmark])
     with pytest.raises(StageInputError, match="has no answer"):
-        asked(QuestionConfig(benchmark=str(path)), benchmark=True)
+        made_questions(QuestionConfig(benchmark=str(path)), benchmark=True)
 
 
 def test_a_file_that_changed_under_the_run_is_noticed(tmp_path: Path) -> None:
@@ -181,14 +189,14 @@ def test_a_file_that_changed_under_the_run_is_noticed(tmp_path: Path) -> None:
     write(tmp_path / "q.jsonl", lines()[:3])
     assert questions_digest(config, benchmark=False) != digest
     with pytest.raises(StageInputError, match="not the file"):
-        asked(config, digest=digest)
+        made_questions(config, digest=digest)
 
 
 def test_a_missing_file_and_a_file_about_other_images_are_explained(tmp_path: Path) -> None:
     with pytest.raises(StageInputError, match=r"questions.train: .*none.jsonl can't be read"):
         questions_digest(QuestionConfig(train=str(tmp_path / "none.jsonl")), benchmark=False)
     with pytest.raises(StageInputError, match="no question about any of 16 images"):
-        asked(write(tmp_path / "q.jsonl", lines()[-1:]))
+        made_questions(write(tmp_path / "q.jsonl", lines()[-1:]))
 
 
 def test_a_folder_has_no_boxes_to_make_questions_from(tmp_path: Path) -> None:
@@ -197,4 +205,4 @@ def test_a_folder_has_no_boxes_to_make_questions_from(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     folder = open_source(FolderSource(root=str(tmp_path)))
     with pytest.raises(StageInputError, match="no annotations to make questions from; give a file"):
-        asked(source=folder)
+        made_questions(source=folder)

@@ -25,11 +25,11 @@ def test_every_drawn_image_is_a_row_with_one_prompt() -> None:
     output = drawn()
     images, sampled = lake.read_rows(Image, output.images), samples()
     assert len(images) == len(sampled) == IMAGES
-    assert {one.image_id for one in images} == {one.image_id for one in sampled}
+    assert {image.image_id for image in images} == {sample.image_id for sample in sampled}
     assert output.quarantine.rows == 0
-    assert {one.prompt for one in sampled} <= set(SampleConfig().prompts)
-    assert len({one.prompt for one in sampled}) > 1
-    assert sum(one.split == "val" for one in sampled) == round(0.3 * IMAGES)
+    assert {sample.prompt for sample in sampled} <= set(SampleConfig().prompts)
+    assert len({sample.prompt for sample in sampled}) > 1
+    assert sum(sample.split == "val" for sample in sampled) == round(0.3 * IMAGES)
 
 
 def test_bad_files_are_in_quarantine_with_a_reason_and_odd_ones_are_not(tmp_path: Path) -> None:
@@ -42,14 +42,14 @@ def test_bad_files_are_in_quarantine_with_a_reason_and_odd_ones_are_not(tmp_path
         "huge.png": "too_large",
     }
     assert all(row.detail for row in refused.values())
-    images = {one.image_id: one for one in lake.read_rows(Image, output.images)}
+    images = {row.image_id: row for row in lake.read_rows(Image, output.images)}
     assert len(images) + len(refused) == output.counters["drawn"] == GOOD + 6
     assert {"print.jpg", "moving.gif"} <= images.keys()
-    assert all(decode(one.image).mode == "RGB" for one in images.values())
-    assert {one.image_id for one in lake.read_rows(Sample, output.samples)} == images.keys()
+    assert all(decode(image.image).mode == "RGB" for image in images.values())
+    assert {row.image_id for row in lake.read_rows(Sample, output.samples)} == images.keys()
 
 
-def test_too_many_bad_files_fail_and_say_where_to_look(tmp_path: Path) -> None:
+def test_too_many_bad_files_fail_with_an_error_that_names_the_table(tmp_path: Path) -> None:
     with pytest.raises(
         TooManyQuarantined, match=r"sample: 4 of 20 images were refused \(20%; at most 5% may be\)"
     ) as e:
@@ -65,16 +65,16 @@ def test_limits_are_the_configs(tmp_path: Path) -> None:
 def test_rounds_draw_other_images_and_a_seed_draws_the_same() -> None:
     def ids(seed: int, number: int) -> set[str]:
         output = sample.fn(SampleConfig(), source(), Draw(images=20, seed=seed, round_index=number))
-        return {one.image_id for one in lake.read_rows(Sample, output.samples)}
+        return {row.image_id for row in lake.read_rows(Sample, output.samples)}
 
     assert ids(0, 0) == ids(0, 0)
     assert ids(0, 0) != ids(1, 0)
     assert not ids(0, 0) & ids(0, 1)
-    assert {one.image_id for one in samples()} <= ids(0, 0)
+    assert {sample.image_id for sample in samples()} <= ids(0, 0)
 
 
 def test_the_benchmark_is_all_test() -> None:
-    assert {one.split for one in samples(benchmark=True)} == {"test"}
+    assert {sample.split for sample in samples(benchmark=True)} == {"test"}
 
 
 def test_a_smaller_folder_is_drawn_as_a_whole_but_a_smaller_benchmark_is_an_error() -> None:
@@ -92,7 +92,7 @@ def test_a_changed_file_changes_the_source(tmp_path: Path) -> None:
     assert open_source(FolderSource(root=str(tmp_path))).fingerprint != before.fingerprint
 
 
-def test_sources_that_hold_nothing_say_what_to_change(tmp_path: Path) -> None:
+def test_empty_sources_are_errors_that_name_the_setting(tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "absent"):
         with pytest.raises(StageInputError, match=r"no images there .* check data\.train\.root"):
             open_source(FolderSource(root=str(root)))

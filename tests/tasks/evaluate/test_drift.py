@@ -31,7 +31,7 @@ def drifted(config: DriftConfig, texts: list[str], general: Table | None = None)
     )
 
 
-def answered(low: float, *, metric: str = "accuracy") -> Table:
+def general_change(low: float, *, metric: str = "accuracy") -> Table:
     row = Comparison("round-1", "greedy", "base", "greedy", "vqa", metric, low + 0.02, low, low + 0.04, 0.5, 40)
     return lake.publish(Comparison, [row])
 
@@ -49,20 +49,20 @@ def test_figures_are_rows_with_intervals_and_facts() -> None:
     assert "general_change" not in rows
 
 
-def test_all_bounds_that_are_passed_are_told() -> None:
+def test_all_bounds_that_are_passed_are_listed() -> None:
     config = DriftConfig(questions=40, max_length_change=0.5, max_ngram_drift=0.1, max_general_drop=0.05)
-    told = drifted(config, LONG, answered(-0.1)).beyond
-    assert [line.split()[0] for line in told] == ["captions", "word", "general"]
-    output = drifted(config, BASE, answered(-0.04))
+    beyond = drifted(config, LONG, general_change(-0.1)).beyond
+    assert [line.split()[0] for line in beyond] == ["captions", "word", "general"]
+    output = drifted(config, BASE, general_change(-0.04))
     assert output.beyond == []
     assert output.figures["general_change"] == pytest.approx(-0.02)
 
 
-def test_a_bound_on_a_benchmark_that_nobody_ran_is_an_error() -> None:
+def test_a_bound_on_a_benchmark_that_was_not_run_is_an_error() -> None:
     with pytest.raises(StageInputError, match=r"drift\.questions above 0"):
         drifted(DriftConfig(max_general_drop=0.05), BASE)
     with pytest.raises(StageInputError, match="0 rows of metric accuracy"):
-        drifted(DriftConfig(max_general_drop=0.05), BASE, answered(0, metric="chair_i"))
+        drifted(DriftConfig(max_general_drop=0.05), BASE, general_change(0, metric="chair_i"))
 
 
 def test_captions_of_other_samples_are_an_error() -> None:
@@ -75,6 +75,6 @@ def test_captions_of_other_samples_are_an_error() -> None:
         drift.fn(DriftConfig(), twice, captions_of(BASE), subject="round-1")
 
 
-def test_a_base_that_says_nothing_is_an_error() -> None:
+def test_empty_captions_of_the_base_are_an_error() -> None:
     with pytest.raises(StageInputError, match="round-1: every caption of the base is empty"):
         drift.fn(DriftConfig(), captions_of(BASE), captions_of([""] * 8), subject="round-1")

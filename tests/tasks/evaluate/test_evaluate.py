@@ -1,4 +1,4 @@
-"""Evaluate: figures of hand-made captions, pairs of the same items, the ground's health; and nobody else sees the truth."""
+"""Evaluate: figures of hand-made captions, pairs of the same items, the health check; and no other stage reads the truth."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ def annotations() -> dict[str, Annotation]:
         return {row.image_id: row for row in lake.read_rows(Annotation, truth())}
 
 
-def honest() -> list[str]:
+def truthful() -> list[str]:
     """For every sample a caption that names all that is there."""
-    return [" ".join(f"There is a {name}." for name in annotations()[one.image_id].objects) for one in samples(True)]
+    return [
+        " ".join(f"There is a {name}." for name in annotations()[sample.image_id].objects) for sample in samples(True)
+    ]
 
 
 def measured(texts: list[str], subject: str = "base"):
@@ -51,15 +53,15 @@ def measured(texts: list[str], subject: str = "base"):
 
 
 def test_the_truth_has_chair_zero_and_recall_one() -> None:
-    facts = measured(honest()).figures
+    facts = measured(truthful()).figures
     assert (facts["chair_s"], facts["chair_i"], facts["recall"]) == (0, 0, 1)
     assert facts["length"] > 4
 
 
-def test_figures_of_captions_with_known_lies() -> None:
-    texts = [f"{text} {ABSENT}" if i % 2 else text for i, text in enumerate(honest())]
+def test_figures_of_captions_with_known_hallucinations() -> None:
+    texts = [f"{text} {ABSENT}" if i % 2 else text for i, text in enumerate(truthful())]
     output = measured(texts)
-    mentions = sum(len(one.objects) for one in annotations().values())
+    mentions = sum(len(annotation.objects) for annotation in annotations().values())
     assert output.figures["chair_s"] == 0.5
     assert output.figures["chair_i"] == pytest.approx(4 / (mentions + 4))
     assert output.figures["recall"] == 1
@@ -69,15 +71,15 @@ def test_figures_of_captions_with_known_lies() -> None:
 
 
 def test_every_item_has_its_counts_and_where_the_lie_stands() -> None:
-    output = measured([f"{ABSENT} {text}" for text in honest()])
+    output = measured([f"{ABSENT} {text}" for text in truthful()])
     rows = lake.read_rows(Score, output.scores)
     assert len(rows) == 5 * 8
     for row in rows:
         assert (row.detail is not None) == (row.metric == "mentioned")
         if row.detail:
             detail = json.loads(row.detail)
-            (lie,) = [mention for mention in detail["mentions"] if mention["hallucinated"]]
-            assert detail["caption"][lie["start"] : lie["end"]] == lie["text"] == "toaster"
+            (wrong,) = [mention for mention in detail["mentions"] if mention["hallucinated"]]
+            assert detail["caption"][wrong["start"] : wrong["end"]] == wrong["text"] == "toaster"
 
 
 def test_empty_captions_are_items_too() -> None:
@@ -86,7 +88,7 @@ def test_empty_captions_are_items_too() -> None:
 
 
 def test_a_missing_caption_is_an_error_not_a_smaller_n() -> None:
-    rows = lake.read_rows(Caption, captions_of(honest()))[1:]
+    rows = lake.read_rows(Caption, captions_of(truthful()))[1:]
     with lake.annotations_allowed(), pytest.raises(StageInputError, match="8 samples went in, but 7 came out"):
         evaluate.fn(
             CONFIG, lake.publish(Caption, rows), drawn(True).samples, truth(), subject="x", decoding="greedy",
@@ -94,7 +96,7 @@ def test_a_missing_caption_is_an_error_not_a_smaller_n() -> None:
 
 
 def test_a_difference_is_paired_and_signed() -> None:
-    better, worse = measured(honest(), "round-1"), measured([f"{text} {ABSENT}" for text in honest()])
+    better, worse = measured(truthful(), "round-1"), measured([f"{text} {ABSENT}" for text in truthful()])
     output = compare.fn(CONFIG, better.scores, worse.scores)
     rows = {row.metric: row for row in lake.read_rows(Comparison, output.comparisons)}
     assert (rows["chair_s"].subject_a, rows["chair_s"].subject_b) == ("round-1", "base")
@@ -105,10 +107,10 @@ def test_a_difference_is_paired_and_signed() -> None:
 
 
 def test_other_items_can_not_be_compared() -> None:
-    one = measured(honest())
-    rows = [row for row in lake.read_rows(Score, one.scores) if row.item_id != samples(True)[0].sample_id]
+    measurement = measured(truthful())
+    rows = [row for row in lake.read_rows(Score, measurement.scores) if row.item_id != samples(True)[0].sample_id]
     with pytest.raises(StageInputError, match="8 items, base 7, 7 in common"):
-        compare.fn(CONFIG, one.scores, lake.publish(Score, rows))
+        compare.fn(CONFIG, measurement.scores, lake.publish(Score, rows))
 
 
 # Health
@@ -117,16 +119,16 @@ def test_other_items_can_not_be_compared() -> None:
 def judged(by_truth: float, config: HealthConfig | None = None, texts: list[str] | None = None):
     """The verdict on a scorer that gives true sentences `by_truth` more than others."""
     rows = []
-    for one in samples(True):
-        known = annotations()[one.image_id].objects
+    for row in samples(True):
+        known = annotations()[row.image_id].objects
         sentences = [f"There is a {name}." for name in known] + [ABSENT, "It is a fine day.", "There is a laptop."]
         for step, text in enumerate(sentences):
-            lie = text == ABSENT or (text == "There is a laptop." and "laptop" not in known)
-            score = 0.5 - by_truth * lie + 0.001 * step
-            rows.append(Reward(one.sample_id, one.sample_id, step, text, 0, 1, False, score, None, "s", False, None))
+            wrong = text == ABSENT or (text == "There is a laptop." and "laptop" not in known)
+            score = 0.5 - by_truth * wrong + 0.001 * step
+            rows.append(Reward(row.sample_id, row.sample_id, step, text, 0, 1, False, score, None, "s", False, None))
     with lake.annotations_allowed():
         return health.fn(
-            config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in honest()]).metrics,
+            config or HealthConfig(), measured(texts or [f"{text} {ABSENT}" for text in truthful()]).metrics,
             lake.publish(Reward, rows), drawn(True).samples, truth(), subject="base",
         )  # fmt: skip
 
@@ -140,18 +142,20 @@ def test_firm_ground_has_no_problems() -> None:
     assert {row.benchmark for row in rows.values()} == {"health"}
 
 
-def test_a_scorer_that_can_not_tell_is_a_problem() -> None:
+def test_a_scorer_that_does_not_separate_is_a_problem() -> None:
     (problem,) = judged(-0.3).problems
-    assert problem == "scorer_auc 0.000 is outside [0.6, 1]: the scorer can't tell true from hallucinated sentences"
+    assert (
+        problem == "scorer_auc 0.000 is outside [0.6, 1]: the scorer doesn't separate true from hallucinated sentences"
+    )
 
 
-def test_a_base_without_lies_or_without_eyes_is_a_problem() -> None:
+def test_a_base_without_hallucinations_or_without_recall_is_a_problem() -> None:
     bounds = HealthConfig(min_chair_i=0.05, min_recall=0.3)
-    (honest_base,) = judged(0.3, bounds, honest()).problems
-    assert honest_base.startswith("chair_i 0.000 is outside [0.05, 0.5]")
-    lies, blind = judged(0.3, bounds, [ABSENT] * 8).problems
-    assert lies.startswith("chair_i 1.000 is outside")
-    assert blind.startswith("recall 0.000 is outside [0.3, 1]: the base does not see")
+    (too_good,) = judged(0.3, bounds, truthful()).problems
+    assert too_good.startswith("chair_i 0.000 is outside [0.05, 0.5]")
+    too_high, too_low = judged(0.3, bounds, [ABSENT] * 8).problems
+    assert too_high.startswith("chair_i 1.000 is outside")
+    assert too_low.startswith("recall 0.000 is outside [0.3, 1]: the base misses")
 
 
 # The guard
@@ -161,12 +165,12 @@ def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None
     modules = (sample, rollout, score, combine, shape_rewards, reference_answers, train_value, search)
     modules += (finetune, prefer, train_dpo, train_grpo, token_rewards, train_fisao, promote)
     stages = {
-        name: one
+        name: var
         for module in modules
-        for name, one in vars(module).items()
-        if isinstance(one, caching.Stage) and one.fn.__module__ == module.__name__
+        for name, var in vars(module).items()
+        if isinstance(var, caching.Stage) and var.fn.__module__ == module.__name__
     }
-    allowed = {name for name, one in stages.items() if one.reads_annotations}
+    allowed = {name for name, stage in stages.items() if stage.reads_annotations}
     assert allowed == {"annotate", "reference_answers", "token_baselines"}
     assert stages.keys() >= {
         "sample",
@@ -195,12 +199,12 @@ def test_no_training_stage_is_given_annotations_and_none_can_open_them() -> None
 
 def test_scores_of_unjudged_sentences_do_not_count() -> None:
     rows = [
-        Reward(one.sample_id, one.sample_id, 0, ABSENT, 0, 1, True, None, None, "s", False, "not scored")
-        for one in samples(True)
+        Reward(sample.sample_id, sample.sample_id, 0, ABSENT, 0, 1, True, None, None, "s", False, "not scored")
+        for sample in samples(True)
     ]
     with lake.annotations_allowed():
         output = health.fn(
-            HealthConfig(), measured(honest()).metrics, lake.publish(Reward, rows), drawn(True).samples, truth(),
+            HealthConfig(), measured(truthful()).metrics, lake.publish(Reward, rows), drawn(True).samples, truth(),
             subject="base",
         )  # fmt: skip
     assert any(problem.startswith("scorer_auc nan") for problem in output.problems)

@@ -22,14 +22,14 @@ KINDS = ["what", "how_many"] * 4
 
 def truth(kinds: list[str] = KINDS) -> Table:
     rows = [
-        Answer(one.sample_id, "Yes" if kind == "what" else "3", kind)
-        for one, kind in zip(samples(True), kinds, strict=True)
+        Answer(sample.sample_id, "Yes" if kind == "what" else "3", kind)
+        for sample, kind in zip(samples(True), kinds, strict=True)
     ]
     return lake.publish(Answer, rows)
 
 
-def staged(said: str) -> str:
-    return in_stages(["I look.", "There is no dog.", "So it is no.", said])
+def staged(conclusion: str) -> str:
+    return in_stages(["I look.", "There is no dog.", "So it is no.", conclusion])
 
 
 RIGHT = ["Yes", "3"] * 4
@@ -46,7 +46,7 @@ def test_right_answers_are_right_plain_or_staged() -> None:
     assert measured(RIGHT).figures == {
         "accuracy": 1, "staged": 0, "accuracy_how_many": 1, "accuracy_what": 1, "length": 1
     }  # fmt: skip
-    facts = measured([staged(said) for said in RIGHT]).figures
+    facts = measured([staged(text) for text in RIGHT]).figures
     assert (facts["accuracy"], facts["staged"]) == (1, 1)
     assert facts["length"] == 2 + 4 + 4 + 1  # words, tags aside
 
@@ -54,7 +54,7 @@ def test_right_answers_are_right_plain_or_staged() -> None:
 def test_only_the_conclusion_counts() -> None:
     wrong = [staged("No") if kind == "what" else staged("4") for kind in KINDS]
     assert measured([text.replace("There is no dog", "Yes, there are 3") for text in wrong]).figures["accuracy"] == 0
-    cut = [staged(said).split("<CONCLUSION>")[0] for said in RIGHT]
+    cut = [staged(text).split("<CONCLUSION>")[0] for text in RIGHT]
     facts = measured(cut).figures
     assert (facts["accuracy"], facts["staged"]) == (0, 0)
 
@@ -68,17 +68,17 @@ def test_figures_by_kind_and_their_intervals() -> None:
         assert (row.subject, row.decoding, row.benchmark, row.n) == ("base", "greedy", "vqa", 8)
 
 
-def test_every_question_has_its_scores_and_what_was_said() -> None:
-    rows = lake.read_rows(Score, measured([staged(said) for said in RIGHT]).scores)
+def test_every_question_has_its_scores_and_its_conclusion() -> None:
+    rows = lake.read_rows(Score, measured([staged(text) for text in RIGHT]).scores)
     assert {(row.metric, row.benchmark, row.detail is None) for row in rows} == {
         ("right", "vqa", False), ("staged", "vqa", True),
     }  # fmt: skip
     assert len(rows) == 16
     for row in rows:
         if row.detail:
-            told = json.loads(row.detail)
-            assert told["said"] == told["answer"] and told["text"].endswith("</CONCLUSION>")
-            assert told["kind"] == ("what" if told["answer"] == "Yes" else "how_many")
+            detail = json.loads(row.detail)
+            assert detail["said"] == detail["answer"] and detail["text"].endswith("</CONCLUSION>")
+            assert detail["kind"] == ("what" if detail["answer"] == "Yes" else "how_many")
 
 
 def test_a_missing_answer_is_an_error_not_a_smaller_n() -> None:
@@ -94,7 +94,7 @@ def test_a_missing_answer_is_an_error_not_a_smaller_n() -> None:
 
 
 def test_a_difference_is_paired_signed_and_by_kind() -> None:
-    better = measured([staged(said) for said in RIGHT], "round-1")
+    better = measured([staged(text) for text in RIGHT], "round-1")
     worse = measured(["No" if kind == "what" else "3" for kind in KINDS])
     output = compare.fn(CONFIG, better.scores, worse.scores)
     rows = {row.metric: row for row in lake.read_rows(Comparison, output.comparisons)}

@@ -1,4 +1,4 @@
-"""The gate has two sides: surely fewer inventions, and surely not blinder."""
+"""The gate has two sides: fewer hallucinations by the interval, and recall non-inferior."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("hallucination", "recall", "promoted", "why"), CASES)
-def test_a_candidate_must_be_surely_better_and_surely_not_blinder(
+def test_a_candidate_must_be_better_by_its_interval_and_recall_non_inferior(
     hallucination: tuple[float, float], recall: tuple[float, float], promoted: bool, why: str
 ) -> None:
     rows = [difference("chair_i", *hallucination), difference("recall", *recall), difference("chair_s", 0.5, 0.6)]

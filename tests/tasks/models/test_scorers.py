@@ -28,7 +28,7 @@ from tasks.configs.reward import (
 from tasks.models.endpoint import EndpointError
 from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
-from tests.support.chat_server import chat_server, saying
+from tests.support.chat_server import answering, chat_server
 from tests.support.small_world import policy
 
 FOLDER = "deployments/demo/scorer"
@@ -39,14 +39,14 @@ def test_a_folder_is_loaded_from_where_it_is() -> None:
     assert scores.scorer.context_length == 32
 
 
-def test_a_scorer_that_open_clip_knows_is_kept_as_its_name() -> None:
+def test_an_open_clip_scorer_is_stored_as_its_name() -> None:
     ref = import_scorer("ViT-L-14-336-quickgelu/openai")
     assert ref == import_scorer("ViT-L-14-336-quickgelu/openai") != import_scorer("ViT-B-32/openai")
-    (kept,) = checkpoints.folder(ref).glob("*.txt")
-    assert kept.read_text() == "ViT-L-14-336-quickgelu/openai"
+    (file,) = checkpoints.folder(ref).glob("*.txt")
+    assert file.read_text() == "ViT-L-14-336-quickgelu/openai"
 
 
-def test_a_known_scorer_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_clip_scorer_is_loaded_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     import tasks.core.models.scorer as models
 
     loaded = []
@@ -55,10 +55,10 @@ def test_a_known_scorer_is_asked_for_by_its_name(monkeypatch: pytest.MonkeyPatch
     assert loaded == ["ViT-B-16/openai"]
 
 
-@pytest.mark.parametrize("place", ["nonsense", "a/b/c", "/no/such/folder", "name/"])
-def test_anything_else_says_what_the_forms_are(place: str) -> None:
+@pytest.mark.parametrize("checkpoint", ["nonsense", "a/b/c", "/no/such/folder", "name/"])
+def test_anything_else_is_an_error_that_lists_the_forms(checkpoint: str) -> None:
     with pytest.raises(ValueError, match=r"neither hf-hub:ORG/NAME nor NAME/PRETRAINED .* nor plugin:NAME"):
-        import_scorer(place)
+        import_scorer(checkpoint)
 
 
 # Rewards of the profile
@@ -74,13 +74,13 @@ COCO = [CosineReward(checkpoint=FOLDER), LikelihoodReward(), LikelihoodReward(co
 
 
 def imported(
-    reward: Reward, detections: ScorerCheckpoint | None = None, base: PolicyHandle | None = None
+    reward: Reward, detections: ScorerCheckpoint | None = None, likelihood_of: PolicyHandle | None = None
 ) -> ScorerCheckpoint:
-    return import_reward(reward, import_scorer(FOLDER), base or policy(), detections)
+    return import_reward(reward, import_scorer(FOLDER), likelihood_of or policy(), detections)
 
 
 @pytest.mark.parametrize("reward", COCO, ids=reward_name)
-def test_a_reward_s_reference_is_the_same_for_the_same_and_whatever_its_weight(reward: Reward) -> None:
+def test_the_reference_of_a_reward_is_the_same_for_the_same_and_whatever_its_weight(reward: Reward) -> None:
     ref = imported(reward)
     assert ref.kind == "scorer" and ref == imported(reward) == imported(reward.model_copy(update={"weight": 3.0}))
     others = [imported(other) for other in COCO if other != reward]
@@ -90,18 +90,18 @@ def test_a_reward_s_reference_is_the_same_for_the_same_and_whatever_its_weight(r
 def test_what_a_likelihood_depends_on_is_in_its_reference() -> None:
     ref = imported(LikelihoodReward())
     assert ref != imported(LikelihoodReward(prompt="What is it?"))
-    assert ref != imported(LikelihoodReward(), base=replace(policy(), dtype="bfloat16"))
+    assert ref != imported(LikelihoodReward(), likelihood_of=replace(policy(), dtype="bfloat16"))
     assert list(needed_by(ref)) == [policy().checkpoint]
 
 
-def test_the_profile_s_scorer_stands_in_where_a_reward_names_none() -> None:
+def test_the_profiles_scorer_is_used_where_a_reward_names_none() -> None:
     assert list(needed_by(imported(TokenReward()))) == [import_scorer(FOLDER)]
     assert list(needed_by(imported(TokenReward(checkpoint="ViT-B-32/openai")))) == [import_scorer("ViT-B-32/openai")]
     assert imported(CosineReward(checkpoint=FOLDER)) == import_scorer(FOLDER)
     assert list(needed_by(import_scorer(FOLDER))) == []
 
 
-def test_an_objects_reward_wants_what_was_detected() -> None:
+def test_an_objects_reward_needs_detections() -> None:
     with pytest.raises(ValueError, match="got None: pass the output `objects` of the stage detect"):
         imported(ObjectsReward())
     with pytest.raises(ValueError, match=r"got scorer .*: pass the output"):
@@ -110,8 +110,8 @@ def test_an_objects_reward_wants_what_was_detected() -> None:
 
 def test_a_key_is_in_no_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    (kept,) = checkpoints.folder(imported(COCO[-1])).iterdir()
-    assert "sk-secret" not in kept.read_text() and "OPENAI_API_KEY" in kept.read_text()
+    (file,) = checkpoints.folder(imported(COCO[-1])).iterdir()
+    assert "sk-secret" not in file.read_text() and "OPENAI_API_KEY" in file.read_text()
     with pytest.raises(EndpointError, match="no name, password or query"):
         imported(JudgeReward(url="http://me:secret@localhost/v1", model="m"))
 
@@ -149,7 +149,7 @@ def test_a_score_is_the_same_whether_jobs_are_image_ids_or_numbers(reward: Rewar
 
 def test_a_judge_s_ratings_are_scores() -> None:
     with chat_server(
-        lambda body, before: saying("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
+        lambda body, before: answering("8" if "dog" in body["messages"][0]["content"][1]["text"] else "no")
     ) as server:
         counters: Counter[str] = Counter()
         scores = load_scores(imported(JudgeReward(url=server.url, model="m")), counters)

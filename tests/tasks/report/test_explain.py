@@ -1,4 +1,4 @@
-"""A trace as people see it: nothing is lost, numbers have three decimals, a bar's length is what it says."""
+"""A trace for people: nothing is lost, numbers have three decimals, bars are in proportion."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def test_the_trace_is_json_without_nan(rows) -> None:
     assert len(json.loads(json.dumps(trace_dicts(rows), allow_nan=False))) == len(rows)
 
 
-def test_the_reason_to_stop_stands_at_the_last_step_and_says_what_it_means() -> None:
+def test_the_reason_to_stop_is_explained_at_the_last_step() -> None:
     steps = explain_steps(guided().trace)
     assert [bool(step.stop) for step in steps] == [False, False, True]
     assert steps[-1].stop == f"reward: {WHY['reward']}"
     assert why("something new") == "something new"
 
 
-def test_a_sentence_that_was_said_is_named_so_only_where_it_was_not_judged() -> None:
+def test_a_repeated_sentence_is_marked_only_where_it_was_not_scored() -> None:
     notes = [[candidate.note for candidate in step.candidates] for step in explain_steps(guided().trace)]
     assert notes == [["", "", ""], ["", "", "chosen before"], ["ends the answer", "", ""]]
     assert [candidate.note for candidate in explain_steps(revised().trace)[2].candidates] == ["ends the answer", ""]
@@ -83,7 +83,7 @@ def test_a_sentence_proposed_twice_in_a_step_points_to_the_first_of_them() -> No
     assert [candidate.note for candidate in step.candidates] == ["", "as above", ""]
 
 
-def test_that_a_candidate_ends_the_answer_is_only_said_where_others_do_not() -> None:
+def test_that_a_candidate_ends_the_answer_is_only_noted_where_others_do_not() -> None:
     assert {candidate.note for candidate in explain_steps(answers().trace)[0].candidates} == {""}
     (empty,) = explain_steps([row(0, 0, "", ended=True)])[0].candidates
     assert empty.note == "ends the answer"
@@ -105,5 +105,5 @@ def test_lines_of_the_tree_stand_below_each_other_and_hold_no_line_breaks() -> N
     assert all("\n" not in line for _, lines in tree(explain_steps(answers().trace)) for _, line in lines)
 
 
-def test_nothing_found_is_nothing_shown() -> None:
+def test_an_empty_trace_shows_nothing() -> None:
     assert explain_steps(SearchResult().finish("end").trace) == [] == tree([])

@@ -34,7 +34,7 @@ def test_the_page_needs_nothing_but_itself(page: str) -> None:
     assert re.findall(r"url\((?!#)[^)]*\)|@import", page) == []
 
 
-def test_what_a_model_or_a_file_says_is_never_markup(page: str) -> None:
+def test_text_of_a_model_or_a_file_is_never_markup(page: str) -> None:
     assert SCRIPT not in page
     assert "&lt;script&gt;document.title" in page
     assert "<script" not in page
@@ -84,7 +84,7 @@ def test_the_markdown_of_a_round_has_the_table_and_the_plot(run_id: str) -> None
     text = round_summary_markdown(run_id, 1)
     assert "| round 1, greedy | 28.0 [22.0, 34.0]" in text
     assert "![rounds](data:image/png;base64," in text
-    assert len(text) < 150_000  # it lies in Prefect's database
+    assert len(text) < 150_000  # it is stored in Prefect's database
 
 
 def test_rows_come_base_first_and_greedy_before_search(run_id: str) -> None:
@@ -145,5 +145,5 @@ def test_the_margin_lies_between_what_was_penalized_and_other_scores() -> None:
     assert margin_of(rows[1:]) is None
 
 
-def test_a_picture_that_cannot_be_read_leaves_an_empty_place() -> None:
+def test_a_picture_that_cannot_be_read_is_left_empty() -> None:
     assert thumbnail(b"no picture") == thumbnail(None) == ""

@@ -81,7 +81,7 @@ def test_the_first_reward_is_the_scorer_s_own_cosine() -> None:
     assert scored_by(REWARDS[0]) == scored()
 
 
-def test_a_sentence_keeps_its_place_and_names_the_sum_as_its_scorer() -> None:
+def test_the_sum_keeps_a_sentences_step_and_names_the_sum_as_its_scorer() -> None:
     for row, own in zip(lake.read_rows(Reward, whole().scored), lake.read_rows(Reward, scored()), strict=True):
         assert row == replace(own, score=row.score, scorer=whole().scorer.digest, truncated=row.truncated)
 
@@ -111,7 +111,7 @@ def test_the_sum_s_scorer_gives_a_search_what_the_rollouts_got_whatever_jobs_are
     numbers = {sample_id: at for at, sample_id in enumerate(image_of)}
     counters: Counter[str] = Counter()
     scores = load_scores(whole().scorer, counters)
-    # As a search asks: by number, another order, a few at a time.
+    # As in a search: by number, another order, some at a time.
     images = {numbers[sample_id]: pictures[image_id] for sample_id, image_id in image_of.items()}
     mixed = rows[::-1]
     got = [
@@ -162,9 +162,9 @@ def test_agreement_is_that_of_every_two_rewards_and_of_each_with_the_sum() -> No
     assert rows[cosine, "combined", "pooled"].spearman == pytest.approx(spearman(a, column(whole().scored)))
 
 
-def test_what_the_sum_refers_to_is_kept_with_it() -> None:
-    kept = {ref for name, ref in to_output(whole()).refs.items() if name.startswith("needs.")}
-    assert kept == set(needed_by(whole().scorer)) == {*map(imported, REWARDS), scorer(), policy().checkpoint}
+def test_what_the_sum_refers_to_is_stored_with_it() -> None:
+    needed = {ref for name, ref in to_output(whole()).refs.items() if name.startswith("needs.")}
+    assert needed == set(needed_by(whole().scorer)) == {*map(imported, REWARDS), scorer(), policy().checkpoint}
 
 
 @pytest.mark.usefixtures("home")
@@ -210,7 +210,7 @@ def two(
     return combine.fn(config, tables, [scorer(), scorer()], names or ["a", "b"])
 
 
-def test_a_sentence_without_one_of_the_scores_has_no_sum_and_says_whose_is_missing() -> None:
+def test_a_sentence_without_one_of_the_scores_has_no_sum_and_a_reason() -> None:
     output = two([1.0, None, 3.0, None], [1.0, 2.0, None, None])
     rows = lake.read_rows(Reward, output.scored)
     assert [row.score for row in rows] == [pytest.approx(-2.0 - 2.0), None, None, None]
@@ -221,7 +221,7 @@ def test_a_sentence_without_one_of_the_scores_has_no_sum_and_says_whose_is_missi
 
 
 @pytest.mark.parametrize("alike", [[0.3, 0.3, 0.3], [0.1 + 0.2, 0.3, 0.3], [0.3, None, None]])
-def test_a_reward_that_tells_nothing_apart_is_refused(alike: list[float | None]) -> None:
+def test_a_constant_reward_is_refused(alike: list[float | None]) -> None:
     with pytest.raises(StageInputError, match=r"reward b gave every sentence 0\.3: .* or set scorer.scale: raw"):
         two([1.0, 2.0, 3.0], alike)
     rows = lake.read_rows(Reward, two([1.0, 2.0, 3.0], alike, "raw").scored)
@@ -246,7 +246,7 @@ def test_tables_of_other_sentences_are_refused() -> None:
         combine.fn(config, [scored()], [scorer(), scorer()], ["a", "b"])
 
 
-def test_rewards_of_one_name_are_told_apart() -> None:
+def test_rewards_of_one_name_get_numbers() -> None:
     rows = lake.read_rows(Agreement, two([1.0, 2.0], [2.0, 1.0], names=["a", "a"]).reward_agreement)
     assert {row.reward_a for row in rows} | {row.reward_b for row in rows} == {"a", "a (2)", "combined"}
     rows = lake.read_rows(Agreement, two([1.0, 2.0], [2.0, 1.0], names=["combined", "a"]).reward_agreement)

@@ -60,10 +60,10 @@ def scores_of(
     return scores.score(load_images(images()[at], [image_id for image_id, _ in sentences]), sentences), counters
 
 
-def test_zero_shot_finds_what_is_in_the_demo_world_s_images() -> None:
-    kept = annotate.fn(source("test"), images()[1]).annotations
+def test_zero_shot_detects_the_objects_of_the_demo_worlds_images() -> None:
+    annotations = annotate.fn(source("test"), images()[1]).annotations
     with lake.annotations_allowed():
-        truth = {row.image_id: set(row.objects) for row in lake.read_rows(Annotation, kept)}
+        truth = {row.image_id: set(row.objects) for row in lake.read_rows(Annotation, annotations)}
     got = objects(detected(), at=1)
     hits = sum(len(truth[image_id] & got[image_id]) for image_id in truth)
     assert hits > 0.8 * sum(map(len, got.values())) and hits > 0.8 * sum(map(len, truth.values()))
@@ -95,7 +95,7 @@ def test_a_higher_threshold_finds_less() -> None:
     assert sum(map(len, strict.values())) < sum(map(len, lax.values()))
 
 
-def test_sentences_are_scored_by_what_was_found_in_their_image() -> None:
+def test_sentences_are_scored_by_what_was_detected_in_their_image() -> None:
     here = objects(detected())
     image_id = next(image_id for image_id in here if here[image_id])
     there = sorted(here[image_id])[0]
@@ -105,7 +105,7 @@ def test_sentences_are_scored_by_what_was_found_in_their_image() -> None:
     assert scores == [1.0, 0.0] and counters["images_without_detections"] == 0
 
 
-def test_a_table_says_what_is_there(tmp_path: Path) -> None:
+def test_a_tables_objects_are_the_images(tmp_path: Path) -> None:
     first, second, third = ids()[:3]
     table = csv(
         tmp_path,
@@ -157,15 +157,15 @@ def test_an_id_is_text_though_it_may_look_like_a_number(tmp_path: Path) -> None:
         ("image_id,object,confidence\n1,dog,nan\n", "want an image_id and a finite confidence"),
         ("image_id,object,confidence\n1,dog,\n", "want an image_id and a finite confidence"),
         ("", "neither Parquet nor CSV that can be read"),
-        ("image_id,object\nelsewhere,dog\n", "knows none of the run's 24 images: its ids are like ['elsewhere']"),
+        ("image_id,object\nelsewhere,dog\n", "has none of the run's 24 images: its ids are like ['elsewhere']"),
     ],
 )
-def test_what_is_no_table_of_objects_says_why(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_table_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(StageInputError, match=re.escape(message)):
         detect(ObjectsReward(table=csv(tmp_path, text)), scorer(), images())
 
 
-def test_no_file_and_no_scorer_say_what_is_needed(tmp_path: Path) -> None:
+def test_a_missing_file_or_scorer_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(StageInputError, match=r"none\.csv: no such file"):
         detect(ObjectsReward(table=str(tmp_path / "none.csv")), scorer(), images())
     with pytest.raises(StageInputError, match="zero-shot by an open_clip model"):

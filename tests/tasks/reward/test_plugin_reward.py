@@ -1,4 +1,4 @@
-"""An installed reward in a scorer's place: kept as name and code, called by the score stage and by searches."""
+"""An installed reward as the scorer: stored as name and code, called by the score stage and by searches."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def by_length(image, sentences):
     assert image.size == (96, 96)
     return [1 / len(sentence) if len(sentence) % 5 else None for sentence in sentences]
 """
-Write = Callable[[str], None]
+WriteModule = Callable[[str], None]
 
 
 @pytest.fixture
-def reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+def reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteModule]:
     """`length` is installed; another text of it can be written."""
     info = tmp_path / "stage_reward-1.0.dist-info"
     info.mkdir()
@@ -46,7 +46,7 @@ def reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     sys.modules.pop("stage_reward", None)
 
 
-def test_its_reference_changes_with_its_code_and_with_nothing_else(reward: Write) -> None:
+def test_its_reference_changes_with_its_code_and_with_nothing_else(reward: WriteModule) -> None:
     before = import_scorer("plugin:length")
     assert import_scorer("plugin:length") == before
     reward(SOURCE.replace("1 /", "2 /"))
@@ -55,12 +55,12 @@ def test_its_reference_changes_with_its_code_and_with_nothing_else(reward: Write
     assert import_scorer("plugin:length") == before
 
 
-def test_a_name_that_nobody_brings_is_refused(reward: Write) -> None:
+def test_an_unknown_name_is_refused(reward: WriteModule) -> None:
     with pytest.raises(ValueError, match=r"'width', want one: .*\(installed: length\)"):
         import_scorer("plugin:width")
 
 
-def test_sentences_of_rollouts_are_scored_with_it(reward: Write) -> None:
+def test_sentences_of_rollouts_are_scored_with_it(reward: WriteModule) -> None:
     world, scorer = drawn(), import_scorer("plugin:length")
     output = score.fn(scorer, world.images, world.samples, rollouts())
     rows = lake.read_rows(Reward, output.scored)
@@ -75,7 +75,7 @@ def test_sentences_of_rollouts_are_scored_with_it(reward: Write) -> None:
     assert not lake.read_rows(Quarantined, output.quarantine)
 
 
-def test_a_search_is_guided_by_it(reward: Write) -> None:
+def test_a_search_is_guided_by_it(reward: WriteModule) -> None:
     world, scorer = drawn(), import_scorer("plugin:length")
     output = search.fn(
         SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen"}), policy(), world.images,
@@ -94,13 +94,13 @@ def test_a_search_is_guided_by_it(reward: Write) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["[1.0]", "[float('nan') for _ in sentences]"])
-def test_what_is_no_score_for_every_sentence_ends_the_stage(reward: Write, wrong: str) -> None:
+def test_anything_but_a_score_for_every_sentence_ends_the_stage(reward: WriteModule, wrong: str) -> None:
     reward(f"def by_length(image, sentences):\n    return {wrong}\n")
     world = drawn()
     with pytest.raises(ValueError, match=r"reward 'length' gave .* want a finite number or None for each"):
         score.fn(import_scorer("plugin:length"), world.images, world.samples, rollouts())
 
 
-def test_it_is_loaded_by_its_name_in_any_later_run(reward: Write) -> None:
+def test_it_is_loaded_by_its_name_in_any_later_run(reward: WriteModule) -> None:
     scores = load_scores(import_scorer("plugin:length"), Counter())
     assert (scores.name, scores.is_cut("A dog. " * 100)) == ("length", False)

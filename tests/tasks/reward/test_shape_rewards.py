@@ -1,4 +1,4 @@
-"""Scores and shaped rewards: every sentence with its place and its cosine, then the margin rule over all of them."""
+"""Scores and shaped rewards: every sentence with its step and its cosine, then the margin rule over all of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_texts(texts: list[str]) -> Table[Rollout]:
     return lake.publish(Rollout, [replace(row, text=text) for row, text in zip(rows, texts, strict=True)])
 
 
-def test_every_sentence_is_a_row_at_its_place() -> None:
+def test_every_sentence_is_a_row_at_its_step() -> None:
     by_rollout: dict[str, list[Reward]] = {}
     for row in lake.read_rows(Reward, scored()):
         by_rollout.setdefault(row.rollout_id, []).append(row)
@@ -60,7 +60,7 @@ def test_shards_of_scores_are_the_scores() -> None:
     assert merged.refs["quarantine"].rows == 0
 
 
-def test_an_answer_without_a_sentence_is_in_quarantine_not_lost() -> None:
+def test_an_answer_without_a_sentence_is_in_quarantine() -> None:
     output = scores_of(with_texts(["", "There is a dog.", "There is a cat. There is a cup."]))
     (refused,) = lake.read_rows(Quarantined, output.quarantine)
     assert (refused.stage, refused.reason) == ("score", "no_sentence")
@@ -69,7 +69,7 @@ def test_an_answer_without_a_sentence_is_in_quarantine_not_lost() -> None:
     assert refused.item_id not in scored_ids
 
 
-def test_a_policy_that_mostly_says_nothing_fails() -> None:
+def test_a_policy_with_mostly_empty_answers_fails() -> None:
     with pytest.raises(TooManyQuarantined, match="score: 2 of 3 rollouts were refused"):
         scores_of(with_texts(["", " ", "There is a dog."]))
 
@@ -88,17 +88,17 @@ def test_images_and_texts_are_embedded_once_each() -> None:
     assert counters["texts_embedded"] == len({row.sentence for row in rows}) < counters["sentences"] == len(rows)
 
 
-@pytest.mark.parametrize("tau", [QuantileTau(q=0.3), FixedTau(value=0.2), OtsuTau()])
-def test_the_margin_is_where_the_profile_says(tau: object) -> None:
-    output = shape_rewards.fn(LabelConfig(tau=tau, alpha=2.0), scored())
+@pytest.mark.parametrize("margin", [QuantileTau(q=0.3), FixedTau(value=0.2), OtsuTau()])
+def test_the_margin_is_where_the_profile_sets_it(margin: object) -> None:
+    output = shape_rewards.fn(LabelConfig(tau=margin, alpha=2.0), scored())
     rows = lake.read_rows(Reward, output.rewards)
     scores = np.array([row.score for row in rows])
     margin = output.margin
-    if isinstance(tau, QuantileTau):
+    if isinstance(margin, QuantileTau):
         assert (scores < margin).mean() == pytest.approx(0.3, abs=0.02)
-    if isinstance(tau, FixedTau):
+    if isinstance(margin, FixedTau):
         assert margin == 0.2
-    if isinstance(tau, OtsuTau):
+    if isinstance(margin, OtsuTau):
         assert scores.min() < margin < scores.max()
     assert output.below_margin == pytest.approx((scores < margin).mean())
     for row in rows:
@@ -117,7 +117,7 @@ def test_a_sentence_without_a_score_stays_without_a_reward() -> None:
     assert [row.shaped is None for row in done] == [False, False, True, False, False]
 
 
-def test_no_score_at_all_says_where_to_look() -> None:
+def test_no_score_at_all_is_an_error_that_names_the_table() -> None:
     rows = [replace(row, score=None, reason="x") for row in lake.read_rows(Reward, scored())]
     with pytest.raises(StageInputError, match="no sentence has a score"):
         shape_rewards.fn(LabelConfig(), lake.publish(Reward, rows))

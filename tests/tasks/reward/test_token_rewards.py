@@ -54,7 +54,7 @@ def rows_of(table: Table[TokenScore]) -> list[TokenScore]:
     return lake.read_rows(TokenScore, table)
 
 
-def test_every_object_word_of_every_answer_has_one_row_where_it_stands() -> None:
+def test_every_object_word_of_every_answer_has_one_row_at_its_position() -> None:
     answers = {answer.rollout_id: answer.text for answer in lake.read_rows(Rollout, rollouts())}
     rows = rows_of(words())
     assert Counter(row.rollout_id for row in rows) == Counter(
@@ -110,7 +110,7 @@ def test_images_without_annotations_are_refused_with_the_way_out() -> None:
         measured(annotations=three)
 
 
-def test_a_scorer_that_sees_the_wrong_way_round_is_refused() -> None:
+def test_a_scorer_that_prefers_hallucinated_words_is_refused() -> None:
     turned = lake.publish(TokenScore, [replace(row, score=-row.score) for row in rows_of(words())])
     with pytest.raises(StageInputError, match="can't tell them apart"):
         measured(turned)
@@ -129,7 +129,7 @@ def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refuse
 
     load = module.load_scores
 
-    def blind(share: int):
+    def failing(share: int):
         def loaded(*arguments):
             scores = load(*arguments)
             whole = scores.score
@@ -140,11 +140,11 @@ def test_words_that_no_score_was_given_for_are_set_aside_and_too_many_are_refuse
 
         return loaded
 
-    monkeypatch.setattr(module, "load_scores", blind(4))
+    monkeypatch.setattr(module, "load_scores", failing(4))
     output = scored()
     set_aside = lake.read_rows(Quarantined, output.quarantine)
     assert len(set_aside) + len(rows_of(output.token_scores)) == output.counters["words"]
     assert {row.reason for row in set_aside} == {"not_scored"}
-    monkeypatch.setattr(module, "load_scores", blind(1))
+    monkeypatch.setattr(module, "load_scores", failing(1))
     with pytest.raises(TooManyQuarantined):
         scored()

@@ -68,7 +68,7 @@ def test_a_value_model_learns_from_both_and_is_judged_on_both() -> None:
     assert together.counters["states_tokens"] > alone.counters["states_tokens"]
 
 
-def test_a_caption_without_a_word_is_set_aside_by_the_scorer_and_not_lost() -> None:
+def test_a_caption_without_a_word_is_in_the_scorers_quarantine() -> None:
     texts = ["", *["There is a dog."] * (len(samples()) - 1)]
     world = drawn()
     output = score.fn(scorer(), world.images, world.samples, guided(texts))

@@ -30,7 +30,7 @@ def test_every_sample_has_an_answer_a_decode() -> None:
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_shards_and_batch_size_change_no_digest(home, shards: int, batch_size: int) -> None:
-    # In a store of its own, so that nothing is answered from the cache.
+    # In a new store, so that nothing comes from the cache.
     home.mkdir(exist_ok=True)
     policy = PolicyHandle(import_checkpoint(PolicyCheckpoint, str(DEMO / "policy")))
     images, samples = lake.publish(Image, _IMAGES), lake.publish(Sample, _SAMPLES)
@@ -64,7 +64,7 @@ def test_a_further_temperature_leaves_the_other_answers_as_they_are() -> None:
     assert {rollout_id: there[rollout_id] for rollout_id in mine} == mine
 
 
-def test_an_answer_at_the_token_limit_says_so() -> None:
+def test_an_answer_at_the_token_limit_has_that_finish_reason() -> None:
     config, world = RolloutConfig(temperatures=(), max_new_tokens=4), drawn()
     output = rollout.fn(config, policy(), world.images, world.samples, seed=0)
     assert {(row.finish_reason, row.n_tokens) for row in lake.read_rows(Rollout, output.rollouts)} == {("length", 4)}

@@ -1,4 +1,4 @@
-"""Captions of any images: each in its place whatever order they finish in, files that are no images, what guides a search."""
+"""Captions of any images: in the order of the paths, files that are no images, what guides a search."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_captions_are_in_the_order_of_the_paths_and_bad_files_have_a_reason(tmp_
     (bad := tmp_path / "bad.png").write_bytes(b"no image")
     captions = described([paths[0], bad, *paths[1:]])
     assert [caption.path for caption in captions] == [paths[0], bad, *paths[1:]]
-    assert [caption.found.text if caption.found else None for caption in captions] == [
+    assert [caption.result.text if caption.result else None for caption in captions] == [
         guided().text, None, answers().text, revised().text,
     ]  # fmt: skip
     assert "no image format" in captions[1].error and not captions[0].error
@@ -67,7 +67,7 @@ def test_captions_are_in_the_order_of_the_paths_and_bad_files_have_a_reason(tmp_
 
 def test_without_a_good_image_no_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
-    assert [caption.found for caption in described([tmp_path / "bad.png"])] == [None]
+    assert [caption.result for caption in described([tmp_path / "bad.png"])] == [None]
     assert FakeSearcher.made == []
 
 
@@ -93,7 +93,7 @@ def test_what_is_missing_is_explained_by_the_missing_run(tmp_path: Path, monkeyp
         described(paths, TRAINED)
 
 
-def test_json_has_the_trace_only_where_it_is_wanted() -> None:
+def test_json_has_the_trace_only_on_request() -> None:
     caption = Described(Path("a.png"), revised())
     assert caption.as_dict() == {"path": "a.png", "text": revised().text, "steps": 2, "stop_reason": "refined"}
     trace = json.loads(json.dumps(trace_of(caption)))
@@ -109,13 +109,13 @@ def test_the_page_needs_nothing_but_itself(page: str) -> None:
     assert len(re.findall(r'<img src="data:image/jpeg;base64,', page)) == 3
 
 
-def test_what_a_model_a_file_or_a_person_says_is_never_markup(page: str) -> None:
+def test_text_of_a_model_a_file_or_a_person_is_never_markup(page: str) -> None:
     assert SIGN not in page and "<b>bakery" not in page
     assert "&lt;b&gt;bakery&lt;/b&gt; has its sign lit &amp; its door open." in page
     assert "street &amp; co.jpg" in page and "What is &lt;this&gt;?" in page
 
 
-def test_the_page_shows_every_candidate_marks_the_chosen_ones_and_says_why_it_stopped(page: str) -> None:
+def test_the_page_shows_every_candidate_marks_the_chosen_ones_and_the_reason_to_stop(page: str) -> None:
     assert page.count('<td class="text">') == sum(len(made().trace) for made in (guided, answers, revised))
     assert page.count('<tr class="chosen">') == 6 == page.count("chosen: </span>")
     assert page.count("Stopped by <b>") == 3 and "score reached the margin</b>" in page

@@ -65,7 +65,7 @@ def test_batches_and_shards_change_no_digest(strategy: str) -> None:
     with use_runtime(current_runtime().model_copy(update={"batch_size": 1})):
         alone = searched(strategy)
     shards = gather.fn([to_output(searched(strategy, shard=Shard(index=i, of=4))) for i in range(4)])
-    # Values and scores may differ in the last bits between batches; what is said may not.
+    # Values and scores may differ in the last bits between batches; texts may not.
     for other in (alone, from_output(CaptionsResult, shards)):
         assert other.captions == together.captions
         assert _candidates(other) == _candidates(together)
@@ -83,7 +83,7 @@ def test_greedy_captions_are_the_greedy_rollouts() -> None:
     assert captions == rolled
 
 
-def test_the_trace_says_what_guided_the_choice() -> None:
+def test_the_trace_shows_what_guided_the_choice() -> None:
     margin = shaped().margin
     for strategy, guide in (("visvm", "value"), ("clip_prm", "score")):
         _, traces = rows_of(searched(strategy))
@@ -93,7 +93,7 @@ def test_the_trace_says_what_guided_the_choice() -> None:
                 enough = [row for row in rows if row.score >= margin] or rows
                 for row in rows:
                     assert row.shaped == pytest.approx(
-                        shape_scores(_array(row.score), shaping="margin", tau=margin, alpha=1)[0]
+                        shape_scores(_array(row.score), shaping="margin", margin=margin, alpha=1)[0]
                     )
                     assert (row.value is None) == (strategy == "clip_prm")
                     if row.chosen:
@@ -106,7 +106,7 @@ def _array(score: float):
     return np.array([score])
 
 
-def test_after_the_first_sentence_nothing_below_the_margin_is_said() -> None:
+def test_after_the_first_sentence_nothing_below_the_margin_is_chosen() -> None:
     captions, traces = rows_of(searched("clip_prm"))
     margin = shaped().margin
     for caption in captions:
@@ -130,12 +130,12 @@ def test_limits_hold() -> None:
         ("clip_prm", "margin", "or use stop: vote"),
     ],
 )
-def test_a_strategy_without_its_guide_says_what_it_needs(strategy: str, missing: str, needs: str) -> None:
+def test_a_strategy_without_its_guide_is_an_error_that_names_it(strategy: str, missing: str, needs: str) -> None:
     with pytest.raises(StageInputError, match=needs):
         searched(strategy, guide=replace(full_guide(), **{missing: None}))
 
 
-def test_in_a_store_of_its_own_the_same_captions_again(home) -> None:
+def test_a_new_store_gets_the_same_captions(home) -> None:
     """Nothing but the inputs decides: no global state, no cache, no order of earlier calls."""
     home.mkdir()
     config = SEARCH.model_copy(update={"strategy": "best_of_n"})

@@ -1,4 +1,4 @@
-"""What is computed once, what again, and what is said about it."""
+"""What is computed once, what again, and what is logged about it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_input_computed_again_to_the_same_result_stops_the_change() -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "flipped", "cut"])
-def test_a_damaged_artifact_is_computed_again_and_the_log_says_why(
+def test_a_damaged_artifact_is_computed_again_and_the_log_has_the_reason(
     damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = toy.grow(Config(), toy.draw(Config()).samples).samples.path

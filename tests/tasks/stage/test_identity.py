@@ -78,7 +78,7 @@ MODULES = {
 
 
 def code(root: Path) -> dict[str, str]:
-    fresh = root.with_name(f"{root.name}-{len(list(root.parent.iterdir()))}")  # digests are kept by path for a process
+    fresh = root.with_name(f"{root.name}-{len(list(root.parent.iterdir()))}")  # digests are cached by path in a process
     shutil.copytree(root, fresh)
     return dict(code_of("tasks.reward.label", fresh / "tasks/reward/label.py", fresh))
 
@@ -147,7 +147,7 @@ def plan(config: Config, shards: int = 3) -> list[str]:
     return [str(entry) for entry in made.entries]
 
 
-def test_a_plan_says_what_never_ran_and_executes_nothing() -> None:
+def test_a_plan_lists_what_never_ran_and_executes_nothing() -> None:
     assert plan(Config()) == ["run    draw: never ran", "waits  grow [3 shards]: for draw", "waits  count: for grow"]
     assert toy.computed() == []
 
@@ -166,7 +166,7 @@ def test_a_plan_names_the_field_that_changed_and_what_waits_for_it() -> None:
     assert plan(Config(n=8))[0] == "run    draw: draw.n: 7 -> 8"
 
 
-def test_a_plan_says_what_is_damaged() -> None:
+def test_a_plan_lists_what_is_damaged() -> None:
     path = toy.draw(Config()).samples.path
     path.unlink()
     assert plan(Config())[0] == f"run    draw: {path} is gone"

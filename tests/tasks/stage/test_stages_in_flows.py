@@ -1,4 +1,4 @@
-"""Stages as Prefect tasks: the same results, states that say `Cached`, errors unchanged, arrows in the graph."""
+"""Stages as Prefect tasks: the same results, states named `Cached`, errors unchanged, arrows in the graph."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def recorded_states(flow_run_id, expected: int) -> tuple[Counter[str], dict[str,
 
     with get_client(sync_client=True) as client:
         for _ in range(100):
-            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
-            if len(found) == expected and all(run.state and run.state.is_final() for run in found):
+            task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+            if len(task_runs) == expected and all(run.state and run.state.is_final() for run in task_runs):
                 break
             time.sleep(0.2)
-    names = {run.id: run.name for run in found}
+    names = {run.id: run.name for run in task_runs}
     upstream = {
         run.name: {names[item.id] for items in run.task_inputs.values() for item in items if hasattr(item, "id")}
-        for run in found
+        for run in task_runs
     }
-    return Counter(run.state_name for run in found), upstream
+    return Counter(run.state_name for run in task_runs), upstream
 
 
 def test_a_flow_computes_once_then_shows_cached_tasks_with_arrows_between_them() -> None:

@@ -32,11 +32,11 @@ def code(root: Path) -> dict[str, dict[str, str]]:
     from tasks.stage.identity import _parsed
 
     _parsed.cache_clear()
-    found = {}
+    digests = {}
     for module in MODULES:
         name = module.__name__
-        found[name.rpartition(".")[2]] = dict(code_of(name, root / f"{name.replace('.', '/')}.py", root))
-    return found
+        digests[name.rpartition(".")[2]] = dict(code_of(name, root / f"{name.replace('.', '/')}.py", root))
+    return digests
 
 
 def touched(root: Path, file: str, old: str, new: str) -> set[str]:
@@ -54,7 +54,7 @@ def touched(root: Path, file: str, old: str, new: str) -> set[str]:
 @pytest.mark.parametrize(
     ("file", "old", "new", "stages"),
     [
-        ("core/reward/shaping.py", "-alpha * (tau - d)", "-alpha * (tau - d) ** 2", {"shape_rewards"}),
+        ("core/reward/shaping.py", "-alpha * (margin - d)", "-alpha * (margin - d) ** 2", {"shape_rewards"}),
         ("core/reward/shaping.py", "# As printed in the paper", "# As the paper prints it", set()),
         ("core/reward/shaping.py", '"""From sentence scores to rewards.', '"""Other words.', set()),
         ("core/value/td.py", "reward + gamma * next_value", "reward + next_value", {"train_value"}),

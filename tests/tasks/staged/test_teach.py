@@ -1,4 +1,4 @@
-"""Teacher and judge behind a local endpoint: what they are shown, what is kept of it, and that nothing is asked twice."""
+"""Teacher and judge behind a local endpoint: what they are shown, what is stored, and that no request is sent twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.core.search.stages import closing, opening
 from tasks.core.staged.answers import in_stages
 from tasks.models.endpoint import EndpointError
 from tasks.stage.quarantine import StageInputError, TooManyQuarantined
-from tasks.staged import teach as module
+from tasks.staged import replies as module
 from tasks.staged.teach import attempt_name, attempt_seed, judge, reasonings, teach
 from tests.support.small_world import drawn, samples
 
@@ -78,17 +78,20 @@ def serving(answer: Answerer) -> Iterator[Server]:
         server.http.server_close()
 
 
-TOLD = "Answer in four stages."
+INSTRUCTION = "Answer in four stages."
 
 
-def asked() -> list[Sample]:
+def questions() -> list[Sample]:
     return [
-        Sample(one.sample_id, one.image_id, f"Is there a dog {n}? {TOLD}", one.split) for n, one in enumerate(samples())
+        Sample(sample.sample_id, sample.image_id, f"Is there a dog {n}? {INSTRUCTION}", sample.split)
+        for n, sample in enumerate(samples())
     ]
 
 
 def truth() -> Table:
-    return lake.publish(Answer, [Answer(one.sample_id, f"answer {n}", "what") for n, one in enumerate(asked())])
+    return lake.publish(
+        Answer, [Answer(sample.sample_id, f"answer {n}", "what") for n, sample in enumerate(questions())]
+    )
 
 
 def text_of(body: dict[str, Any]) -> str:
@@ -103,7 +106,7 @@ def number(body: dict[str, Any]) -> int:
 def taught(server: Server, *, attempt: int = 0, answers: Table | None = None):
     with lake.annotations_allowed():
         return teach.fn(
-            server.teacher, drawn().images, lake.publish(Sample, asked()), answers or truth(), instruction=TOLD,
+            server.teacher, drawn().images, lake.publish(Sample, questions()), answers or truth(), instruction=INSTRUCTION,
             attempt=attempt, seed=0,
         )  # fmt: skip
 
@@ -111,7 +114,7 @@ def taught(server: Server, *, attempt: int = 0, answers: Table | None = None):
 def test_the_teacher_is_shown_image_question_and_answer_and_nothing_of_the_instruction() -> None:
     with serving(lambda body: GOOD) as server:
         output = taught(server)
-    assert len(server.bodies) == len(asked())
+    assert len(server.bodies) == len(questions())
     for body in server.bodies:
         assert body["model"] == "wise" and body["temperature"] == 0
         picture, _ = body["messages"][0]["content"]
@@ -120,13 +123,15 @@ def test_the_teacher_is_shown_image_question_and_answer_and_nothing_of_the_instr
         assert Image.open(io.BytesIO(base64.b64decode(data))).size == (96, 96)
         text = text_of(body)
         assert f"Question: Is there a dog {number(body)}?\n" in text and f"answer {number(body)}" in text
-        assert TOLD not in text
+        assert INSTRUCTION not in text
     rows = lake.read_rows(Caption, output.captions)
     assert {(row.text, row.policy, row.strategy) for row in rows} == {(GOOD, "wise", "teacher")}
-    assert {(row.sample_id, row.image_id) for row in rows} == {(one.sample_id, one.image_id) for one in asked()}
+    assert {(row.sample_id, row.image_id) for row in rows} == {
+        (sample.sample_id, sample.image_id) for sample in questions()
+    }
 
 
-def test_as_many_requests_are_under_way_as_the_profile_says_and_no_more() -> None:
+def test_as_many_requests_are_under_way_as_the_profile_sets_and_no_more() -> None:
     together = threading.Barrier(3)  # passes only where three wait at once
 
     def answer(body: dict[str, Any]) -> str:
@@ -142,17 +147,19 @@ def test_as_many_requests_are_under_way_as_the_profile_says_and_no_more() -> Non
 def test_each_image_goes_with_its_own_question() -> None:
     with serving(lambda body: GOOD) as server:
         taught(server)
-    of = {one.image_id: n for n, one in enumerate(asked())}
+    number_of = {sample.image_id: n for n, sample in enumerate(questions())}
     from tasks.models.endpoint import image_message
     from tasks.models.loading import load_images
 
-    pictures = load_images(drawn().images, list(of))
-    urls = {image_message(picture, "")["content"][0]["image_url"]["url"]: of[i] for i, picture in pictures.items()}
+    pictures = load_images(drawn().images, list(number_of))
+    urls = {
+        image_message(picture, "")["content"][0]["image_url"]["url"]: number_of[i] for i, picture in pictures.items()
+    }
     for body in server.bodies:
         assert urls[body["messages"][0]["content"][0]["image_url"]["url"]] == number(body)
 
 
-def test_what_is_no_tagged_answer_is_set_aside_and_counted() -> None:
+def test_replies_without_tags_are_in_quarantine_and_counted() -> None:
     def answer(body: dict[str, Any]) -> str:
         n = number(body)
         return "I can't help with that." if n < 3 else f"Sure!\n{GOOD}" if n < 6 else GOOD
@@ -162,11 +169,11 @@ def test_what_is_no_tagged_answer_is_set_aside_and_counted() -> None:
     assert output.counters == {"asked": 16, "unparsable": 3}
     refused = lake.read_rows(Quarantined, output.quarantine)
     assert {(row.stage, row.reason) for row in refused} == {("teach", "unparsable")}
-    assert {row.item_id for row in refused} == {one.sample_id for one in asked()[:3]}
+    assert {row.item_id for row in refused} == {sample.sample_id for sample in questions()[:3]}
     assert {row.text for row in lake.read_rows(Caption, output.captions)} == {GOOD}
 
 
-def test_a_later_attempt_is_drawn_and_has_a_name_of_its_own() -> None:
+def test_a_later_attempt_is_sampled_and_has_another_name() -> None:
     with serving(lambda body: GOOD) as server:
         output = taught(server, attempt=1)
     assert {(body["temperature"], body["seed"]) for body in server.bodies} == {(1.0, attempt_seed(0, 1) % 2**31)}
@@ -175,7 +182,7 @@ def test_a_later_attempt_is_drawn_and_has_a_name_of_its_own() -> None:
     assert attempt_seed(7, 0) == 7 != attempt_seed(7, 1) != attempt_seed(7, 2)
 
 
-def test_too_many_failures_stop_the_stage_and_its_answers_are_not_asked_for_again(
+def test_too_many_failures_stop_the_stage_and_its_answers_are_not_requested_again(
     tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "resume_folder", lambda: tmp_path)
@@ -190,23 +197,23 @@ def test_too_many_failures_stop_the_stage_and_its_answers_are_not_asked_for_agai
     assert first == 16 and output.captions.rows == 16
 
 
-def test_a_line_that_a_kill_cut_off_is_asked_for_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_a_kill_cut_off_is_requested_again(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "resume_folder", lambda: tmp_path)
-    whole = [json.dumps([one.sample_id, GOOD]) for one in asked()[:4]]
+    whole = [json.dumps([sample.sample_id, GOOD]) for sample in questions()[:4]]
     (tmp_path / "answered.jsonl").write_text("\n".join(whole) + '\n["abc", "<SUMM')
     with serving(lambda body: GOOD) as server:
         output = taught(server)
     assert len(server.bodies) == 12 and output.captions.rows == 16
 
 
-def test_an_endpoint_that_refuses_everything_is_not_asked_to_the_end() -> None:
+def test_an_endpoint_that_refuses_everything_gets_no_further_requests() -> None:
     with serving(lambda body: 401) as server, pytest.raises(EndpointError, match="key"):
         taught(server)
     assert len(server.bodies) == 12  # the first batch
 
 
 def test_a_teacher_needs_an_answer_to_every_question() -> None:
-    part = lake.publish(Answer, [Answer(one.sample_id, "x", "what") for one in asked()[2:]])
+    part = lake.publish(Answer, [Answer(sample.sample_id, "x", "what") for sample in questions()[2:]])
     with serving(lambda body: GOOD) as server, pytest.raises(StageInputError, match="2 of 16 questions have no answer"):
         taught(server, answers=part)
     assert server.bodies == []
@@ -215,16 +222,16 @@ def test_a_teacher_needs_an_answer_to_every_question() -> None:
 # The judge
 
 
-def test_a_judge_sees_both_answers_and_only_valid_is_valid() -> None:
+def test_a_judge_gets_both_answers_and_only_valid_is_valid() -> None:
     texts = [GOOD, GOOD, GOOD, "Yes", *[GOOD] * 12]
     rows = [
-        Caption(one.sample_id, one.image_id, "p", "teacher", text, 4, "end", 1, 0)
-        for one, text in zip(asked(), texts, strict=True)
+        Caption(sample.sample_id, sample.image_id, "p", "teacher", text, 4, "end", 1, 0)
+        for sample, text in zip(questions(), texts, strict=True)
     ]
     replies = {0: "invalid", 1: "It is valid, I think."}
     with serving(lambda body: replies.get(number(body), "Valid.")) as server, lake.annotations_allowed():
         output = judge.fn(
-            server.teacher, lake.publish(Caption, rows), lake.publish(Sample, asked()), truth(), instruction=TOLD,
+            server.teacher, lake.publish(Caption, rows), lake.publish(Sample, questions()), truth(), instruction=INSTRUCTION,
             attempt=0, seed=0,
         )  # fmt: skip
     assert output.counters == {"invalid": 1, "unclear": 1, "valid": 13}
@@ -233,7 +240,7 @@ def test_a_judge_sees_both_answers_and_only_valid_is_valid() -> None:
         assert f"answer {number(body)}" in text_of(body) and "Other answer: Yes" in text_of(body)
         assert "There is a dog" not in text_of(body)
     valid = {row.sample_id: row.accepted for row in lake.read_rows(Verdict, output.judged)}
-    assert [valid.get(one.sample_id) for one in asked()[:5]] == [False, False, True, None, True]
+    assert [valid.get(sample.sample_id) for sample in questions()[:5]] == [False, False, True, None, True]
 
 
 # What the search calibrates on
@@ -243,6 +250,6 @@ def test_reasonings_are_the_stage_that_is_rewarded_and_plain_answers_stay_whole(
     texts = [GOOD, "A dog.", f"{opening('SUMMARY')}I look.{closing('SUMMARY')}", ""]
     rows = [Rollout(f"s-{n}", "s", "p", f"t{n}", 0.6, 0.9, 0, text, 9, "stop") for n, text in enumerate(texts)]
     output = reasonings.fn(lake.publish(Rollout, rows))
-    found = {row.rollout_id: row for row in lake.read_rows(Rollout, output.rollouts)}
-    assert [found[f"s-{n}-reasoning"].text for n in range(4)] == ["So it is.", "A dog.", "", ""]
-    assert {row.decode for row in found.values()} == {f"t{n}-reasoning" for n in range(4)}
+    reasonings_by_id = {row.rollout_id: row for row in lake.read_rows(Rollout, output.rollouts)}
+    assert [reasonings_by_id[f"s-{n}-reasoning"].text for n in range(4)] == ["So it is.", "A dog.", "", ""]
+    assert {row.decode for row in reasonings_by_id.values()} == {f"t{n}-reasoning" for n in range(4)}

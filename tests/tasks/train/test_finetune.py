@@ -80,21 +80,21 @@ def test_the_same_captions_give_the_same_checkpoint_and_others_another() -> None
     assert trained(captions=other).policy != trained().policy
 
 
-def test_nothing_to_learn_says_where_to_look() -> None:
+def test_nothing_to_learn_is_an_error_that_names_the_table() -> None:
     with pytest.raises(StageInputError, match="every searched caption is empty"):
         trained(captions=captions_of([""] * 8))
 
 
-def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_kept(monkeypatch) -> None:
+def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_published(monkeypatch) -> None:
     from tasks.core.models import policy as module
 
-    def forgetful(folder, **options):
+    def load_changed(folder, **options):
         loaded = load_policy(folder, **options)
         with torch.no_grad():
             loaded.model.get_input_embeddings().weight.mul_(1.1)
         return loaded
 
-    monkeypatch.setattr(module, "load_policy", forgetful)
+    monkeypatch.setattr(module, "load_policy", load_changed)
     # The policy itself was loaded through the same function: only the reload check compares two of them.
     monkeypatch.setattr(
         "tasks.train.finetune.fresh_policy", lambda *_: load_policy(checkpoints.folder(policy().checkpoint), digest="")
@@ -103,9 +103,9 @@ def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_kept(monke
         trained()
 
 
-def test_a_share_of_what_is_learned_is_replayed_with_its_own_images_and_prompts(monkeypatch) -> None:
+def test_a_share_of_the_examples_is_replayed_with_its_own_images_and_prompts(monkeypatch) -> None:
     learned = []
-    monkeypatch.setattr(sft, "finetune", lambda policy, examples, *_, **__: learned.extend(examples) or {})
+    monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or {})
     counters = trained(replaying(0.25), replay=others()).counters
     assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2}
     texts = [example.answer for example in learned]
@@ -116,7 +116,7 @@ def test_a_share_of_what_is_learned_is_replayed_with_its_own_images_and_prompts(
 
 
 def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> None:
-    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
     counters = trained(replaying(0.9), replay=others()).counters
     assert (counters["replayed"], counters["replay_lacking"]) == (15, 54 - 15)
 
@@ -124,7 +124,7 @@ def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> Non
 def test_a_share_without_material_is_an_error_and_of_material_without_a_share_nothing_is_learned(monkeypatch) -> None:
     with pytest.raises(StageInputError, match=r"finetune.replay.share is 0.5, but there is nothing to replay"):
         trained(replaying(0.5))
-    monkeypatch.setattr(sft, "finetune", lambda *_, **__: {})
+    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
     assert trained(replay=others()).counters["examples"] == 6
 
 

@@ -12,7 +12,7 @@ from storage.schema import Reward, Rollout
 from tasks.configs.train import GrpoConfig, GrpoSettings, switch_method
 from tasks.core.models.policy import load_policy
 from tasks.core.train.grpo import Question
-from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.answer_values import PromptedAnswer, mean_values, sentence_values
 from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
 from tasks.stage.quarantine import StageInputError
@@ -75,7 +75,7 @@ def test_a_value_model_rewards_by_its_mean_over_the_sentences() -> None:
     expected = mean_values(
         read,
         [
-            SaidAnswer(questions()[at].image, questions()[at].prompt, text)
+            PromptedAnswer(questions()[at].image, questions()[at].prompt, text)
             for at, text in zip((3, 1), texts, strict=True)
         ],
     )

@@ -13,7 +13,7 @@ from storage import checkpoints, lake
 from storage.artifacts import Table
 from storage.schema import Preference, Reward, Rollout
 from tasks.configs.train import DpoSettings
-from tasks.models.answer_values import SaidAnswer, mean_values, sentence_values
+from tasks.models.answer_values import PromptedAnswer, mean_values, sentence_values
 from tasks.models.handles import ValueHandle
 from tasks.models.loading import load_images
 from tasks.stage.quarantine import StageInputError
@@ -95,7 +95,7 @@ def test_pairs_too_close_are_left_out() -> None:
     assert output.counters["small_gap"] == sum(gap < bound for gap in gaps)
 
 
-def test_nothing_to_choose_between_says_why() -> None:
+def test_nothing_to_choose_between_is_an_error_with_the_reason() -> None:
     with pytest.raises(StageInputError, match=r"no prompt has two answers to choose between \(.* small_gap"):
         preferred(REWARD.model_copy(update={"min_gap": 1e9}))
     with pytest.raises(StageInputError, match="no answer has a worth"):
@@ -125,7 +125,7 @@ def test_worth_by_value_is_the_mean_of_v_over_the_sentences(kind: str) -> None:
         if kind == "policy_states":
             head = load_state_value(checkpoints.folder(value.checkpoint), "cpu")
             (read,) = sentence_states(
-                load_policy(policy()), [picture], [prompt_of[row.sample_id]], [row.chosen_text],
+                load_policy(policy()), [(picture, prompt_of[row.sample_id])], [row.chosen_text],
                 layer=-1, batch_size=1,
             )  # fmt: skip
             expected = head(read).mean().item()
@@ -147,7 +147,7 @@ def test_a_value_of_prefixes_reads_all_up_to_each_sentence() -> None:
     picture = next(iter(load_images(drawn().images, [samples()[0].image_id]).values()))
 
     def of(text: str) -> list[float]:
-        return read([SaidAnswer(picture, "Go.", text)])[0]
+        return read([PromptedAnswer(picture, "Go.", text)])[0]
 
     both = of("There is a dog. There is a cat.")
     assert both[0] == pytest.approx(of("There is a dog.")[0], abs=1e-4)
@@ -155,10 +155,10 @@ def test_a_value_of_prefixes_reads_all_up_to_each_sentence() -> None:
 
 
 @pytest.mark.parametrize("kind", ["image_and_text", "policy_states"])
-def test_an_answer_that_says_nothing_has_no_value_and_its_neighbours_keep_theirs(kind: str) -> None:
+def test_an_empty_answer_has_no_value_and_the_others_have_theirs(kind: str) -> None:
     read = sentence_values(value_of(kind))
     picture = next(iter(load_images(drawn().images, [samples()[0].image_id]).values()))
-    answers = [SaidAnswer(picture, "Go.", text) for text in ("There is a dog.", " ", "There is a cat.")]
+    answers = [PromptedAnswer(picture, "Go.", text) for text in ("There is a dog.", " ", "There is a cat.")]
     first, nothing, last = mean_values(read, answers)
     assert nothing is None
     assert [first, last] == pytest.approx(mean_values(read, answers[::2]), abs=1e-4)

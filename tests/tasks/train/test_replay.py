@@ -1,4 +1,4 @@
-"""Replayed material: files as they come, lines that can't be used, and so much of it as the share says."""
+"""Replayed material: valid files, lines that can't be used, and the share that is replayed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def material(output: ReplayResult) -> Replay:
     return Replay(output.images, output.samples, output.captions)
 
 
-def test_the_first_exchange_is_read_without_the_images_place(tmp_path: Path) -> None:
+def test_the_first_exchange_is_read_without_the_image_placeholder(tmp_path: Path) -> None:
     first = ("What is it?\n<image>", " A dog. ", "And its colour?", "Brown.")
     output = read(written(tmp_path, [line("pictures/1.png", *first), "", line()]))
     prompts = {row.sample_id: row.prompt for row in lake.read_rows(Sample, output.samples)}
@@ -71,7 +71,7 @@ def test_lines_that_can_not_be_used_are_in_quarantine_with_their_reason(tmp_path
     assert len(lake.read_rows(Caption, output.captions)) == 1
 
 
-def test_a_refused_line_gives_its_place_to_another_and_only_what_is_drawn_is_read(tmp_path: Path) -> None:
+def test_a_refused_line_is_replaced_by_another_and_only_what_is_drawn_is_read(tmp_path: Path) -> None:
     source = written(tmp_path, [line(f"pictures/{i % 3}.png", f"{i}?", "Yes.") for i in range(9)] + ["{"] * 3)
     for seed in range(4):
         output = read(source, 4, seed=seed)
@@ -95,7 +95,7 @@ def test_the_fingerprint_follows_the_file_and_its_images_and_not_the_folder(tmp_
     assert open_replay(source).fingerprint != before.fingerprint
 
 
-def test_a_file_that_is_not_there_or_empty_says_so(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_empty_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StageInputError, match=r"no such file to replay; finetune.replay.source is self, or"):
         open_replay(str(tmp_path / "none.jsonl"))
     with pytest.raises(StageInputError, match="an empty file"):

@@ -79,7 +79,7 @@ def test_the_same_training_gives_the_same_model_and_another_seed_another() -> No
     assert trained(VALUE.model_copy(update={"lr": 2e-3})).value != trained().value
 
 
-def test_the_model_says_how_it_was_built() -> None:
+def test_the_spec_holds_how_the_model_was_built() -> None:
     config = VALUE.model_copy(update={"train": "lora", "state": "prefix", "lora_rank": 2, "layer": -2, "epochs": 1})
     spec = read_spec(checkpoints.folder(trained(config).value))
     assert (spec.train, spec.state, spec.lora_rank, spec.layer) == ("lora", "prefix", 2, -2)
@@ -92,7 +92,7 @@ def test_the_model_says_how_it_was_built() -> None:
         ({"min_spearman": 1.0}, r"return -?0\.\d+ \(at least 1\)"),
     ],
 )
-def test_collapsed_values_fail_and_say_what_to_change(config: dict, needs: str) -> None:
+def test_collapsed_values_fail_and_the_error_names_the_settings(config: dict, needs: str) -> None:
     with pytest.raises(ValueCollapsed, match=needs) as error:
         trained(VALUE.model_copy(update={**config, "train": "frozen", "epochs": 1}))
     for remedy in ("sample.images", "value.epochs", "value.lr", "--set search.strategy=clip_prm"):
@@ -116,7 +116,7 @@ def test_answers_with_an_unscored_sentence_are_left_out() -> None:
     assert trained().counters["transitions"] - fewer.counters["transitions"] == sum(r.rollout_id == gone for r in rows)
 
 
-def test_without_an_end_answers_of_one_sentence_teach_nothing() -> None:
+def test_without_an_end_answers_of_one_sentence_have_no_transitions() -> None:
     first = lake.publish(Reward, [row for row in lake.read_rows(Reward, rewards()) if row.step == 0])
     with pytest.raises(StageInputError, match="every answer has one sentence at most"):
         trained(VALUE.model_copy(update={"terminal": "bootstrap_forever"}), first)
@@ -128,9 +128,9 @@ def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, mo
     with monkeypatch.context() as patch, pytest.raises(InterruptedError):
         patch.setattr(stage, "fault_point", die)
         trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
-    (kept,) = tmp_path.glob("*")
-    step = int(kept.stem.split("-")[1])
-    assert kept.name == f"step-{step:08d}.safetensors"
+    (file,) = tmp_path.glob("*")
+    step = int(file.stem.split("-")[1])
+    assert file.name == f"step-{step:08d}.safetensors"
     (tmp_path / "step-00000999.part").write_bytes(b"half")  # as left by a kill while saving
     resumed = trained(VALUE.model_copy(update={"checkpoint_steps": 3}))
     assert resumed == whole
@@ -142,7 +142,7 @@ def test_training_goes_on_from_the_last_step_file_and_ends_the_same(tmp_path, mo
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_target_learns_to_rank_in_every_terminal_mode_and_is_found_healthy(target: str, mode: str) -> None:
+def test_every_target_learns_to_rank_in_every_terminal_mode_and_passes_the_health_check(target: str, mode: str) -> None:
     output = of_states(STATES.model_copy(update={"target": target, "terminal": mode, "lr": 1e-3, **HEALTH}))
     assert output.spearman > 0.15
     assert output.health["loss_last"] < output.health["loss_first"]
@@ -194,7 +194,7 @@ def test_as_published_other_settings_count_for_nothing_and_rewards_are_mixed_up(
     assert published.spearman < plain.spearman
 
 
-def test_a_mean_over_the_text_is_another_value_and_the_model_says_so() -> None:
+def test_a_mean_over_the_text_is_another_value_and_is_in_the_spec() -> None:
     config = VALUE.model_copy(update={"pooling": "mean", "train": "frozen", "epochs": 1})
     output = trained(config)
     assert read_spec(checkpoints.folder(output.value)).pooling == "mean"
@@ -210,13 +210,13 @@ def test_a_layer_that_the_backbone_does_not_have_is_the_profiles_mistake(train) 
         train(config)
 
 
-def test_a_learning_rate_that_bursts_fails_and_says_what_to_change() -> None:
+def test_a_learning_rate_that_diverges_fails_and_the_error_names_the_setting() -> None:
     config = STATES.model_copy(update={"lr": 1.0, "terminal": "zero_terminal", "target_decay": 0.0})
     with pytest.raises(ValueCollapsed, match=r"its loss grew from .*Lower value\.lr.*\(value\.lr was 1\.\)"):
         of_states(config)
 
 
-def test_a_training_that_runs_away_fails_and_says_what_to_change() -> None:
+def test_a_training_that_diverges_fails_and_the_error_names_the_setting() -> None:
     huge = rewards(lambda row: replace(row, shaped=3e38))
     with pytest.raises(ValueCollapsed, match=r"training broke off: step 0: the TD loss is inf; lower value\.lr"):
         trained(VALUE.model_copy(update={"train": "frozen", "epochs": 1}), huge)
@@ -247,8 +247,7 @@ def test_its_values_are_those_of_the_states_in_which_sentences_end() -> None:
     (sample,) = [row for row in samples() if row.sample_id == answer.sample_id]
     (states,) = sentence_states(
         load_policy(policy()),
-        [load_images(drawn().images, [sample.image_id])[sample.image_id]],
-        [sample.prompt],
+        [(load_images(drawn().images, [sample.image_id])[sample.image_id], sample.prompt)],
         [answer.text],
         layer=-1,
         batch_size=1,

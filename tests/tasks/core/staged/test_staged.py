@@ -212,7 +212,11 @@ def test_the_table_of_rounds_has_the_benchmarks_own_columns() -> None:
 
     result = [metric("vqa", d, n) for d in ("swires", "staged", "greedy") for n in ("staged", "accuracy", "length")]
     rows = round_rows([*result, metric("chair", "greedy", "recall")], [], [], "vqa")
-    assert [row.label for row in rows] == ["base, greedy", "base, told to answer in stages", "base + search (swires)"]
+    assert [row.label for row in rows] == [
+        "base, greedy",
+        "base, instructed to answer in stages",
+        "base + search (swires)",
+    ]
     assert metrics_of(rows) == ["accuracy", "staged", "length"]
     assert markdown_table(rows).splitlines()[0] == "| | Accuracy % | Staged % | Length |"
     assert "50.0 [40.0, 60.0]" in markdown_table(rows)
