@@ -64,7 +64,7 @@ class Arm:
 
     name: str
     x: float | None
-    found: CaptionsResult
+    result: CaptionsResult
     scores: EvaluateResult
 
 
@@ -131,8 +131,8 @@ def arm(bench: Bench, spec: str, name: str = "", x: float | None = None, config:
     """
     config = config_of(bench, spec) if config is None else config
     name = name or spec
-    found = searched(bench, name, config)
-    return Arm(name, x, found, chair_of(bench.context, found.captions, "base", name))
+    result = searched(bench, name, config)
+    return Arm(name, x, result, chair_of(bench.context, result.captions, "base", name))
 
 
 def wide(bench: Bench, spec: str, width: int, name: str = "", key: str = "candidates") -> Arm:
@@ -147,7 +147,7 @@ def evidence(
     against: Sequence[Arm] = (),
     *,
     like: Arm | None = None,
-    seen: bool = False,
+    with_trace: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> Evidence:
     """What an arm measured: CHAIR and work; paired differences; with `seen` how its search went.
@@ -161,20 +161,20 @@ def evidence(
         facts: more numbers.
     """
     metrics = [measured.scores.metrics]
-    if seen or like is not None:
+    if with_trace or like is not None:
         observed = observe.with_label(measured.name)(
             bench.profile.evaluate,
-            measured.found.captions,
-            measured.found.search_trace,
+            measured.result.captions,
+            measured.result.search_trace,
             bench.context.benchmark.samples,
             bench.context.annotations,
             subject="base",
             decoding=measured.name,
-            other=None if like is None else (like.found.captions, like.found.search_trace),
+            other=None if like is None else (like.result.captions, like.result.search_trace),
         )
         metrics.append(observed.metrics)
     pairs = {other.name: differences(bench, measured, other) for other in against if other.name != measured.name}
-    return Evidence(measured.name, measured.x, tuple(metrics), pairs, measured.found.counters, facts or {})
+    return Evidence(measured.name, measured.x, tuple(metrics), pairs, measured.result.counters, facts or {})
 
 
 def differences(bench: Bench, a: Arm, b: Arm) -> Table[Comparison]:
@@ -189,7 +189,7 @@ def value_facts(bench: Bench) -> dict[str, Any]:
 
 def tokens_of(bench: Bench, measured: Arm) -> float | None:
     """Decoded tokens a caption; None in a plan that doesn't know yet."""
-    counters: Any = measured.found.counters
+    counters: Any = measured.result.counters
     return None if isinstance(counters, Pending) else counters["decode_tokens"] / bench.profile.evaluate.images
 
 

@@ -47,5 +47,5 @@ def find(name: str) -> Experiment:
         near = difflib.get_close_matches(name, QUESTIONS, 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ProfileError(f"no experiment named {name!r}{hint}\n  there are: {', '.join(QUESTIONS)}")
-    found: Experiment = importlib.import_module(f"flows.experiments.{name.replace('-', '_')}").EXPERIMENT
-    return found
+    experiment: Experiment = importlib.import_module(f"flows.experiments.{name.replace('-', '_')}").EXPERIMENT
+    return experiment

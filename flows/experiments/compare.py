@@ -117,10 +117,11 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     entries = enter(profile, request.strategies, widths)
     bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
     arms = [arm(bench, entry.name, x=entry.width, config=entry.config) for entry in entries]
-    budget = request.tokens or budget_of(arms, profile.search.candidates, [tokens_of(bench, one) for one in arms])
-    found = [evidence(bench, measured, arms[:1]) for measured in arms]
-    found[0] = evidence(bench, arms[0], facts={"budget": budget})
-    return found
+    tokens = [tokens_of(bench, measured) for measured in arms]
+    budget = request.tokens or budget_of(arms, profile.search.candidates, tokens)
+    results = [evidence(bench, measured, arms[:1]) for measured in arms]
+    results[0] = evidence(bench, arms[0], facts={"budget": budget})
+    return results
 
 
 def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -> float | None:
@@ -140,13 +141,13 @@ def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -
     return within[-1] if within else mine[0][1]
 
 
-def front(found: Findings, metric: str, work: str = "tokens") -> list[str]:
+def front(findings: Findings, metric: str, work: str = "tokens") -> list[str]:
     """The arms that no other beats: none is as good with less work, or better with as much."""
     sign = -1 if metric == "recall" else 1
     level: tuple[float, float] | None = None
     best, names = float("inf"), []
     for cost, error, name in sorted(
-        (found.value(one, work), sign * found.value(one, metric), one) for one in found.arms
+        (findings.value(name, work), sign * findings.value(name, metric), name) for name in findings.arms
     ):
         if error < best or (cost, error) == level:  # equal ones stay together: neither is beaten
             best, level = error, (cost, error)
@@ -154,28 +155,28 @@ def front(found: Findings, metric: str, work: str = "tokens") -> list[str]:
     return names
 
 
-def at_equal_work(found: Findings) -> list[str]:
+def at_equal_work(findings: Findings) -> list[str]:
     """Of each line the widest arm within the budget; where none is, its narrowest."""
-    budget, chosen = found.value("greedy", "budget"), []
-    for line in found.lines():
-        points = found.line(line) or [line]
-        within = [point for point in points if found.value(point, "tokens") <= budget]
+    budget, chosen = findings.value("greedy", "budget"), []
+    for line in findings.lines():
+        points = findings.line(line) or [line]
+        within = [point for point in points if findings.value(point, "tokens") <= budget]
         chosen.append(within[-1] if within else points[0])
     return chosen
 
 
-def answer(found: Findings) -> str:
+def answer(findings: Findings) -> str:
     """What each strategy reaches within the budget, and who is on the Pareto fronts."""
-    budget = found.value("greedy", "budget")
+    budget = findings.value("greedy", "budget")
     reached = [
-        f"{one} {found.said(one, 'chair_i')} for {found.said(one, 'tokens')}"
-        + (" (over the budget)" if found.value(one, "tokens") > budget else "")
-        for one in at_equal_work(found)
+        f"{arm} {findings.text(arm, 'chair_i')} for {findings.text(arm, 'tokens')}"
+        + (" (over the budget)" if findings.value(arm, "tokens") > budget else "")
+        for arm in at_equal_work(findings)
     ]
     return (
-        f"CHAIRi within {budget:.1f} decoded tokens a caption, each strategy with the most candidates (@K) that fit: "
-        f"{'; '.join(reached)}. On the Pareto front over tokens for CHAIRi: {listed(front(found, 'chair_i'))}; for Recall: "
-        f"{listed(front(found, 'recall'))}."
+        f"CHAIRi within {budget:.1f} decoded tokens a caption, each strategy with the most candidates (@K) that "
+        f"fit: {'; '.join(reached)}. On the Pareto front over tokens for CHAIRi: "
+        f"{listed(front(findings, 'chair_i'))}; for Recall: {listed(front(findings, 'recall'))}."
     )
 
 

@@ -31,7 +31,7 @@ def profiled(bench: Bench, method: str, batch: int, samples: Table[Sample]) -> E
     """One method with so many images in flight."""
     name, config = f"{method}@{batch}", config_of(bench, method)
     guide = guide_for(bench.context, bench.guide, config)
-    found = profile_search_cost.with_label(name)(
+    cost = profile_search_cost.with_label(name)(
         config,
         bench.context.base,
         bench.context.benchmark.images,
@@ -41,31 +41,31 @@ def profiled(bench: Bench, method: str, batch: int, samples: Table[Sample]) -> E
         seed=bench.profile.seed,
         decoding=name,
     )
-    return Evidence(name, float(batch), (found.metrics,))
+    return Evidence(name, float(batch), (cost.metrics,))
 
 
-def answer(found: Findings) -> str:
+def answer(findings: Findings) -> str:
     """What batching gains, what each method takes beside greedy, and in which currency."""
     pieces = []
-    for line in found.lines():
-        alone, most = found.line(line)[0], found.best("ms", found.line(line))
-        gain = found.value(alone, "ms") / found.value(most, "ms")
+    for line in findings.lines():
+        alone, most = findings.line(line)[0], findings.best("ms", findings.line(line))
+        gain = findings.value(alone, "ms") / findings.value(most, "ms")
         pieces.append(
-            f"{line} {found.said(alone, 'ms')} alone, {found.said(most, 'ms')} with {found.x[most]:g} in flight "
-            f"({gain:.1f} times as fast, {found.said(most, 'peak_mib')} at the peak)"
+            f"{line} {findings.text(alone, 'ms')} alone, {findings.text(most, 'ms')} with {findings.x[most]:g} in "
+            f"flight ({gain:.1f} times as fast, {findings.text(most, 'peak_mib')} at the peak)"
         )
-    last = [found.line(line)[-1] for line in found.lines()]
-    greedy = next(one for one in last if line_of(one) == "greedy")
+    last = [findings.line(line)[-1] for line in findings.lines()]
+    greedy = next(arm for arm in last if line_of(arm) == "greedy")
     ratios = [
-        f"{line_of(one)} {found.value(one, 'tokens') / found.value(greedy, 'tokens'):.1f} times the tokens and "
-        f"{found.value(one, 'ms') / found.value(greedy, 'ms'):.1f} times the time"
-        for one in last
-        if one != greedy
+        f"{line_of(arm)} {findings.value(arm, 'tokens') / findings.value(greedy, 'tokens'):.1f} times the tokens and "
+        f"{findings.value(arm, 'ms') / findings.value(greedy, 'ms'):.1f} times the time"
+        for arm in last
+        if arm != greedy
     ]
     return (
-        f"A caption takes, by method: {'; '.join(pieces)}. Beside greedy at {found.x[greedy]:g} in flight: "
-        f"{'; '.join(ratios)}. "
-        "Where the time grows more than the tokens, the scorer or the value model takes the rest."
+        f"A caption takes, by method: {'; '.join(pieces)}. Beside greedy at {findings.x[greedy]:g} in flight: "
+        f"{'; '.join(ratios)}. Where the time grows more than the tokens, the scorer or the value model takes the "
+        "rest."
     )
 
 

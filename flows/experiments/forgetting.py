@@ -31,17 +31,17 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
     drawn, guide = first_round(context, search_needs(profile.search))
-    found = [with_accuracy(context, base, base, evidence_of(context, base, [], drift=False))]
+    results = [with_accuracy(context, base, base, evidence_of(context, base, [], drift=False))]
     reference = None
     for name, x, settings in arms_of(profile, quick):
-        way = replace(context, profile=settings)
-        trained = train_policy(way, guide, drawn)
-        model = measure(way, name, way.handle(trained.policy))
+        arm_context = replace(context, profile=settings)
+        trained = train_policy(arm_context, guide, drawn)
+        model = measure(arm_context, name, arm_context.handle(trained.policy))
         against = [base] if reference is None else [base, reference]
         reference = reference or model
-        measured = evidence_of(way, model, against, **examples_of(trained))
-        found.append(replace(with_accuracy(way, model, base, measured), x=x))
-    return found
+        measured = evidence_of(arm_context, model, against, **examples_of(trained))
+        results.append(replace(with_accuracy(arm_context, model, base, measured), x=x))
+    return results
 
 
 def with_questions(profile: Profile) -> Profile:
@@ -68,46 +68,48 @@ def replayed(profile: Profile, share: float) -> dict[str, Any]:
     return switch_method(profile.finetune, SftConfig).replay.model_copy(update={"share": share}).model_dump()
 
 
-def answer(found: Findings) -> str:
+def answer(findings: Findings) -> str:
     """What is forgotten without replay, how much of it replay keeps, and whether captions pay for that."""
-    line = found.line(REPLAY)
+    line = findings.line(REPLAY)
     none, most = line[0], line[-1]
-    lost = found.cell(none, "general_change")
+    lost = findings.cell(none, "general_change")
     sure = "surely forgets" if lost is not None and lost.high < 0 else "can't be seen to forget"
     first = (
-        f"The base answers {found.said(BASE, 'accuracy')} of the questions rightly and describes with a CHAIRi of "
-        f"{found.said(BASE, 'chair_i')}. Tuned on captions alone it {sure}: accuracy {found.said(none, 'accuracy')}, "
-        f"a change of {found.said(none, 'general_change')}; {found.said(none, 'same_answers')} of its "
-        f"answers are as before; CHAIRi {found.compared(none, BASE, 'chair_i')}."
+        f"The base answers {findings.text(BASE, 'accuracy')} of the questions rightly and describes with a CHAIRi "
+        f"of {findings.text(BASE, 'chair_i')}. Tuned on captions alone it {sure}: accuracy "
+        f"{findings.text(none, 'accuracy')}, a change of {findings.text(none, 'general_change')}; "
+        f"{findings.text(none, 'same_answers')} of its answers are as before; CHAIRi "
+        f"{findings.compared(none, BASE, 'chair_i')}."
     )
     steps = [
-        f"{found.x[one]:g}: {found.said(one, 'general_change')}, {found.said(one, 'same_answers')} as before"
-        for one in line[1:]
+        f"{findings.x[arm]:g}: {findings.text(arm, 'general_change')}, {findings.text(arm, 'same_answers')} as before"
+        for arm in line[1:]
     ]
-    second = f"With a share of replay of {'; '.join(steps)}. {_kept(found, line)}"
+    second = f"With a share of replay of {'; '.join(steps)}. {_least_share(findings, line)}"
     third = (
-        f"Replay's price in captions, share {found.x[most]:g} against none: CHAIRi {found.compared(most, none, 'chair_i')}, "
-        f"Recall {found.compared(most, none, 'recall')}; word pairs diverge from the base's by "
-        f"{found.said(most, 'ngram_drift')} instead of {found.said(none, 'ngram_drift')}."
+        f"Replay's price in captions, share {findings.x[most]:g} against none: CHAIRi "
+        f"{findings.compared(most, none, 'chair_i')}, Recall {findings.compared(most, none, 'recall')}; word pairs "
+        f"diverge from the base's by {findings.text(most, 'ngram_drift')} instead of "
+        f"{findings.text(none, 'ngram_drift')}."
     )
-    arms = [arm for arm in found.arms if arm.startswith(RATE)]
+    arms = [arm for arm in findings.arms if arm.startswith(RATE)]
     rates = [
-        f"{arm.replace('@', ' ')}: accuracy {found.said(arm, 'general_change')}, {found.said(arm, 'same_answers')} as "
-        f"before, CHAIRi {found.compared(arm, BASE, 'chair_i')}"
+        f"{arm.replace('@', ' ')}: accuracy {findings.text(arm, 'general_change')}, "
+        f"{findings.text(arm, 'same_answers')} as before, CHAIRi {findings.compared(arm, BASE, 'chair_i')}"
         for arm in arms
     ]
     fourth = f"Against the base, by {'; '.join(rates)}." if rates else ""
     return " ".join(filter(None, (first, second, third, fourth)))
 
 
-def _kept(found: Findings, line: list[str]) -> str:
+def _least_share(findings: Findings, line: list[str]) -> str:
     """From which share of replay on no loss is sure."""
-    lost = [change is not None and change.high < 0 for change in (found.cell(one, "general_change") for one in line)]
+    lost = [change is not None and change.high < 0 for change in (findings.cell(arm, "general_change") for arm in line)]
     if not lost[0]:
         return "Without replay no loss is sure, so there is nothing to see that it prevents."
     if all(lost):
         return "None of them prevents a sure loss."
-    return f"The least share at which no loss is sure is {found.x[line[lost.index(False)]]:g}."
+    return f"The least share at which no loss is sure is {findings.x[line[lost.index(False)]]:g}."
 
 
 EXPERIMENT = Experiment(

@@ -43,8 +43,8 @@ def experiment(
         overrides: what was laid over the profile, to say how to run it again.
         given: what the experiment takes beside the profile: other profiles, raters' files.
     """
-    run_id, found, report = recorded(name, profile, quick, overrides, given)
-    create_markdown(f"experiment-{name}", markdown(found, report), QUESTIONS[name])
+    run_id, findings, report = recorded(name, profile, quick, overrides, given)
+    create_markdown(f"experiment-{name}", markdown(findings, report), QUESTIONS[name])
     return run_id
 
 
@@ -56,11 +56,11 @@ def recorded(
     with recorded_run(f"{profile.name} experiment {name}", profile) as run_id:
         log.info("run %s", run_id)
         concluded = carried_out(name, profile, quick, given)
-    found = findings_of(concluded)
-    report = reported(name, found, profile, quick, overrides, given)
+    findings = findings_of(concluded)
+    report = reported(name, findings, profile, quick, overrides, given)
     runs.finish_run(run_id, "completed", message=report.paragraph)
-    write_page(run_id, found, report)
-    return run_id, found, report
+    write_page(run_id, findings, report)
+    return run_id, findings, report
 
 
 def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] = ()) -> FindingsResult:
@@ -69,26 +69,28 @@ def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] =
     Raises:
         ProfileError: something is given to an experiment that takes nothing.
     """
-    one = find(name)
-    if given and one.run_with is None:
+    definition = find(name)
+    if given and definition.run_with is None:
         raise ProfileError(f"experiment {name} takes nothing by --with; {' '.join(given)} was given")
     with use_runtime(profile.runtime):
-        found = one.run_with(profile, quick, given) if one.run_with else one.run(profile, quick)
-        return conclude.with_label(name)(found, experiment=name, seed=profile.seed)
+        evidence = definition.run_with(profile, quick, given) if definition.run_with else definition.run(profile, quick)
+        return conclude.with_label(name)(evidence, experiment=name, seed=profile.seed)
 
 
 def reported(
     name: str,
-    found: Findings,
+    findings: Findings,
     profile: Profile,
     quick: bool,
     overrides: Sequence[str] = (),
     given: Sequence[str] = (),
 ) -> Report:
     """What is said of the figures."""
-    one = find(name)
+    definition = find(name)
     settings = "".join(f" --with {shlex.quote(text)}" for text in given)
     settings += "".join(f" --set {shlex.quote(text)}" for text in overrides)
     again = f"visloop experiment {name} --profile {profile.name}{' --quick' if quick else ''}{settings}"
-    method = f"{one.method} With --quick: too little to believe a figure." if quick else one.method
-    return Report(name, QUESTIONS[name], method, one.columns, one.plot, one.answer(found), again)
+    method = f"{definition.method} With --quick: too little to believe a figure." if quick else definition.method
+    return Report(
+        name, QUESTIONS[name], method, definition.columns, definition.plot, definition.answer(findings), again
+    )

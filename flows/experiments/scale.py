@@ -31,7 +31,7 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     benches: dict[str, Bench] = {named(profile, {}): first}
     for other in other_policies(profile, given, MOST):
         benches[named(other, benches)] = guided(prepare_bench(other), frozenset({"scorer", "margin"}))
-    found = []
+    results = []
     for name, bench in benches.items():
         size = size_of.with_label(name)(bench.context.base.checkpoint).parameters
         greedy = arm(bench, "greedy", f"{name}: {GREEDY}")
@@ -39,26 +39,28 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
         arms = [greedy, arm(replace(bench, guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")]
         if not quick:
             arms.append(arm(bench, "clip_prm:stop=reward", f"{name}: {PRM}"))
-        found += [evidence(bench, one, [greedy], facts={"parameters": size}) for one in arms]
-    return found
+        results += [evidence(bench, measured, [greedy], facts={"parameters": size}) for measured in arms]
+    return results
 
 
-def answer(found: Findings) -> str:
+def answer(findings: Findings) -> str:
     """What the first one's V takes off at every size, and whether the sizes differ enough to tell."""
-    names = [one.removesuffix(f": {GREEDY}") for one in found.arms if one.endswith(f": {GREEDY}")]
-    names.sort(key=lambda name: found.value(f"{name}: {GREEDY}", "parameters"))
+    names = [arm.removesuffix(f": {GREEDY}") for arm in findings.arms if arm.endswith(f": {GREEDY}")]
+    names.sort(key=lambda name: findings.value(f"{name}: {GREEDY}", "parameters"))
     steps = []
     for name in names:
-        greedy, fixed, prm = _arms(found, name)
+        greedy, fixed, prm = _arms(findings, name)
         steps.append(
-            f"{name}, {found.said(greedy, 'parameters')}: greedy CHAIRi {found.said(greedy, 'chair_i')}, under V "
-            f"{found.compared(fixed, greedy, 'chair_i')}, Recall {found.compared(fixed, greedy, 'recall')}"
-            + (f"; under CLIP-PRM {found.compared(prm, greedy, 'chair_i')}" if prm else "")
+            f"{name}, {findings.text(greedy, 'parameters')}: greedy CHAIRi {findings.text(greedy, 'chair_i')}, under V "
+            f"{findings.compared(fixed, greedy, 'chair_i')}, Recall {findings.compared(fixed, greedy, 'recall')}"
+            + (f"; under CLIP-PRM {findings.compared(prm, greedy, 'chair_i')}" if prm else "")
         )
     helped = [
-        name for name in names if found.surely(_arms(found, name)[1], _arms(found, name)[0], "chair_i") == "better"
+        name
+        for name in names
+        if findings.surely(_arms(findings, name)[1], _arms(findings, name)[0], "chair_i") == "better"
     ]
-    sizes = [found.value(f"{name}: {GREEDY}", "parameters") for name in names]
+    sizes = [findings.value(f"{name}: {GREEDY}", "parameters") for name in names]
     ladder = (
         f"From the smallest to the largest policy parameters grow {max(sizes) / min(sizes):.1f}-fold."
         if max(sizes) >= LADDER * min(sizes)
@@ -71,11 +73,11 @@ def answer(found: Findings) -> str:
     )
 
 
-def _arms(found: Findings, name: str) -> tuple[str, str, str]:
+def _arms(findings: Findings, name: str) -> tuple[str, str, str]:
     """A policy's arms: greedy, under V, and under the scorer, which may be left out (empty)."""
-    fixed = next(one for one in found.arms if one.startswith(f"{name}: V of "))
+    fixed = next(arm for arm in findings.arms if arm.startswith(f"{name}: V of "))
     prm = f"{name}: {PRM}"
-    return f"{name}: {GREEDY}", fixed, prm if prm in found.arms else ""
+    return f"{name}: {GREEDY}", fixed, prm if prm in findings.arms else ""
 
 
 EXPERIMENT = Experiment(

@@ -29,17 +29,19 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
     specs = {SEARCHED: profile.search.strategy, CHOSEN: "best_of_n", OWN: "greedy"}
-    ways = {
+    profiles = {
         name: profile.model_copy(update={"search": search_config(profile.search, spec)}) for name, spec in specs.items()
     }
-    needs = frozenset[str]().union(*(search_needs(way.search) for way in ways.values()))
+    needs = frozenset[str]().union(*(search_needs(arm_profile.search) for arm_profile in profiles.values()))
     drawn, guide = first_round(context, needs)
-    models = [trained_as(replace(context, profile=way), name, guide, drawn) for name, way in ways.items()]
+    models = [
+        trained_as(replace(context, profile=arm_profile), name, guide, drawn) for name, arm_profile in profiles.items()
+    ]
     first, *_, own = models
-    found = [evidence_of(context, base, [], drift=False)]
-    found += [evidence_of(context, model, [base, own] if model is not own else [base]) for model in models]
+    results = [evidence_of(context, base, [], drift=False)]
+    results += [evidence_of(context, model, [base, own] if model is not own else [base]) for model in models]
     again = second_round(profile, first)
-    return [*found, evidence_of(context, again, [base, first])]
+    return [*results, evidence_of(context, again, [base, first])]
 
 
 def trained_as(context: CaptionContext, name: str, guide: RoundGuide, drawn: SampleResult) -> Model:
@@ -59,27 +61,31 @@ def second_round(profile: Profile, first: Model) -> Model:
     return trained_as(context, AGAIN, guide, drawn)
 
 
-def answer(found: Findings) -> str:
+def answer(findings: Findings) -> str:
     """Whether search teaches anything that one's own captions don't, what it costs, and what a second round adds."""
     first = (
-        f"Greedy captions of the base have a CHAIRi of {found.said(BASE, 'chair_i')} and a Recall of "
-        f"{found.said(BASE, 'recall')}. Tuned on searched captions: CHAIRi {found.said(SEARCHED, 'chair_i')}, "
-        f"{found.compared(SEARCHED, BASE, 'chair_i')}; Recall {found.compared(SEARCHED, BASE, 'recall')}; length "
-        f"{found.compared(SEARCHED, BASE, 'length')}."
+        f"Greedy captions of the base have a CHAIRi of {findings.text(BASE, 'chair_i')} and a Recall of "
+        f"{findings.text(BASE, 'recall')}. Tuned on searched captions: CHAIRi {findings.text(SEARCHED, 'chair_i')}, "
+        f"{findings.compared(SEARCHED, BASE, 'chair_i')}; Recall {findings.compared(SEARCHED, BASE, 'recall')}; length "
+        f"{findings.compared(SEARCHED, BASE, 'length')}."
     )
-    chosen = f"On the best of n: CHAIRi {found.said(CHOSEN, 'chair_i')}, {found.compared(CHOSEN, BASE, 'chair_i')}."
+    chosen = (
+        f"On the best of n: CHAIRi {findings.text(CHOSEN, 'chair_i')}, {findings.compared(CHOSEN, BASE, 'chair_i')}."
+    )
     control = (
-        f"The control, its own greedy captions: CHAIRi {found.compared(OWN, BASE, 'chair_i')}; so beyond "
-        f"what tuning itself does, searched against own captions, CHAIRi is {found.compared(SEARCHED, OWN, 'chair_i')}."
+        f"The control, its own greedy captions: CHAIRi {findings.compared(OWN, BASE, 'chair_i')}; so beyond "
+        f"what tuning itself does, searched against own captions, CHAIRi is "
+        f"{findings.compared(SEARCHED, OWN, 'chair_i')}."
     )
     again = (
-        f"A second round from the first: CHAIRi {found.said(AGAIN, 'chair_i')}, "
-        f"{found.compared(AGAIN, SEARCHED, 'chair_i')} from round 1; Recall {found.compared(AGAIN, SEARCHED, 'recall')}."
+        f"A second round from the first: CHAIRi {findings.text(AGAIN, 'chair_i')}, "
+        f"{findings.compared(AGAIN, SEARCHED, 'chair_i')} from round 1; Recall "
+        f"{findings.compared(AGAIN, SEARCHED, 'recall')}."
     )
     drift = (
-        f"Word pairs diverge from the base's by {found.said(SEARCHED, 'ngram_drift')} after round 1 and "
-        f"{found.said(AGAIN, 'ngram_drift')} after round 2 (control: {found.said(OWN, 'ngram_drift')}; by chance "
-        f"{found.said(SEARCHED, 'ngram_drift_chance')})."
+        f"Word pairs diverge from the base's by {findings.text(SEARCHED, 'ngram_drift')} after round 1 and "
+        f"{findings.text(AGAIN, 'ngram_drift')} after round 2 (control: {findings.text(OWN, 'ngram_drift')}; by chance "
+        f"{findings.text(SEARCHED, 'ngram_drift_chance')})."
     )
     return " ".join((first, chosen, control, again, drift))
 

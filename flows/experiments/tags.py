@@ -48,8 +48,8 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
         )
         models.append(measured(context, name, context.handle(trained.policy)))
     facts = {"examples": lesson.rows}
-    found = [evidence_of(context, base, [])]
-    return found + [
+    results = [evidence_of(context, base, [])]
+    return results + [
         evidence_of(context, model, [base, models[0]] if model is not models[0] else [base], **facts)
         for model in models
     ]
@@ -101,24 +101,29 @@ def evidence_of(context: AnswerContext, model: Model, against: Sequence[Model], 
     return Evidence(model.name, None, (model.scores.metrics, stated.metrics), pairs, facts=facts)
 
 
-def answer(found: Findings) -> str:
+def answer(findings: Findings) -> str:
     """Whether stages help at all, and whether their tags and order do."""
     first = (
-        f"The base answers {found.said(BASE, 'accuracy')} of the bare questions rightly; after learning "
-        f"{found.said(TAGGED, 'examples')} verified answers in tagged stages {found.said(TAGGED, 'accuracy')} "
-        f"({found.compared(TAGGED, BASE, 'accuracy')}), with {found.said(TAGGED, 'staged')} of its answers in four stages."
+        f"The base answers {findings.text(BASE, 'accuracy')} of the bare questions rightly; after learning "
+        f"{findings.text(TAGGED, 'examples')} verified answers in tagged stages {findings.text(TAGGED, 'accuracy')} "
+        f"({findings.compared(TAGGED, BASE, 'accuracy')}), with {findings.text(TAGGED, 'staged')} of its answers in "
+        f"four stages."
     )
-    rest = [arm for arm in found.arms if arm not in (BASE, TAGGED)]
-    told = [f"{arm} {found.said(arm, 'accuracy')}, {found.compared(arm, TAGGED, 'accuracy')}" for arm in rest]
-    mute = [f"{arm} ({found.said(arm, 'concluded')})" for arm in rest if found.value(arm, "concluded") < CONCLUDES]
-    silent = f" Not all of these conclude at all: {', '.join(mute)}." if mute else ""
-    same = [arm for arm in rest if not found.surely(arm, TAGGED, "accuracy")]
+    rest = [arm for arm in findings.arms if arm not in (BASE, TAGGED)]
+    accuracies = [
+        f"{arm} {findings.text(arm, 'accuracy')}, {findings.compared(arm, TAGGED, 'accuracy')}" for arm in rest
+    ]
+    inconclusive = [
+        f"{arm} ({findings.text(arm, 'concluded')})" for arm in rest if findings.value(arm, "concluded") < CONCLUDES
+    ]
+    warning = f" Not all of these conclude at all: {', '.join(inconclusive)}." if inconclusive else ""
+    same = [arm for arm in rest if not findings.surely(arm, TAGGED, "accuracy")]
     verdict = (
         "All of them surely differ from the tagged ones."
         if not same
         else f"Not to be told apart from the tagged ones: {', '.join(same)}."
     )
-    return f"{first} The same answers in other forms: {'; '.join(told)}. {verdict}{silent}"
+    return f"{first} The same answers in other forms: {'; '.join(accuracies)}. {verdict}{warning}"
 
 
 EXPERIMENT = Experiment(

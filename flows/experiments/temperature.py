@@ -15,14 +15,14 @@ METHODS = ("visvm", "best_of_n")
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Each method with the profile's temperatures, and with each of them alone."""
     bench = prepare_bench(profile, METHODS)
-    found = []
+    results = []
     for method in METHODS:
         several = arm(bench, method, several_of(method))
-        found.append(evidence(bench, several, seen=True))
-        found.append(evidence(bench, without_greedy(bench, method), [several], seen=True))
+        results.append(evidence(bench, several, with_trace=True))
+        results.append(evidence(bench, without_greedy(bench, method), [several], with_trace=True))
         for temperature in SINGLE[::4] if quick else SINGLE:
-            found.append(evidence(bench, single(bench, method, temperature), [several], seen=True))
-    return found
+            results.append(evidence(bench, single(bench, method, temperature), [several], with_trace=True))
+    return results
 
 
 def several_of(method: str) -> str:
@@ -46,22 +46,25 @@ def single(bench: Bench, method: str, temperature: float) -> Arm:
     return arm(bench, method, f"{method}@{temperature:g}", temperature, config=config)
 
 
-def answer(found: Findings) -> str:
+def answer(findings: Findings) -> str:
     """Whether one temperature is as good as several, and how often the greedy candidate is taken."""
     pieces = []
     for method in METHODS:
-        several, arms = several_of(method), found.line(method)
-        best = found.best("chair_i", arms)
-        worse = [f"{found.x[one]:g}" for one in arms if found.surely(one, several, "chair_i") == "worse"]
-        better = [f"{found.x[one]:g}" for one in arms if found.surely(one, several, "chair_i") == "better"]
+        several, arms = several_of(method), findings.line(method)
+        best = findings.best("chair_i", arms)
+        worse = [f"{findings.x[arm]:g}" for arm in arms if findings.surely(arm, several, "chair_i") == "worse"]
+        better = [f"{findings.x[arm]:g}" for arm in arms if findings.surely(arm, several, "chair_i") == "better"]
         verdict = "; ".join(
-            f"surely {word} alone: {', '.join(some)}" for word, some in (("better", better), ("worse", worse)) if some
+            f"surely {side} alone: {', '.join(temperatures)}"
+            for side, temperatures in (("better", better), ("worse", worse))
+            if temperatures
         )
         pieces.append(
-            f"{method} with several temperatures has a CHAIRi of {found.said(several, 'chair_i')} and chooses the greedy "
-            f"candidate {found.said(several, 'T=0')} of the time; the best single one is {found.x[best]:g} "
-            f"({found.said(best, 'chair_i')}, {found.compared(best, several, 'chair_i')}); without a greedy candidate: "
-            f"{found.compared(ungreedy_of(method), several, 'chair_i')}; "
+            f"{method} with several temperatures has a CHAIRi of {findings.text(several, 'chair_i')} and chooses "
+            f"the greedy candidate {findings.text(several, 'T=0')} of the time; the best single one is "
+            f"{findings.x[best]:g} ({findings.text(best, 'chair_i')}, "
+            f"{findings.compared(best, several, 'chair_i')}); without a greedy candidate: "
+            f"{findings.compared(ungreedy_of(method), several, 'chair_i')}; "
             f"{verdict or 'no single one surely differs'}"
         )
     return f"{'. '.join(pieces)}."
