@@ -1,4 +1,4 @@
-"""More candidates: quality against work for every method, and from where on more of them surely buy nothing."""
+"""Quality against work for every method, and from which number of candidates on more of them surely gain nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTHS = (1, 2, 4, 8, 16)
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Every method at every width, paired with its widest."""
+    """Every method at every number of candidates, paired with its largest."""
     bench = prepare_bench(profile, METHODS)
     results = [evidence(bench, arm(bench, "greedy"))]
     for method in METHODS:
@@ -23,7 +23,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """The knee of every line, and which one is best at the most work."""
+    """The knee of every line, and the best method at the most work."""
     pieces, lines = [], [line for line in findings.lines() if findings.line(line)]
     for line in lines:
         knee, last = findings.knee(line, "chair_i"), findings.line(line)[-1]

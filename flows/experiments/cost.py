@@ -1,4 +1,4 @@
-"""What a search takes: milliseconds, tokens and peak memory of every method, by how many images are in flight."""
+"""Cost of a search: milliseconds, tokens and peak memory of every method, by the number of images in flight."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def profiled(bench: Bench, method: str, batch: int, samples: Table[Sample]) -> Evidence:
-    """One method with so many images in flight."""
+    """The cost of a method with `batch` images in flight."""
     name, config = f"{method}@{batch}", config_of(bench, method)
     guide = guide_for(bench.context, bench.guide, config)
     cost = profile_search_cost.with_label(name)(
@@ -45,7 +45,7 @@ def profiled(bench: Bench, method: str, batch: int, samples: Table[Sample]) -> E
 
 
 def answer(findings: Findings) -> str:
-    """What batching gains, what each method takes beside greedy, and in which currency."""
+    """What batching gains, and what each method costs relative to greedy, in tokens and in time."""
     pieces = []
     for line in findings.lines():
         alone, most = findings.line(line)[0], findings.best("ms", findings.line(line))
@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
     columns=("ms", "tokens", "prefill_tokens", "value_tokens", "texts_scored", "peak_mib"),
     plot=Plot("lines", ("ms", "peak_mib"), x="images in flight", log=True),
     method="@N: images in flight (runtime.batch_size). Models are loaded and warm; each search runs twice and the "
-    "quicker one counts. Peak: memory beyond what stood before the search; key-value caches, activations, "
+    "faster run counts. Peak: memory beyond what was allocated before the search: key-value caches, activations, "
     "images. Candidates share their prefix's cache in every method; what that saves is measured in "
     "benchmarks/search_speed.py.",
 )

@@ -1,4 +1,4 @@
-"""The whole bill: what a method takes before its first caption and for each one, and where V has paid for itself."""
+"""Total cost: what a method takes before its first caption and per caption, and when training V has paid off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARGIN, VALUE = ("rollout", "score", "shape_rewards"), ("train_value",)
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Methods that need nothing, the rewards' margin, or V; with the seconds that these took."""
+    """Methods that need no preparation, the rewards' margin, or V, with the seconds that these took."""
     bench = prepare_bench(profile, [V, "clip_prm", "vimar"])
     margin = spent(*MARGIN)
     setup = {V: margin + spent(*VALUE), "vimar": margin + spent(*VALUE), "clip_prm": margin}
@@ -40,7 +40,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """The break-even of V against every method that is as good, or the reason why there is none."""
+    """The break-even of V against every method that is as good, or why there is none."""
     own = next(arm for arm in findings.arms if arm.startswith(f"{V}@"))
     rivals = [arm for arm in findings.arms if arm != own and findings.has(arm, "chair_i")]
     good = [arm for arm in rivals if not _is_worse(findings, arm, own)]
@@ -61,7 +61,7 @@ def _is_worse(findings: Findings, arm: str, own: str) -> bool:
 
 
 def _break_even(findings: Findings, own: str, other: str) -> str:
-    """After how many captions `own` has taken less time in all."""
+    """After how many captions `own` has taken less time in total."""
     more = findings.value(own, "setup_seconds") - findings.value(other, "setup_seconds")
     less = (findings.value(other, "ms") - findings.value(own, "ms")) / 1000
     each = f"({findings.text(other, 'ms')} each)"
@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_i", "recall", "setup_seconds", "ms", "tokens"),
     plot=Plot("lines", ("total_seconds",), x="captions", log=True, log_y=True),
-    method="Seconds before the first caption: drawing and scoring the first round's answers, where the margin is "
+    method="Seconds before the first caption: sampling and scoring the first round's rollouts, where the margin is "
     "needed, and training V, where it is used; as measured when they were computed. best_of_n is greedy and "
     "sampled answers filtered by the scorer. The plot: seconds for so many captions, models loaded, on this "
     "machine.",

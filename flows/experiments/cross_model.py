@@ -1,4 +1,4 @@
-"""One V for several policies? V of the one policy guides the other, both ways, against its own V and against none."""
+"""Transfer of V between policies: each policy is searched under its own V, under the other's, and without V."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.analysis.findings import Evidence, Findings
 from tasks.analysis.observe import appraise
 from tasks.report.experiment_figures import Plot
 
-# Its own network: a head on a policy's hidden states can't read another policy's.
+# A network of its own: a head on a policy's hidden states cannot read another policy's.
 READS = {"reads": "image_and_text", "lr": 3e-4, "epochs": 2}
 UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 CHOICE = ", choice alone"
@@ -33,7 +33,7 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     """Both policies, each searched without V, under its own, and under the other's.
 
     Raises:
-        ProfileError: no second policy is known, or it is the same one.
+        ProfileError: no second policy is known, or it is the profile's own.
     """
     benches = fit_benches(profile, other_policies(profile, given, most=1))
     results = []
@@ -42,7 +42,7 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
         results += [evidence(bench, searched) for searched in without]
         if not quick:
             results.append(evidence(bench, arm(bench, "sample", f"{name}: sampled")))
-        sources = {name: bench} | benches  # its own V first: the other is measured against it
+        sources = {name: bench} | benches  # its own V first, as the reference of the other
         for stop, ending in (("value", ""), ("vote", CHOICE))[: 1 if quick else 2]:
             own: list[Arm] = []
             for source, other in sources.items():
@@ -55,7 +55,7 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
 
 
 def other_policies(profile: Profile, given: Sequence[str], most: int) -> list[Profile]:
-    """The profile with the policies of others: those given, or the demo's second.
+    """The profile with other policies: those of the given profiles, or the demo's second policy.
 
     Raises:
         ProfileError: none is known, too many are given, or one is the profile's own.
@@ -77,7 +77,7 @@ def other_policies(profile: Profile, given: Sequence[str], most: int) -> list[Pr
 
 
 def fit_benches(profile: Profile, others: Sequence[Profile]) -> dict[str, Bench]:
-    """Each policy's bench, with a V that read its answers, by the policy's name; the profile's own first."""
+    """Each policy's bench, with a V trained on that policy's rollouts, by the policy's name; the profile's own first."""
     reads = profile.value.reads == "image_and_text"
     own = profile if reads else varied(profile, value={**READS, **UNJUDGED})
     benches: dict[str, Bench] = {}
@@ -87,13 +87,13 @@ def fit_benches(profile: Profile, others: Sequence[Profile]) -> dict[str, Bench]
 
 
 def named(profile: Profile, taken: dict[str, Bench]) -> str:
-    """A policy's folder, or name; with a number where another has it."""
+    """A policy's name: the last part of its checkpoint, with a number if another policy has the same."""
     name = Path(profile.policy.checkpoint).name
     return name if name not in taken else f"{name} ({len(taken) + 1})"
 
 
 def value_auc(bench: Bench, searched: Arm) -> Table[Metric]:
-    """Whether V knows this policy's true sentences from its hallucinated ones, as metrics."""
+    """How well V ranks this policy's true sentences above its hallucinated ones: the metric `auc`."""
     appraised = appraise.with_label(searched.name)(
         bench.profile.evaluate,
         searched.result.search_trace,
@@ -106,7 +106,7 @@ def value_auc(bench: Bench, searched: Arm) -> Table[Metric]:
 
 
 def answer(findings: Findings) -> str:
-    """What a foreign V loses against a policy's own, and whether it is better than none."""
+    """What a policy loses with the other's V instead of its own, and whether that V is better than none."""
     policies = list(dict.fromkeys(arm.partition(": ")[0] for arm in findings.arms))
     return " ".join(_of_policy(findings, name, next(other for other in policies if other != name)) for name in policies)
 
@@ -134,7 +134,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_s", "chair_i", "recall", "length", "auc", "tokens", "ms"),
     plot=Plot("arms", ("chair_i", "recall", "auc")),
-    method="Each V is a network of its own on its policy's weights, learned from that policy's rewarded answers to the "
+    method="Each V is a network of its own on its policy's weights, trained on that policy's rewarded rollouts of the "
     "same images; it reads image and sentence, so any policy's candidates. V chooses and stops where its best "
     "value is under 0; choice alone: stop by vote. AUC: V on the guided policy's candidate sentences, within an "
     "image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another "

@@ -19,14 +19,14 @@ from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)
-RATES = (0.1, 3.0)  # of the profile's learning rate
-REPLAYED = 0.25  # replayed at the highest of them
+RATES = (0.1, 3.0)  # factors of the profile's learning rate
+REPLAYED = 0.25  # the share that is replayed at the highest of them
 REPLAY, RATE = "replay", "learning rate"
 QUESTIONS = 300
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The base, then the same captions learned with more and more replay; without any at lower learning rates."""
+    """The base, then the same captions with more and more replay, and without replay at other learning rates."""
     profile = with_questions(supervised(answering(profile)))
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
@@ -45,13 +45,13 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def with_questions(profile: Profile) -> Profile:
-    """The profile with a general benchmark of at least as many questions as there are images to ask about."""
+    """The profile with a general benchmark: its own number of questions, or up to 300, one per benchmark image."""
     questions = profile.drift.questions or min(QUESTIONS, profile.evaluate.images)
     return varied(profile, drift={"questions": questions})
 
 
 def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
-    """(name, swept number, profile) of each way to learn the same captions."""
+    """(name, swept number, profile) of each arm; all train on the same captions."""
     for share in SHARES[:: 2 if quick else 1]:
         yield f"{REPLAY}@{share:g}", share, varied(profile, finetune={"replay": replayed(profile, share)})
     for factor in RATES[: 0 if quick else None]:
@@ -64,12 +64,12 @@ def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, 
 
 
 def replayed(profile: Profile, share: float) -> dict[str, Any]:
-    """The profile's replay with another share."""
+    """The profile's replay settings with another share."""
     return switch_method(profile.finetune, SftConfig).replay.model_copy(update={"share": share}).model_dump()
 
 
 def answer(findings: Findings) -> str:
-    """What is forgotten without replay, how much of it replay keeps, and whether captions pay for that."""
+    """What is forgotten without replay, how much of it replay prevents, and what that costs in captions."""
     line = findings.line(REPLAY)
     none, most = line[0], line[-1]
     lost = findings.cell(none, "general_change")
@@ -103,7 +103,7 @@ def answer(findings: Findings) -> str:
 
 
 def _least_share(findings: Findings, line: list[str]) -> str:
-    """From which share of replay on no loss is sure."""
+    """The smallest share of replay at which no loss is sure."""
     lost = [change is not None and change.high < 0 for change in (findings.cell(arm, "general_change") for arm in line)]
     if not lost[0]:
         return "Without replay no loss is sure, so there is nothing to see that it prevents."
@@ -127,10 +127,10 @@ EXPERIMENT = Experiment(
         "examples",
     ),
     plot=Plot("arms", ("accuracy", "same_answers", "chair_i", "ngram_drift")),
-    method="The searched captions of one round learned with other material among them: the base's own greedy answers "
+    method="Training on the searched captions of one round, mixed with replay: the base's own greedy answers "
     "to questions about the same images (finetune.replay, self). General benchmark: short questions about the "
-    "benchmark's images, asked before and after, paired; a policy that guesses may change its answers and lose "
-    "no accuracy, so answers as before are counted, too. More replay is more steps, for the captions stay the "
-    "same. The demo's first policy answers none, so there the second one, deployments/demo/policy-cot, takes "
-    "its place.",
+    "benchmark's images, asked before and after, paired; a policy that guesses may change its answers without "
+    "losing accuracy, so unchanged answers are counted, too. More replay means more steps, because the captions stay "
+    "the same. The demo's first policy answers no questions; the second, deployments/demo/policy-cot, takes its "
+    "place.",
 )

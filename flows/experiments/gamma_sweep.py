@@ -1,4 +1,4 @@
-"""The long view: V under several discounts against CLIP-PRM, which V without a future should reproduce."""
+"""The discount: V under several gammas against CLIP-PRM, which V with gamma = 0 should reproduce."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PRM_CHOICE, PRM_WHOLE = "CLIP-PRM, choice alone", "CLIP-PRM, choice and stop"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Two settings: both stop by vote, so that only choices differ; or each guide says itself when to stop."""
+    """Two settings: all searches stop by vote, so that only choices differ; or each guide decides when to stop."""
     bench = prepare_bench(profile, ["clip_prm", "visvm"])
     choice, whole = arm(bench, "clip_prm:stop=vote", PRM_CHOICE), arm(bench, "clip_prm:stop=reward", PRM_WHOLE)
     results = [evidence(bench, choice, with_trace=True), evidence(bench, whole, with_trace=True)]
-    without: dict[str, Arm] = {}  # each line's own arm without a future
+    without: dict[str, Arm] = {}  # each line's arm at gamma = 0
     for gamma in GAMMAS[:: 2 if quick else 1]:
         for line, reads in ((CHOICE, {}), (HEADED, HEAD)):
             variant = with_settings(bench, value={**reads, "gamma": gamma})
@@ -32,7 +32,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """Whether gamma 0 is CLIP-PRM, whether more is better, and what V does when it says when to stop."""
+    """Whether gamma = 0 reproduces CLIP-PRM, whether a larger gamma is better, and what V does as the stop rule."""
     return f"{_reproduced(findings)} {_chosen(findings)} {_stopped(findings)}"
 
 
@@ -83,7 +83,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_i", "recall", "length", "pair_agreement", "first_agreement", "spearman", "spread", "tokens"),
     plot=Plot("lines", ("chair_i", "recall", "spearman"), x="discount gamma"),
-    method="Choice alone: stop by vote, which asks neither V nor the scorer, so that nothing but the choices differs. "
+    method="Choice alone: stop by vote, which uses neither V nor the scorer, so that nothing but the choices differs. "
     "Choice and stop: V stops where its best guide is under 0, CLIP-PRM where no candidate reaches the margin; "
     "with gamma = 0 and rewards shaped by the margin these are the same rule. Under the default (stop: reward) both "
     "only choose among sentences that reach the margin, and V hardly shows.",

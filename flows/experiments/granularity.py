@@ -1,4 +1,4 @@
-"""What a search chooses among: tokens, sentences, stages or whole answers, each at the same measured work."""
+"""The unit that a search chooses among: tokens, sentences, stages or whole answers, at the same measured work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings
 from tasks.report.experiment_figures import Plot
 
-RIVALS = (  # grain, search, what is widened
+RIVALS = (  # unit, search, the setting of its width
     ("token", "beam", "candidates"),
     ("sentence", "clip_prm", "candidates"),
     ("stage", "swires", "captions"),
@@ -21,7 +21,7 @@ BEAMS, CAPTIONS = (1, 2, 3, 4), (2, 4, 8)
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """One search of each grain within VisVM's tokens; then beam widths and SWIRES' captions."""
+    """One search of each unit within VisVM's tokens; then beam widths and SWIRES' captions."""
     bench = prepare_bench(profile, ["visvm", "clip_prm", "swires"])
     most = profile.search.candidates
     greedy, own = arm(bench, "greedy"), named("sentence", wide(bench, "visvm", most))
@@ -43,12 +43,12 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def named(grain: str, measured: Arm) -> Arm:
-    """An arm called by its grain."""
+    """The arm, with the unit in its name."""
     return replace(measured, name=f"{grain}: {measured.name}", x=None)
 
 
 def answer(findings: Findings) -> str:
-    """Which grain is best at the same work, and what more beams and more captions do."""
+    """Which unit is best at the same work, and what more beams and more captions gain."""
     grains = [arm for arm in findings.arms if ": " in arm]
     own, best = next(arm for arm in grains if "visvm" in arm), findings.best("chair_i", grains)
     reached = [

@@ -1,4 +1,4 @@
-"""Blinded sheets for people: the base's greedy captions against the profile's search; with their ratings, a win rate."""
+"""Human evaluation: blinded sheets of the base's greedy captions against the profile's search; with ratings, a win rate."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tasks.stage.calls import current_run
 from tasks.stage.plan import current_plan
 
 GREEDY, SEARCHED, VERDICT = "greedy", "searched", "searched, by people"
-PAIRS = 300  # VisVM's number
+PAIRS = 300  # as VisVM
 FOLDER = "sheets"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The sheets alone."""
+    """Only the sheets."""
     return run_with(profile, quick, ())
 
 
 def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
-    """Both subjects' captions and the sheets, written into the run's folder; with raters' files their verdict, too."""
+    """Greedy and searched captions, and the sheets, written into the run's folder; with raters' files, the ratings, too."""
     files = open_ratings([Path(path).expanduser() for path in given]) if given else []
     spec = profile.search.strategy
     bench = prepare_bench(profile, [spec])
@@ -68,14 +68,14 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
 
 
 def export(key: Table[SheetPair], images: Table[Image]) -> None:
-    """Write what a rater gets into the run's folder; nothing in a plan or outside a run."""
+    """Write the raters' files into the run's folder; does nothing in a plan or outside a run."""
     run = current_run()
     if run is not None and current_plan() is None:
         write_sheets(runs.run_folder(run[0]) / FOLDER, key, images)
 
 
 def answer(findings: Findings) -> str:
-    """The win rate, or what to send to raters."""
+    """The win rate, or, without ratings, what to send to raters."""
     rivals = (
         f"The sheets hold {findings.text(SEARCHED, 'pairs')} of greedy and searched captions of the same images "
         f"({findings.text(SEARCHED, 'identical')} of them equal). By CHAIRi searched ones have "
@@ -110,7 +110,7 @@ EXPERIMENT = Experiment(
              "ratings", "pairs", "identical", "chair_i", "recall", "length"),
     plot=Plot("arms", ("win_rate", "loss_rate", "chair_i", "recall")),
     method="Blinded: random pairs, sides by seed, ties count against (VisVM's protocol); see docs/human-eval.md. The "
-    "key stays in the store. @I: the I-th rater by name. Files that are given with --with must be of this very "
+    "key stays in the store. @I: the I-th rater by name. Files given with --with must belong to this "
     "sheet: the same profile, seed and number of images.",
     run_with=run_with,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who tells the better of two answers: the policy itself, the reward model, or V. On the same pairs."""
+"""Judges of answers, on the same pairs: the policy itself, the reward model, and V."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMINED = 100  # images whose answers are compared in pairs
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The best of the same whole answers by each judge; then each judge on pairs of them, in both orders."""
+    """The best of the same whole answers by each judge; then each judge's verdicts on pairs of them, in both orders."""
     bench = prepare_bench(profile, ["best_of_n:by=score", "best_of_n:by=value"])
     context, greedy = bench.context, arm(bench, GREEDY)
     arms = {name: arm(bench, f"best_of_n:by={by}", f"best of n by {name}") for name, (by, _) in BY.items()}
@@ -41,7 +41,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """Who judges best, and whether the policy's verdicts mean anything."""
+    """Which judge is best, and whether the policy's verdicts are better than chance."""
     arms = {name: f"best of n by {name}" for name in BY}
     pairs = [f"{name} {findings.text(arm, 'pair_accuracy')}" for name, arm in arms.items()]
     chosen = [
@@ -81,8 +81,7 @@ EXPERIMENT = Experiment(
         "ms",
     ),
     plot=Plot("arms", ("chair_i", "pair_accuracy", "swap_agreement")),
-    method="Pairs: the greedy answer with each other one that the same search drew, on at most 100 images; the better "
-    "one names fewer absent objects, pairs without a better one do not count. A verdict of the policy counts "
-    "where both orders name one answer, else as a coin's; the others compare mean scores or values of an "
-    "answer's sentences.",
+    method="Pairs: the greedy answer with each other answer that the same search sampled, on at most 100 images; the better "
+    "answer names fewer absent objects, and ties do not count. A verdict of the policy counts if both orders agree, "
+    "and as one half otherwise; the other judges compare the mean score or value of an answer's sentences.",
 )

@@ -1,4 +1,4 @@
-"""Other rewards: how alike they order sentences, how well they tell the false ones, and what a search makes of each."""
+"""Other rewards: how similarly they rank sentences, how well they detect false ones, and what a search reaches with each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = "clip_prm"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The same rollouts rewarded by each; then CLIP-PRM guided by each, with each one's own margin."""
+    """The same rollouts under each reward; then CLIP-PRM guided by each, with a margin of its own."""
     bench = prepare_bench(profile)
     benches = {
         name: rewarded(bench, rewards)
@@ -48,7 +48,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def kinds_of(profile: Profile) -> dict[str, list[Reward]]:
-    """What is rewarded, by name: what needs nothing beside the profile, and all that the profile names itself."""
+    """The rewards by name: those that need only the profile's models, and those that the profile lists itself."""
     cosine = CosineReward(checkpoint=profile.scorer.checkpoint)
     kinds: dict[str, list[Reward]] = {
         COSINE: [cosine],
@@ -63,7 +63,7 @@ def kinds_of(profile: Profile) -> dict[str, list[Reward]]:
 
 
 def rewarded(bench: Bench, rewards: list[Reward]) -> Bench:
-    """The bench with these rewards: alone as it is, several each over its deviation."""
+    """The bench with these rewards: a single one on its own scale, several divided by their deviation."""
     alone = len(rewards) == 1
     plain = alone and isinstance(rewards[0], CosineReward) and rewards[0].checkpoint == bench.profile.scorer.checkpoint
     scorer = {
@@ -74,7 +74,7 @@ def rewarded(bench: Bench, rewards: list[Reward]) -> Bench:
 
 
 def samples_and_truth(bench: Bench) -> tuple[Table[Sample], Table[Annotation] | None]:
-    """The rollouts' samples, and what is in their images where that is known: to judge rewards by, not to learn from."""
+    """The rollouts' samples, and their images' annotations if there are any: to judge rewards by, not to train on."""
     assert bench.drawn is not None
     samples = bench.drawn.samples
     if isinstance(bench.profile.data.train, FolderSource):
@@ -83,7 +83,7 @@ def samples_and_truth(bench: Bench) -> tuple[Table[Sample], Table[Annotation] | 
 
 
 def answer(findings: Findings) -> str:
-    """Who tells true from false, who agrees with the scorer, and what that is worth in a search."""
+    """Which reward detects false sentences, which agrees with the cosine, and what a search reaches with each."""
     rewards = [arm for arm in findings.arms if arm != GREEDY]
     parts = []
     if any(findings.has(arm, "auc") for arm in rewards):
@@ -102,7 +102,7 @@ def answer(findings: Findings) -> str:
 
 
 def _verdict(findings: Findings, rewards: list[str]) -> str:
-    """Who surely helps, who surely differs from the cosine, and who pays for it in recall."""
+    """Which rewards surely help, which surely differ from the cosine, and which cost recall."""
     helps = [arm for arm in rewards if findings.surely(arm, GREEDY, "chair_i") == "better"]
     lost = [f"{arm} {findings.compared(arm, GREEDY, 'recall')}" for arm in rewards
             if findings.surely(arm, GREEDY, "recall") == "worse"]  # fmt: skip
@@ -128,7 +128,7 @@ EXPERIMENT = Experiment(
     plot=Plot("arms", ("chair_i", "recall", "auc", f"rank: {COSINE}")),
     method="All rewards score the same rollouts of the training images; rank: Spearman's correlation of two rewards' "
     "scores within an image, AUC against the images' annotations. Each search has the margin that the profile's "
-    "rule gives of its own reward's scores, and stops as the profile says. objects: found by the scorer, zero- "
+    "rule gives of its own reward's scores, and stops as the profile says. objects: detected by the scorer, zero- "
     "shot; likelihood: the base's own, less that without the image; object words: FiSAO's cosines; the mix adds "
     "both over their deviations. Judges, plug-ins and other models take part if scorer.rewards names them.",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""One experiment as a run: its arms' stages, the table of what they measured, its page. Order only.
+"""One experiment as a run: the stages of its arms, the table of their figures, its page. Order only.
 
 visloop experiment gamma-sweep --profile demo
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 @flow(
     name="experiment",
     flow_run_name="{name}-{profile.name}-seed-{profile.seed}",
-    # One search at a time: seconds are measured.
+    # One search at a time, because seconds are measured.
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )
 def experiment(
@@ -37,11 +37,11 @@ def experiment(
     """Run an experiment; returns the run's id.
 
     Args:
-        name: which one, see flows/experiments/catalogue.py.
-        profile: models, images, and the settings that it doesn't vary.
-        quick: small numbers and fewer arms, to see that all of it works.
-        overrides: what was laid over the profile, to say how to run it again.
-        given: what the experiment takes beside the profile: other profiles, raters' files.
+        name: of the experiment, see flows/experiments/catalogue.py.
+        profile: models, images, and the settings that the experiment does not vary.
+        quick: small numbers and fewer arms, to check that everything works.
+        overrides: the settings of `--set`, shown in the command that repeats the run.
+        given: the values of `--with`: other profiles, raters' files, strategies.
     """
     run_id, findings, report = recorded(name, profile, quick, overrides, given)
     create_markdown(f"experiment-{name}", markdown(findings, report), QUESTIONS[name])
@@ -51,7 +51,7 @@ def experiment(
 def recorded(
     name: str, profile: Profile, quick: bool = False, overrides: Sequence[str] = (), given: Sequence[str] = ()
 ) -> tuple[str, Findings, Report]:
-    """The experiment as one run, with its page: the run's id, the figures, and what is said of them."""
+    """Run the experiment as one recorded run and write its page: (run id, figures, report)."""
     profile = quickened(profile) if quick else profile
     with recorded_run(f"{profile.name} experiment {name}", profile) as run_id:
         log.info("run %s", run_id)
@@ -67,7 +67,7 @@ def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] =
     """All stages of an experiment; inside `tasks.stage.plan.planning()` nothing is computed.
 
     Raises:
-        ProfileError: something is given to an experiment that takes nothing.
+        ProfileError: values are given to an experiment that takes none.
     """
     definition = find(name)
     if given and definition.run_with is None:
@@ -85,7 +85,7 @@ def reported(
     overrides: Sequence[str] = (),
     given: Sequence[str] = (),
 ) -> Report:
-    """What is said of the figures."""
+    """The report of an experiment: question, method, conclusion, and the command that repeats it."""
     definition = find(name)
     settings = "".join(f" --with {shlex.quote(text)}" for text in given)
     settings += "".join(f" --set {shlex.quote(text)}" for text in overrides)

@@ -1,4 +1,4 @@
-"""Policies of several sizes under one fixed V, that of the first: does what it takes off shrink as policies grow?"""
+"""Policies of several sizes under one fixed V, the first policy's: does its effect shrink as policies grow?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.analysis.sizes import size_of
 from tasks.report.experiment_figures import Plot
 
 MOST = 20  # policies
-LADDER = 2.0  # sizes that differ less are one rung
+LADDER = 2.0  # the least ratio of largest to smallest that says anything about scale
 GREEDY, PRM = "greedy", "CLIP-PRM"
 
 
@@ -24,7 +24,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
-    """Each policy greedily, under CLIP-PRM with its own margin, and under the first one's V."""
+    """Each policy searched greedily, by CLIP-PRM with its own margin, and under the first policy's V."""
     if profile.value.reads != "image_and_text":
         profile = varied(profile, value={**READS, **UNJUDGED})
     first = guided(prepare_bench(profile), NEEDS)
@@ -44,7 +44,7 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
 
 
 def answer(findings: Findings) -> str:
-    """What the first one's V takes off at every size, and whether the sizes differ enough to tell."""
+    """The effect of the first policy's V at every size, and whether the sizes differ enough to judge scale."""
     names = [arm.removesuffix(f": {GREEDY}") for arm in findings.arms if arm.endswith(f": {GREEDY}")]
     names.sort(key=lambda name: findings.value(f"{name}: {GREEDY}", "parameters"))
     steps = []
@@ -74,7 +74,7 @@ def answer(findings: Findings) -> str:
 
 
 def _arms(findings: Findings, name: str) -> tuple[str, str, str]:
-    """A policy's arms: greedy, under V, and under the scorer, which may be left out (empty)."""
+    """(greedy, under V, under CLIP-PRM): the names of a policy's arms; the last is empty if it was left out."""
     fixed = next(arm for arm in findings.arms if arm.startswith(f"{name}: V of "))
     prm = f"{name}: {PRM}"
     return f"{name}: {GREEDY}", fixed, prm if prm in findings.arms else ""
@@ -85,7 +85,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("parameters", "chair_s", "chair_i", "recall", "length", "tokens", "ms"),
     plot=Plot("arms", ("chair_i", "recall", "length")),
-    method="V is a network of its own on the profile's policy, learned from that policy's rewarded answers, and guides "
+    method="V is a network of its own on the profile's policy, trained on that policy's rewarded rollouts, and guides "
     "every policy: it chooses and stops where its best value is under 0. CLIP-PRM has the margin of each "
     "policy's own answers. The ladder is the profile's policy and those of the profiles that --with names; on "
     "the demo that of demo-cot, which is no larger, so the shipped policies are no real ladder.",

@@ -1,4 +1,4 @@
-"""The papers' comparison, at equal measured work: as many candidates as fit into the tokens that VisVM decodes."""
+"""The papers' comparison at equal measured work: each rival has as many candidates as VisVM's decoded tokens allow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RIVALS = ("best_of_n", "clip_prm", "vimar", "vimar:by=score")
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Greedy, VisVM as the profile has it, and every rival at as many candidates as its tokens allow."""
+    """Greedy, VisVM at the profile's candidates, and every rival at as many candidates as VisVM's tokens allow."""
     bench = prepare_bench(profile, ["visvm", *RIVALS])
     greedy, own = arm(bench, "greedy"), wide(bench, "visvm", profile.search.candidates)
     budget = tokens_of(bench, own)
@@ -26,7 +26,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """Who is best, and who differs from VisVM."""
+    """Which search is best, and which surely differ from VisVM."""
     own = next(arm for arm in findings.arms if line_of(arm) == "visvm")
     rivals = [arm for arm in findings.arms if arm not in ("greedy", own)]
     best = findings.best("chair_i")
@@ -51,12 +51,12 @@ def answer(findings: Findings) -> str:
 
 
 def over_budget(findings: Findings, arm: str, own: str) -> str:
-    """Says so where even the fewest candidates took more tokens than the budget."""
+    """A remark if even the fewest candidates took more tokens than the budget."""
     return " (over the budget)" if findings.value(arm, "tokens") > findings.value(own, "tokens") else ""
 
 
 def recall_sentence(findings: Findings, own: str) -> str:
-    """What it cost in recall."""
+    """Which searches surely lose recall against greedy."""
     lost = [arm for arm in findings.arms if arm != "greedy" and findings.surely(arm, "greedy", "recall") == "worse"]
     if not lost:
         return "None of them surely recalls less than greedy."

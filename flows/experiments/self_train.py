@@ -1,4 +1,4 @@
-"""Self-training: a policy tuned on what the search found, on the best of n, or on its own captions; then a second round."""
+"""Self-training: a policy trained on searched captions, on the best of n, or on its own captions; then a second round."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Three policies from the same images, and a second round from the first of them."""
+    """Three policies trained on the same images, and a second round that continues the first of them."""
     profile = varied(supervised(profile), drift={"questions": 0})
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
@@ -45,14 +45,14 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def trained_as(context: CaptionContext, name: str, guide: RoundGuide, drawn: SampleResult) -> Model:
-    """The guide's policy trained on captions by the context's search, measured."""
+    """The guide's policy trained on captions of the context's search, then measured."""
     return measure(context, name, context.handle(train_policy(context, guide, drawn).policy))
 
 
 def second_round(profile: Profile, first: Model) -> Model:
-    """The trained policy's own answers, rewards, V and searched captions of new images, learned.
+    """The trained policy trained again, on new images with its own rollouts, rewards, V and searched captions.
 
-    A V that can't rank what hardly holds an error any more is measured and not refused.
+    The health check of V is off: rollouts with hardly any error leave V little to rank.
     """
     profile = varied(profile, value=UNJUDGED)
     context = prepare_loop(profile)
@@ -62,7 +62,7 @@ def second_round(profile: Profile, first: Model) -> Model:
 
 
 def answer(findings: Findings) -> str:
-    """Whether search teaches anything that one's own captions don't, what it costs, and what a second round adds."""
+    """Whether searched captions help beyond the policy's own, what that costs, and what a second round adds."""
     first = (
         f"Greedy captions of the base have a CHAIRi of {findings.text(BASE, 'chair_i')} and a Recall of "
         f"{findings.text(BASE, 'recall')}. Tuned on searched captions: CHAIRi {findings.text(SEARCHED, 'chair_i')}, "
@@ -95,7 +95,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_s", "chair_i", "recall", "length", "ngram_drift", "shared_pairs", "vocabulary_kept", "repetition"),
     plot=Plot("arms", ("chair_i", "recall", "length", "ngram_drift")),
-    method="Supervised fine-tuning of the base on captions of the same images, found by the profile's search, by "
-    "best_of_n with the reward model, or greedily by the base itself; all are measured by greedy captions of "
-    "the benchmark. Round 2 goes on from the first with answers, rewards, V and searched captions of its own.",
+    method="Supervised fine-tuning of the base on captions of the same images, from the profile's search, from "
+    "best_of_n with the reward model, or from greedy decoding; all are measured by greedy captions of "
+    "the benchmark. Round 2 continues the first policy with rollouts, rewards, V and searched captions of its own.",
 )

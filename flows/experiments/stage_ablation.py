@@ -1,4 +1,4 @@
-"""ViMaR taken apart: the choice among whole answers, the refinement of weak sentences, both; and how weak is weak."""
+"""ViMaR's two stages: the choice among whole answers, the refinement of weak sentences, both; and a sweep of the threshold."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ ARMS = {
     "both, by score": "vimar:by=score",
 }
 QUICK = ("greedy", "stage 1 only", BOTH, "both, as released")
-KEPT = (0.0, 0.1, 0.3, 0.5, 0.7)
+QUANTILES = (0.0, 0.1, 0.3, 0.5, 0.7)
 SWEEP = "both, threshold"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The stages alone and together, and the threshold under which a sentence is weak."""
+    """Each stage alone, both, and both at several thresholds under which a sentence is refined."""
     bench = prepare_bench(profile, ["vimar", "vimar:by=score"])
     specs = {name: spec for name, spec in ARMS.items() if not quick or name in QUICK}
     arms = {name: arm(bench, spec, name) for name, spec in specs.items()}
     results = [
         evidence(bench, measured, [arms[BOTH], arms["stage 1 only"]], with_trace=True) for measured in arms.values()
     ]
-    for q in KEPT[1::2] if quick else KEPT:
+    for q in QUANTILES[1::2] if quick else QUANTILES:
         measured = arm(bench, f"vimar:weak_quantile={q:g}", f"{SWEEP}@{q:g}", q)
         results.append(evidence(bench, measured, [arms[BOTH]], with_trace=True))
     return results
 
 
 def answer(findings: Findings) -> str:
-    """What each stage does, what the released second stage does, and where the threshold should lie."""
+    """The effect of each stage and of the released second stage, and the best threshold."""
     first, parts = "stage 1 only", []
     parts.append(
         f"Choosing among whole answers brings CHAIRi from {findings.text('greedy', 'chair_i')} to "

@@ -1,4 +1,4 @@
-"""The rewards' margin: where it lies, how steep its penalty is, and which of its published forms is used."""
+"""The rewards' margin: its value, its penalty, and the published forms of the shaped reward."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRM, VIMAR, VALUE, ALPHA = "CLIP-PRM", "ViMaR by score", "VisVM by V", "VisVM by
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The margin as a quantile of the run's scores for three searches; then its penalty and form for V."""
+    """The margin as a quantile of the scores, for three searches; then its penalty and form, for V."""
     bench = prepare_bench(profile)
     reference = value_arm(bench, f"{VALUE}@{OWN:g}", OWN)
     results = []
@@ -39,14 +39,14 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def value_arm(bench: Bench, name: str, x: float | None, **settings: object) -> Arm:
-    """Guided and stopped by a V that learned rewards of this form; the margin is that of `x` if the name is a quantile's."""
+    """VisVM guided and stopped by a V of rewards shaped so; the margin is the quantile `x` on the line `VALUE`, else `OWN`."""
     q = x if name.startswith(f"{VALUE}@") else OWN
     label = {"shaping": "margin", "alpha": 1.0, "tau": {"kind": "quantile", "q": q}, **settings}
     return arm(with_settings(bench, value=HEAD, label=label), "visvm:stop=value", name, x)
 
 
 def answer(findings: Findings) -> str:
-    """How CHAIR and Recall move with the margin, and whether form and penalty show."""
+    """How CHAIR and Recall change with the margin, and whether form and penalty make a difference."""
     parts = []
     for line in (PRM, VIMAR, VALUE):
         arms = findings.line(line)
@@ -87,7 +87,7 @@ EXPERIMENT = Experiment(
         "stop: value",
     ),
     plot=Plot("lines", ("chair_i", "recall", "length"), x="margin: quantile of the scores", only=(PRM, VIMAR, VALUE)),
-    method="CLIP-PRM stops where no candidate reaches the margin; ViMaR replaces what is under it; VisVM is guided by "
+    method="CLIP-PRM stops where no candidate reaches the margin; ViMaR replaces sentences under it; VisVM is guided by "
     "a V of these rewards, a head on the policy's states, and stops where its best value is under 0. Penalty "
-    "and form do not touch the first two.",
+    "and form do not affect the first two.",
 )

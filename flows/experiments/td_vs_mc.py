@@ -1,4 +1,4 @@
-"""What V is regressed on: a bootstrapped target, the whole return, or nothing at all (the scorer in its place)."""
+"""The target of V: a bootstrapped return or the whole return; and the scorer in place of V."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUICK = (TD, "whole return, mean to go")
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Every V on the same answers; each guides the same search, which stops by vote."""
+    """Every V is trained on the same rollouts and guides the same search, which stops by vote."""
     bench = prepare_bench(profile, ["clip_prm"])
     prm = arm(bench, "clip_prm:stop=vote", PRM)
     results: list[Evidence] = []
@@ -37,7 +37,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     for name in QUICK if quick else ARMS:
         try:
             variant = with_settings(bench, value={**HEAD, **ARMS[name]})
-        except ValueCollapsed as error:  # a finding, too
+        except ValueCollapsed as error:  # a result, too
             log.warning("%s: %s", name, error)
             results.append(Evidence(name, facts={"refused": 1.0}))
             continue
@@ -52,7 +52,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """Whether bootstrapping helps, what the end is worth, and what the released targets learn."""
+    """Whether bootstrapping helps, whether the value after the end matters, and what the released targets learn."""
     return " ".join(filter(None, (_targets(findings), _ends(findings), _released(findings), _scorer(findings))))
 
 
@@ -103,8 +103,8 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_i", "recall", "length", "refused", "spearman", "spread", "step_spread", "wrong_chosen"),
     plot=Plot("arms", ("chair_i", "recall", "spearman")),
-    method="V is a head on the policy's states, learned on the first round's answers; all searches stop by vote, so "
-    "that only what V chooses differs. Rank: with the held-out return of the same end, so ranks of different "
+    method="V is a head on the policy's states, trained on the first round's rollouts; all searches stop by vote, so "
+    "that only V's choices differ. Rank: with the held-out return of the same end, so ranks of different "
     "ends are of different returns. As released: rewards [B] against values [B, 1], so every value is regressed "
     "on the whole batch's rewards.",
 )

@@ -1,4 +1,4 @@
-"""Where candidates come from: one temperature for all, or several."""
+"""Temperatures of a search's candidates: a single one for all, or several."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METHODS = ("visvm", "best_of_n")
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Each method with the profile's temperatures, and with each of them alone."""
+    """Each method with the profile's temperatures, without a greedy candidate, and with single temperatures."""
     bench = prepare_bench(profile, METHODS)
     results = []
     for method in METHODS:
@@ -26,28 +26,28 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def several_of(method: str) -> str:
-    """The arm with the profile's own temperatures."""
+    """Name of the arm with the profile's temperatures."""
     return f"{method}, several"
 
 
 def without_greedy(bench: Bench, method: str) -> Arm:
-    """The profile's temperatures, and no greedy candidate among them."""
+    """The profile's temperatures without a greedy candidate."""
     return arm(bench, f"{method}:greedy=false", ungreedy_of(method))
 
 
 def ungreedy_of(method: str) -> str:
-    """The arm without a greedy candidate."""
+    """Name of the arm without a greedy candidate."""
     return f"{method}, none greedy"
 
 
 def single(bench: Bench, method: str, temperature: float) -> Arm:
-    """One temperature for all candidates but the greedy one."""
+    """The same temperature for all candidates but the greedy one."""
     config = config_of(bench, method).model_copy(update={"temperatures": (temperature,)})
     return arm(bench, method, f"{method}@{temperature:g}", temperature, config=config)
 
 
 def answer(findings: Findings) -> str:
-    """Whether one temperature is as good as several, and how often the greedy candidate is taken."""
+    """Whether a single temperature is as good as several, and how often the greedy candidate is chosen."""
     pieces = []
     for method in METHODS:
         several, arms = several_of(method), findings.line(method)
@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_i", "recall", "length", "distinct", "T=0", "wrong_proposed", "wrong_chosen", "tokens"),
     plot=Plot("lines", ("chair_i", "recall", "distinct"), x="temperature"),
-    method="The profile's number of candidates, one of them greedy; dashed: its own temperatures dealt out over the "
+    method="The profile's number of candidates, one of them greedy; dashed: its own temperatures spread over the "
     "others. T=0: share of choices that are the greedy candidate. Distinct: different texts among a step's "
     "candidates.",
 )

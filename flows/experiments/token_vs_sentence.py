@@ -1,4 +1,4 @@
-"""Rewards for object words against rewards for sentences, from the same rollouts; by kind of object, by iterations."""
+"""Rewards for object words against rewards for sentences, on the same rollouts; by kind of object and by iterations."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tasks.search.search import search_needs
 
 WORDS, PAIRS, CAPTIONS = "FiSAO", "DPO by reward", "SFT on CLIP-PRM"
 ITERATIONS = (1, 2, 3)
-# Of the profile's learning rate, which is for supervised captions; the demo's own profiles have these proportions.
+# Factors of the supervised learning rate; the demo's own profiles have the same proportions.
 RATES = {WORDS: 1 / 3, PAIRS: 1 / 10}
 OFTEN, SELDOM = "chair_i: often made up", "chair_i: seldom made up"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The base, then the same rollouts learned sentence by sentence, answer by answer, and word by word."""
+    """The base, then policies trained on the same rollouts by sentence, by answer and by object word."""
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
     drawn, guide = first_round(context, search_needs(search_config(profile.search, "clip_prm")))
@@ -49,7 +49,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
-    """(name, iterations, profile) of each way to learn from the rollouts."""
+    """(name, iterations, profile) of each way to train on the rollouts."""
     config = profile.finetune
     searched = search_config(profile.search, "clip_prm")
     captions = switch_method(config, SftConfig)
@@ -65,7 +65,7 @@ def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, 
 
 
 def rate(profile: Profile, method: str) -> float:
-    """The learning rate: the profile's own where it has this method, else in proportion to its supervised one."""
+    """The learning rate: the profile's own if it has this method, else in proportion to its supervised rate."""
     own = {"fisao": WORDS, "dpo": PAIRS}.get(profile.finetune.method)
     if own == method:
         return profile.finetune.lr
@@ -74,7 +74,7 @@ def rate(profile: Profile, method: str) -> float:
 
 
 def kinds_of(context: CaptionContext, drawn: SampleResult, rollouts: Table[Rollout]) -> dict[str, str] | None:
-    """Which objects the base often makes up about its training images; None where nothing says what is in these."""
+    """Which objects the base often hallucinates in its training images; None if these have no annotations."""
     if isinstance(context.profile.data.train, FolderSource):
         return None
     truth = annotate.with_label("train")(context.source, drawn.images).annotations
@@ -84,7 +84,7 @@ def kinds_of(context: CaptionContext, drawn: SampleResult, rollouts: Table[Rollo
 def by_kind(
     context: CaptionContext, model: Model, base: Model, kinds: dict[str, str] | None, measured: Evidence
 ) -> Evidence:
-    """The evidence with CHAIR by kind of object, and what changed in it against the base."""
+    """The evidence with CHAIR by kind of object, and its paired differences from the base."""
     by_concept = concepts.with_label(model.name)(
         context.profile.evaluate,
         model.captions,
@@ -102,7 +102,7 @@ def by_kind(
 
 
 def answer(findings: Findings) -> str:
-    """Which of them takes off most, for which objects, and what iterations add."""
+    """Which method lowers CHAIR most, for which objects, and what iterations add."""
     words = findings.line(WORDS)
     arms = [CAPTIONS, PAIRS, *words]
     changes = [
@@ -119,7 +119,7 @@ def answer(findings: Findings) -> str:
 
 
 def _kinds(findings: Findings, last: str) -> str:
-    """For which objects mentions became truer."""
+    """For which kinds of objects hallucinations became fewer."""
     metrics = [row.metric for row in findings.rows if row.arm == BASE and row.metric.startswith("chair_i: ")]
     gained_by_kind = []
     for metric in dict.fromkeys(metrics):
@@ -159,9 +159,9 @@ EXPERIMENT = Experiment(
         "ngram_drift",
     ),
     plot=Plot("arms", ("chair_i", "recall", OFTEN, SELDOM)),
-    method="All learn from the same rollouts: captions that CLIP-PRM found (sentences chosen by reward), each prompt's "
+    method="All train on the same rollouts: captions of CLIP-PRM (sentences chosen by reward), each prompt's "
     "best answer against its worst by mean reward (DPO), or a reward for every object word by PPO (FiSAO@N: N "
-    "iterations, all but the first on new answers). DPO learns at a tenth of the profile's learning rate and "
-    "FiSAO at a third, as the demo's own do. Often made up: objects whose share of wrong mentions in the "
+    "iterations, all but the first on new answers). DPO has a tenth of the profile's learning rate and "
+    "FiSAO a third, as in the demo's profiles. Often made up: objects whose share of wrong mentions in the "
     "rollouts of training images is above the mean.",
 )

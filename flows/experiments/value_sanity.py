@@ -1,4 +1,4 @@
-"""Is V worth anything? Its spread, its rank against what followed, and whether it knows hallucinated sentences."""
+"""Quality of V: its spread, its rank correlation with returns, and how well it ranks true above hallucinated sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far",
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """V of the profile and other kinds, each on the candidates that it chose among; the scorer on its own."""
+    """The profile's V and other kinds, each on the candidates that it chose among; the scorer likewise."""
     bench = prepare_bench(profile, ["visvm"])
     results = [judged(bench, V, "visvm:stop=vote", bench.value.values)]
     for name, settings in ((HEAD_V, HEAD), (PREFIX_V, {"state": "prefix"}))[: 1 if quick else 2]:
@@ -25,7 +25,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def judged(bench: Bench, name: str, spec: str, values: Table[Value] | None) -> Evidence:
-    """A guide judged on the benchmark, and on the held-out answers if it is a V."""
+    """A guide judged on the benchmark's candidates and, if it is a V, on held-out rollouts."""
     searched = arm(bench, spec, f"{spec} by {name}")
     appraised = appraise.with_label(name)(
         bench.profile.evaluate,
@@ -40,7 +40,7 @@ def judged(bench: Bench, name: str, spec: str, values: Table[Value] | None) -> E
 
 
 def answer(findings: Findings) -> str:
-    """Whether V knows anything, and which V knows most."""
+    """Whether V ranks better than chance, and which V is best."""
     best = findings.best("auc", [arm for arm in findings.arms if arm in (V, HEAD_V, PREFIX_V)])
     first = (
         "V ranks a true sentence above a hallucinated one of the same image with probability "
