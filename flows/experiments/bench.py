@@ -135,7 +135,7 @@ def arm(bench: Bench, spec: str, name: str = "", x: float | None = None, config:
     return Arm(name, x, result, chair_of(bench.context, result.captions, "base", name))
 
 
-def wide(bench: Bench, spec: str, width: int, name: str = "", key: str = "candidates") -> Arm:
+def arm_at_width(bench: Bench, spec: str, width: int, name: str = "", key: str = "candidates") -> Arm:
     """An arm at a width (a number of candidates, or of what `key` names), called SPEC@K as in a comparison."""
     joined = f"{spec}{',' if ':' in spec else ':'}{key}={width}"
     return arm(bench, joined, name or f"{spec}@{width}", None if name else float(width))
@@ -193,14 +193,14 @@ def tokens_of(bench: Bench, measured: Arm) -> float | None:
     return None if isinstance(counters, Pending) else counters["decode_tokens"] / bench.profile.evaluate.images
 
 
-def within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None, key: str = "candidates") -> Arm:
+def widest_within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None, key: str = "candidates") -> Arm:
     """The widest arm within the budget (decoded tokens per caption), tried from the widest down; if none is, the narrowest.
 
     In a plan, where tokens are not known, the widest.
     """
     narrower = None
     for width in sorted(widths, reverse=True):
-        narrower = wide(bench, spec, width, key=key)
+        narrower = arm_at_width(bench, spec, width, key=key)
         tokens = tokens_of(bench, narrower)
         if tokens is None or budget is None or tokens <= budget:
             break

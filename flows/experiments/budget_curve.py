@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import arm, evidence, prepare_bench, wide
+from flows.experiments.bench import arm, arm_at_width, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, listed
@@ -17,7 +17,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     bench = prepare_bench(profile, METHODS)
     results = [evidence(bench, arm(bench, "greedy"))]
     for method in METHODS:
-        line = [wide(bench, method, width) for width in WIDTHS[: 3 if quick else None]]
+        line = [arm_at_width(bench, method, width) for width in WIDTHS[: 3 if quick else None]]
         results += [evidence(bench, measured, [line[-1]]) for measured in line]
     return results
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from flows.experiments.bench import arm, evidence, prepare_bench, wide
+from flows.experiments.bench import arm, arm_at_width, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, spent, totals
@@ -21,11 +21,12 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     margin = spent(*MARGIN)
     setup = {V: margin + spent(*VALUE), "vimar": margin + spent(*VALUE), "clip_prm": margin}
     width = profile.search.candidates
-    own = wide(bench, V, width)
+    own = arm_at_width(bench, V, width)
     others = [
-        wide(bench, spec, width) for spec in ("clip_prm", "vimar", "best_of_n", "diverse_beam")[: 2 if quick else 4]
+        arm_at_width(bench, spec, width)
+        for spec in ("clip_prm", "vimar", "best_of_n", "diverse_beam")[: 2 if quick else 4]
     ]
-    others.append(wide(bench, "best_of_n", 2 * width if quick else 16))
+    others.append(arm_at_width(bench, "best_of_n", 2 * width if quick else 16))
     if not quick:
         others.append(arm(bench, "contrastive"))
     others.append(arm(bench, "greedy"))

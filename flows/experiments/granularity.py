@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of, wide, within
+from flows.experiments.bench import Arm, arm, arm_at_width, evidence, prepare_bench, tokens_of, widest_within
 from flows.experiments.contract import Experiment
 from flows.experiments.search_compare import over_budget
 from flows.profiles.loading import Profile
@@ -24,20 +24,20 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     """One search of each unit within VisVM's tokens; then beam widths and SWIRES' captions."""
     bench = prepare_bench(profile, ["visvm", "clip_prm", "swires"])
     most = profile.search.candidates
-    greedy, own = arm(bench, "greedy"), named("sentence", wide(bench, "visvm", most))
+    greedy, own = arm(bench, "greedy"), named("sentence", arm_at_width(bench, "visvm", most))
     budget = tokens_of(bench, own)
     results = [evidence(bench, greedy), evidence(bench, own, [greedy], with_trace=True)]
     for grain, spec, key in RIVALS:
-        measured = named(grain, within(bench, spec, range(2, most + 1), budget, key))
+        measured = named(grain, widest_within(bench, spec, range(2, most + 1), budget, key))
         results.append(evidence(bench, measured, [greedy, own], with_trace=True))
     if quick:
         return results
     staged = named("stage", arm(bench, "stage_beam"))
     results.append(evidence(bench, staged, [greedy, own], with_trace=True))
     for number in BEAMS:
-        results.append(evidence(bench, wide(bench, "beam", number), [greedy]))
+        results.append(evidence(bench, arm_at_width(bench, "beam", number), [greedy]))
     for number in CAPTIONS:
-        measured = wide(bench, "swires", number, key="captions")
+        measured = arm_at_width(bench, "swires", number, key="captions")
         results.append(evidence(bench, measured, [greedy], with_trace=True))
     return results
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import arm, evidence, prepare_bench, tokens_of, wide, within
+from flows.experiments.bench import arm, arm_at_width, evidence, prepare_bench, tokens_of, widest_within
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, line_of, listed
@@ -14,10 +14,12 @@ RIVALS = ("best_of_n", "clip_prm", "vimar", "vimar:by=score")
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Greedy, VisVM at the profile's candidates, and every rival at as many candidates as VisVM's tokens allow."""
     bench = prepare_bench(profile, ["visvm", *RIVALS])
-    greedy, own = arm(bench, "greedy"), wide(bench, "visvm", profile.search.candidates)
+    greedy, own = arm(bench, "greedy"), arm_at_width(bench, "visvm", profile.search.candidates)
     budget = tokens_of(bench, own)
     most = profile.search.candidates + 2
-    rivals = [within(bench, spec, range(max(1, most - 5), most + 1), budget) for spec in RIVALS[: 2 if quick else None]]
+    rivals = [
+        widest_within(bench, spec, range(max(1, most - 5), most + 1), budget) for spec in RIVALS[: 2 if quick else None]
+    ]
     return [
         evidence(bench, greedy),
         evidence(bench, own, [greedy], with_trace=True),
