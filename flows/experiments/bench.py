@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flows.experiments.contract import varied
+from flows.experiments.contract import UNCHECKED_VALUE, varied
 from flows.profiles.loading import Profile
 from flows.round.guide import RoundGuide, fit_guide, guide_for
 from flows.round.measure import chair_of, compared
@@ -101,7 +101,7 @@ def with_settings(bench: Bench, **sections: Mapping[str, Any]) -> Bench:
     """
     profile = varied(bench.profile, **sections)
     if profile != bench.profile:
-        profile = varied(profile, value={"min_spearman": -1.0, "min_spread": 0.0})
+        profile = varied(profile, value=UNCHECKED_VALUE)
     return guided(with_profile(bench, profile), frozenset({"value", "scorer", "margin", "weak"}))
 
 

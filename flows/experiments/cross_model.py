@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.experiments.bench import Arm, Bench, arm, evidence, guided, prepare_bench
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
 from flows.experiments.trained import DEMO, on_drawn_scenes
 from flows.profiles.loading import Profile, ProfileError, load_profile, locate
 from storage.artifacts import Table
@@ -19,7 +19,6 @@ from tasks.report.experiment_figures import Plot
 
 # A network of its own: a head on a policy's hidden states cannot read another policy's.
 READS = {"reads": "image_and_text", "lr": 3e-4, "epochs": 2}
-UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 CHOICE = ", choice alone"
 NEEDS = frozenset({"value", "scorer", "margin"})
 
@@ -79,9 +78,10 @@ def other_policies(profile: Profile, given: Sequence[str], most: int) -> list[Pr
 def fit_benches(profile: Profile, others: Sequence[Profile]) -> dict[str, Bench]:
     """Each policy's bench, with a V trained on that policy's rollouts, by the policy's name; the profile's own first."""
     reads = profile.value.reads == "image_and_text"
-    own = profile if reads else varied(profile, value={**READS, **UNJUDGED})
+    own = profile if reads else varied(profile, value={**READS, **UNCHECKED_VALUE})
     benches: dict[str, Bench] = {}
-    for policy_profile in (own, *(varied(other, value={**own.value.model_dump(), **UNJUDGED}) for other in others)):
+    settings = {**own.value.model_dump(), **UNCHECKED_VALUE}
+    for policy_profile in (own, *(varied(other, value=settings) for other in others)):
         benches[named(policy_profile, benches)] = guided(prepare_bench(policy_profile), NEEDS)
     return benches
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flows.experiments.bench import Bench, arm, evidence, guided, prepare_bench
-from flows.experiments.contract import Experiment, varied
-from flows.experiments.cross_model import NEEDS, READS, UNJUDGED, named, other_policies
+from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
+from flows.experiments.cross_model import NEEDS, READS, named, other_policies
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, listed
 from tasks.analysis.sizes import size_of
@@ -26,7 +26,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
     """Each policy searched greedily, by CLIP-PRM with its own margin, and under the first policy's V."""
     if profile.value.reads != "image_and_text":
-        profile = varied(profile, value={**READS, **UNJUDGED})
+        profile = varied(profile, value={**READS, **UNCHECKED_VALUE})
     first = guided(prepare_bench(profile), NEEDS)
     benches: dict[str, Bench] = {named(profile, {}): first}
     for other in other_policies(profile, given, MOST):

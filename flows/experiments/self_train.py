@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flows.experiments.bench import first_round
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
 from flows.experiments.trained import BASE, evidence_of, supervised
 from flows.profiles.loading import Profile
 from flows.round.guide import RoundGuide, fit_guide
@@ -20,7 +20,6 @@ from tasks.search.search import search_needs
 
 SEARCHED, CHOSEN, OWN = "searched", "best of n", "own greedy"
 AGAIN = "searched, round 2"
-UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
@@ -54,7 +53,7 @@ def second_round(profile: Profile, first: Model) -> Model:
 
     The health check of V is off: rollouts with hardly any error leave V little to rank.
     """
-    profile = varied(profile, value=UNJUDGED)
+    profile = varied(profile, value=UNCHECKED_VALUE)
     context = prepare_loop(profile)
     drawn = sample(profile.sample, context.source, round_draw(profile, 2))
     guide = fit_guide(context, first.policy, drawn, search_needs(profile.search))
@@ -74,7 +73,7 @@ def answer(findings: Findings) -> str:
     )
     control = (
         f"The control, its own greedy captions: CHAIRi {findings.compared(OWN, BASE, 'chair_i')}; so beyond "
-        f"what tuning itself does, searched against own captions, CHAIRi is "
+        "what tuning itself does, searched against own captions, CHAIRi is "
         f"{findings.compared(SEARCHED, OWN, 'chair_i')}."
     )
     again = (

@@ -52,7 +52,7 @@ def answer(findings: Findings) -> str:
     if second in findings.arms:
         parts.append(
             f"Refinement alone: {findings.text(second, 'chair_i')}, {findings.compared(second, BOTH, 'chair_i')} "
-            f"against both."
+            "against both."
         )
     released = "both, as released"
     parts.append(

@@ -107,7 +107,7 @@ def answer(findings: Findings) -> str:
         f"The base answers {findings.text(BASE, 'accuracy')} of the bare questions rightly; after learning "
         f"{findings.text(TAGGED, 'examples')} verified answers in tagged stages {findings.text(TAGGED, 'accuracy')} "
         f"({findings.compared(TAGGED, BASE, 'accuracy')}), with {findings.text(TAGGED, 'staged')} of its answers in "
-        f"four stages."
+        "four stages."
     )
     rest = [arm for arm in findings.arms if arm not in (BASE, TAGGED)]
     accuracies = [
