@@ -1,1 +1,1 @@
-"""Experiments: one module for each question that the papers leave open; `visloop experiment NAME` runs it."""
+"""Experiments: one module per question that the papers leave open; `visloop experiment NAME` runs one."""

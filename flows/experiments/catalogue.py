@@ -1,4 +1,4 @@
-"""Which experiments there are, with the question of each. Imports none of them: the list must come at once."""
+"""The experiments and their questions. Imports none of them, so that listing is fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.profiles.loading import ProfileError
 if TYPE_CHECKING:
     from flows.experiments.contract import Experiment
 
-# In the order of the questions: does V know anything, what does search gain, what does it cost, what matters in it.
+# In this order: quality of V, gain of search, cost of search, what matters in a search, training.
 QUESTIONS = {
     "value-sanity": "Does V know true sentences from hallucinated ones, and what will follow?",
     "compare": "What does any strategy reach, at which measured work?",
@@ -41,11 +41,11 @@ def find(name: str) -> Experiment:
     """An experiment by its name.
 
     Raises:
-        ProfileError: there is none; says which there are.
+        ProfileError: no experiment has this name; the message lists those that exist.
     """
     if name not in QUESTIONS:
         near = difflib.get_close_matches(name, QUESTIONS, 1, 0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ProfileError(f"no experiment named {name!r}{hint}\n  there are: {', '.join(QUESTIONS)}")
-    found: Experiment = importlib.import_module(f"flows.experiments.{name.replace('-', '_')}").EXPERIMENT
-    return found
+    experiment: Experiment = importlib.import_module(f"flows.experiments.{name.replace('-', '_')}").EXPERIMENT
+    return experiment

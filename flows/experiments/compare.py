@@ -1,4 +1,4 @@
-"""Any strategies over the same images and prompts at several widths: who reaches what at equal measured work.
+"""Strategies over the same images and prompts, at several widths: what each reaches at equal measured work.
 
 visloop compare demo --strategies best_of_n,visvm    is short for    visloop experiment compare --with best_of_n --with visvm
 """
@@ -23,7 +23,7 @@ from tasks.stage.quarantine import StageInputError
 # The other built-in ones are for short answers (majority_vote) or for a policy that writes tagged stages.
 STRATEGIES = ("greedy", "sample", "best_of_n", "clip_prm", "visvm", "vimar", "beam", "diverse_beam", "contrastive")
 BUDGETS = (1, 2, 4, 8, 16)
-# What is widened where it is not `candidates`; None: nothing, such a strategy runs once.
+# The setting that a width sets, if it is not `candidates`; None: the strategy has no width and runs once.
 WIDENED: dict[str, str | None] = {
     "greedy": None,
     "sample": None,
@@ -31,30 +31,30 @@ WIDENED: dict[str, str | None] = {
     "stage_beam": "width",
     "swires": "captions",
 }
-LEAST = {"swires": 2, "diverse_beam": 2}  # one of its captions can't be the second best; one group isn't diverse
+LEAST = {"swires": 2, "diverse_beam": 2}  # SWIRES needs a second-best caption, diverse beam search a second group
 
 
 class Entry(NamedTuple):
     """One search of a comparison."""
 
     name: str  # its spec and width: visvm@6
-    width: float | None  # None: it has none
+    width: float | None  # None: the strategy has no width
     config: SearchConfig
 
 
 class Request(NamedTuple):
-    """What a comparison was given."""
+    """What a comparison was asked for."""
 
     strategies: list[str]
     budgets: list[int]
-    tokens: float | None  # decoded tokens a caption to compare at; None: those of visvm at the profile's candidates
+    tokens: float | None  # decoded tokens per caption to compare at; None: those of visvm at the profile's candidates
 
 
 def read_request(given: Sequence[str]) -> Request:
-    """Specs (NAME, or NAME:key=value,key=value), and `budgets=1,2,4` or `tokens=100` among them.
+    """The request in a list of specs (NAME, or NAME:key=value,key=value), `budgets=1,2,4` and `tokens=100`.
 
     Raises:
-        ProfileError: budgets or tokens that are no such numbers.
+        ProfileError: budgets or tokens are not such numbers.
     """
     request = Request([], [], None)
     for text in given:
@@ -74,7 +74,7 @@ def read_request(given: Sequence[str]) -> Request:
 
 
 def widened(spec: str, widths: Sequence[int]) -> list[tuple[str, str, float | None]]:
-    """(name, spec with the width set, width) for each width; a single one without, if it has none or names it itself."""
+    """(name, spec with the width set, width) for each width; (spec, spec, None) if it has no width or sets it itself."""
     name, _, rest = spec.partition(":")
     key = WIDENED.get(name, "candidates")
     if key is None or any(part.partition("=")[0] == key for part in rest.split(",")):
@@ -85,10 +85,10 @@ def widened(spec: str, widths: Sequence[int]) -> list[tuple[str, str, float | No
 
 
 def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = ()) -> list[Entry]:
-    """Every strategy at every width it can have; greedy first, whether it is named or not: all are compared with it.
+    """Every strategy at every width it can have. Greedy is always the first: all are compared with it.
 
     Raises:
-        ProfileError: a strategy or a setting of it that does not exist.
+        ProfileError: a strategy, or one of its settings, does not exist.
     """
     widths = budgets or (*BUDGETS, profile.search.candidates)
     try:
@@ -111,22 +111,23 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
-    """Captions of the benchmark's images by every search, measured, each paired with greedy."""
+    """Captions of the benchmark's images by every search, scored and paired with greedy."""
     request = read_request(given)
     widths = request.budgets or ([1, profile.search.candidates] if quick else [])
     entries = enter(profile, request.strategies, widths)
     bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
     arms = [arm(bench, entry.name, x=entry.width, config=entry.config) for entry in entries]
-    budget = request.tokens or budget_of(arms, profile.search.candidates, [tokens_of(bench, one) for one in arms])
-    found = [evidence(bench, measured, arms[:1]) for measured in arms]
-    found[0] = evidence(bench, arms[0], facts={"budget": budget})
-    return found
+    tokens = [tokens_of(bench, measured) for measured in arms]
+    budget = request.tokens or budget_of(arms, profile.search.candidates, tokens)
+    results = [evidence(bench, measured, arms[:1]) for measured in arms]
+    results[0] = evidence(bench, arms[0], facts={"budget": budget})
+    return results
 
 
 def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -> float | None:
-    """Tokens a caption that all are compared at: those of visvm, else of the first strategy with widths, at this width.
+    """Decoded tokens per caption to compare at: those of visvm, or else of the first strategy with widths, at this width.
 
-    Where it was not searched at just that width, the next smaller one counts, else the smallest.
+    If it was not searched at this width, the next smaller width counts, or else the smallest.
     """
     wide = [
         (line_of(measured.name), measured.x, count) for measured, count in zip(arms, tokens, strict=True) if measured.x
@@ -140,42 +141,42 @@ def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -
     return within[-1] if within else mine[0][1]
 
 
-def front(found: Findings, metric: str, work: str = "tokens") -> list[str]:
-    """The arms that no other beats: none is as good with less work, or better with as much."""
+def front(findings: Findings, metric: str, work: str = "tokens") -> list[str]:
+    """The Pareto front: arms to which none is equal with less work, or better with the same work."""
     sign = -1 if metric == "recall" else 1
     level: tuple[float, float] | None = None
     best, names = float("inf"), []
     for cost, error, name in sorted(
-        (found.value(one, work), sign * found.value(one, metric), one) for one in found.arms
+        (findings.value(name, work), sign * findings.value(name, metric), name) for name in findings.arms
     ):
-        if error < best or (cost, error) == level:  # equal ones stay together: neither is beaten
+        if error < best or (cost, error) == level:  # equal arms are both on the front
             best, level = error, (cost, error)
             names.append(name)
     return names
 
 
-def at_equal_work(found: Findings) -> list[str]:
-    """Of each line the widest arm within the budget; where none is, its narrowest."""
-    budget, chosen = found.value("greedy", "budget"), []
-    for line in found.lines():
-        points = found.line(line) or [line]
-        within = [point for point in points if found.value(point, "tokens") <= budget]
+def at_equal_work(findings: Findings) -> list[str]:
+    """The widest arm of each line within the budget; if none is, its narrowest."""
+    budget, chosen = findings.value("greedy", "budget"), []
+    for line in findings.lines():
+        points = findings.line(line) or [line]
+        within = [point for point in points if findings.value(point, "tokens") <= budget]
         chosen.append(within[-1] if within else points[0])
     return chosen
 
 
-def answer(found: Findings) -> str:
-    """What each strategy reaches within the budget, and who is on the Pareto fronts."""
-    budget = found.value("greedy", "budget")
+def answer(findings: Findings) -> str:
+    """What each strategy reaches within the budget, and which arms are on the Pareto fronts."""
+    budget = findings.value("greedy", "budget")
     reached = [
-        f"{one} {found.said(one, 'chair_i')} for {found.said(one, 'tokens')}"
-        + (" (over the budget)" if found.value(one, "tokens") > budget else "")
-        for one in at_equal_work(found)
+        f"{arm} {findings.text(arm, 'chair_i')} for {findings.text(arm, 'tokens')}"
+        + (" (over the budget)" if findings.value(arm, "tokens") > budget else "")
+        for arm in at_equal_work(findings)
     ]
     return (
-        f"CHAIRi within {budget:.1f} decoded tokens a caption, each strategy with the most candidates (@K) that fit: "
-        f"{'; '.join(reached)}. On the Pareto front over tokens for CHAIRi: {listed(front(found, 'chair_i'))}; for Recall: "
-        f"{listed(front(found, 'recall'))}."
+        f"CHAIRi within {budget:.1f} decoded tokens a caption, each strategy with the most candidates (@K) that "
+        f"fit: {'; '.join(reached)}. On the Pareto front over tokens for CHAIRi: "
+        f"{listed(front(findings, 'chair_i'))}; for Recall: {listed(front(findings, 'recall'))}."
     )
 
 

@@ -14,41 +14,42 @@ from tasks.report.experiment_figures import Plot
 Run = Callable[[Profile, bool], list[Evidence]]
 RunWith = Callable[[Profile, bool, Sequence[str]], list[Evidence]]
 
-# What --quick makes of a profile, where it is larger. Enough to see that all of it works; too little to believe a figure.
+# Upper limits that --quick sets: enough to check that everything works, too little to trust a figure.
 QUICK = {
     "sample": {"images": 40},
     "evaluate": {"images": 24, "bootstrap": 200},
     "value": {"epochs": 1},
 }
+UNCHECKED_VALUE = {"min_spearman": -1.0, "min_spread": 0.0}  # turns the health check of V off
 
 
 class Experiment(NamedTuple):
-    """One question, how it is answered, and what is said of the figures.
+    """One question, how it is answered, and the conclusion from its figures.
 
-    `run(profile, quick)` goes through the arms' stages and returns what they measured, the reference first; with `quick` it may
-    leave arms out. It must be plannable: nothing it decides may depend on a figure that isn't known yet.
+    `run(profile, quick)` runs the arms' stages and returns their evidence, the reference first; with `quick` it may leave arms
+    out. It must be plannable: no decision in it may depend on a figure that is not known in a plan.
     """
 
     run: Run
     answer: Callable[[Findings], str]  # a paragraph, from the figures alone
     columns: tuple[str, ...]  # metrics of the table
     plot: Plot
-    method: str  # what was done, in a sentence or two
-    run_with: RunWith | None = None  # `run`, given what --with names beside the profile; None: it takes nothing
+    method: str  # what was done, in a few sentences
+    run_with: RunWith | None = None  # `run` with the values of --with; None: the experiment takes none
 
 
 def quickened(profile: Profile) -> Profile:
-    """The profile with small numbers; a V that can't rank is no error, so little it learned from."""
+    """The profile with small numbers; the health check of V is off, because V has too little to learn from."""
     smaller = {
         section: {name: min(limit, getattr(getattr(profile, section), name)) for name, limit in limits.items()}
         for section, limits in QUICK.items()
     }
-    smaller["value"] |= {"min_spearman": -1.0, "min_spread": 0.0}
+    smaller["value"] |= UNCHECKED_VALUE
     return varied(profile, rollout={"temperatures": profile.rollout.temperatures[-2:]}, **smaller)
 
 
 def varied(profile: Profile, **sections: Mapping[str, Any]) -> Profile:
-    """The profile with other settings: `varied(profile, value={"gamma": 0.5})`; checked."""
+    """The profile with other settings, validated: `varied(profile, value={"gamma": 0.5})`."""
     changed = {name: _varied(getattr(profile, name), settings) for name, settings in sections.items()}
     return profile.model_copy(update=changed)
 

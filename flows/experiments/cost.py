@@ -1,4 +1,4 @@
-"""What a search takes: milliseconds, tokens and peak memory of every method, by how many images are in flight."""
+"""Cost of a search: milliseconds, tokens and peak memory of every method, by the number of images in flight."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def profiled(bench: Bench, method: str, batch: int, samples: Table[Sample]) -> Evidence:
-    """One method with so many images in flight."""
+    """The cost of a method with `batch` images in flight."""
     name, config = f"{method}@{batch}", config_of(bench, method)
     guide = guide_for(bench.context, bench.guide, config)
-    found = profile_search_cost.with_label(name)(
+    cost = profile_search_cost.with_label(name)(
         config,
         bench.context.base,
         bench.context.benchmark.images,
@@ -41,31 +41,31 @@ def profiled(bench: Bench, method: str, batch: int, samples: Table[Sample]) -> E
         seed=bench.profile.seed,
         decoding=name,
     )
-    return Evidence(name, float(batch), (found.metrics,))
+    return Evidence(name, float(batch), (cost.metrics,))
 
 
-def answer(found: Findings) -> str:
-    """What batching gains, what each method takes beside greedy, and in which currency."""
+def answer(findings: Findings) -> str:
+    """What batching gains, and what each method costs relative to greedy, in tokens and in time."""
     pieces = []
-    for line in found.lines():
-        alone, most = found.line(line)[0], found.best("ms", found.line(line))
-        gain = found.value(alone, "ms") / found.value(most, "ms")
+    for line in findings.lines():
+        alone, most = findings.line(line)[0], findings.best("ms", findings.line(line))
+        gain = findings.value(alone, "ms") / findings.value(most, "ms")
         pieces.append(
-            f"{line} {found.said(alone, 'ms')} alone, {found.said(most, 'ms')} with {found.x[most]:g} in flight "
-            f"({gain:.1f} times as fast, {found.said(most, 'peak_mib')} at the peak)"
+            f"{line} {findings.text(alone, 'ms')} alone, {findings.text(most, 'ms')} with {findings.x[most]:g} in "
+            f"flight ({gain:.1f} times as fast, {findings.text(most, 'peak_mib')} at the peak)"
         )
-    last = [found.line(line)[-1] for line in found.lines()]
-    greedy = next(one for one in last if line_of(one) == "greedy")
+    last = [findings.line(line)[-1] for line in findings.lines()]
+    greedy = next(arm for arm in last if line_of(arm) == "greedy")
     ratios = [
-        f"{line_of(one)} {found.value(one, 'tokens') / found.value(greedy, 'tokens'):.1f} times the tokens and "
-        f"{found.value(one, 'ms') / found.value(greedy, 'ms'):.1f} times the time"
-        for one in last
-        if one != greedy
+        f"{line_of(arm)} {findings.value(arm, 'tokens') / findings.value(greedy, 'tokens'):.1f} times the tokens and "
+        f"{findings.value(arm, 'ms') / findings.value(greedy, 'ms'):.1f} times the time"
+        for arm in last
+        if arm != greedy
     ]
     return (
-        f"A caption takes, by method: {'; '.join(pieces)}. Beside greedy at {found.x[greedy]:g} in flight: "
-        f"{'; '.join(ratios)}. "
-        "Where the time grows more than the tokens, the scorer or the value model takes the rest."
+        f"A caption takes, by method: {'; '.join(pieces)}. Beside greedy at {findings.x[greedy]:g} in flight: "
+        f"{'; '.join(ratios)}. Where the time grows more than the tokens, the scorer or the value model takes the "
+        "rest."
     )
 
 
@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
     columns=("ms", "tokens", "prefill_tokens", "value_tokens", "texts_scored", "peak_mib"),
     plot=Plot("lines", ("ms", "peak_mib"), x="images in flight", log=True),
     method="@N: images in flight (runtime.batch_size). Models are loaded and warm; each search runs twice and the "
-    "quicker one counts. Peak: memory beyond what stood before the search; key-value caches, activations, "
+    "faster run counts. Peak: memory beyond what was allocated before the search: key-value caches, activations, "
     "images. Candidates share their prefix's cache in every method; what that saves is measured in "
     "benchmarks/search_speed.py.",
 )

@@ -1,4 +1,4 @@
-"""One V for several policies? V of the one policy guides the other, both ways, against its own V and against none."""
+"""Transfer of V between policies: each policy is searched under its own V, under the other's, and without V."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.experiments.bench import Arm, Bench, arm, evidence, guided, prepare_bench
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
 from flows.experiments.trained import DEMO, on_drawn_scenes
 from flows.profiles.loading import Profile, ProfileError, load_profile, locate
 from storage.artifacts import Table
@@ -17,9 +17,8 @@ from tasks.analysis.findings import Evidence, Findings
 from tasks.analysis.observe import appraise
 from tasks.report.experiment_figures import Plot
 
-# Its own network: a head on a policy's hidden states can't read another policy's.
+# A network of its own: a head on a policy's hidden states cannot read another policy's.
 READS = {"reads": "image_and_text", "lr": 3e-4, "epochs": 2}
-UNJUDGED = {"min_spearman": -1.0, "min_spread": 0.0}
 CHOICE = ", choice alone"
 NEEDS = frozenset({"value", "scorer", "margin"})
 
@@ -33,36 +32,37 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     """Both policies, each searched without V, under its own, and under the other's.
 
     Raises:
-        ProfileError: no second policy is known, or it is the same one.
+        ProfileError: no second policy is known, or it is the profile's own.
     """
-    benches = learned(profile, other_policies(profile, given, most=1))
-    found = []
+    benches = fit_benches(profile, other_policies(profile, given, most=1))
+    results = []
     for name, bench in benches.items():
         without = arm(bench, "greedy", f"{name}: greedy"), arm(bench, "clip_prm:stop=reward", f"{name}: CLIP-PRM")
-        found += [evidence(bench, one) for one in without]
+        results += [evidence(bench, searched) for searched in without]
         if not quick:
-            found.append(evidence(bench, arm(bench, "sample", f"{name}: sampled")))
-        sources = {name: bench} | benches  # its own V first: the other is measured against it
+            results.append(evidence(bench, arm(bench, "sample", f"{name}: sampled")))
+        sources = {name: bench} | benches  # its own V first, as the reference of the other
         for stop, ending in (("value", ""), ("vote", CHOICE))[: 1 if quick else 2]:
             own: list[Arm] = []
             for source, other in sources.items():
-                one = arm(replace(bench, guide=other.guide), f"visvm:stop={stop}", f"{name}: V of {source}{ending}")
-                looked = evidence(bench, one, [*own, without[0]], seen=True)
-                own.append(one)
-                found.append(replace(looked, metrics=(*looked.metrics, known(bench, one))))
-    return found
+                guided_by = replace(bench, guide=other.guide)
+                searched = arm(guided_by, f"visvm:stop={stop}", f"{name}: V of {source}{ending}")
+                measured = evidence(bench, searched, [*own, without[0]], with_trace=True)
+                own.append(searched)
+                results.append(replace(measured, metrics=(*measured.metrics, value_auc(bench, searched))))
+    return results
 
 
 def other_policies(profile: Profile, given: Sequence[str], most: int) -> list[Profile]:
-    """The profile with the policies of others: those given, or the demo's second.
+    """The profile with other policies: those of the given profiles, or the demo's second policy.
 
     Raises:
         ProfileError: none is known, too many are given, or one is the profile's own.
     """
     if not given and not on_drawn_scenes(profile):
         raise ProfileError(
-            f"profile {profile.name}: which other policy? Name a profile that has it: --with PROFILE; demo's policies know "
-            "nothing but the demo's scenes"
+            f"profile {profile.name}: which other policy? Name a profile that has it: --with PROFILE; demo's "
+            "policies know nothing but the demo's scenes"
         )
     if len(given) > most:
         raise ProfileError(f"{len(given)} profiles are given with --with, at most {most} can be used")
@@ -75,27 +75,28 @@ def other_policies(profile: Profile, given: Sequence[str], most: int) -> list[Pr
     return others
 
 
-def learned(profile: Profile, others: Sequence[Profile]) -> dict[str, Bench]:
-    """Each policy's bench, with a V that read its answers, by the policy's name; the profile's own first."""
+def fit_benches(profile: Profile, others: Sequence[Profile]) -> dict[str, Bench]:
+    """Each policy's bench, with a V trained on that policy's rollouts, by the policy's name; the profile's own first."""
     reads = profile.value.reads == "image_and_text"
-    own = profile if reads else varied(profile, value={**READS, **UNJUDGED})
+    own = profile if reads else varied(profile, value={**READS, **UNCHECKED_VALUE})
     benches: dict[str, Bench] = {}
-    for one in (own, *(varied(other, value={**own.value.model_dump(), **UNJUDGED}) for other in others)):
-        benches[named(one, benches)] = guided(prepare_bench(one), NEEDS)
+    settings = {**own.value.model_dump(), **UNCHECKED_VALUE}
+    for policy_profile in (own, *(varied(other, value=settings) for other in others)):
+        benches[named(policy_profile, benches)] = guided(prepare_bench(policy_profile), NEEDS)
     return benches
 
 
 def named(profile: Profile, taken: dict[str, Bench]) -> str:
-    """A policy's folder, or name; with a number where another has it."""
+    """A policy's name: the last part of its checkpoint, with a number if another policy has the same."""
     name = Path(profile.policy.checkpoint).name
     return name if name not in taken else f"{name} ({len(taken) + 1})"
 
 
-def known(bench: Bench, searched: Arm) -> Table[Metric]:
-    """Whether V knows this policy's true sentences from its hallucinated ones, as metrics."""
+def value_auc(bench: Bench, searched: Arm) -> Table[Metric]:
+    """How well V ranks this policy's true sentences above its hallucinated ones: the metric `auc`."""
     appraised = appraise.with_label(searched.name)(
         bench.profile.evaluate,
-        searched.found.search_trace,
+        searched.result.search_trace,
         bench.context.benchmark.samples,
         bench.context.annotations,
         subject="base",
@@ -104,27 +105,28 @@ def known(bench: Bench, searched: Arm) -> Table[Metric]:
     return excerpt.with_label(searched.name)(appraised.metrics, ["auc"]).excerpt
 
 
-def answer(found: Findings) -> str:
-    """What a foreign V loses against a policy's own, and whether it is better than none."""
-    policies = list(dict.fromkeys(arm.partition(": ")[0] for arm in found.arms))
-    return " ".join(_of_policy(found, name, next(one for one in policies if one != name)) for name in policies)
+def answer(findings: Findings) -> str:
+    """What a policy loses with the other's V instead of its own, and whether that V is better than none."""
+    policies = list(dict.fromkeys(arm.partition(": ")[0] for arm in findings.arms))
+    return " ".join(_of_policy(findings, name, next(other for other in policies if other != name)) for name in policies)
 
 
-def _of_policy(found: Findings, name: str, other: str) -> str:
+def _of_policy(findings: Findings, name: str, other: str) -> str:
     greedy, prm = f"{name}: greedy", f"{name}: CLIP-PRM"
     own, foreign = f"{name}: V of {name}", f"{name}: V of {other}"
-    said = (
-        f"{name} has a greedy CHAIRi of {found.said(greedy, 'chair_i')}, under CLIP-PRM {found.said(prm, 'chair_i')}, under "
-        f"its own V {found.said(own, 'chair_i')} and under the V of {other} {found.said(foreign, 'chair_i')}. Own to foreign: "
-        f"CHAIRi {found.compared(foreign, own, 'chair_i')}, Recall {found.compared(foreign, own, 'recall')}, "
-        f"length {found.compared(foreign, own, 'length')}; AUC "
-        f"{found.said(own, 'auc')} to {found.said(foreign, 'auc')}. The foreign V against greedy: "
-        f"{found.compared(foreign, greedy, 'chair_i')}."
+    summary = (
+        f"{name} has a greedy CHAIRi of {findings.text(greedy, 'chair_i')}, under CLIP-PRM "
+        f"{findings.text(prm, 'chair_i')}, under its own V {findings.text(own, 'chair_i')} and under the V of "
+        f"{other} {findings.text(foreign, 'chair_i')}. Own to foreign: CHAIRi "
+        f"{findings.compared(foreign, own, 'chair_i')}, Recall {findings.compared(foreign, own, 'recall')}, length "
+        f"{findings.compared(foreign, own, 'length')}; AUC {findings.text(own, 'auc')} to "
+        f"{findings.text(foreign, 'auc')}. The foreign V against greedy: "
+        f"{findings.compared(foreign, greedy, 'chair_i')}."
     )
-    if f"{foreign}{CHOICE}" not in found.arms:
-        return said
-    alone = found.compared(f"{foreign}{CHOICE}", f"{own}{CHOICE}", "chair_i")
-    return f"{said} Where V only chooses, own to foreign: CHAIRi {alone}."
+    if f"{foreign}{CHOICE}" not in findings.arms:
+        return summary
+    alone = findings.compared(f"{foreign}{CHOICE}", f"{own}{CHOICE}", "chair_i")
+    return f"{summary} Where V only chooses, own to foreign: CHAIRi {alone}."
 
 
 EXPERIMENT = Experiment(
@@ -132,7 +134,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_s", "chair_i", "recall", "length", "auc", "tokens", "ms"),
     plot=Plot("arms", ("chair_i", "recall", "auc")),
-    method="Each V is a network of its own on its policy's weights, learned from that policy's rewarded answers to the "
+    method="Each V is a network of its own on its policy's weights, trained on that policy's rewarded rollouts of the "
     "same images; it reads image and sentence, so any policy's candidates. V chooses and stops where its best "
     "value is under 0; choice alone: stop by vote. AUC: V on the guided policy's candidate sentences, within an "
     "image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another "

@@ -19,39 +19,39 @@ from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
 SHARES = (0.0, 0.1, 0.25, 0.5)
-RATES = (0.1, 3.0)  # of the profile's learning rate
-REPLAYED = 0.25  # replayed at the highest of them
+RATES = (0.1, 3.0)  # factors of the profile's learning rate
+REPLAYED = 0.25  # the share that is replayed at the highest of them
 REPLAY, RATE = "replay", "learning rate"
 QUESTIONS = 300
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The base, then the same captions learned with more and more replay; without any at lower learning rates."""
+    """The base, then the same captions with more and more replay, and without replay at other learning rates."""
     profile = with_questions(supervised(answering(profile)))
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
     drawn, guide = first_round(context, search_needs(profile.search))
-    found = [with_accuracy(context, base, base, evidence_of(context, base, [], drift=False))]
+    results = [with_accuracy(context, base, base, evidence_of(context, base, [], drift=False))]
     reference = None
     for name, x, settings in arms_of(profile, quick):
-        way = replace(context, profile=settings)
-        trained = train_policy(way, guide, drawn)
-        model = measure(way, name, way.handle(trained.policy))
+        arm_context = replace(context, profile=settings)
+        trained = train_policy(arm_context, guide, drawn)
+        model = measure(arm_context, name, arm_context.handle(trained.policy))
         against = [base] if reference is None else [base, reference]
         reference = reference or model
-        measured = evidence_of(way, model, against, **examples_of(trained))
-        found.append(replace(with_accuracy(way, model, base, measured), x=x))
-    return found
+        measured = evidence_of(arm_context, model, against, **examples_of(trained))
+        results.append(replace(with_accuracy(arm_context, model, base, measured), x=x))
+    return results
 
 
 def with_questions(profile: Profile) -> Profile:
-    """The profile with a general benchmark of at least as many questions as there are images to ask about."""
+    """The profile with a general benchmark: its own number of questions, or up to 300, one per benchmark image."""
     questions = profile.drift.questions or min(QUESTIONS, profile.evaluate.images)
     return varied(profile, drift={"questions": questions})
 
 
 def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
-    """(name, swept number, profile) of each way to learn the same captions."""
+    """(name, swept number, profile) of each arm; all train on the same captions."""
     for share in SHARES[:: 2 if quick else 1]:
         yield f"{REPLAY}@{share:g}", share, varied(profile, finetune={"replay": replayed(profile, share)})
     for factor in RATES[: 0 if quick else None]:
@@ -64,50 +64,52 @@ def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, 
 
 
 def replayed(profile: Profile, share: float) -> dict[str, Any]:
-    """The profile's replay with another share."""
+    """The profile's replay settings with another share."""
     return switch_method(profile.finetune, SftConfig).replay.model_copy(update={"share": share}).model_dump()
 
 
-def answer(found: Findings) -> str:
-    """What is forgotten without replay, how much of it replay keeps, and whether captions pay for that."""
-    line = found.line(REPLAY)
+def answer(findings: Findings) -> str:
+    """What is forgotten without replay, how much of it replay prevents, and what that costs in captions."""
+    line = findings.line(REPLAY)
     none, most = line[0], line[-1]
-    lost = found.cell(none, "general_change")
+    lost = findings.cell(none, "general_change")
     sure = "surely forgets" if lost is not None and lost.high < 0 else "can't be seen to forget"
     first = (
-        f"The base answers {found.said(BASE, 'accuracy')} of the questions rightly and describes with a CHAIRi of "
-        f"{found.said(BASE, 'chair_i')}. Tuned on captions alone it {sure}: accuracy {found.said(none, 'accuracy')}, "
-        f"a change of {found.said(none, 'general_change')}; {found.said(none, 'same_answers')} of its "
-        f"answers are as before; CHAIRi {found.compared(none, BASE, 'chair_i')}."
+        f"The base answers {findings.text(BASE, 'accuracy')} of the questions rightly and describes with a CHAIRi "
+        f"of {findings.text(BASE, 'chair_i')}. Tuned on captions alone it {sure}: accuracy "
+        f"{findings.text(none, 'accuracy')}, a change of {findings.text(none, 'general_change')}; "
+        f"{findings.text(none, 'same_answers')} of its answers are as before; CHAIRi "
+        f"{findings.compared(none, BASE, 'chair_i')}."
     )
     steps = [
-        f"{found.x[one]:g}: {found.said(one, 'general_change')}, {found.said(one, 'same_answers')} as before"
-        for one in line[1:]
+        f"{findings.x[arm]:g}: {findings.text(arm, 'general_change')}, {findings.text(arm, 'same_answers')} as before"
+        for arm in line[1:]
     ]
-    second = f"With a share of replay of {'; '.join(steps)}. {_kept(found, line)}"
+    second = f"With a share of replay of {'; '.join(steps)}. {_least_share(findings, line)}"
     third = (
-        f"Replay's price in captions, share {found.x[most]:g} against none: CHAIRi {found.compared(most, none, 'chair_i')}, "
-        f"Recall {found.compared(most, none, 'recall')}; word pairs diverge from the base's by "
-        f"{found.said(most, 'ngram_drift')} instead of {found.said(none, 'ngram_drift')}."
+        f"Replay's price in captions, share {findings.x[most]:g} against none: CHAIRi "
+        f"{findings.compared(most, none, 'chair_i')}, Recall {findings.compared(most, none, 'recall')}; word pairs "
+        f"diverge from the base's by {findings.text(most, 'ngram_drift')} instead of "
+        f"{findings.text(none, 'ngram_drift')}."
     )
-    arms = [arm for arm in found.arms if arm.startswith(RATE)]
+    arms = [arm for arm in findings.arms if arm.startswith(RATE)]
     rates = [
-        f"{arm.replace('@', ' ')}: accuracy {found.said(arm, 'general_change')}, {found.said(arm, 'same_answers')} as "
-        f"before, CHAIRi {found.compared(arm, BASE, 'chair_i')}"
+        f"{arm.replace('@', ' ')}: accuracy {findings.text(arm, 'general_change')}, "
+        f"{findings.text(arm, 'same_answers')} as before, CHAIRi {findings.compared(arm, BASE, 'chair_i')}"
         for arm in arms
     ]
     fourth = f"Against the base, by {'; '.join(rates)}." if rates else ""
     return " ".join(filter(None, (first, second, third, fourth)))
 
 
-def _kept(found: Findings, line: list[str]) -> str:
-    """From which share of replay on no loss is sure."""
-    lost = [change is not None and change.high < 0 for change in (found.cell(one, "general_change") for one in line)]
+def _least_share(findings: Findings, line: list[str]) -> str:
+    """The smallest share of replay at which no loss is sure."""
+    lost = [change is not None and change.high < 0 for change in (findings.cell(arm, "general_change") for arm in line)]
     if not lost[0]:
         return "Without replay no loss is sure, so there is nothing to see that it prevents."
     if all(lost):
         return "None of them prevents a sure loss."
-    return f"The least share at which no loss is sure is {found.x[line[lost.index(False)]]:g}."
+    return f"The least share at which no loss is sure is {findings.x[line[lost.index(False)]]:g}."
 
 
 EXPERIMENT = Experiment(
@@ -125,10 +127,10 @@ EXPERIMENT = Experiment(
         "examples",
     ),
     plot=Plot("arms", ("accuracy", "same_answers", "chair_i", "ngram_drift")),
-    method="The searched captions of one round learned with other material among them: the base's own greedy answers "
+    method="Training on the searched captions of one round, mixed with replay: the base's own greedy answers "
     "to questions about the same images (finetune.replay, self). General benchmark: short questions about the "
-    "benchmark's images, asked before and after, paired; a policy that guesses may change its answers and lose "
-    "no accuracy, so answers as before are counted, too. More replay is more steps, for the captions stay the "
-    "same. The demo's first policy answers none, so there the second one, deployments/demo/policy-cot, takes "
-    "its place.",
+    "benchmark's images, asked before and after, paired; a policy that guesses may change its answers without "
+    "losing accuracy, so unchanged answers are counted, too. More replay means more steps, because the captions stay "
+    "the same. The demo's first policy answers no questions; the second, deployments/demo/policy-cot, takes its "
+    "place.",
 )

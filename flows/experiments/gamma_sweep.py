@@ -1,4 +1,4 @@
-"""The long view: V under several discounts against CLIP-PRM, which V without a future should reproduce."""
+"""The discount: V under several gammas against CLIP-PRM, which V with gamma = 0 should reproduce."""
 
 from __future__ import annotations
 
@@ -14,61 +14,68 @@ PRM_CHOICE, PRM_WHOLE = "CLIP-PRM, choice alone", "CLIP-PRM, choice and stop"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Two settings: both stop by vote, so that only choices differ; or each guide says itself when to stop."""
+    """Two settings: all searches stop by vote, so that only choices differ; or each guide decides when to stop."""
     bench = prepare_bench(profile, ["clip_prm", "visvm"])
     choice, whole = arm(bench, "clip_prm:stop=vote", PRM_CHOICE), arm(bench, "clip_prm:stop=reward", PRM_WHOLE)
-    found = [evidence(bench, choice, seen=True), evidence(bench, whole, seen=True)]
-    without: dict[str, Arm] = {}  # each line's own arm without a future
+    results = [evidence(bench, choice, with_trace=True), evidence(bench, whole, with_trace=True)]
+    without: dict[str, Arm] = {}  # each line's arm at gamma = 0
     for gamma in GAMMAS[:: 2 if quick else 1]:
         for line, reads in ((CHOICE, {}), (HEADED, HEAD)):
-            taught = with_settings(bench, value={**reads, "gamma": gamma})
-            one = arm(taught, "visvm:stop=vote", f"{line}@{gamma:g}", gamma)
-            pairs = [choice, without.setdefault(line, one)]
-            found.append(evidence(taught, one, pairs, like=choice, facts=value_facts(taught)))
-        taught = with_settings(bench, value={"gamma": gamma})
-        one = arm(taught, "visvm:stop=value", f"{WHOLE}@{gamma:g}", gamma)
-        found.append(evidence(taught, one, [whole], seen=True))
-    return found
+            variant = with_settings(bench, value={**reads, "gamma": gamma})
+            measured = arm(variant, "visvm:stop=vote", f"{line}@{gamma:g}", gamma)
+            pairs = [choice, without.setdefault(line, measured)]
+            results.append(evidence(variant, measured, pairs, like=choice, facts=value_facts(variant)))
+        variant = with_settings(bench, value={"gamma": gamma})
+        measured = arm(variant, "visvm:stop=value", f"{WHOLE}@{gamma:g}", gamma)
+        results.append(evidence(variant, measured, [whole], with_trace=True))
+    return results
 
 
-def answer(found: Findings) -> str:
-    """Whether gamma 0 is CLIP-PRM, whether more is better, and what V does when it says when to stop."""
-    return f"{_reproduced(found)} {_chosen(found)} {_stopped(found)}"
+def answer(findings: Findings) -> str:
+    """Whether gamma = 0 reproduces CLIP-PRM, whether a larger gamma is better, and what V does as the stop rule."""
+    return f"{_reproduced(findings)} {_chosen(findings)} {_stopped(findings)}"
 
 
-def _reproduced(found: Findings) -> str:
-    said = []
+def _reproduced(findings: Findings) -> str:
+    agreements = []
     for line in (CHOICE, HEADED):
         zero = f"{line}@0"
-        said.append(
-            f"{found.said(zero, 'spearman')} with the held-out rewards, {found.said(zero, 'first_agreement')} of the captions "
-            f"open as CLIP-PRM's, {found.said(zero, 'pair_agreement')} of two first candidates in the same order"
+        agreements.append(
+            f"{findings.text(zero, 'spearman')} with the held-out rewards, {findings.text(zero, 'first_agreement')} "
+            f"of the captions open as CLIP-PRM's, {findings.text(zero, 'pair_agreement')} of two first candidates "
+            "in the same order"
         )
     return (
-        f"Without a future (gamma = 0) V is a regression of the next sentence's reward. Its rank correlation is {said[0]} "
-        f"(chance: 50); as a head on the policy's states {said[1]}."
+        "Without a future (gamma = 0) V is a regression of the next sentence's reward. Its rank correlation is "
+        f"{agreements[0]} (chance: 50); as a head on the policy's states {agreements[1]}."
     )
 
 
-def _chosen(found: Findings) -> str:
+def _chosen(findings: Findings) -> str:
     parts = []
     for line in (CHOICE, HEADED):
-        steps = [f"gamma = {found.x[one]:g} {found.compared(one, PRM_CHOICE, 'chair_i')}" for one in found.line(line)]
-        future = [one for one in found.line(line) if found.surely(one, f"{line}@0", "chair_i") == "better"]
-        said = listed([f"{found.x[one]:g}" for one in future])
+        steps = [
+            f"gamma = {findings.x[arm]:g} {findings.compared(arm, PRM_CHOICE, 'chair_i')}"
+            for arm in findings.line(line)
+        ]
+        future = [arm for arm in findings.line(line) if findings.surely(arm, f"{line}@0", "chair_i") == "better"]
+        gammas = listed([f"{findings.x[arm]:g}" for arm in future])
         verdict = (
-            f"a future is surely better than none at gamma = {said}"
+            f"a future is surely better than none at gamma = {gammas}"
             if future
             else "no future is surely better than none"
         )
         parts.append(f"{line}: {'; '.join(steps)}; {verdict}")
-    own = found.said(PRM_CHOICE, "chair_i")
+    own = findings.text(PRM_CHOICE, "chair_i")
     return f"Where only choices differ, CHAIRi against CLIP-PRM's {own}: {'. '.join(parts)}."
 
 
-def _stopped(found: Findings) -> str:
-    steps = [f"gamma = {found.x[one]:g} {found.compared(one, PRM_WHOLE, 'recall')}" for one in found.line(WHOLE)]
-    return f"Where V also says when to stop, Recall against CLIP-PRM's {found.said(PRM_WHOLE, 'recall')}: {'; '.join(steps)}."
+def _stopped(findings: Findings) -> str:
+    steps = [
+        f"gamma = {findings.x[arm]:g} {findings.compared(arm, PRM_WHOLE, 'recall')}" for arm in findings.line(WHOLE)
+    ]
+    own = findings.text(PRM_WHOLE, "recall")
+    return f"Where V also says when to stop, Recall against CLIP-PRM's {own}: {'; '.join(steps)}."
 
 
 EXPERIMENT = Experiment(
@@ -76,7 +83,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_i", "recall", "length", "pair_agreement", "first_agreement", "spearman", "spread", "tokens"),
     plot=Plot("lines", ("chair_i", "recall", "spearman"), x="discount gamma"),
-    method="Choice alone: stop by vote, which asks neither V nor the scorer, so that nothing but the choices differs. "
+    method="Choice alone: stop by vote, which uses neither V nor the scorer, so that nothing but the choices differs. "
     "Choice and stop: V stops where its best guide is under 0, CLIP-PRM where no candidate reaches the margin; "
     "with gamma = 0 and rewards shaped by the margin these are the same rule. Under the default (stop: reward) both "
     "only choose among sentences that reach the margin, and V hardly shows.",

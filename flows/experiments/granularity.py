@@ -1,17 +1,17 @@
-"""What a search chooses among: tokens, sentences, stages or whole answers, each at the same measured work."""
+"""The unit that a search chooses among: tokens, sentences, stages or whole answers, at the same measured work."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of, wide, within
+from flows.experiments.bench import Arm, arm, arm_at_width, evidence, prepare_bench, tokens_of, widest_within
 from flows.experiments.contract import Experiment
-from flows.experiments.search_compare import over
+from flows.experiments.search_compare import over_budget
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings
 from tasks.report.experiment_figures import Plot
 
-RIVALS = (  # grain, search, what is widened
+RIVALS = (  # unit, search, the setting of its width
     ("token", "beam", "candidates"),
     ("sentence", "clip_prm", "candidates"),
     ("stage", "swires", "captions"),
@@ -21,48 +21,49 @@ BEAMS, CAPTIONS = (1, 2, 3, 4), (2, 4, 8)
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """One search of each grain within VisVM's tokens; then beam widths and SWIRES' captions."""
+    """One search of each unit within VisVM's tokens; then beam widths and SWIRES' captions."""
     bench = prepare_bench(profile, ["visvm", "clip_prm", "swires"])
     most = profile.search.candidates
-    greedy, own = arm(bench, "greedy"), named("sentence", wide(bench, "visvm", most))
+    greedy, own = arm(bench, "greedy"), named("sentence", arm_at_width(bench, "visvm", most))
     budget = tokens_of(bench, own)
-    found = [evidence(bench, greedy), evidence(bench, own, [greedy], seen=True)]
+    results = [evidence(bench, greedy), evidence(bench, own, [greedy], with_trace=True)]
     for grain, spec, key in RIVALS:
-        one = named(grain, within(bench, spec, range(2, most + 1), budget, key))
-        found.append(evidence(bench, one, [greedy, own], seen=True))
+        measured = named(grain, widest_within(bench, spec, range(2, most + 1), budget, key))
+        results.append(evidence(bench, measured, [greedy, own], with_trace=True))
     if quick:
-        return found
+        return results
     staged = named("stage", arm(bench, "stage_beam"))
-    found.append(evidence(bench, staged, [greedy, own], seen=True))
+    results.append(evidence(bench, staged, [greedy, own], with_trace=True))
     for number in BEAMS:
-        found.append(evidence(bench, wide(bench, "beam", number), [greedy]))
+        results.append(evidence(bench, arm_at_width(bench, "beam", number), [greedy]))
     for number in CAPTIONS:
-        one = wide(bench, "swires", number, key="captions")
-        found.append(evidence(bench, one, [greedy], seen=True))
-    return found
+        measured = arm_at_width(bench, "swires", number, key="captions")
+        results.append(evidence(bench, measured, [greedy], with_trace=True))
+    return results
 
 
-def named(grain: str, one: Arm) -> Arm:
-    """An arm called by its grain."""
-    return replace(one, name=f"{grain}: {one.name}", x=None)
+def named(grain: str, measured: Arm) -> Arm:
+    """The arm, with the unit in its name."""
+    return replace(measured, name=f"{grain}: {measured.name}", x=None)
 
 
-def answer(found: Findings) -> str:
-    """Which grain is best at the same work, and what more beams and more captions do."""
-    grains = [arm for arm in found.arms if ": " in arm]
-    own, best = next(arm for arm in grains if "visvm" in arm), found.best("chair_i", grains)
-    said = [
-        f"{arm} {found.said(arm, 'chair_i')} for {found.said(arm, 'tokens')}{over(found, arm, own)}" for arm in grains
+def answer(findings: Findings) -> str:
+    """Which unit is best at the same work, and what more beams and more captions gain."""
+    grains = [arm for arm in findings.arms if ": " in arm]
+    own, best = next(arm for arm in grains if "visvm" in arm), findings.best("chair_i", grains)
+    reached = [
+        f"{arm} {findings.text(arm, 'chair_i')} for {findings.text(arm, 'tokens')}{over_budget(findings, arm, own)}"
+        for arm in grains
     ]
-    rivals = [f"{arm} {found.compared(arm, own, 'chair_i')}" for arm in grains if arm != own]
+    rivals = [f"{arm} {findings.compared(arm, own, 'chair_i')}" for arm in grains if arm != own]
     parts = [
-        f"CHAIRi by what is chosen among (greedy: {found.said('greedy', 'chair_i')}): {'; '.join(said)}. Against {own}: "
-        f"{'; '.join(rivals)}. The lowest has {best}."
+        f"CHAIRi by what is chosen among (greedy: {findings.text('greedy', 'chair_i')}): {'; '.join(reached)}. "
+        f"Against {own}: {'; '.join(rivals)}. The lowest has {best}."
     ]
-    for line, word in (("beam", "beams"), ("swires", "captions")):
-        arms = found.line(line)
+    for line, noun in (("beam", "beams"), ("swires", "captions")):
+        arms = findings.line(line)
         if arms:
-            steps = [f"{found.x[one]:g} {word} {found.compared(one, 'greedy', 'chair_i')}" for one in arms]
+            steps = [f"{findings.x[arm]:g} {noun} {findings.compared(arm, 'greedy', 'chair_i')}" for arm in arms]
             parts.append(f"{line} against greedy: {'; '.join(steps)}.")
     return " ".join(parts)
 

@@ -1,4 +1,4 @@
-"""Who tells the better of two answers: the policy itself, the reward model, or V. On the same pairs."""
+"""Judges of answers, on the same pairs: the policy itself, the reward model, and V."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXAMINED = 100  # images whose answers are compared in pairs
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The best of the same whole answers by each judge; then each judge on pairs of them, in both orders."""
+    """The best of the same whole answers by each judge; then each judge's verdicts on pairs of them, in both orders."""
     bench = prepare_bench(profile, ["best_of_n:by=score", "best_of_n:by=value"])
     context, greedy = bench.context, arm(bench, GREEDY)
     arms = {name: arm(bench, f"best_of_n:by={by}", f"best of n by {name}") for name, (by, _) in BY.items()}
@@ -30,34 +30,36 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
         context.benchmark.images,
         part,
         context.annotations,
-        scores=arms[SCORER].found.search_trace,
-        values=arms[V].found.search_trace,
+        scores=arms[SCORER].result.search_trace,
+        values=arms[V].result.search_trace,
     )
-    found = [evidence(bench, greedy)]
+    results = [evidence(bench, greedy)]
     for name, (_, judge) in BY.items():
         measured = evidence(bench, arms[name], [greedy, arms[SCORER]])
-        found.append(replace(measured, metrics=(*measured.metrics, verdicts.metrics[judge])))
-    return found
+        results.append(replace(measured, metrics=(*measured.metrics, verdicts.metrics[judge])))
+    return results
 
 
-def answer(found: Findings) -> str:
-    """Who judges best, and whether the policy's verdicts mean anything."""
+def answer(findings: Findings) -> str:
+    """Which judge is best, and whether the policy's verdicts are better than chance."""
     arms = {name: f"best of n by {name}" for name in BY}
-    pairs = [f"{name} {found.said(one, 'pair_accuracy')}" for name, one in arms.items()]
+    pairs = [f"{name} {findings.text(arm, 'pair_accuracy')}" for name, arm in arms.items()]
     chosen = [
-        f"{name} {found.said(one, 'chair_i')}, {found.compared(one, GREEDY, 'chair_i')}" for name, one in arms.items()
+        f"{name} {findings.text(arm, 'chair_i')}, {findings.compared(arm, GREEDY, 'chair_i')}"
+        for name, arm in arms.items()
     ]
     own = arms[POLICY]
-    swapped = found.cell(own, "swap_agreement")
+    swapped = findings.cell(own, "swap_agreement")
     useless = swapped is not None and swapped.value < 50
     return (
-        f"Of two answers of which one says less that is false, {', '.join(pairs)} name that one (chance: 50). As judges of "
-        f"whole answers their winners have a CHAIRi of: {'; '.join(chosen)}; greedy {found.said(GREEDY, 'chair_i')}. "
-        f"Asked in both orders, the policy names the same answer for {found.said(own, 'swap_agreement')} of the pairs; "
-        f"{found.said(own, 'undecided')} of its verdicts name none"
+        f"Of two answers of which one says less that is false, {', '.join(pairs)} name that one (chance: 50). As "
+        f"judges of whole answers their winners have a CHAIRi of: {'; '.join(chosen)}; greedy "
+        f"{findings.text(GREEDY, 'chair_i')}. Asked in both orders, the policy names the same answer for "
+        f"{findings.text(own, 'swap_agreement')} of the pairs; {findings.text(own, 'undecided')} of its verdicts "
+        "name none"
         + (
-            f", and {found.said(own, 'first_wins')} of the others what stands first."
-            if found.has(own, "first_wins")
+            f", and {findings.text(own, 'first_wins')} of the others what stands first."
+            if findings.has(own, "first_wins")
             else "."
         )
         + (" It is no judge: where the orders disagree the greedy answer stays." if useless else "")
@@ -79,8 +81,7 @@ EXPERIMENT = Experiment(
         "ms",
     ),
     plot=Plot("arms", ("chair_i", "pair_accuracy", "swap_agreement")),
-    method="Pairs: the greedy answer with each other one that the same search drew, on at most 100 images; the better "
-    "one names fewer absent objects, pairs without a better one do not count. A verdict of the policy counts "
-    "where both orders name one answer, else as a coin's; the others compare mean scores or values of an "
-    "answer's sentences.",
+    method="Pairs: the greedy answer with each other answer that the same search sampled, on at most 100 images; the better "
+    "answer names fewer absent objects, and ties do not count. A verdict of the policy counts if both orders agree, "
+    "and as one half otherwise; the other judges compare the mean score or value of an answer's sentences.",
 )

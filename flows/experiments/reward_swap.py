@@ -1,4 +1,4 @@
-"""Other rewards: how alike they order sentences, how well they tell the false ones, and what a search makes of each."""
+"""Other rewards: how similarly they rank sentences, how well they detect false ones, and what a search reaches with each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = "clip_prm"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The same rollouts rewarded by each; then CLIP-PRM guided by each, with each one's own margin."""
+    """The same rollouts under each reward; then CLIP-PRM guided by each, with a margin of its own."""
     bench = prepare_bench(profile)
     benches = {
         name: rewarded(bench, rewards)
@@ -32,49 +32,49 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     }
     judged = judge_rewards(
         profile.evaluate,
-        {name: there.rewards.rewards for name, there in benches.items()},
-        *known_images(next(iter(benches.values()))),
+        {name: variant.rewards.rewards for name, variant in benches.items()},
+        *samples_and_truth(next(iter(benches.values()))),
     )
     greedy = arm(bench, GREEDY)
-    found, reference = [evidence(bench, greedy)], None
-    for name, there in benches.items():
-        searched = arm(there, SPEC, name)
-        facts = {"tau": there.rewards.margin, "below_tau": there.rewards.below_margin}
+    results, reference = [evidence(bench, greedy)], None
+    for name, variant in benches.items():
+        searched = arm(variant, SPEC, name)
+        facts = {"tau": variant.rewards.margin, "below_tau": variant.rewards.below_margin}
         against = [greedy] if reference is None else [greedy, reference]
-        measured = evidence(there, searched, against, seen=True, facts=facts)
-        found.append(replace(measured, metrics=(*measured.metrics, judged.metrics[name])))
+        measured = evidence(variant, searched, against, with_trace=True, facts=facts)
+        results.append(replace(measured, metrics=(*measured.metrics, judged.metrics[name])))
         reference = reference or searched
-    return found
+    return results
 
 
 def kinds_of(profile: Profile) -> dict[str, list[Reward]]:
-    """What is rewarded, by name: what needs nothing beside the profile, and all that the profile names itself."""
+    """The rewards by name: those that need only the profile's models, and those that the profile lists itself."""
     cosine = CosineReward(checkpoint=profile.scorer.checkpoint)
-    found: dict[str, list[Reward]] = {
+    kinds: dict[str, list[Reward]] = {
         COSINE: [cosine],
         "objects": [ObjectsReward()],
         "likelihood": [LikelihoodReward()],
         "object words": [TokenReward()],
         MIX: [cosine, LikelihoodReward()],
     }
-    known = [reward for rewards in found.values() for reward in rewards]
-    more = [one for one in profile.scorer.rewards if one.model_copy(update={"weight": 1.0}) not in known]
-    return found | {reward_name(one): [one.model_copy(update={"weight": 1.0})] for one in more}
+    known = [reward for rewards in kinds.values() for reward in rewards]
+    more = [reward for reward in profile.scorer.rewards if reward.model_copy(update={"weight": 1.0}) not in known]
+    return kinds | {reward_name(reward): [reward.model_copy(update={"weight": 1.0})] for reward in more}
 
 
 def rewarded(bench: Bench, rewards: list[Reward]) -> Bench:
-    """The bench with these rewards: alone as it is, several each over its deviation."""
+    """The bench with these rewards: a single one on its own scale, several divided by their deviation."""
     alone = len(rewards) == 1
     plain = alone and isinstance(rewards[0], CosineReward) and rewards[0].checkpoint == bench.profile.scorer.checkpoint
     scorer = {
-        "rewards": [] if plain else [one.model_dump() for one in rewards],
+        "rewards": [] if plain else [reward.model_dump() for reward in rewards],
         "scale": "raw" if alone else "standard",
     }
     return guided(with_profile(bench, varied(bench.profile, scorer=scorer)), NEEDS)
 
 
-def known_images(bench: Bench) -> tuple[Table[Sample], Table[Annotation] | None]:
-    """The rollouts' samples, and what is in their images where that is known: to judge rewards by, not to learn from."""
+def samples_and_truth(bench: Bench) -> tuple[Table[Sample], Table[Annotation] | None]:
+    """The rollouts' samples, and their images' annotations if there are any: to judge rewards by, not to train on."""
     assert bench.drawn is not None
     samples = bench.drawn.samples
     if isinstance(bench.profile.data.train, FolderSource):
@@ -82,32 +82,34 @@ def known_images(bench: Bench) -> tuple[Table[Sample], Table[Annotation] | None]
     return samples, annotate.with_label("train")(bench.context.source, bench.drawn.images).annotations
 
 
-def answer(found: Findings) -> str:
-    """Who tells true from false, who agrees with the scorer, and what that is worth in a search."""
-    rewards = [one for one in found.arms if one != GREEDY]
+def answer(findings: Findings) -> str:
+    """Which reward detects false sentences, which agrees with the cosine, and what a search reaches with each."""
+    rewards = [arm for arm in findings.arms if arm != GREEDY]
     parts = []
-    if any(found.has(one, "auc") for one in rewards):
-        said = [f"{one} {found.said(one, 'auc')}" for one in rewards]
+    if any(findings.has(arm, "auc") for arm in rewards):
+        aucs = [f"{arm} {findings.text(arm, 'auc')}" for arm in rewards]
         parts.append(
-            f"A true sentence is rewarded above a hallucinated one of its image with probability: {'; '.join(said)}."
+            f"A true sentence is rewarded above a hallucinated one of its image with probability: {'; '.join(aucs)}."
         )
-    ranks = [f"{one} {found.said(one, f'rank: {COSINE}')}" for one in rewards if one != COSINE]
+    ranks = [f"{arm} {findings.text(arm, f'rank: {COSINE}')}" for arm in rewards if arm != COSINE]
     parts.append(f"Rank correlation with the cosine, within an image: {'; '.join(ranks)}.")
-    searched = [f"{one} {found.said(one, 'chair_i')}" for one in rewards]
+    searched = [f"{arm} {findings.text(arm, 'chair_i')}" for arm in rewards]
     parts.append(
-        f"CLIP-PRM guided by each has a CHAIRi of: {'; '.join(searched)}; greedy {found.said(GREEDY, 'chair_i')}."
+        f"CLIP-PRM guided by each has a CHAIRi of: {'; '.join(searched)}; greedy {findings.text(GREEDY, 'chair_i')}."
     )
-    parts.append(_verdict(found, rewards))
+    parts.append(_verdict(findings, rewards))
     return " ".join(parts)
 
 
-def _verdict(found: Findings, rewards: list[str]) -> str:
-    """Who surely helps, who surely differs from the cosine, and who pays for it in recall."""
-    helps = [one for one in rewards if found.surely(one, GREEDY, "chair_i") == "better"]
-    lost = [f"{one} {found.compared(one, GREEDY, 'recall')}" for one in rewards
-            if found.surely(one, GREEDY, "recall") == "worse"]  # fmt: skip
+def _verdict(findings: Findings, rewards: list[str]) -> str:
+    """Which rewards surely help, which surely differ from the cosine, and which cost recall."""
+    helps = [arm for arm in rewards if findings.surely(arm, GREEDY, "chair_i") == "better"]
+    lost = [f"{arm} {findings.compared(arm, GREEDY, 'recall')}" for arm in rewards
+            if findings.surely(arm, GREEDY, "recall") == "worse"]  # fmt: skip
     differs = [
-        f"{one} is surely {word} than the cosine" for one in rewards if (word := found.surely(one, COSINE, "chair_i"))
+        f"{arm} is surely {side} than the cosine"
+        for arm in rewards
+        if (side := findings.surely(arm, COSINE, "chair_i"))
     ]
     return (
         f"Surely fewer false mentions than greedy: {listed(helps) or 'none'}. "
@@ -126,7 +128,7 @@ EXPERIMENT = Experiment(
     plot=Plot("arms", ("chair_i", "recall", "auc", f"rank: {COSINE}")),
     method="All rewards score the same rollouts of the training images; rank: Spearman's correlation of two rewards' "
     "scores within an image, AUC against the images' annotations. Each search has the margin that the profile's "
-    "rule gives of its own reward's scores, and stops as the profile says. objects: found by the scorer, zero- "
+    "rule gives of its own reward's scores, and stops as the profile says. objects: detected by the scorer, zero- "
     "shot; likelihood: the base's own, less that without the image; object words: FiSAO's cosines; the mix adds "
     "both over their deviations. Judges, plug-ins and other models take part if scorer.rewards names them.",
 )  # fmt: skip

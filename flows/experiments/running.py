@@ -1,4 +1,4 @@
-"""One experiment as a run: its arms' stages, the table of what they measured, its page. Order only.
+"""One experiment as a run: the stages of its arms, the table of their figures, its page. Order only.
 
 visloop experiment gamma-sweep --profile demo
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 @flow(
     name="experiment",
     flow_run_name="{name}-{profile.name}-seed-{profile.seed}",
-    # One search at a time: seconds are measured.
+    # One search at a time, because seconds are measured.
     task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
 )
 def experiment(
@@ -37,58 +37,60 @@ def experiment(
     """Run an experiment; returns the run's id.
 
     Args:
-        name: which one, see flows/experiments/catalogue.py.
-        profile: models, images, and the settings that it doesn't vary.
-        quick: small numbers and fewer arms, to see that all of it works.
-        overrides: what was laid over the profile, to say how to run it again.
-        given: what the experiment takes beside the profile: other profiles, raters' files.
+        name: of the experiment, see flows/experiments/catalogue.py.
+        profile: models, images, and the settings that the experiment does not vary.
+        quick: small numbers and fewer arms, to check that everything works.
+        overrides: the settings of `--set`, shown in the command that repeats the run.
+        given: the values of `--with`: other profiles, raters' files, strategies.
     """
-    run_id, found, report = recorded(name, profile, quick, overrides, given)
-    create_markdown(f"experiment-{name}", markdown(found, report), QUESTIONS[name])
+    run_id, findings, report = recorded(name, profile, quick, overrides, given)
+    create_markdown(f"experiment-{name}", markdown(findings, report), QUESTIONS[name])
     return run_id
 
 
 def recorded(
     name: str, profile: Profile, quick: bool = False, overrides: Sequence[str] = (), given: Sequence[str] = ()
 ) -> tuple[str, Findings, Report]:
-    """The experiment as one run, with its page: the run's id, the figures, and what is said of them."""
+    """Run the experiment as one recorded run and write its page: (run id, figures, report)."""
     profile = quickened(profile) if quick else profile
     with recorded_run(f"{profile.name} experiment {name}", profile) as run_id:
         log.info("run %s", run_id)
         concluded = carried_out(name, profile, quick, given)
-    found = findings_of(concluded)
-    report = reported(name, found, profile, quick, overrides, given)
+    findings = findings_of(concluded)
+    report = reported(name, findings, profile, quick, overrides, given)
     runs.finish_run(run_id, "completed", message=report.paragraph)
-    write_page(run_id, found, report)
-    return run_id, found, report
+    write_page(run_id, findings, report)
+    return run_id, findings, report
 
 
 def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] = ()) -> FindingsResult:
     """All stages of an experiment; inside `tasks.stage.plan.planning()` nothing is computed.
 
     Raises:
-        ProfileError: something is given to an experiment that takes nothing.
+        ProfileError: values are given to an experiment that takes none.
     """
-    one = find(name)
-    if given and one.run_with is None:
+    definition = find(name)
+    if given and definition.run_with is None:
         raise ProfileError(f"experiment {name} takes nothing by --with; {' '.join(given)} was given")
     with use_runtime(profile.runtime):
-        found = one.run_with(profile, quick, given) if one.run_with else one.run(profile, quick)
-        return conclude.with_label(name)(found, experiment=name, seed=profile.seed)
+        evidence = definition.run_with(profile, quick, given) if definition.run_with else definition.run(profile, quick)
+        return conclude.with_label(name)(evidence, experiment=name, seed=profile.seed)
 
 
 def reported(
     name: str,
-    found: Findings,
+    findings: Findings,
     profile: Profile,
     quick: bool,
     overrides: Sequence[str] = (),
     given: Sequence[str] = (),
 ) -> Report:
-    """What is said of the figures."""
-    one = find(name)
+    """The report of an experiment: question, method, conclusion, and the command that repeats it."""
+    definition = find(name)
     settings = "".join(f" --with {shlex.quote(text)}" for text in given)
     settings += "".join(f" --set {shlex.quote(text)}" for text in overrides)
     again = f"visloop experiment {name} --profile {profile.name}{' --quick' if quick else ''}{settings}"
-    method = f"{one.method} With --quick: too little to believe a figure." if quick else one.method
-    return Report(name, QUESTIONS[name], method, one.columns, one.plot, one.answer(found), again)
+    method = f"{definition.method} With --quick: too little to believe a figure." if quick else definition.method
+    return Report(
+        name, QUESTIONS[name], method, definition.columns, definition.plot, definition.answer(findings), again
+    )

@@ -1,4 +1,4 @@
-"""Policies of several sizes under one fixed V, that of the first: does what it takes off shrink as policies grow?"""
+"""Policies of several sizes under one fixed V, the first policy's: does its effect shrink as policies grow?"""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flows.experiments.bench import Bench, arm, evidence, guided, prepare_bench
-from flows.experiments.contract import Experiment, varied
-from flows.experiments.cross_model import NEEDS, READS, UNJUDGED, named, other_policies
+from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
+from flows.experiments.cross_model import NEEDS, READS, named, other_policies
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, listed
 from tasks.analysis.sizes import size_of
 from tasks.report.experiment_figures import Plot
 
 MOST = 20  # policies
-LADDER = 2.0  # sizes that differ less are one rung
+LADDER = 2.0  # the least ratio of largest to smallest that says anything about scale
 GREEDY, PRM = "greedy", "CLIP-PRM"
 
 
@@ -24,14 +24,14 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Evidence]:
-    """Each policy greedily, under CLIP-PRM with its own margin, and under the first one's V."""
+    """Each policy searched greedily, by CLIP-PRM with its own margin, and under the first policy's V."""
     if profile.value.reads != "image_and_text":
-        profile = varied(profile, value={**READS, **UNJUDGED})
+        profile = varied(profile, value={**READS, **UNCHECKED_VALUE})
     first = guided(prepare_bench(profile), NEEDS)
     benches: dict[str, Bench] = {named(profile, {}): first}
     for other in other_policies(profile, given, MOST):
         benches[named(other, benches)] = guided(prepare_bench(other), frozenset({"scorer", "margin"}))
-    found = []
+    results = []
     for name, bench in benches.items():
         size = size_of.with_label(name)(bench.context.base.checkpoint).parameters
         greedy = arm(bench, "greedy", f"{name}: {GREEDY}")
@@ -39,26 +39,28 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
         arms = [greedy, arm(replace(bench, guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")]
         if not quick:
             arms.append(arm(bench, "clip_prm:stop=reward", f"{name}: {PRM}"))
-        found += [evidence(bench, one, [greedy], facts={"parameters": size}) for one in arms]
-    return found
+        results += [evidence(bench, measured, [greedy], facts={"parameters": size}) for measured in arms]
+    return results
 
 
-def answer(found: Findings) -> str:
-    """What the first one's V takes off at every size, and whether the sizes differ enough to tell."""
-    names = [one.removesuffix(f": {GREEDY}") for one in found.arms if one.endswith(f": {GREEDY}")]
-    names.sort(key=lambda name: found.value(f"{name}: {GREEDY}", "parameters"))
+def answer(findings: Findings) -> str:
+    """The effect of the first policy's V at every size, and whether the sizes differ enough to judge scale."""
+    names = [arm.removesuffix(f": {GREEDY}") for arm in findings.arms if arm.endswith(f": {GREEDY}")]
+    names.sort(key=lambda name: findings.value(f"{name}: {GREEDY}", "parameters"))
     steps = []
     for name in names:
-        greedy, fixed, prm = _arms(found, name)
+        greedy, fixed, prm = _arms(findings, name)
         steps.append(
-            f"{name}, {found.said(greedy, 'parameters')}: greedy CHAIRi {found.said(greedy, 'chair_i')}, under V "
-            f"{found.compared(fixed, greedy, 'chair_i')}, Recall {found.compared(fixed, greedy, 'recall')}"
-            + (f"; under CLIP-PRM {found.compared(prm, greedy, 'chair_i')}" if prm else "")
+            f"{name}, {findings.text(greedy, 'parameters')}: greedy CHAIRi {findings.text(greedy, 'chair_i')}, under V "
+            f"{findings.compared(fixed, greedy, 'chair_i')}, Recall {findings.compared(fixed, greedy, 'recall')}"
+            + (f"; under CLIP-PRM {findings.compared(prm, greedy, 'chair_i')}" if prm else "")
         )
     helped = [
-        name for name in names if found.surely(_arms(found, name)[1], _arms(found, name)[0], "chair_i") == "better"
+        name
+        for name in names
+        if findings.surely(_arms(findings, name)[1], _arms(findings, name)[0], "chair_i") == "better"
     ]
-    sizes = [found.value(f"{name}: {GREEDY}", "parameters") for name in names]
+    sizes = [findings.value(f"{name}: {GREEDY}", "parameters") for name in names]
     ladder = (
         f"From the smallest to the largest policy parameters grow {max(sizes) / min(sizes):.1f}-fold."
         if max(sizes) >= LADDER * min(sizes)
@@ -71,11 +73,11 @@ def answer(found: Findings) -> str:
     )
 
 
-def _arms(found: Findings, name: str) -> tuple[str, str, str]:
-    """A policy's arms: greedy, under V, and under the scorer, which may be left out (empty)."""
-    fixed = next(one for one in found.arms if one.startswith(f"{name}: V of "))
+def _arms(findings: Findings, name: str) -> tuple[str, str, str]:
+    """(greedy, under V, under CLIP-PRM): the names of a policy's arms; the last is empty if it was left out."""
+    fixed = next(arm for arm in findings.arms if arm.startswith(f"{name}: V of "))
     prm = f"{name}: {PRM}"
-    return f"{name}: {GREEDY}", fixed, prm if prm in found.arms else ""
+    return f"{name}: {GREEDY}", fixed, prm if prm in findings.arms else ""
 
 
 EXPERIMENT = Experiment(
@@ -83,7 +85,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("parameters", "chair_s", "chair_i", "recall", "length", "tokens", "ms"),
     plot=Plot("arms", ("chair_i", "recall", "length")),
-    method="V is a network of its own on the profile's policy, learned from that policy's rewarded answers, and guides "
+    method="V is a network of its own on the profile's policy, trained on that policy's rewarded rollouts, and guides "
     "every policy: it chooses and stops where its best value is under 0. CLIP-PRM has the margin of each "
     "policy's own answers. The ladder is the profile's policy and those of the profiles that --with names; on "
     "the demo that of demo-cot, which is no larger, so the shipped policies are no real ladder.",

@@ -1,8 +1,8 @@
-"""The papers' comparison, at equal measured work: as many candidates as fit into the tokens that VisVM decodes."""
+"""The papers' comparison at equal measured work: each rival has as many candidates as VisVM's decoded tokens allow."""
 
 from __future__ import annotations
 
-from flows.experiments.bench import arm, evidence, prepare_bench, tokens_of, wide, within
+from flows.experiments.bench import arm, arm_at_width, evidence, prepare_bench, tokens_of, widest_within
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, line_of, listed
@@ -12,51 +12,58 @@ RIVALS = ("best_of_n", "clip_prm", "vimar", "vimar:by=score")
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Greedy, VisVM as the profile has it, and every rival at as many candidates as its tokens allow."""
+    """Greedy, VisVM at the profile's candidates, and every rival at as many candidates as VisVM's tokens allow."""
     bench = prepare_bench(profile, ["visvm", *RIVALS])
-    greedy, own = arm(bench, "greedy"), wide(bench, "visvm", profile.search.candidates)
+    greedy, own = arm(bench, "greedy"), arm_at_width(bench, "visvm", profile.search.candidates)
     budget = tokens_of(bench, own)
     most = profile.search.candidates + 2
-    rivals = [within(bench, spec, range(max(1, most - 5), most + 1), budget) for spec in RIVALS[: 2 if quick else None]]
+    rivals = [
+        widest_within(bench, spec, range(max(1, most - 5), most + 1), budget) for spec in RIVALS[: 2 if quick else None]
+    ]
     return [
         evidence(bench, greedy),
-        evidence(bench, own, [greedy], seen=True),
-        *(evidence(bench, one, [greedy, own], seen=True) for one in rivals),
+        evidence(bench, own, [greedy], with_trace=True),
+        *(evidence(bench, measured, [greedy, own], with_trace=True) for measured in rivals),
     ]
 
 
-def answer(found: Findings) -> str:
-    """Who is best, and who differs from VisVM."""
-    own = next(one for one in found.arms if line_of(one) == "visvm")
-    rivals = [one for one in found.arms if one not in ("greedy", own)]
-    best = found.best("chair_i")
-    better = [one for one in rivals if found.surely(one, own, "chair_i") == "better"]
-    worse = [one for one in rivals if found.surely(one, own, "chair_i") == "worse"]
-    level = [one for one in rivals if one not in better and one not in worse]
+def answer(findings: Findings) -> str:
+    """Which search is best, and which surely differ from VisVM."""
+    own = next(arm for arm in findings.arms if line_of(arm) == "visvm")
+    rivals = [arm for arm in findings.arms if arm not in ("greedy", own)]
+    best = findings.best("chair_i")
+    better = [arm for arm in rivals if findings.surely(arm, own, "chair_i") == "better"]
+    worse = [arm for arm in rivals if findings.surely(arm, own, "chair_i") == "worse"]
+    level = [arm for arm in rivals if arm not in better and arm not in worse]
     verdicts = []
-    for word, some in (("surely better", better), ("surely worse", worse), ("not to be told apart from it", level)):
-        if some:
-            said = [f"{one} with {found.said(one, 'chair_i')}{over(found, one, own)}" for one in some]
-            verdicts.append(f"{word}: {listed(said)}")
+    for conclusion, names in (
+        ("surely better", better),
+        ("surely worse", worse),
+        ("not to be told apart from it", level),
+    ):
+        if names:
+            reached = [f"{arm} with {findings.text(arm, 'chair_i')}{over_budget(findings, arm, own)}" for arm in names]
+            verdicts.append(f"{conclusion}: {listed(reached)}")
     return (
-        f"Within the {found.said(own, 'tokens')} a caption that {own} decodes, the lowest CHAIRi has {best}: "
-        f"{found.said(best, 'chair_i')}; greedy captions have {found.said('greedy', 'chair_i')}. Of the rivals, measured "
-        f"against {own} ({found.said(own, 'chair_i')}): {'; '.join(verdicts)}. {recall(found, own)}"
+        f"Within the {findings.text(own, 'tokens')} a caption that {own} decodes, the lowest CHAIRi has {best}: "
+        f"{findings.text(best, 'chair_i')}; greedy captions have {findings.text('greedy', 'chair_i')}. Of the "
+        f"rivals, measured against {own} ({findings.text(own, 'chair_i')}): {'; '.join(verdicts)}. "
+        f"{recall_sentence(findings, own)}"
     )
 
 
-def over(found: Findings, one: str, own: str) -> str:
-    """Says so where even the fewest candidates took more tokens than the budget."""
-    return " (over the budget)" if found.value(one, "tokens") > found.value(own, "tokens") else ""
+def over_budget(findings: Findings, arm: str, own: str) -> str:
+    """A remark if even the fewest candidates took more tokens than the budget."""
+    return " (over the budget)" if findings.value(arm, "tokens") > findings.value(own, "tokens") else ""
 
 
-def recall(found: Findings, own: str) -> str:
-    """What it cost in recall."""
-    lost = [one for one in found.arms if one != "greedy" and found.surely(one, "greedy", "recall") == "worse"]
+def recall_sentence(findings: Findings, own: str) -> str:
+    """Which searches surely lose recall against greedy."""
+    lost = [arm for arm in findings.arms if arm != "greedy" and findings.surely(arm, "greedy", "recall") == "worse"]
     if not lost:
         return "None of them surely recalls less than greedy."
-    said = [f"{one} {found.compared(one, 'greedy', 'recall')}" for one in lost]
-    return f"Recall against greedy: {'; '.join(said)}" + ("." if own in lost else f"; {own} loses none that is sure.")
+    losses = [f"{arm} {findings.compared(arm, 'greedy', 'recall')}" for arm in lost]
+    return f"Recall against greedy: {'; '.join(losses)}" + ("." if own in lost else f"; {own} loses none that is sure.")
 
 
 EXPERIMENT = Experiment(

@@ -1,4 +1,4 @@
-"""ViMaR taken apart: the choice among whole answers, the refinement of weak sentences, both; and how weak is weak."""
+"""ViMaR's two stages: the choice among whole answers, the refinement of weak sentences, both; and a sweep of the threshold."""
 
 from __future__ import annotations
 
@@ -20,52 +20,56 @@ ARMS = {
     "both, by score": "vimar:by=score",
 }
 QUICK = ("greedy", "stage 1 only", BOTH, "both, as released")
-KEPT = (0.0, 0.1, 0.3, 0.5, 0.7)
+QUANTILES = (0.0, 0.1, 0.3, 0.5, 0.7)
 SWEEP = "both, threshold"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The stages alone and together, and the threshold under which a sentence is weak."""
+    """Each stage alone, both, and both at several thresholds under which a sentence is refined."""
     bench = prepare_bench(profile, ["vimar", "vimar:by=score"])
     specs = {name: spec for name, spec in ARMS.items() if not quick or name in QUICK}
     arms = {name: arm(bench, spec, name) for name, spec in specs.items()}
-    found = [evidence(bench, one, [arms[BOTH], arms["stage 1 only"]], seen=True) for one in arms.values()]
-    for q in KEPT[1::2] if quick else KEPT:
-        one = arm(bench, f"vimar:weak_quantile={q:g}", f"{SWEEP}@{q:g}", q)
-        found.append(evidence(bench, one, [arms[BOTH]], seen=True))
-    return found
+    results = [
+        evidence(bench, measured, [arms[BOTH], arms["stage 1 only"]], with_trace=True) for measured in arms.values()
+    ]
+    for q in QUANTILES[1::2] if quick else QUANTILES:
+        measured = arm(bench, f"vimar:weak_quantile={q:g}", f"{SWEEP}@{q:g}", q)
+        results.append(evidence(bench, measured, [arms[BOTH]], with_trace=True))
+    return results
 
 
-def answer(found: Findings) -> str:
-    """What each stage does, what the released second stage does, and where the threshold should lie."""
+def answer(findings: Findings) -> str:
+    """The effect of each stage and of the released second stage, and the best threshold."""
     first, parts = "stage 1 only", []
     parts.append(
-        f"Choosing among whole answers brings CHAIRi from {found.said('greedy', 'chair_i')} to {found.said(first, 'chair_i')}; "
-        f"refining the weak sentences of the winner, too, to {found.said(BOTH, 'chair_i')}, "
-        f"{found.compared(BOTH, first, 'chair_i')}, "
-        f"with Recall {found.compared(BOTH, first, 'recall')}. {found.said(BOTH, 'refined')} of the answers are refined, "
-        f"{found.said(BOTH, 'changed')} sentences each on average."
+        f"Choosing among whole answers brings CHAIRi from {findings.text('greedy', 'chair_i')} to "
+        f"{findings.text(first, 'chair_i')}; refining the weak sentences of the winner, too, to "
+        f"{findings.text(BOTH, 'chair_i')}, {findings.compared(BOTH, first, 'chair_i')}, with Recall "
+        f"{findings.compared(BOTH, first, 'recall')}. {findings.text(BOTH, 'refined')} of the answers are refined, "
+        f"{findings.text(BOTH, 'changed')} sentences each on average."
     )
     second = "stage 2 only, on the greedy answer"
-    if second in found.arms:
+    if second in findings.arms:
         parts.append(
-            f"Refinement alone: {found.said(second, 'chair_i')}, {found.compared(second, BOTH, 'chair_i')} against both."
+            f"Refinement alone: {findings.text(second, 'chair_i')}, {findings.compared(second, BOTH, 'chair_i')} "
+            "against both."
         )
     released = "both, as released"
     parts.append(
-        f"The released second stage, which appends and removes nothing, has {found.said(released, 'chair_i')} "
-        f"({found.compared(released, BOTH, 'chair_i')}; length {found.compared(released, BOTH, 'length')})."
+        f"The released second stage, which appends and removes nothing, has {findings.text(released, 'chair_i')} "
+        f"({findings.compared(released, BOTH, 'chair_i')}; length {findings.compared(released, BOTH, 'length')})."
     )
-    arms = found.line(SWEEP)
-    best = found.best("chair_i", arms)
+    arms = findings.line(SWEEP)
+    best = findings.best("chair_i", arms)
     parts.append(
-        f"The stricter the threshold, from q = {found.x[arms[0]]:g} to {found.x[arms[-1]]:g}, CHAIRi goes from "
-        f"{found.said(arms[0], 'chair_i')} to {found.said(arms[-1], 'chair_i')} and Recall from "
-        f"{found.said(arms[0], 'recall')} to {found.said(arms[-1], 'recall')}; the lowest CHAIRi has q = {found.x[best]:g}."
+        f"The stricter the threshold, from q = {findings.x[arms[0]]:g} to {findings.x[arms[-1]]:g}, CHAIRi goes from "
+        f"{findings.text(arms[0], 'chair_i')} to {findings.text(arms[-1], 'chair_i')} and Recall from "
+        f"{findings.text(arms[0], 'recall')} to {findings.text(arms[-1], 'recall')}; the lowest CHAIRi has q = "
+        f"{findings.x[best]:g}."
     )
     score = "both, by score"
-    if score in found.arms:
-        parts.append(f"Guided by the score and not by V, both stages have {found.said(score, 'chair_i')}.")
+    if score in findings.arms:
+        parts.append(f"Guided by the score and not by V, both stages have {findings.text(score, 'chair_i')}.")
     return " ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Tags: the same verified answers learned in tagged stages, without tags, in another order, or as conclusions alone."""
+"""Tags: training on the same verified answers in tagged stages, without tags, in another order, or as conclusions alone."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from tasks.train.finetune import finetune
 
 TAGGED, UNTAGGED, SHUFFLED, SHORT = "tagged", "untagged", "shuffled", "conclusion alone"
 FORMS = {UNTAGGED: "untagged", SHUFFLED: "shuffled", SHORT: "conclusion"}
-CONCLUDES = 0.95  # a smaller share of answers with a conclusion is told
-SHARED = ("seed", "data", "sample", "evaluate", "runtime")  # of the given profile, where another one is run
+CONCLUDES = 0.95  # a smaller share of answers with a conclusion is reported
+SHARED = ("seed", "data", "sample", "evaluate", "runtime")  # taken from the given profile if demo-cot is run
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """One lesson in four forms, each learned by the base under the bare questions, each measured as rounds are."""
+    """The same answers in four forms; the base is trained on each under the bare questions and measured as in a round."""
     profile = answers_of(profile)
     context, base = prepare_answers(profile)
     questions = questions_about(profile, context.source, round_draw(profile, 1))
     accepted = verified_answers(context, own_answers(context, base.policy, questions))
-    lesson = plain_answers(profile, accepted, questions).plain
+    training_answers = plain_answers(profile, accepted, questions).plain
     images, samples = questions.drawn.images, questions.plain.samples
     models: list[Model] = []
     for name in (TAGGED, UNTAGGED, SHUFFLED, SHORT)[: 2 if quick else 4]:
@@ -43,23 +43,23 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
             base.policy,
             images,
             samples,
-            in_form(profile, lesson, name),
+            in_form(profile, training_answers, name),
             seed=profile.seed,
         )
         models.append(measured(context, name, context.handle(trained.policy)))
-    facts = {"examples": lesson.rows}
-    found = [evidence_of(context, base, [])]
-    return found + [
+    facts = {"examples": training_answers.rows}
+    results = [evidence_of(context, base, [])]
+    return results + [
         evidence_of(context, model, [base, models[0]] if model is not models[0] else [base], **facts)
         for model in models
     ]
 
 
 def answers_of(profile: Profile) -> Profile:
-    """The profile, or for one that describes images the demo's that answers questions, on its images and seed.
+    """The profile if it answers questions; for one that describes the demo's scenes, `demo-cot` with its images and seed.
 
     Raises:
-        ProfileError: a profile that describes other images than the demo's.
+        ProfileError: the profile describes other images than the demo's.
     """
     if profile.task == "answers":
         return profile
@@ -71,16 +71,16 @@ def answers_of(profile: Profile) -> Profile:
     return load_profile(DEMO).model_copy(update={name: getattr(profile, name) for name in SHARED})
 
 
-def in_form(profile: Profile, lesson: Table[Caption], name: str) -> Table[Caption]:
-    """The lesson in a form."""
+def in_form(profile: Profile, training_answers: Table[Caption], name: str) -> Table[Caption]:
+    """The training answers in a form."""
     if name == TAGGED:
-        return lesson
+        return training_answers
     form: Any = FORMS[name]
-    return rewrite.with_label(name)(lesson, form=form, seed=profile.seed).captions
+    return rewrite.with_label(name)(training_answers, form=form, seed=profile.seed).captions
 
 
 def measured(context: AnswerContext, name: str, policy: PolicyHandle) -> Model:
-    """Greedy answers to the benchmark's bare questions, scored; of an answer without tags the last sentence counts."""
+    """Greedy answers to the benchmark's bare questions, scored; in an answer without tags the last sentence counts."""
     samples = context.questions.plain.samples
     captions = greedy_answers(context, policy, context.benchmark.images, samples, f"{name} greedy").captions
     if name == UNTAGGED:
@@ -90,7 +90,7 @@ def measured(context: AnswerContext, name: str, policy: PolicyHandle) -> Model:
 
 
 def evidence_of(context: AnswerContext, model: Model, against: Sequence[Model], **facts: Any) -> Evidence:
-    """Accuracy by kind of question and how many answers conclude, with paired differences."""
+    """Accuracy by kind of question, the share of answers with a conclusion, and paired differences."""
     pairs = {
         other.name: compared(
             context, model.scores.scores, other.scores.scores, f"{model.name} - {other.name}"
@@ -101,24 +101,29 @@ def evidence_of(context: AnswerContext, model: Model, against: Sequence[Model], 
     return Evidence(model.name, None, (model.scores.metrics, stated.metrics), pairs, facts=facts)
 
 
-def answer(found: Findings) -> str:
-    """Whether stages help at all, and whether their tags and order do."""
+def answer(findings: Findings) -> str:
+    """Whether stages help at all, and whether their tags and order matter."""
     first = (
-        f"The base answers {found.said(BASE, 'accuracy')} of the bare questions rightly; after learning "
-        f"{found.said(TAGGED, 'examples')} verified answers in tagged stages {found.said(TAGGED, 'accuracy')} "
-        f"({found.compared(TAGGED, BASE, 'accuracy')}), with {found.said(TAGGED, 'staged')} of its answers in four stages."
+        f"The base answers {findings.text(BASE, 'accuracy')} of the bare questions rightly; after learning "
+        f"{findings.text(TAGGED, 'examples')} verified answers in tagged stages {findings.text(TAGGED, 'accuracy')} "
+        f"({findings.compared(TAGGED, BASE, 'accuracy')}), with {findings.text(TAGGED, 'staged')} of its answers in "
+        "four stages."
     )
-    rest = [arm for arm in found.arms if arm not in (BASE, TAGGED)]
-    told = [f"{arm} {found.said(arm, 'accuracy')}, {found.compared(arm, TAGGED, 'accuracy')}" for arm in rest]
-    mute = [f"{arm} ({found.said(arm, 'concluded')})" for arm in rest if found.value(arm, "concluded") < CONCLUDES]
-    silent = f" Not all of these conclude at all: {', '.join(mute)}." if mute else ""
-    same = [arm for arm in rest if not found.surely(arm, TAGGED, "accuracy")]
+    rest = [arm for arm in findings.arms if arm not in (BASE, TAGGED)]
+    accuracies = [
+        f"{arm} {findings.text(arm, 'accuracy')}, {findings.compared(arm, TAGGED, 'accuracy')}" for arm in rest
+    ]
+    inconclusive = [
+        f"{arm} ({findings.text(arm, 'concluded')})" for arm in rest if findings.value(arm, "concluded") < CONCLUDES
+    ]
+    warning = f" Not all of these conclude at all: {', '.join(inconclusive)}." if inconclusive else ""
+    same = [arm for arm in rest if not findings.surely(arm, TAGGED, "accuracy")]
     verdict = (
         "All of them surely differ from the tagged ones."
         if not same
         else f"Not to be told apart from the tagged ones: {', '.join(same)}."
     )
-    return f"{first} The same answers in other forms: {'; '.join(told)}. {verdict}{silent}"
+    return f"{first} The same answers in other forms: {'; '.join(accuracies)}. {verdict}{warning}"
 
 
 EXPERIMENT = Experiment(
@@ -126,7 +131,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("accuracy", "accuracy_what", "accuracy_how_many", "accuracy_where", "concluded", "staged", "examples"),
     plot=Plot("arms", ("accuracy", "accuracy_what", "accuracy_how_many", "accuracy_where")),
-    method="The base's own staged answers, verified as the profile says, learned under the bare questions: as they "
+    method="Training on the base's own staged answers, verified as the profile says, under the bare questions: as they "
     "are; with the tags removed; with the stages in another order, tags and all; the conclusion alone. What is "
     "judged is the conclusion: the stage of that name, the last sentence of an answer learned without tags, "
     "else the whole answer. A profile that describes the demo's scenes is run as demo-cot.",

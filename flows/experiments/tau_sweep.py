@@ -1,4 +1,4 @@
-"""The rewards' margin: where it lies, how steep its penalty is, and which of its published forms is used."""
+"""The rewards' margin: its value, its penalty, and the published forms of the shaped reward."""
 
 from __future__ import annotations
 
@@ -16,57 +16,58 @@ PRM, VIMAR, VALUE, ALPHA = "CLIP-PRM", "ViMaR by score", "VisVM by V", "VisVM by
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The margin as a quantile of the run's scores for three searches; then its penalty and form for V."""
+    """The margin as a quantile of the scores, for three searches; then its penalty and form, for V."""
     bench = prepare_bench(profile)
-    reference = valued(bench, f"{VALUE}@{OWN:g}", OWN)
-    found = []
+    reference = value_arm(bench, f"{VALUE}@{OWN:g}", OWN)
+    results = []
     for q in QUANTILES[1::2] if quick else QUANTILES:
-        there = with_settings(bench, value=HEAD, label={"tau": {"kind": "quantile", "q": q}})
-        facts = {"tau": there.rewards.margin, "below_tau": there.rewards.below_margin}
-        prm = arm(there, "clip_prm:stop=reward", f"{PRM}@{q:g}", q)
-        found.append(evidence(there, prm, seen=True, facts=facts))
-        found.append(evidence(there, arm(there, "vimar:by=score", f"{VIMAR}@{q:g}", q), seen=True))
-        own = reference if q == OWN else valued(bench, f"{VALUE}@{q:g}", q)
-        found.append(evidence(bench, own, [reference], seen=True))
+        variant = with_settings(bench, value=HEAD, label={"tau": {"kind": "quantile", "q": q}})
+        facts = {"tau": variant.rewards.margin, "below_tau": variant.rewards.below_margin}
+        prm = arm(variant, "clip_prm:stop=reward", f"{PRM}@{q:g}", q)
+        results.append(evidence(variant, prm, with_trace=True, facts=facts))
+        results.append(evidence(variant, arm(variant, "vimar:by=score", f"{VIMAR}@{q:g}", q), with_trace=True))
+        own = reference if q == OWN else value_arm(bench, f"{VALUE}@{q:g}", q)
+        results.append(evidence(bench, own, [reference], with_trace=True))
     for alpha in ALPHAS[::3] if quick else ALPHAS:
-        one = valued(bench, f"{ALPHA}@{alpha:g}", alpha, alpha=alpha)
-        found.append(evidence(bench, one, [reference], seen=True))
+        measured = value_arm(bench, f"{ALPHA}@{alpha:g}", alpha, alpha=alpha)
+        results.append(evidence(bench, measured, [reference], with_trace=True))
     for shape in SHAPES[:1] if quick else SHAPES:
-        found.append(
-            evidence(bench, valued(bench, f"VisVM by V, {shape}", None, shaping=shape), [reference], seen=True)
+        results.append(
+            evidence(bench, value_arm(bench, f"VisVM by V, {shape}", None, shaping=shape), [reference], with_trace=True)
         )
-    return found
+    return results
 
 
-def valued(bench: Bench, name: str, x: float | None, **settings: object) -> Arm:
-    """Guided and stopped by a V that learned rewards of this form; the margin is that of `x` if the name is a quantile's."""
+def value_arm(bench: Bench, name: str, x: float | None, **settings: object) -> Arm:
+    """VisVM guided and stopped by a V of rewards shaped so; the margin is the quantile `x` on the line `VALUE`, else `OWN`."""
     q = x if name.startswith(f"{VALUE}@") else OWN
     label = {"shaping": "margin", "alpha": 1.0, "tau": {"kind": "quantile", "q": q}, **settings}
     return arm(with_settings(bench, value=HEAD, label=label), "visvm:stop=value", name, x)
 
 
-def answer(found: Findings) -> str:
-    """How CHAIR and Recall move with the margin, and whether form and penalty show."""
+def answer(findings: Findings) -> str:
+    """How CHAIR and Recall change with the margin, and whether form and penalty make a difference."""
     parts = []
     for line in (PRM, VIMAR, VALUE):
-        arms = found.line(line)
-        best = found.best("chair_i", arms)
+        arms = findings.line(line)
+        best = findings.best("chair_i", arms)
         parts.append(
-            f"{line}: CHAIRi from {found.said(arms[0], 'chair_i')} at q = {found.x[arms[0]]:g} to "
-            f"{found.said(arms[-1], 'chair_i')} at q = {found.x[arms[-1]]:g}, lowest at q = {found.x[best]:g}, Recall from "
-            f"{found.said(arms[0], 'recall')} to {found.said(arms[-1], 'recall')}"
+            f"{line}: CHAIRi from {findings.text(arms[0], 'chair_i')} at q = {findings.x[arms[0]]:g} to "
+            f"{findings.text(arms[-1], 'chair_i')} at q = {findings.x[arms[-1]]:g}, lowest at q = "
+            f"{findings.x[best]:g}, Recall from {findings.text(arms[0], 'recall')} to "
+            f"{findings.text(arms[-1], 'recall')}"
         )
     reference = f"{VALUE}@{OWN:g}"
     moved = [
-        f"{arm.replace('@', ' ')} {word}"
-        for arm in found.arms
-        if arm.startswith(f"{VALUE}, ") and (word := found.surely(arm, reference, "chair_i"))
+        f"{arm.replace('@', ' ')} {side}"
+        for arm in findings.arms
+        if arm.startswith(f"{VALUE}, ") and (side := findings.surely(arm, reference, "chair_i"))
     ]
-    refined = found.line(VIMAR)
+    refined = findings.line(VIMAR)
     return (
-        f"{'. '.join(parts)}. ViMaR refines {found.said(refined[0], 'refined')} of the answers at the lowest margin and "
-        f"{found.said(refined[-1], 'refined')} at the highest. Against {reference} (margin, alpha 1), CHAIRi: "
-        + (f"{'; '.join(moved)}, surely." if moved else "no other penalty or form surely differs.")
+        f"{'. '.join(parts)}. ViMaR refines {findings.text(refined[0], 'refined')} of the answers at the lowest "
+        f"margin and {findings.text(refined[-1], 'refined')} at the highest. Against {reference} (margin, alpha 1), "
+        "CHAIRi: " + (f"{'; '.join(moved)}, surely." if moved else "no other penalty or form surely differs.")
     )
 
 
@@ -86,7 +87,7 @@ EXPERIMENT = Experiment(
         "stop: value",
     ),
     plot=Plot("lines", ("chair_i", "recall", "length"), x="margin: quantile of the scores", only=(PRM, VIMAR, VALUE)),
-    method="CLIP-PRM stops where no candidate reaches the margin; ViMaR replaces what is under it; VisVM is guided by "
+    method="CLIP-PRM stops where no candidate reaches the margin; ViMaR replaces sentences under it; VisVM is guided by "
     "a V of these rewards, a head on the policy's states, and stops where its best value is under 0. Penalty "
-    "and form do not touch the first two.",
+    "and form do not affect the first two.",
 )

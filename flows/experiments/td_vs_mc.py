@@ -1,4 +1,4 @@
-"""What V is regressed on: a bootstrapped target, the whole return, or nothing at all (the scorer in its place)."""
+"""The target of V: a bootstrapped return or the whole return; and the scorer in place of V."""
 
 from __future__ import annotations
 
@@ -29,66 +29,72 @@ QUICK = (TD, "whole return, mean to go")
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Every V on the same answers; each guides the same search, which stops by vote."""
+    """Every V is trained on the same rollouts and guides the same search, which stops by vote."""
     bench = prepare_bench(profile, ["clip_prm"])
     prm = arm(bench, "clip_prm:stop=vote", PRM)
-    found: list[Evidence] = []
+    results: list[Evidence] = []
     reference: Arm | None = None
     for name in QUICK if quick else ARMS:
         try:
-            taught = with_settings(bench, value={**HEAD, **ARMS[name]})
-        except ValueCollapsed as error:  # a finding, too
+            variant = with_settings(bench, value={**HEAD, **ARMS[name]})
+        except ValueCollapsed as error:  # a result, too
             log.warning("%s: %s", name, error)
-            found.append(Evidence(name, facts={"refused": 1.0}))
+            results.append(Evidence(name, facts={"refused": 1.0}))
             continue
-        one = arm(taught, "visvm:stop=vote", name)
-        reference = reference or one
-        found.append(evidence(taught, one, [reference, prm], seen=True, facts={**value_facts(taught), "refused": 0.0}))
-    return [*found, evidence(bench, prm, [reference] if reference else [], seen=True)]
+        measured = arm(variant, "visvm:stop=vote", name)
+        reference = reference or measured
+        results.append(
+            evidence(
+                variant, measured, [reference, prm], with_trace=True, facts={**value_facts(variant), "refused": 0.0}
+            )
+        )
+    return [*results, evidence(bench, prm, [reference] if reference else [], with_trace=True)]
 
 
-def answer(found: Findings) -> str:
-    """Whether bootstrapping helps, what the end is worth, and what the released targets learn."""
-    return " ".join(filter(None, (_targets(found), _ends(found), _released(found), _scorer(found))))
+def answer(findings: Findings) -> str:
+    """Whether bootstrapping helps, whether the value after the end matters, and what the released targets learn."""
+    return " ".join(filter(None, (_targets(findings), _ends(findings), _released(findings), _scorer(findings))))
 
 
-def _targets(found: Findings) -> str:
-    rivals = [name for name in ("whole return, mean to go", "TD(lambda), mean to go") if name in found.arms]
-    said = [f"{name} {found.compared(name, TD, 'chair_i')}, rank {found.said(name, 'spearman')}" for name in rivals]
+def _targets(findings: Findings) -> str:
+    rivals = [name for name in ("whole return, mean to go", "TD(lambda), mean to go") if name in findings.arms]
+    changes = [
+        f"{name} {findings.compared(name, TD, 'chair_i')}, rank {findings.text(name, 'spearman')}" for name in rivals
+    ]
     return (
-        f"{TD} gives a CHAIRi of {found.said(TD, 'chair_i')} and ranks held-out sentences by their return with "
-        f"{found.said(TD, 'spearman')}. Against it: {'; '.join(said)}."
+        f"{TD} gives a CHAIRi of {findings.text(TD, 'chair_i')} and ranks held-out sentences by their return with "
+        f"{findings.text(TD, 'spearman')}. Against it: {'; '.join(changes)}."
     )
 
 
-def _ends(found: Findings) -> str:
-    rivals = [name for name in ("TD(0), zero after the end", "TD(0), no end") if name in found.arms]
+def _ends(findings: Findings) -> str:
+    rivals = [name for name in ("TD(0), zero after the end", "TD(0), no end") if name in findings.arms]
     if not rivals:
         return ""
-    said = [
-        f"{name} CHAIRi {found.compared(name, TD, 'chair_i')}, length {found.compared(name, TD, 'length')}"
+    changes = [
+        f"{name} CHAIRi {findings.compared(name, TD, 'chair_i')}, length {findings.compared(name, TD, 'length')}"
         for name in rivals
     ]
-    return f"What follows the last sentence: {'; '.join(said)}."
+    return f"What follows the last sentence: {'; '.join(changes)}."
 
 
-def _released(found: Findings) -> str:
-    said = []
-    for name in (one for one in found.arms if one.startswith(RELEASED)):
-        if found.value(name, "refused"):
-            said.append(f"{name}: refused, for its loss grew beyond that of a constant")
+def _released(findings: Findings) -> str:
+    sentences = []
+    for name in (name for name in findings.arms if name.startswith(RELEASED)):
+        if findings.value(name, "refused"):
+            sentences.append(f"{name}: refused, for its loss grew beyond that of a constant")
         else:
-            said.append(
-                f"{name}: a spread of {found.said(name, 'spread')}, a rank correlation of {found.said(name, 'spearman')}, "
-                f"CHAIRi {found.compared(name, TD, 'chair_i')}"
+            sentences.append(
+                f"{name}: a spread of {findings.text(name, 'spread')}, a rank correlation of "
+                f"{findings.text(name, 'spearman')}, CHAIRi {findings.compared(name, TD, 'chair_i')}"
             )
-    return f"V trained as the released code does: {'; '.join(said)}." if said else ""
+    return f"V trained as the released code does: {'; '.join(sentences)}." if sentences else ""
 
 
-def _scorer(found: Findings) -> str:
+def _scorer(findings: Findings) -> str:
     return (
-        f"The scorer itself in place of V ({PRM}): {found.said(PRM, 'chair_i')}, against {TD} "
-        f"{found.compared(PRM, TD, 'chair_i')}."
+        f"The scorer itself in place of V ({PRM}): {findings.text(PRM, 'chair_i')}, against {TD} "
+        f"{findings.compared(PRM, TD, 'chair_i')}."
     )
 
 
@@ -97,8 +103,8 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("chair_i", "recall", "length", "refused", "spearman", "spread", "step_spread", "wrong_chosen"),
     plot=Plot("arms", ("chair_i", "recall", "spearman")),
-    method="V is a head on the policy's states, learned on the first round's answers; all searches stop by vote, so "
-    "that only what V chooses differs. Rank: with the held-out return of the same end, so ranks of different "
+    method="V is a head on the policy's states, trained on the first round's rollouts; all searches stop by vote, so "
+    "that only V's choices differ. Rank: with the held-out return of the same end, so ranks of different "
     "ends are of different returns. As released: rewards [B] against values [B, 1], so every value is regressed "
     "on the whole batch's rewards.",
 )

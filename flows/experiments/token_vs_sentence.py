@@ -1,4 +1,4 @@
-"""Rewards for object words against rewards for sentences, from the same rollouts; by kind of object, by iterations."""
+"""Rewards for object words against rewards for sentences, on the same rollouts; by kind of object and by iterations."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from tasks.search.search import search_needs
 
 WORDS, PAIRS, CAPTIONS = "FiSAO", "DPO by reward", "SFT on CLIP-PRM"
 ITERATIONS = (1, 2, 3)
-# Of the profile's learning rate, which is for supervised captions; the demo's own profiles have these proportions.
+# Factors of the supervised learning rate; the demo's own profiles have the same proportions.
 RATES = {WORDS: 1 / 3, PAIRS: 1 / 10}
 OFTEN, SELDOM = "chair_i: often made up", "chair_i: seldom made up"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """The base, then the same rollouts learned sentence by sentence, answer by answer, and word by word."""
+    """The base, then policies trained on the same rollouts by sentence, by answer and by object word."""
     context = prepare_loop(profile)
     base = measure(context, BASE, context.base)
     drawn, guide = first_round(context, search_needs(search_config(profile.search, "clip_prm")))
     kinds = kinds_of(context, drawn, guide.rollouts)
-    found = [by_kind(context, base, base, kinds, evidence_of(context, base, [], drift=False))]
+    results = [by_kind(context, base, base, kinds, evidence_of(context, base, [], drift=False))]
     sentences: Model | None = None
-    for name, x, settings in ways(profile, quick):
-        way = replace(context, profile=settings)
-        model = measure(way, name, way.handle(train_policy(way, guide, drawn).policy))
+    for name, x, settings in arms_of(profile, quick):
+        arm_context = replace(context, profile=settings)
+        model = measure(arm_context, name, arm_context.handle(train_policy(arm_context, guide, drawn).policy))
         against = [base] if sentences is None else [base, sentences]
         sentences = sentences or model
-        found.append(replace(by_kind(way, model, base, kinds, evidence_of(way, model, against)), x=x))
-    return found
+        results.append(replace(by_kind(arm_context, model, base, kinds, evidence_of(arm_context, model, against)), x=x))
+    return results
 
 
-def ways(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
-    """(name, iterations, profile) of each way to learn from the rollouts."""
+def arms_of(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Profile]]:
+    """(name, iterations, profile) of each way to train on the rollouts."""
     config = profile.finetune
     searched = search_config(profile.search, "clip_prm")
     captions = switch_method(config, SftConfig)
@@ -64,17 +64,17 @@ def ways(profile: Profile, quick: bool) -> Iterator[tuple[str, float | None, Pro
         yield f"{WORDS}@{iterations}", float(iterations), profile.model_copy(update={"finetune": words})
 
 
-def rate(profile: Profile, way: str) -> float:
-    """The learning rate: the profile's own where it has this method, else in proportion to its supervised one."""
+def rate(profile: Profile, method: str) -> float:
+    """The learning rate: the profile's own if it has this method, else in proportion to its supervised rate."""
     own = {"fisao": WORDS, "dpo": PAIRS}.get(profile.finetune.method)
-    if own == way:
+    if own == method:
         return profile.finetune.lr
     supervised = profile.finetune.lr / RATES[own] if own else profile.finetune.lr
-    return supervised * RATES[way]
+    return supervised * RATES[method]
 
 
 def kinds_of(context: CaptionContext, drawn: SampleResult, rollouts: Table[Rollout]) -> dict[str, str] | None:
-    """Which objects the base often makes up about its training images; None where nothing says what is in these."""
+    """Which objects the base often hallucinates in its training images; None if these have no annotations."""
     if isinstance(context.profile.data.train, FolderSource):
         return None
     truth = annotate.with_label("train")(context.source, drawn.images).annotations
@@ -84,8 +84,8 @@ def kinds_of(context: CaptionContext, drawn: SampleResult, rollouts: Table[Rollo
 def by_kind(
     context: CaptionContext, model: Model, base: Model, kinds: dict[str, str] | None, measured: Evidence
 ) -> Evidence:
-    """The evidence with CHAIR by kind of object, and what changed in it against the base."""
-    found = concepts.with_label(model.name)(
+    """The evidence with CHAIR by kind of object, and its paired differences from the base."""
+    by_concept = concepts.with_label(model.name)(
         context.profile.evaluate,
         model.captions,
         base.captions,
@@ -96,46 +96,52 @@ def by_kind(
     )
     pairs = dict(measured.pairs)
     if model is not base:
-        both = [pairs[base.name], found.comparisons]
+        both = [pairs[base.name], by_concept.comparisons]
         pairs[base.name] = together.with_label(model.name)(both).comparisons
-    return replace(measured, metrics=(*measured.metrics, found.metrics), pairs=pairs)
+    return replace(measured, metrics=(*measured.metrics, by_concept.metrics), pairs=pairs)
 
 
-def answer(found: Findings) -> str:
-    """Which of them takes off most, for which objects, and what iterations add."""
-    words = found.line(WORDS)
+def answer(findings: Findings) -> str:
+    """Which method lowers CHAIR most, for which objects, and what iterations add."""
+    words = findings.line(WORDS)
     arms = [CAPTIONS, PAIRS, *words]
-    said = [
-        f"{one} {found.said(one, 'chair_i')} "
-        f"({found.compared(one, BASE, 'chair_i')}; Recall {found.compared(one, BASE, 'recall')})"
-        for one in arms
+    changes = [
+        f"{arm} {findings.text(arm, 'chair_i')} ({findings.compared(arm, BASE, 'chair_i')}; Recall "
+        f"{findings.compared(arm, BASE, 'recall')})"
+        for arm in arms
     ]
-    first = f"From the base's CHAIRi of {found.said(BASE, 'chair_i')}: {'; '.join(said)}."
+    first = f"From the base's CHAIRi of {findings.text(BASE, 'chair_i')}: {'; '.join(changes)}."
     last = words[-1]
-    second = f"Words against sentences ({last} against {CAPTIONS}): CHAIRi {found.compared(last, CAPTIONS, 'chair_i')}."
-    return " ".join(filter(None, (first, second, _kinds(found, last), _iterations(found, words))))
+    second = (
+        f"Words against sentences ({last} against {CAPTIONS}): CHAIRi {findings.compared(last, CAPTIONS, 'chair_i')}."
+    )
+    return " ".join(filter(None, (first, second, _kinds(findings, last), _iterations(findings, words))))
 
 
-def _kinds(found: Findings, last: str) -> str:
-    """For which objects mentions became truer."""
-    metrics = [row.metric for row in found.rows if row.arm == BASE and row.metric.startswith("chair_i: ")]
-    said = []
+def _kinds(findings: Findings, last: str) -> str:
+    """For which kinds of objects hallucinations became fewer."""
+    metrics = [row.metric for row in findings.rows if row.arm == BASE and row.metric.startswith("chair_i: ")]
+    gained_by_kind = []
     for metric in dict.fromkeys(metrics):
-        gains = f"{CAPTIONS} {found.compared(CAPTIONS, BASE, metric)}, {WORDS} {found.compared(last, BASE, metric)}"
+        gains = (
+            f"{CAPTIONS} {findings.compared(CAPTIONS, BASE, metric)}, {WORDS} {findings.compared(last, BASE, metric)}"
+        )
         if metric in (OFTEN, SELDOM):
-            said.append(f"{metric.partition(': ')[2]} (base {found.said(BASE, metric)}): {gains}")
+            gained_by_kind.append(f"{metric.partition(': ')[2]} (base {findings.text(BASE, metric)}): {gains}")
     others = [metric for metric in dict.fromkeys(metrics) if metric not in (OFTEN, SELDOM)]
-    gained = [metric.partition(": ")[2] for metric in others if found.surely(last, BASE, metric) == "better"]
-    pieces = [f"By object, {'; '.join(said)}."] if said else []
+    gained = [metric.partition(": ")[2] for metric in others if findings.surely(last, BASE, metric) == "better"]
+    pieces = [f"By object, {'; '.join(gained_by_kind)}."] if gained_by_kind else []
     if others:
         pieces.append(f"{last} surely gains on {listed(gained) or 'none'} of {len(others)} supercategories.")
     return " ".join(pieces)
 
 
-def _iterations(found: Findings, words: list[str]) -> str:
+def _iterations(findings: Findings, words: list[str]) -> str:
     if len(words) < 2:
         return ""
-    steps = [f"{found.x[one]:g}: {found.said(one, 'chair_i')}, Recall {found.said(one, 'recall')}" for one in words]
+    steps = [
+        f"{findings.x[arm]:g}: {findings.text(arm, 'chair_i')}, Recall {findings.text(arm, 'recall')}" for arm in words
+    ]
     return f"By iterations of feedback, {'; '.join(steps)}."
 
 
@@ -153,9 +159,9 @@ EXPERIMENT = Experiment(
         "ngram_drift",
     ),
     plot=Plot("arms", ("chair_i", "recall", OFTEN, SELDOM)),
-    method="All learn from the same rollouts: captions that CLIP-PRM found (sentences chosen by reward), each prompt's "
+    method="All train on the same rollouts: captions of CLIP-PRM (sentences chosen by reward), each prompt's "
     "best answer against its worst by mean reward (DPO), or a reward for every object word by PPO (FiSAO@N: N "
-    "iterations, all but the first on new answers). DPO learns at a tenth of the profile's learning rate and "
-    "FiSAO at a third, as the demo's own do. Often made up: objects whose share of wrong mentions in the "
+    "iterations, all but the first on new answers). DPO has a tenth of the profile's learning rate and "
+    "FiSAO a third, as in the demo's profiles. Often made up: objects whose share of wrong mentions in the "
     "rollouts of training images is above the mean.",
 )

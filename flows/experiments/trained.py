@@ -1,4 +1,4 @@
-"""What the experiments on tuning share: a policy trained one way or another, measured by its greedy captions and its drift."""
+"""What the training experiments share: how a trained policy's greedy captions and its drift are measured."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ DEMO = "demo-cot"  # the shipped profile whose policy also answers questions
 def evidence_of(
     context: CaptionContext, model: Model, against: Sequence[Model], *, drift: bool = True, **facts: Any
 ) -> Evidence:
-    """What a policy's greedy captions measure: CHAIR, how far they moved from the base's, paired differences.
+    """The evidence of a policy's greedy captions: CHAIR, drift from the base, paired differences.
 
     Args:
         context: with the benchmark.
-        model: measured.
-        against: the base first, then others to be paired with.
-        drift: measure what moved from the base, too.
-        facts: more numbers.
+        model: the measured policy.
+        against: the base, then other policies that it is paired with.
+        drift: add the drift from the base.
+        facts: further numbers.
     """
     metrics = [model.scores.metrics]
     if drift:
@@ -48,7 +48,7 @@ def evidence_of(
 
 
 def with_accuracy(context: CaptionContext, model: Model, base: Model, measured: Evidence) -> Evidence:
-    """The evidence with how many short questions the policy answers rightly, by kind, and how many as the base does."""
+    """The evidence with the accuracy on short questions, by kind, and the share of answers that equal the base's."""
     profile = context.profile
     answers = general_answers(context, model)
     kinds = [f"accuracy_{kind}" for kind in profile.questions.kinds]
@@ -62,23 +62,23 @@ def with_accuracy(context: CaptionContext, model: Model, base: Model, measured: 
 
 
 def examples_of(trained: TrainResult) -> dict[str, Any]:
-    """How many examples a policy learned, as a fact."""
+    """The number of training examples, as a fact."""
     counters: Any = trained.counters
     return {"examples": counters.get("examples")}
 
 
 def supervised(profile: Profile) -> Profile:
-    """The profile with supervised fine-tuning, its other training settings as they are."""
+    """The profile with supervised fine-tuning and its other training settings unchanged."""
     return profile.model_copy(update={"finetune": switch_method(profile.finetune, SftConfig)})
 
 
 def on_drawn_scenes(profile: Profile) -> bool:
-    """Whether a profile learns from the demo's scenes."""
+    """Whether a profile trains and is measured on the demo's scenes."""
     return profile.data.train.kind == profile.data.benchmark.kind == "demo"
 
 
 def answering(profile: Profile) -> Profile:
-    """The profile with a policy that can answer questions: on the demo the second one, for the first only describes."""
+    """The profile with a policy that can answer questions: on the demo the second policy, because the first only describes."""
     only_describes = locate("deployments/demo/policy") == locate(profile.policy.checkpoint)
     if not (only_describes and on_drawn_scenes(profile)):
         return profile

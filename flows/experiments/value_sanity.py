@@ -1,4 +1,4 @@
-"""Is V worth anything? Its spread, its rank against what followed, and whether it knows hallucinated sentences."""
+"""Quality of V: its spread, its rank correlation with returns, and how well it ranks true above hallucinated sentences."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far",
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """V of the profile and other kinds, each on the candidates that it chose among; the scorer on its own."""
+    """The profile's V and other kinds, each on the candidates that it chose among; the scorer likewise."""
     bench = prepare_bench(profile, ["visvm"])
-    found = [judged(bench, V, "visvm:stop=vote", bench.value.values)]
+    results = [judged(bench, V, "visvm:stop=vote", bench.value.values)]
     for name, settings in ((HEAD_V, HEAD), (PREFIX_V, {"state": "prefix"}))[: 1 if quick else 2]:
         other = with_settings(bench, value=settings)
-        found.append(judged(other, name, "visvm:stop=vote", other.value.values))
-    return [*found, judged(bench, SCORE, "clip_prm:stop=vote", None)]
+        results.append(judged(other, name, "visvm:stop=vote", other.value.values))
+    return [*results, judged(bench, SCORE, "clip_prm:stop=vote", None)]
 
 
 def judged(bench: Bench, name: str, spec: str, values: Table[Value] | None) -> Evidence:
-    """A guide judged on the benchmark, and on the held-out answers if it is a V."""
+    """A guide judged on the benchmark's candidates and, if it is a V, on held-out rollouts."""
     searched = arm(bench, spec, f"{spec} by {name}")
     appraised = appraise.with_label(name)(
         bench.profile.evaluate,
-        searched.found.search_trace,
+        searched.result.search_trace,
         bench.context.benchmark.samples,
         bench.context.annotations,
         values=values,
@@ -39,26 +39,28 @@ def judged(bench: Bench, name: str, spec: str, values: Table[Value] | None) -> E
     return Evidence(name, None, (appraised.metrics,))
 
 
-def answer(found: Findings) -> str:
-    """Whether V knows anything, and which V knows most."""
-    best = found.best("auc", [arm for arm in found.arms if arm in (V, HEAD_V, PREFIX_V)])
+def answer(findings: Findings) -> str:
+    """Whether V ranks better than chance, and which V is best."""
+    best = findings.best("auc", [arm for arm in findings.arms if arm in (V, HEAD_V, PREFIX_V)])
     first = (
-        f"V ranks a true sentence above a hallucinated one of the same image with probability {found.said(V, 'auc')}, the "
-        f"scorer itself with {found.said(SCORE, 'auc')}; chance is 0.5. Its rank correlation with the return that followed "
-        f"held-out sentences is {found.said(V, 'spearman')}, its spread {found.said(V, 'spread')}."
+        "V ranks a true sentence above a hallucinated one of the same image with probability "
+        f"{findings.text(V, 'auc')}, the scorer itself with {findings.text(SCORE, 'auc')}; chance is 0.5. Its rank "
+        f"correlation with the return that followed held-out sentences is {findings.text(V, 'spearman')}, its "
+        f"spread {findings.text(V, 'spread')}."
     )
-    low = found.cell(V, "spearman")
+    low = findings.cell(V, "spearman")
     verdict = "V collapsed: it ranks no better than chance." if low and not low.low > 0 else "V has not collapsed."
-    others = [f"{name}: {found.said(name, 'auc')}, {found.said(name, 'spearman')}" for name in (HEAD_V, PREFIX_V)
-              if found.has(name, "auc")]  # fmt: skip
+    others = [f"{name}: {findings.text(name, 'auc')}, {findings.text(name, 'spearman')}" for name in (HEAD_V, PREFIX_V)
+              if findings.has(name, "auc")]  # fmt: skip
     more = (
         f" Of the other kinds (AUC, rank correlation): {'; '.join(others)}; the best AUC has {best}." if others else ""
     )
-    places = [one for one in found.line(V) if found.has(one, "spearman")]
+    positions = [arm for arm in findings.line(V) if findings.has(arm, "spearman")]
     where = (
-        f" By position the rank correlation goes from {found.said(places[0], 'spearman')} at the first sentence to "
-        f"{found.said(places[-1], 'spearman')} at sentence {int(found.x[places[-1]] or 0) + 1}."
-        if len(places) > 1 else ""
+        f" By position the rank correlation goes from {findings.text(positions[0], 'spearman')} at the first "
+        f"sentence to {findings.text(positions[-1], 'spearman')} at sentence "
+        f"{int(findings.x[positions[-1]] or 0) + 1}."
+        if len(positions) > 1 else ""
     )  # fmt: skip
     return f"{first} {verdict}{more}{where}"
 

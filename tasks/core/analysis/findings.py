@@ -132,7 +132,7 @@ class Findings:
 
     # Supported conclusions.
 
-    def said(self, arm: str, metric: str) -> str:
+    def text(self, arm: str, metric: str) -> str:
         """`31.7 % (29.9 to 33.1)`."""
         cell = self.cell(arm, metric)
         if cell is None or math.isnan(cell.value):

@@ -1,4 +1,4 @@
-"""Experiments on a small demo: all are planned, so no stage gets what it doesn't take; some are run, with page and command."""
+"""Experiments on a small demo: all are planned, which checks the arguments of every stage; some run, with page and command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PROFILE = tiny("evaluate.images=10", "sample.images=20")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One store for all: what one experiment computes the next one finds."""
+    """One store for all experiments: what they share is computed once."""
     folder = tmp_path_factory.mktemp("experiments")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VISLOOP_HOME", str(folder))
@@ -45,12 +45,12 @@ def planned(name: str, quick: bool) -> tuple[list[Evidence], list[tuple[str, str
 
 @pytest.mark.parametrize("quick", [False, True], ids=["full", "quick"])
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_an_experiment_can_be_planned_and_its_arms_are_told_apart(name: str, quick: bool, store: Path) -> None:
+def test_an_experiment_can_be_planned_and_its_arms_differ_in_name(name: str, quick: bool, store: Path) -> None:
     evidence, stages = planned(name, quick)
     assert stages[-1] == ("conclude", name)
-    arms = [one.arm for one in evidence]
+    arms = [entry.arm for entry in evidence]
     assert len(set(arms)) == len(arms)
-    assert all(one.x is None or one.arm.endswith(f"@{one.x:g}") for one in evidence)
+    assert all(entry.x is None or entry.arm.endswith(f"@{entry.x:g}") for entry in evidence)
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
@@ -63,8 +63,9 @@ def test_there_is_a_module_for_every_question_and_no_other() -> None:
     modules = {path.stem.replace("_", "-") for path in folder.glob("*.py") if "\nEXPERIMENT = " in path.read_text()}
     assert modules == set(QUESTIONS)
     for name, question in QUESTIONS.items():
-        one = find(name)
-        assert question.endswith("?") and one.method.endswith(".") and one.columns and one.plot.metrics
+        experiment = find(name)
+        assert question.endswith("?") and experiment.method.endswith(".")
+        assert experiment.columns and experiment.plot.metrics
 
 
 # Kept small: each has a stage that no other has.
@@ -77,10 +78,10 @@ def done(request: pytest.FixtureRequest, store: Path) -> tuple[str, str]:
     return request.param, recorded(request.param, PROFILE, quick=True, overrides=("evaluate.images=10",))[0]
 
 
-def test_what_was_found_is_a_table_a_paragraph_and_a_page(done: tuple[str, str]) -> None:
+def test_findings_are_a_table_a_paragraph_and_a_page(done: tuple[str, str]) -> None:
     name, run_id = done
-    found, run = load_findings(run_id), runs.load_run(run_id)
-    columns, lines = table(found, find(name).columns)
+    findings, run = load_findings(run_id), runs.load_run(run_id)
+    columns, lines = table(findings, find(name).columns)
     assert run.status == "completed" and run.profile == f"demo experiment {name}"
     assert len(run.message) > 80 and not re.search(r"nan|None", run.message), run.message
     assert columns[0] == "arm" and len(columns) > 3 and len(lines) >= 2
@@ -93,24 +94,24 @@ def test_what_was_found_is_a_table_a_paragraph_and_a_page(done: tuple[str, str])
 def test_findings_can_be_queried(done: tuple[str, str]) -> None:
     _, run_id = done
     rows = catalog.query(f"select arm, metric, value from findings where run_id = '{run_id}'")[1]
-    found = load_findings(run_id)
-    assert len(rows) == len(found.rows) > 10
-    assert all(found.value(arm, metric) == value or value != value for arm, metric, value in rows)
+    findings = load_findings(run_id)
+    assert len(rows) == len(findings.rows) > 10
+    assert all(findings.value(arm, metric) == value or value != value for arm, metric, value in rows)
 
 
 def test_in_prefect_the_plot_is_a_picture_in_the_text(done: tuple[str, str]) -> None:
     name, run_id = done
-    found = load_findings(run_id)
-    text = markdown(found, reported(name, found, PROFILE, quick=True))
+    findings = load_findings(run_id)
+    text = markdown(findings, reported(name, findings, PROFILE, quick=True))
     assert text.startswith(f"**{QUESTIONS[name]}**") and "![" in text and "data:image/png" in text
     assert "\n|---|--:|" in text
 
 
 def test_again_nothing_is_computed_and_the_figures_are_the_same(done: tuple[str, str]) -> None:
     name, run_id = done
-    again, found, _ = recorded(name, PROFILE, quick=True)
+    again, findings, _ = recorded(name, PROFILE, quick=True)
     assert {call.cached for call in runs.stage_runs(again)} == {True}
-    assert str(found.rows) == str(load_findings(run_id).rows)  # as text: a figure that is not a number equals itself
+    assert str(findings.rows) == str(load_findings(run_id).rows)  # as text: a figure that is not a number equals itself
 
 
 # Those with stages that no other experiment has; the rest is planned above, and run where there is time.
@@ -125,10 +126,10 @@ OWN_STAGES = ("reward-swap", "forgetting", "tags", "human-eval")
         if name not in RUN
     ],
 )
-def test_every_other_experiment_runs_and_says_something(name: str, store: Path) -> None:
-    run_id, found, report = recorded(name, PROFILE, quick=True)
+def test_every_other_experiment_runs_and_has_a_conclusion(name: str, store: Path) -> None:
+    run_id, findings, report = recorded(name, PROFILE, quick=True)
     assert len(report.paragraph) > 80 and "not compared" not in report.paragraph, report.paragraph
-    assert (runs.run_folder(run_id) / PAGE).is_file() and len(found.arms) >= 2
+    assert (runs.run_folder(run_id) / PAGE).is_file() and len(findings.arms) >= 2
 
 
 def test_the_document_has_a_section_for_each_and_its_figures_are_those_of_the_results() -> None:
@@ -158,7 +159,7 @@ def test_the_command_lists_the_experiments(home: Path) -> None:
     assert not (home / "runs").exists()
 
 
-def test_a_wrong_name_is_told_before_anything_starts(home: Path) -> None:
+def test_a_wrong_name_is_refused_before_anything_starts(home: Path) -> None:
     with pytest.raises(ProfileError, match="did you mean gamma-sweep"):
         find("gama-sweep")
     result = CliRunner().invoke(app, ["experiment", "gama-sweep"])
@@ -168,7 +169,7 @@ def test_a_wrong_name_is_told_before_anything_starts(home: Path) -> None:
 def test_the_command_runs_the_flow_and_prints_table_paragraph_and_page(
     store: Path, prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it is in the store already: the flow finds it there."""
+    """Its stages are cached: the flow computes nothing."""
     recorded("cost", PROFILE, quick=True)
     monkeypatch.setattr("flows.cli.experiment.load", lambda name, overrides: PROFILE)
     result = CliRunner().invoke(app, ["experiment", "cost", "--quick"])

@@ -1,4 +1,4 @@
-"""Experiments on policies, rewards and people: what they take, what they plan, and what may be said of their figures."""
+"""Experiments on policies, rewards and people: what they take, what they plan, and the conclusions their figures support."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def other_profile(folder: Path, name: str = "other", extends: str = "demo") -> P
 
 def small(profile: Profile) -> Profile:
     """Few images, for plans."""
-    few = tiny()
-    return profile.model_copy(update={name: getattr(few, name) for name in ("data", "sample", "evaluate")})
+    smaller = tiny()
+    return profile.model_copy(update={name: getattr(smaller, name) for name in ("data", "sample", "evaluate")})
 
 
 def planned(name: str, profile: Profile, given: tuple[str, ...] = (), quick: bool = False) -> list[tuple[str, str]]:
-    with planning() as found:
+    with planning() as plan:
         carried_out(name, profile, quick, given)
-    return [(entry.stage, entry.label) for entry in found.entries]
+    return [(entry.stage, entry.label) for entry in plan.entries]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,10 +82,12 @@ def test_a_reward_that_the_profile_names_takes_part_once(home: Path) -> None:
 
 
 def test_every_way_of_learning_has_its_own_rate(home: Path) -> None:
-    rates = {one.finetune.method: one.finetune.lr for _, _, one in token_vs_sentence.ways(load_profile("demo"), False)}
+    rates = {
+        arm.finetune.method: arm.finetune.lr for _, _, arm in token_vs_sentence.arms_of(load_profile("demo"), False)
+    }
     assert rates == {"sft": 3e-4, "dpo": pytest.approx(3e-5), "fisao": pytest.approx(1e-4)}
     again = {
-        one.finetune.method: one.finetune.lr for _, _, one in token_vs_sentence.ways(load_profile("demo-dpo"), False)
+        arm.finetune.method: arm.finetune.lr for _, _, arm in token_vs_sentence.arms_of(load_profile("demo-dpo"), False)
     }
     assert again["dpo"] == load_profile("demo-dpo").finetune.lr
 
@@ -98,12 +100,12 @@ def test_v_is_learned_once_a_policy_and_guides_both(home: Path, tmp_path: Path) 
 
 
 def test_the_fixed_v_is_learned_once_for_the_whole_ladder(home: Path, tmp_path: Path) -> None:
-    others = tuple(str(other_profile(tmp_path, name)) for name in ("one", "two"))
+    others = tuple(str(other_profile(tmp_path, name)) for name in ("first", "second"))
     stages = [stage for stage, _ in planned("scale", tiny(), others)]
     assert stages.count("train_value") == 1 and stages.count("size_of") == 3
 
 
-def test_which_other_policy_must_be_said_where_nobody_knows(home: Path, tmp_path: Path) -> None:
+def test_the_other_policy_must_be_named_where_none_is_known(home: Path, tmp_path: Path) -> None:
     elsewhere = load_profile("llava-7b-coco", ["data.train.root=/nowhere", "data.benchmark.root=/nowhere"])
     with pytest.raises(ProfileError, match="--with PROFILE"):
         cross_model.other_policies(elsewhere, (), 1)
@@ -117,7 +119,7 @@ def test_which_other_policy_must_be_said_where_nobody_knows(home: Path, tmp_path
         tags.answers_of(elsewhere)
 
 
-def test_only_those_that_take_something_are_given_it(home: Path) -> None:
+def test_only_some_experiments_take_with(home: Path) -> None:
     with pytest.raises(ProfileError, match="takes nothing by --with"):
         carried_out("self-train", tiny(), True, ("demo",))
     assert {name for name in NAMES if find(name).run_with} == {"cross-model", "scale", "human-eval"}
@@ -128,8 +130,8 @@ def test_forgetting_needs_a_policy_that_answers(home: Path) -> None:
     mine = tiny("policy.checkpoint=elsewhere")
     assert answering(mine) == mine
     assert (
-        forgetting.asked(tiny()).drift.questions == 20
-        and forgetting.asked(tiny("drift.questions=7")).drift.questions == 7
+        forgetting.with_questions(tiny()).drift.questions == 20
+        and forgetting.with_questions(tiny("drift.questions=7")).drift.questions == 7
     )
 
 
@@ -146,32 +148,32 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_sheets_go_out_and_ratings_come_back(store: Path) -> None:
     profile = tiny("evaluate.images=12", "sample.images=12", "search.strategy=best_of_n")
-    run_id, found, report = recorded("human-eval", profile)
+    run_id, findings, report = recorded("human-eval", profile)
     folder = runs.run_folder(run_id) / human_eval.FOLDER
     assert {path.name for path in folder.iterdir()} == {"sheet.html", "ratings.csv"}
     page = (folder / "sheet.html").read_text()
     assert "searched" not in page and "best_of_n" not in page
-    assert found.value(human_eval.SEARCHED, "pairs") == 12 and "--with FILE" in report.paragraph
+    assert findings.value(human_eval.SEARCHED, "pairs") == 12 and "--with FILE" in report.paragraph
 
     (key,) = [json.loads(call.outputs)["sheet_pairs"] for call in runs.stage_runs(run_id) if call.stage == "sheets"]
     pairs = {row.pair: row for row in lake.read_rows(SheetPair, ArtifactRef.model_validate(key))}
     lines = (folder / "ratings.csv").read_text().splitlines()
     given = []
     for rater, prefers in (("ann", "searched"), ("bob", "searched"), ("cid", "greedy")):
-        told = [lines[0]]
+        rated = [lines[0]]
         for line in lines[1:]:
             sheet, _, pair, _ = line.split(",")
-            told.append(f"{sheet},{rater},{pair},{1 if pairs[int(pair)].right == prefers else -1}")
+            rated.append(f"{sheet},{rater},{pair},{1 if pairs[int(pair)].right == prefers else -1}")
         given.append(store / f"{rater}.csv")
-        given[-1].write_text("\n".join(told))
-    _, found, report = recorded("human-eval", profile, given=[str(path) for path in given])
-    assert found.value(human_eval.VERDICT, "win_rate") == pytest.approx(2 / 3)
-    assert [found.value(f"{human_eval.VERDICT}@{n}", "win_rate") for n in (1, 2, 3)] == [1, 1, 0]
-    assert found.value(human_eval.VERDICT, "ratings") == 36 and "66.7 %" in report.paragraph
+        given[-1].write_text("\n".join(rated))
+    _, findings, report = recorded("human-eval", profile, given=[str(path) for path in given])
+    assert findings.value(human_eval.VERDICT, "win_rate") == pytest.approx(2 / 3)
+    assert [findings.value(f"{human_eval.VERDICT}@{n}", "win_rate") for n in (1, 2, 3)] == [1, 1, 0]
+    assert findings.value(human_eval.VERDICT, "ratings") == 36 and "66.7 %" in report.paragraph
     assert report.again.count("--with") == 3
 
 
-# What may be said.
+# Supported conclusions.
 
 
 def figures(*rows: tuple[str, str, float, float, float]) -> Findings:
@@ -181,19 +183,21 @@ def figures(*rows: tuple[str, str, float, float, float]) -> Findings:
 
 
 def test_a_loss_is_called_sure_only_where_it_is() -> None:
-    def told(low: float, high: float) -> str:
+    def conclusion(low: float, high: float) -> str:
         rows = [
             Finding("x", f"replay@{x:g}", x, 0, "general_change", value, *ends, 100)
             for x, value, ends in ((0.0, -0.1, (low, high)), (0.5, 0.0, (-0.1, 0.1)))
         ]
         return forgetting.answer(Findings(rows))
 
-    assert "surely forgets" in told(-0.2, -0.01) and "no loss is sure is 0.5" in told(-0.2, -0.01)
-    assert "can't be seen to forget" in told(-0.2, 0.01) and "nothing to see that it prevents" in told(-0.2, 0.01)
+    assert "surely forgets" in conclusion(-0.2, -0.01) and "no loss is sure is 0.5" in conclusion(-0.2, -0.01)
+    assert "can't be seen to forget" in conclusion(-0.2, 0.01) and "nothing to see that it prevents" in conclusion(
+        -0.2, 0.01
+    )
 
 
 def test_policies_of_one_size_are_no_ladder() -> None:
-    def told(size: float) -> str:
+    def conclusion(size: float) -> str:
         rows = [(f"{name}: greedy", "parameters", n, NAN, NAN) for name, n in (("a", 1e6), ("b", size))]
         rows += [(f"{name}: V of a", "chair_i", 0.1, NAN, NAN) for name in "ab"]
         rows += [
@@ -202,31 +206,31 @@ def test_policies_of_one_size_are_no_ladder() -> None:
         ]
         return scale.answer(figures(*rows))
 
-    assert "says nothing of scale" in told(1.1e6) and "lowers CHAIRi of 1 of 2 policies (a)" in told(1.1e6)
-    assert "grow 7.0-fold" in told(7e6)
+    assert "says nothing of scale" in conclusion(1.1e6) and "lowers CHAIRi of 1 of 2 policies (a)" in conclusion(1.1e6)
+    assert "grow 7.0-fold" in conclusion(7e6)
 
 
 def test_people_prefer_surely_where_intervals_part() -> None:
-    def told(win: tuple[float, float], loss: tuple[float, float]) -> str:
-        one = human_eval.VERDICT
+    def conclusion(win: tuple[float, float], loss: tuple[float, float]) -> str:
+        arm = human_eval.VERDICT
         return human_eval.answer(
-            figures((one, "win_rate", sum(win) / 2, *win), (one, "loss_rate", sum(loss) / 2, *loss))
+            figures((arm, "win_rate", sum(win) / 2, *win), (arm, "loss_rate", sum(loss) / 2, *loss))
         )
 
-    assert "Surely more are called better" in told((0.5, 0.7), (0.1, 0.3))
-    assert "Surely" not in told((0.3, 0.5), (0.2, 0.4)) and "Surely more are called worse" in told(
+    assert "Surely more are called better" in conclusion((0.5, 0.7), (0.1, 0.3))
+    assert "Surely" not in conclusion((0.3, 0.5), (0.2, 0.4)) and "Surely more are called worse" in conclusion(
         (0.1, 0.2), (0.5, 0.6)
     )
 
 
-def test_forms_that_can_not_be_told_apart_are_named() -> None:
+def test_forms_that_do_not_differ_are_named() -> None:
     rows = [(arm, "accuracy", 0.5, 0.4, 0.6) for arm in ("base", "tagged", "untagged", "shuffled")]
     rows += [("untagged", "accuracy - tagged", -0.2, -0.3, -0.1), ("shuffled", "accuracy - tagged", 0.0, -0.1, 0.1)]
-    said = tags.answer(figures(*rows))
-    assert said.endswith("Not to be told apart from the tagged ones: shuffled.")
-    assert "surely lower by 20.0 points" in said
+    conclusion = tags.answer(figures(*rows))
+    assert conclusion.endswith("Not to be told apart from the tagged ones: shuffled.")
+    assert "surely lower by 20.0 points" in conclusion
 
 
 def test_the_control_is_what_training_itself_does() -> None:
-    said = self_train.answer(figures(("searched", "chair_i - own greedy", -0.3, -0.4, -0.2)))
-    assert "searched against own captions, CHAIRi is surely lower by 30.0 points" in said
+    conclusion = self_train.answer(figures(("searched", "chair_i - own greedy", -0.3, -0.4, -0.2)))
+    assert "searched against own captions, CHAIRi is surely lower by 30.0 points" in conclusion

@@ -1,0 +1,301 @@
+"""Comparison of strategies: specs and widths, the budget, equal work and Pareto fronts, the command, and a small run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from flows.cli.command import app
+from flows.cli.compare import split_specs
+from flows.cli.errors import InputError
+from flows.experiments.bench import Arm
+from flows.experiments.compare import (
+    STRATEGIES,
+    answer,
+    at_equal_work,
+    budget_of,
+    enter,
+    front,
+    read_request,
+    run_with,
+    widened,
+)
+from flows.experiments.running import carried_out, recorded
+from flows.profiles.loading import ProfileError
+from storage import catalog, runs
+from storage.schema import Finding
+from tasks.core.analysis.findings import Findings
+from tasks.report.experiment import load_findings
+from tasks.stage.plan import planning
+from tests.support.tiny_run import tiny
+
+PROFILE = tiny("evaluate.images=8", "sample.images=16")
+
+
+# Specs and widths.
+
+
+@pytest.mark.parametrize(
+    ("texts", "specs"),
+    [
+        (["greedy,visvm"], ["greedy", "visvm"]),
+        (["visvm:stop=vote,candidates=4,vimar"], ["visvm:stop=vote,candidates=4", "vimar"]),
+        (["best_of_n:by=value,best_of_n:by=judge", " sample "], ["best_of_n:by=value", "best_of_n:by=judge", "sample"]),
+        ([], []),
+    ],
+)
+def test_specs_are_split_at_commas_and_keep_their_settings(texts: list[str], specs: list[str]) -> None:
+    assert split_specs(texts) == specs
+
+
+@pytest.mark.parametrize("text", ["stop=vote", "visvm,stop=vote"])
+def test_a_setting_without_a_strategy_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="NAME:stop=vote"):
+        split_specs([text])
+
+
+def test_a_request_holds_specs_budgets_and_tokens() -> None:
+    request = read_request(["visvm:stop=vote", "budgets=1,4", "tokens=120.5", "greedy"])
+    assert request == (["visvm:stop=vote", "greedy"], [1, 4], 120.5)
+    assert read_request([]) == ([], [], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("budgets=1,x", "budgets=1,2,4"), ("budgets=1,0", "at least 1"), ("tokens=many", "tokens=100")],
+)
+def test_budgets_and_tokens_are_numbers(text: str, message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        read_request([text])
+
+
+def test_a_spec_has_a_search_per_width_and_a_strategy_without_width_a_single_search() -> None:
+    assert widened("visvm:stop=vote", [4, 1, 4]) == [
+        ("visvm:stop=vote@1", "visvm:stop=vote,candidates=1", 1),
+        ("visvm:stop=vote@4", "visvm:stop=vote,candidates=4", 4),
+    ]
+    assert widened("greedy", [1, 2]) == [("greedy", "greedy", None)]
+    assert widened("best_of_n:candidates=3", [1, 2]) == [("best_of_n:candidates=3", "best_of_n:candidates=3", None)]
+    assert widened("stage_beam", [2]) == [("stage_beam@2", "stage_beam:width=2", 2)]
+    assert [spec for _, spec, _ in widened("swires", [1, 2, 4])] == ["swires:captions=2", "swires:captions=4"]
+
+
+def test_the_default_is_every_caption_strategy_at_1_to_16_and_at_the_profiles_candidates() -> None:
+    entries = enter(PROFILE)
+    assert {entry.name.partition("@")[0] for entry in entries} == set(STRATEGIES)
+    assert [entry.name for entry in entries if entry.name.startswith("visvm")] == [
+        f"visvm@{width}" for width in (1, 2, 3, 4, 8, 16)
+    ]
+    (visvm,) = [entry for entry in enter(PROFILE, ["visvm"], (5,)) if entry.name == "visvm@5"]
+    assert visvm.width == 5 and visvm.config == PROFILE.search.model_copy(update={"candidates": 5})
+
+
+def test_greedy_is_always_the_first_search_and_a_repeated_spec_is_searched_once() -> None:
+    entries = enter(PROFILE, ["sample", "greedy", "best_of_n", "best_of_n"], (2,))
+    assert [entry.name for entry in entries] == ["greedy", "sample", "best_of_n@2"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("vizvm", "visvm"), ("visvm:stop=never", "vote"), ("visvm:stop", "key=value")],
+)
+def test_a_wrong_strategy_is_explained_before_anything_runs(spec: str, message: str, home: Path) -> None:
+    with pytest.raises(ProfileError, match=message):
+        enter(PROFILE, [spec], (1,))
+    result = CliRunner().invoke(app, ["compare", "demo", "--strategies", spec])
+    assert result.exit_code == 2 and message in result.stderr
+    assert not (home / "runs").exists()
+
+
+# What runs, from plans.
+
+
+def planned_searches(values: tuple[str, ...], quick: bool = False) -> list[str]:
+    with planning() as plan:
+        carried_out("compare", PROFILE, quick, values)
+    return [entry.label for entry in plan.entries if entry.stage == "search"]
+
+
+def test_a_comparison_searches_each_spec_at_each_width(home: Path) -> None:
+    values = ("best_of_n", "visvm:stop=vote", "budgets=1,3")
+    assert planned_searches(values) == [
+        "greedy", "best_of_n@1", "best_of_n@3", "visvm:stop=vote@1", "visvm:stop=vote@3"
+    ]  # fmt: skip
+    assert planned_searches(("best_of_n",), quick=True) == ["greedy", "best_of_n@1", "best_of_n@3"]
+
+
+def test_all_are_paired_with_greedy_whose_facts_hold_the_budget(home: Path) -> None:
+    with planning():
+        greedy, *others = run_with(PROFILE, False, ("best_of_n", "budgets=1,3", "tokens=120"))
+    assert greedy.facts == {"budget": 120.0} and not greedy.pairs
+    assert [(entry.arm, entry.x, set(entry.pairs)) for entry in others] == [
+        ("best_of_n@1", 1, {"greedy"}), ("best_of_n@3", 3, {"greedy"})
+    ]  # fmt: skip
+
+
+# The budget, equal work and fronts.
+
+POINTS = (  # arm, decoded tokens per caption, CHAIRi, Recall, milliseconds
+    ("greedy", 30, 0.30, 0.99, 100),
+    ("best_of_n@1", 30, 0.30, 0.99, 200),
+    ("best_of_n@2", 60, 0.20, 0.97, 300),
+    ("best_of_n@8", 240, 0.08, 0.98, 400),
+    ("visvm@1", 28, 0.09, 0.95, 200),
+    ("visvm@2", 55, 0.04, 0.96, 500),
+    ("visvm@6", 150, 0.01, 0.96, 900),
+)
+
+
+def findings_of(points: Any = POINTS, budget: float = 150.0) -> Findings:
+    rows = [Finding("compare", "greedy", None, 0, "budget", budget, None, None, 8)]
+    for arm, *figures in points:
+        width = arm.rpartition("@")[2] if "@" in arm else None
+        x = None if width is None else float(width)
+        for metric, value in zip(("tokens", "chair_i", "recall", "ms"), figures, strict=False):
+            rows.append(Finding("compare", arm, x, 0, metric, float(value), None, None, 8))
+    return Findings(rows)
+
+
+@pytest.mark.parametrize(("line", "width", "tokens"), [("visvm", 6, 150), ("visvm", 5, 55), ("vimar", 8, 240)])
+def test_the_budget_is_what_visvm_took_at_this_width_or_the_next_smaller_one(
+    line: str, width: int, tokens: float
+) -> None:
+    points = [point for point in POINTS if line == "visvm" or not point[0].startswith("visvm")]
+    arms = [Arm(name, float(name.rpartition("@")[2]) if "@" in name else None, None, None) for name, *_ in points]
+    counts = [float(count) for _, count, *_ in points]
+    assert budget_of(arms, width, counts) == tokens
+    assert budget_of(arms[:1], width, counts[:1]) == 30
+
+
+def test_the_budget_is_the_smallest_width_where_all_are_larger() -> None:
+    arms = [Arm(name, x, None, None) for name, x in (("greedy", None), ("visvm@4", 4.0), ("visvm@8", 8.0))]
+    assert budget_of(arms, 2, [30.0, 110.0, 220.0]) == 110
+
+
+def test_equal_work_is_the_widest_arm_within_the_budget_or_else_the_narrowest() -> None:
+    assert at_equal_work(findings_of(budget=150)) == ["greedy", "best_of_n@2", "visvm@6"]
+    assert at_equal_work(findings_of(budget=10)) == ["greedy", "best_of_n@1", "visvm@1"]
+
+
+def test_more_recall_is_better_and_less_chair() -> None:
+    findings = findings_of()
+    assert front(findings, "chair_i") == ["visvm@1", "visvm@2", "visvm@6"]
+    assert set(front(findings, "recall")) == {"visvm@1", "greedy", "best_of_n@1"}
+    assert front(findings, "recall", "ms") == ["greedy"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), min_size=1, max_size=12))
+def test_the_front_holds_the_arms_that_none_dominates(pairs: list[tuple[int, int]]) -> None:
+    names = ["greedy", *(f"strategy {i}" for i in range(1, len(pairs)))]
+    points = [(name, *pair) for name, pair in zip(names, pairs, strict=True)]
+    dominated = {
+        name
+        for name, (tokens, chair) in zip(names, pairs, strict=True)
+        if any(t <= tokens and c <= chair and (t, c) != (tokens, chair) for t, c in pairs)
+    }
+    assert set(front(findings_of(points), "chair_i")) == set(names) - dominated
+
+
+def test_the_conclusion_names_what_fits_into_the_budget_and_the_fronts() -> None:
+    conclusion = answer(findings_of(budget=150))
+    assert conclusion.startswith("CHAIRi within 150.0 decoded tokens a caption")
+    assert "best_of_n@2 20.0 % for 60.0 tokens; visvm@6 1.0 % for 150.0 tokens." in conclusion
+    assert "for CHAIRi: visvm@1, visvm@2 and visvm@6; for Recall: visvm@1" in conclusion
+    assert "(over the budget)" not in conclusion
+    assert answer(findings_of(budget=29)).count("(over the budget)") == 2  # greedy and best_of_n@1
+
+
+# The command.
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments of every experiment that the command starts; none is run."""
+    started: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        "flows.cli.compare.run_experiment",
+        lambda name, profile, **options: started.append({"name": name, "profile": profile, **options}),
+    )
+    return started
+
+
+def test_the_command_runs_the_experiment_with_its_options(home: Path, calls: list[dict[str, Any]]) -> None:
+    arguments = ["compare", "demo", "--strategies", "best_of_n,visvm:stop=vote", "--strategies", "vimar"]
+    arguments += ["--budgets", "1,3", "--images", "9", "--tokens", "120", "--set", "seed=3"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    (call,) = calls
+    assert call["name"] == "compare"
+    assert call["given"] == ["best_of_n", "visvm:stop=vote", "vimar", "budgets=1,3", "tokens=120.0"]
+    assert call["overrides"] == ["seed=3", "evaluate.images=9"]
+    assert (call["profile"].evaluate.images, call["profile"].seed) == (9, 3)
+
+
+def test_without_options_the_experiment_gets_its_defaults(home: Path, calls: list[dict[str, Any]]) -> None:
+    assert CliRunner().invoke(app, ["compare", "demo"]).exit_code == 0
+    assert (calls[0]["given"], calls[0]["overrides"]) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budgets", "1,0"], "at least 1"),
+        (["--budgets", "few"], "budgets=1,2,4"),
+        (["--strategies", "stop=vote"], "NAME:stop=vote"),
+        (["--images", "1"], "--images"),
+        (["--tokens", "0"], "--tokens"),
+    ],
+)
+def test_a_wrong_option_is_explained_before_anything_runs(
+    options: list[str], message: str, home: Path, calls: list[dict[str, Any]]
+) -> None:
+    result = CliRunner().invoke(app, ["compare", "demo", *options])
+    assert result.exit_code == 2 and message in result.stderr
+    assert not calls and not (home / "runs").exists()
+
+
+# A small run.
+
+
+@pytest.mark.slow
+def test_a_comparison_is_a_run_that_can_be_repeated_from_the_store(home: Path) -> None:
+    values = ("best_of_n", "visvm", "budgets=1,3")
+    names = ["greedy", "best_of_n@1", "best_of_n@3", "visvm@1", "visvm@3"]
+    run_id, findings, report = recorded("compare", PROFILE, given=values)
+    assert findings.arms == names
+    # Not under the profile's name: the latest run of a profile has a champion.
+    assert (runs.load_run(run_id).profile, runs.load_run(run_id).status) == ("demo experiment compare", "completed")
+    assert report.again == (
+        "visloop experiment compare --profile demo --with best_of_n --with visvm --with budgets=1,3"
+    )
+
+    captions = f"from captions where run_id = '{run_id}'"
+    rows = catalog.query(
+        f"select strategy, list(sample_id order by sample_id), avg(decode_tokens) {captions} group by 1"
+    )[1]
+    samples, tokens = ({row[0]: row[i] for row in rows} for i in (1, 2))
+    assert set(samples) == set(names) and len(samples["greedy"]) == 8
+    assert all(ids == samples["greedy"] for ids in samples.values())
+    assert {name: findings.value(name, "tokens") for name in names} == pytest.approx(tokens)
+    assert findings.value("visvm@3", "tokens") > findings.value("visvm@1", "tokens")
+    assert findings.value("greedy", "budget") == findings.value("visvm@3", "tokens")
+    texts = [
+        catalog.query(f"select text {captions} and strategy = '{name}' order by sample_id")[1]
+        for name in ("greedy", "best_of_n@1")
+    ]
+    assert texts[0] == texts[1]
+    assert findings.value("best_of_n@1", "chair_i - greedy") == 0
+    trace = f"from search_trace where run_id = '{run_id}'"
+    ((count, keys),) = catalog.query(
+        f"select count(*), count(distinct (sample_id, strategy, step, candidate)) {trace}"
+    )[1]
+    assert count == keys > 0
+
+    again = recorded("compare", PROFILE, given=values)[0]
+    assert {call.cached for call in runs.stage_runs(again)} == {True}
+    assert str(load_findings(again).rows) == str(findings.rows)
