@@ -15,7 +15,7 @@ from tasks.analysis.excerpts import excerpt
 from tasks.analysis.findings import Evidence
 from tasks.configs.evaluate import DriftConfig
 from tasks.configs.train import SftConfig, switch_method
-from tasks.train.publish import TrainResult
+from tasks.train.training import TrainResult
 
 BASE = "base"
 DEMO = "demo-cot"  # the shipped profile whose policy also answers questions

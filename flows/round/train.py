@@ -16,8 +16,8 @@ from tasks.train.finetune import finetune
 from tasks.train.fisao import WordReward, train_fisao
 from tasks.train.grpo import ShapedReward, train_grpo
 from tasks.train.prefer import prefer
-from tasks.train.publish import TrainResult
 from tasks.train.replay import Replay, open_replay, read_replay, replay_count
+from tasks.train.training import TrainResult
 
 
 def train_needs(profile: Profile) -> frozenset[str]:

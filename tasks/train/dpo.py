@@ -8,11 +8,9 @@ from storage.schema import Image, Preference, Sample
 from tasks.configs.train import DpoConfig
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
-from tasks.stage.calls import fault_point, resume_folder
-from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.publish import TrainResult, publish_trained, recipe_of
+from tasks.train.training import TrainResult, publish_trained, training_run
 
 
 @stage()
@@ -32,8 +30,6 @@ def train_dpo(
     """
     from tasks.core.train.dpo import PreferencePair
     from tasks.core.train.dpo import train_dpo as run_dpo
-    from tasks.core.train.trl_trainer import TrainingRun
-    from tasks.core.train.weights import steps_of
 
     prompts = {sample.sample_id: sample.prompt for sample in lake.read_rows(Sample, samples)}
     preferred = lake.read_rows(Preference, preferences)
@@ -46,18 +42,7 @@ def train_dpo(
         for row in rows
     ]
     loaded = fresh_policy(policy)
-    total = steps_of(len(pairs), config.batch_size, config.epochs)
-    with progress("train_dpo", total, unit="steps") as advance:
-        seen = 0
-
-        def on_step(done: int, loss: float) -> None:
-            nonlocal seen
-            advance(done - seen)
-            seen = done
-            if 2 * done > total:
-                fault_point("train_dpo")
-
-        run = TrainingRun(recipe_of(config, seed), resume_folder(), on_step)
+    with training_run("train_dpo", config, seed, len(pairs), config.batch_size) as run:
         figures = run_dpo(loaded, pairs, run, beta=config.dpo.beta)
     return TrainResult(
         policy=publish_trained(loaded, [(pair.image, pair.prompt) for pair in pairs[:4]], policy),

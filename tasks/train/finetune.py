@@ -11,12 +11,10 @@ from storage.schema import Caption, Image, Sample
 from tasks.configs.train import SftConfig
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
-from tasks.stage.calls import fault_point, resume_folder
-from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.publish import TrainResult, publish_trained, recipe_of
 from tasks.train.replay import Replay, draw_replayed, replay_count
+from tasks.train.training import TrainResult, publish_trained, training_run
 
 if TYPE_CHECKING:
     from tasks.core.train.sft import Example
@@ -42,8 +40,6 @@ def finetune(
         StageInputError: nothing to learn, or a share to replay without material.
     """
     from tasks.core.train.sft import train_sft
-    from tasks.core.train.trl_trainer import TrainingRun
-    from tasks.core.train.weights import steps_of
 
     if config.replay.share and replay is None:
         raise StageInputError(
@@ -61,18 +57,8 @@ def finetune(
     if replay and replayed:
         examples += _examples(replay.images, replay.samples, replayed)  # the trainer shuffles
     loaded = fresh_policy(policy)
-    total = steps_of(len(examples), config.batch_size, config.epochs)
-    with progress("finetune", total, unit="steps") as advance:
-        seen = 0
-
-        def on_step(done: int, loss: float) -> None:
-            nonlocal seen
-            advance(done - seen)
-            seen = done
-            if 2 * done > total:
-                fault_point("finetune")
-
-        figures = train_sft(loaded, examples, TrainingRun(recipe_of(config, seed), resume_folder(), on_step))
+    with training_run("finetune", config, seed, len(examples), config.batch_size) as run:
+        figures = train_sft(loaded, examples, run)
     return TrainResult(
         policy=publish_trained(loaded, [(example.image, example.prompt) for example in examples[:4]], policy),
         figures=figures,

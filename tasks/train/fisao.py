@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,11 +18,11 @@ from tasks.models.engine import jobs_of, open_engine, whole_answers
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
-from tasks.stage.calls import fault_point, resume_folder
+from tasks.stage.calls import resume_folder
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.publish import TrainResult, publish_trained, recipe_of
+from tasks.train.training import TrainResult, publish_trained, recipe_of, training_progress
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -88,9 +88,14 @@ def train_fisao(
         counters["new_answers"] += len(drawn)
         return _rewarded(setup, drawn, reward.baselines, config.fisao.margin)
 
-    with progress("train_fisao", 100, unit="%") as advance:
+    with training_progress("train_fisao", 100, "%") as reached:
         figures = train_ppo(
-            loaded, answers_of, recipe_of(config, seed), settings, work=resume_folder(), on_step=_shown(advance)
+            loaded,
+            answers_of,
+            recipe_of(config, seed),
+            settings,
+            work=resume_folder(),
+            on_step=lambda share: reached(int(100 * share + 1e-9)),
         )
     shown = [(pictures[sample.image_id], sample.prompt) for sample in sampled[:4]]
     return TrainResult(
@@ -115,21 +120,6 @@ class _TextAnswer(NamedTuple):
     sample: Sample
     text: str
     ended: bool  # by the policy, not by the token limit
-
-
-def _shown(advance: Callable[..., None]) -> Callable[[float], None]:
-    """Progress in whole per cent of the training; past its half, a point where tests kill it."""
-    seen = 0
-
-    def on_step(share: float) -> None:
-        nonlocal seen
-        now = int(100 * share + 1e-9)
-        advance(now - seen)
-        seen = now
-        if share > 0.5:
-            fault_point("train_fisao")
-
-    return on_step
 
 
 def _first_answers(setup: _Setup, sampled: Sequence[Rollout], rows: Sequence[TokenScore]) -> list[Answer]:

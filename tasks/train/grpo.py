@@ -19,11 +19,9 @@ from tasks.models.answer_values import PromptedAnswer, mean_values, sentence_val
 from tasks.models.handles import PolicyHandle, ValueHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
-from tasks.stage.calls import fault_point, resume_folder
-from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.publish import TrainResult, publish_trained, recipe_of
+from tasks.train.training import TrainResult, publish_trained, training_run
 
 if TYPE_CHECKING:
     from tasks.core.train.grpo import Question, RewardOf
@@ -57,8 +55,6 @@ def train_grpo(
     """
     from tasks.core.train.grpo import Question, Sampling, filled
     from tasks.core.train.grpo import train_grpo as run_grpo
-    from tasks.core.train.trl_trainer import TrainingRun
-    from tasks.core.train.weights import steps_of
 
     grpo, groups = config.grpo, _groups(config)
     sampled = lake.read_rows(Sample, samples)
@@ -69,19 +65,8 @@ def train_grpo(
     reward_of = _scored(reward, questions, counters) if scored else _valued(value, questions, counters)
     loaded = fresh_policy(policy)
     prompts = len(filled(len(questions), groups))
-    total = steps_of(prompts, groups, config.epochs)
-    with progress("train_grpo", total, unit="steps") as advance:
-        seen = 0
-
-        def on_step(done: int, loss: float) -> None:
-            nonlocal seen
-            advance(done - seen)
-            seen = done
-            if 2 * done > total:
-                fault_point("train_grpo")
-
-        run = TrainingRun(recipe_of(config, seed), resume_folder(), on_step)
-        sampling = Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta)
+    sampling = Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta)
+    with training_run("train_grpo", config, seed, prompts, groups) as run:
         figures = run_grpo(loaded, questions, reward_of, run, sampling)
     return TrainResult(
         policy=publish_trained(loaded, [(question.image, question.prompt) for question in questions[:4]], policy),

@@ -15,7 +15,7 @@ from tasks.core.models.policy import load_policy
 from tasks.stage.quarantine import StageInputError
 from tasks.train.dpo import train_dpo
 from tasks.train.prefer import prefer
-from tasks.train.publish import TrainResult
+from tasks.train.training import TrainResult
 from tests.support.small_world import FINETUNE, drawn, policy, rollouts, shaped
 
 CONFIG = switch_method(FINETUNE, DpoConfig, batch_size=4)

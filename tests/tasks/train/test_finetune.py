@@ -15,8 +15,8 @@ from tasks.core.models.policy import load_policy
 from tasks.core.train import sft
 from tasks.stage.quarantine import StageInputError
 from tasks.train.finetune import finetune
-from tasks.train.publish import TrainResult
 from tasks.train.replay import Replay
+from tasks.train.training import TrainResult
 from tests.support.small_world import FINETUNE, captions_of, drawn, policy, samples
 
 TEXTS = [

@@ -16,7 +16,7 @@ from tasks.core.models.policy import load_policy
 from tasks.reward.tokens import TokenRewardsResult, score_tokens, split_token_baselines
 from tasks.stage.quarantine import StageInputError
 from tasks.train.fisao import WordReward, train_fisao
-from tasks.train.publish import TrainResult
+from tasks.train.training import TrainResult
 from tests.support.small_world import drawn, policy, rollouts, scorer
 
 CONFIG = FisaoConfig(

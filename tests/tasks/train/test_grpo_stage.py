@@ -18,7 +18,7 @@ from tasks.models.loading import load_images
 from tasks.stage.quarantine import StageInputError
 from tasks.train import grpo as stage
 from tasks.train.grpo import ShapedReward, train_grpo
-from tasks.train.publish import TrainResult
+from tasks.train.training import TrainResult
 from tests.support.small_world import FINETUNE, drawn, policy, rollouts, samples, scorer, shaped, value
 
 GRPO = GrpoSettings(generations=2, max_new_tokens=16)

@@ -1,8 +1,9 @@
-"""What every training stage ends with: the trained policy saved, loaded again, compared and published."""
+"""What every training stage shares: its recipe, its progress, where it resumes, and publishing what it trained."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,12 +12,15 @@ from storage.artifacts import PolicyCheckpoint
 from tasks.configs.train import TrainingSettings
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device
+from tasks.stage.calls import fault_point, resume_folder
+from tasks.stage.progress import progress
 from tasks.stage.results import StageResult
 
 if TYPE_CHECKING:
     import PIL.Image
 
     from tasks.core.models.policy import Policy
+    from tasks.core.train.trl_trainer import TrainingRun
     from tasks.core.train.weights import Recipe
 
 
@@ -34,6 +38,32 @@ def recipe_of(config: TrainingSettings, seed: int) -> Recipe:
         checkpoint_steps=config.checkpoint_steps,
         seed=seed,
     )
+
+
+@contextmanager
+def training_run(name: str, config: TrainingSettings, seed: int, examples: int, batch: int) -> Iterator[TrainingRun]:
+    """A training of `examples` in steps of `batch`: its recipe, its progress, and the stage's resume points."""
+    from tasks.core.train.trl_trainer import TrainingRun
+    from tasks.core.train.weights import steps_of
+
+    with training_progress(name, steps_of(examples, batch, config.epochs), "steps") as reached:
+        yield TrainingRun(recipe_of(config, seed), resume_folder(), lambda done, loss: reached(done))
+
+
+@contextmanager
+def training_progress(name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+    """Progress by how much is done in all, as a resumed training reports it; past its half, a fault point of that name."""
+    with progress(name, total, unit=unit) as advance:
+        before = 0
+
+        def reached(done: int) -> None:
+            nonlocal before
+            advance(done - before)
+            before = done
+            if 2 * done > total:
+                fault_point(name)
+
+        yield reached
 
 
 @dataclass(frozen=True)
