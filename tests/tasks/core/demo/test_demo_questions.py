@@ -16,7 +16,7 @@ from tasks.core.demo.audit import Decoding, answers_of
 from tasks.core.demo.captions import PROMPTS, companion
 from tasks.core.demo.measure import hallucination, named_categories
 from tasks.core.demo.policy_model import build_tokenizer
-from tasks.core.demo.questions import INSTRUCTION, ask, staged
+from tasks.core.demo.questions import INSTRUCTION, scene_questions, staged
 from tasks.core.demo.scenes import Scene, draw_scene, sample_scenes
 from tasks.core.demo.train_answers import (
     TAGS,
@@ -40,7 +40,7 @@ SCENES = list(sample_scenes("question tests", 400))
 def drawn_questions(kind: str) -> Iterator[tuple[random.Random, Scene, Question]]:
     rng = random.Random(kind)
     for scene in SCENES:
-        for question in ask(rng, scene, kinds=(kind,)):
+        for question in scene_questions(rng, scene, kinds=(kind,)):
             yield rng, scene, question
 
 
