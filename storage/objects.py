@@ -124,7 +124,7 @@ def flush(path: Path) -> None:
 
 
 def check_file(path: Path, digest: str, size: int, *, full: bool) -> None:
-    """Make sure that a sealed file still has the digest of its name.
+    """Make sure that a sealed file still has the digest it was sealed with.
 
     Raises:
         ArtifactMissing: there is no such file.

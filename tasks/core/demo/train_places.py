@@ -1,4 +1,4 @@
-"""Trains the second policy's vision tower to encode where objects are, and its projector to put that into the decoder's embeddings.
+"""Trains the second policy's vision tower to encode where objects are, and its projector to pass that on to the decoder.
 
 The first tower need only know what lies under a patch, and where is nowhere in its features: its position embeddings are a
 five hundredth of its patches' length. So they are drawn anew, large enough to be seen, and tower and projector learn both

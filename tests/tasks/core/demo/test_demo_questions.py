@@ -164,7 +164,7 @@ def test_a_stage_weighs_the_same_however_long_it_is() -> None:
     assert stage_balanced_loss(logits, labels, []).item() == pytest.approx(50 * 9 / 11)
 
 
-def test_plain_questions_about_one_image_say_nothing_about_each_other() -> None:
+def test_plain_questions_about_one_image_reveal_nothing_about_each_other() -> None:
     """Yes and No in turn would be learned from the answers before, without a look at the image."""
     rng, same = random.Random(0), []
     for scene in SCENES:
@@ -173,7 +173,7 @@ def test_plain_questions_about_one_image_say_nothing_about_each_other() -> None:
     assert 0.35 < sum(same) / len(same) < 0.65
 
 
-def test_reading_asks_what_a_caption_can_answer() -> None:
+def test_reading_has_questions_that_a_caption_can_answer() -> None:
     rng = random.Random(0)
     for scene in SCENES[:100]:
         ((prompt, answer),) = turns_about(rng, scene, "reading", honest=True)
