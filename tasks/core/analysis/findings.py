@@ -132,8 +132,8 @@ class Findings:
 
     # Supported conclusions.
 
-    def said(self, arm: str, metric: str) -> str:
-        """`31.7 % (29.9 to 33.1)`."""
+    def text(self, arm: str, metric: str) -> str:
+        """The figure in words: `31.7 % (29.9 to 33.1)`; `unknown` where there is none."""
         cell = self.cell(arm, metric)
         if cell is None or math.isnan(cell.value):
             return "unknown"

@@ -30,9 +30,9 @@ def curve(metric="chair_i", worse=2):
 
 def test_a_figure_is_shown_in_its_unit_with_its_interval() -> None:
     findings = Findings([row("a", "chair_i", 0.3171, 0.2994, 0.331), row("a", "tokens", 160.04)])
-    assert findings.said("a", "chair_i") == "31.7 % (29.9 to 33.1)"
-    assert findings.said("a", "tokens") == "160.0 tokens"
-    assert findings.said("a", "recall") == findings.said("b", "chair_i") == "unknown"
+    assert findings.text("a", "chair_i") == "31.7 % (29.9 to 33.1)"
+    assert findings.text("a", "tokens") == "160.0 tokens"
+    assert findings.text("a", "recall") == findings.text("b", "chair_i") == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_of_several_seeds_all_must_be_sure_on_one_side() -> None:
 
 def test_of_several_seeds_the_interval_is_their_range() -> None:
     findings = Findings([row("a", "chair_i", 0.1, 0.05, 0.2), row("a", "chair_i", 0.3, 0.2, 0.5, seed=1)])
-    assert findings.said("a", "chair_i") == "20.0 % (10.0 to 30.0)"
+    assert findings.text("a", "chair_i") == "20.0 % (10.0 to 30.0)"
 
 
 def test_the_knee_is_the_first_that_is_not_surely_worse_than_the_last() -> None:
