@@ -63,7 +63,7 @@ def answers() -> SearchResult:
 
 
 def revised() -> SearchResult:
-    """Two phases: whole answers, then one of the winner's sentences first and the other replaced."""
+    """Two phases: whole answers, then one of the winner's sentences kept and the other replaced."""
     first, weak, better = "A boat lies on a beach.", "A man flies a kite beside it.", "Nets dry in the sun beside it."
     result = SearchResult([first, better])
     result.trace = [

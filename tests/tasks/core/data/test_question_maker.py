@@ -82,7 +82,7 @@ def test_as_many_as_there_are_and_no_twins() -> None:
     assert {question.kind for question in make(1, THREE, count=3)} == set(KINDS)
 
 
-def test_words_are_worded_as_people_word_them() -> None:
+def test_questions_are_worded_as_people_word_them() -> None:
     boxes = [Box("apple", 0, 0, 10, 10), Box("skis", 80, 0, 10, 10)]
     prompts = {q.prompt for seed in range(9) for q in make(seed, boxes, count=20)}
     assert {"Is there an apple in the image?", "Is there a pair of skis in the image?"} <= prompts

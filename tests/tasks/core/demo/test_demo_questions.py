@@ -26,7 +26,7 @@ from tasks.core.demo.train_answers import (
     start_from,
     turns_about,
 )
-from tasks.core.demo.train_places import first_tokens, teach_places
+from tasks.core.demo.train_places import first_tokens, train_places
 from tasks.core.demo.train_policy import IGNORED, collate
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import open_decoder
@@ -199,7 +199,7 @@ def test_an_eye_for_words_and_places_opens(fresh_policy: Policy) -> None:
     assert len(words) == len(set(words.tolist())) == 60
     decoder = model.model.language_model.state_dict()
     before = {name: value.clone() for name, value in decoder.items()}
-    worded, _ = teach_places(model, words, steps=25, batch=32, seed=0)
+    worded, _ = train_places(model, words, steps=25, batch=32, seed=0)
     assert worded > 0.5
     assert all(torch.equal(before[name], value) for name, value in decoder.items())
 

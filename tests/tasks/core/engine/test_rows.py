@@ -25,7 +25,7 @@ def completed(policy, text: str, limit: int = 60, until: str = SENTENCE) -> Comp
 
 
 @pytest.mark.parametrize(
-    ("text", "kept", "ended"),
+    ("text", "expected", "ended"),
     [
         ("There is a dog. There is a cat.|", "There is a dog.", False),
         ("It is 3.5 m wide. A dog.|", "It is 3.5 m wide.", False),
