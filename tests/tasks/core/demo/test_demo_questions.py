@@ -241,7 +241,7 @@ def test_the_engine_decodes_it_fast_and_it_ends(answering: Policy) -> None:
     assert isinstance(decoder, Decoder)
     prompts = [PROMPTS[0], staged("How many objects are there in the image?")]
     starts = decoder.start([draw_scene(SCENES[0])] * 2, prompts)
-    decoder.add([Row(start.place, Draw(0.0, 1.0, (row,)), ANSWER, 140) for row, start in enumerate(starts)])
+    decoder.add([Row(start.prefix, Draw(0.0, 1.0, (row,)), ANSWER, 140) for row, start in enumerate(starts)])
     finished = []
     while not decoder.idle:
         finished += decoder.advance()
