@@ -133,7 +133,7 @@ class Findings:
     # Supported conclusions.
 
     def text(self, arm: str, metric: str) -> str:
-        """The figure in words: `31.7 % (29.9 to 33.1)`; `unknown` where there is none."""
+        """`31.7 % (29.9 to 33.1)`."""
         cell = self.cell(arm, metric)
         if cell is None or math.isnan(cell.value):
             return "unknown"
