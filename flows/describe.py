@@ -53,7 +53,7 @@ def describe(
     policy = _policy(profile, checkpoint, trained)
     prompt = prompt or profile.sample.prompts[0]
     with use_runtime(profile.runtime):
-        found = caption_images(
+        captions = caption_images(
             files,
             search,
             policy,
@@ -62,24 +62,24 @@ def describe(
             prompt=prompt,
             seed=profile.seed,
         )
-    if page is not None and any(one.result for one in found):
+    if page is not None and any(caption.result for caption in captions):
         named = checkpoint or profile.policy.checkpoint
         if trained is not None and checkpoint == CHAMPION:
             named = f"champion of {trained.run_id}"
         facts = {"strategy": strategy, "policy": named, "profile": profile.name, "seed": profile.seed, "prompt": prompt}
-        write_page(page, found, facts)
-    return found
+        write_page(page, captions, facts)
+    return captions
 
 
 def _policy(profile: Profile, checkpoint: str | None, trained: Trained | None) -> PolicyHandle:
     """Who answers: the profile's policy, another checkpoint, or the champion of the latest run."""
-    base = profile.policy.checkpoint
+    default = profile.policy.checkpoint
     if checkpoint != CHAMPION:
-        chosen = import_checkpoint(PolicyCheckpoint, locate(checkpoint or base))
+        chosen = import_checkpoint(PolicyCheckpoint, locate(checkpoint or default))
     elif trained is None:
         raise StageInputError(f"no finished run of profile {profile.name} has a champion: visloop run {profile.name}")
     else:
-        chosen = trained.champion or import_checkpoint(PolicyCheckpoint, locate(base))
+        chosen = trained.champion or import_checkpoint(PolicyCheckpoint, locate(default))
     return PolicyHandle(chosen, profile.policy.dtype, profile.policy.trust_remote_code)
 
 
@@ -98,11 +98,11 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     Raises:
         StageInputError: a folder has no image.
     """
-    found: dict[Path, None] = {}
+    images: dict[Path, None] = {}
     for path in paths:
         files = scan_folder(path) if path.is_dir() else [path]
         if not files:
             kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
             raise StageInputError(f"{path}: no images in this folder or below it; wanted files that end in {kinds}")
-        found |= dict.fromkeys(files)
-    return list(found)
+        images |= dict.fromkeys(files)
+    return list(images)

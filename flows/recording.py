@@ -12,7 +12,7 @@ from tasks.stage.calls import run_recording
 
 @contextmanager
 def recorded_run(name: str, profile: Profile) -> Iterator[str]:
-    """Stage calls inside belong to a new run, whose id this is; who succeeds says so by `runs.finish_run`."""
+    """Stage calls inside belong to a new run, whose id this is; whoever succeeds reports it by `runs.finish_run`."""
     run_id = runs.start_run(name, profile.model_dump_json())
     try:
         with run_recording(run_id):

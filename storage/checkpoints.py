@@ -54,7 +54,7 @@ def publish_folder(kind: type[C], folder: Path) -> C:
     shutil.move(folder, inside)
     for path in manifests.files_of(inside):
         objects.flush(path)
-    manifest = manifests.describe(inside, remember=False)
+    manifest = manifests.describe(inside, use_cache=False)
     for name in manifest:
         objects.seal(inside / name)
     with objects.using_store():
@@ -81,7 +81,7 @@ def import_checkpoint(kind: type[C], source: str, root: Path | None = None) -> C
         folder = _hub_snapshot(source)
     _check_files(kind, folder)
     with objects.using_store():
-        manifest = manifests.describe(folder, remember=True)
+        manifest = manifests.describe(folder, use_cache=True)
         digest = manifests.keep(manifest)
         manifests.point(digest, folder)
     return _ref(kind, digest, manifest)

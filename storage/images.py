@@ -55,7 +55,7 @@ def read_image_file(
     min_side: int = 8,
     max_megapixels: float = 50.0,
 ) -> Image | Quarantined:
-    """Read one file: a row of `images`, or a row that says why not (unreadable, too_small, too_large).
+    """Read one file: a row of `images`, or a row with the reason for refusal (unreadable, too_small, too_large).
 
     Size is decided from the header, before anything is decoded. Width and height are those of the upright image.
     """

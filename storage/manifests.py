@@ -30,7 +30,7 @@ Manifest = dict[str, Entry]
 def files_of(folder: Path) -> list[Path]:
     """The files that belong to a checkpoint, sorted.
 
-    Not its model card (`*.md`), which says when and with what it was trained and may be edited later; and nothing
+    Not its model card (`*.md`), which states when and with what it was trained and may be edited later; and nothing
     hidden (.git, .cache).
     """
     files = []
@@ -41,9 +41,9 @@ def files_of(folder: Path) -> list[Path]:
     return files
 
 
-def describe(folder: Path, *, remember: bool) -> Manifest:
-    """Hash a folder file by file; `remember`: don't hash a file twice that did not change since."""
-    digest = objects.remembered_digest if remember else objects.file_digest
+def describe(folder: Path, *, use_cache: bool) -> Manifest:
+    """Hash a folder file by file; `use_cache`: a file that did not change since it was last hashed is not hashed again."""
+    digest = objects.cached_digest if use_cache else objects.file_digest
     return {
         path.relative_to(folder).as_posix(): Entry(sha256=digest(path), size=path.stat().st_size)
         for path in files_of(folder)
@@ -70,7 +70,7 @@ def point(digest: str, folder: Path) -> None:
 
 
 def locate(digest: str) -> Path:
-    """The folder: in the store, or where the pointer says; the store's place if there is neither."""
+    """The folder: in the store, or where the pointer says; its path in the store if there is neither."""
     inside = objects.object_path(digest, "")
     pointer = objects.object_path(digest, _POINTER)
     if not inside.exists() and pointer.exists():
@@ -112,6 +112,6 @@ def check_folder(digest: str, *, full: bool) -> None:
             continue
         if not path.is_file():
             raise ArtifactMissing(f"{path} is gone; the checkpoint was used from there")
-        digest_now = objects.file_digest(path) if full else objects.remembered_digest(path)
+        digest_now = objects.file_digest(path) if full else objects.cached_digest(path)
         if digest_now != entry["sha256"]:
             raise ArtifactDamaged(f"{path} was changed since it was first used")

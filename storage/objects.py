@@ -19,7 +19,7 @@ from pathlib import Path
 from storage import locks
 
 SEALED_AT = 946_684_800  # 2000-01-01, in seconds since 1970: no file is written then by accident
-_RACY_NS = 2_000_000_000  # a file younger than this may change again within its clock tick: not remembered
+_RACY_NS = 2_000_000_000  # a file younger than this may change again within its clock tick: its digest is not cached
 
 
 class ArtifactError(Exception):
@@ -74,16 +74,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remembered_digest(path: Path) -> str:
+def cached_digest(path: Path) -> str:
     """SHA-256 of a file outside the store; hashed once for each path, size and modification time."""
     path = path.resolve()
     stat = path.stat()
     seen = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
     note = home() / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     try:
-        remembered = json.loads(note.read_text())
-        if remembered["file"] == seen:
-            return str(remembered["sha256"])
+        cached = json.loads(note.read_text())
+        if cached["file"] == seen:
+            return str(cached["sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no note or a broken one: hash
     digest = file_digest(path)
@@ -124,7 +124,7 @@ def flush(path: Path) -> None:
 
 
 def check_file(path: Path, digest: str, size: int, *, full: bool) -> None:
-    """Make sure that a sealed file still is what its digest says.
+    """Make sure that a sealed file still has the digest it was sealed with.
 
     Raises:
         ArtifactMissing: there is no such file.

@@ -39,7 +39,7 @@ def _path(stage: str, key: str) -> Path:
     return _folder(stage) / f"{key}.json"
 
 
-def remember(stage: str, key: str, record: Record) -> None:
+def store(stage: str, key: str, record: Record) -> None:
     """Write a record; from now on the call is a hit."""
     text = json.dumps(
         {
@@ -53,7 +53,7 @@ def remember(stage: str, key: str, record: Record) -> None:
     objects.write_atomically(_path(stage, key), text.encode())
 
 
-def _load(path: Path) -> Record | None:
+def _read(path: Path) -> Record | None:
     try:
         saved = json.loads(path.read_text())
         return Record(
@@ -77,12 +77,12 @@ def _problem(ref: ArtifactRef) -> str | None:
     return None
 
 
-def recall(stage: str, key: str) -> tuple[Record | None, str | None]:
+def load(stage: str, key: str) -> tuple[Record | None, str | None]:
     """The record of a key if it is still valid; otherwise why it is not (None: there never was a record)."""
     path = _path(stage, key)
     if not path.exists():
         return None, None
-    record = _load(path)
+    record = _read(path)
     if record is None:
         return None, f"the record {path.name} can't be read"
     for ref in record.output.refs.values():
@@ -97,13 +97,13 @@ def records(stage: str, newest: int = 200) -> list[Record]:
     if not _folder(stage).is_dir():
         return []
     paths = sorted(_folder(stage).glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return [record for record in map(_load, paths[:newest]) if record is not None]
+    return [record for record in map(_read, paths[:newest]) if record is not None]
 
 
 def all_records() -> Iterator[tuple[Path, Record | None]]:
     """Every record with its file; None for a record that can't be read."""
     for path in sorted((objects.home() / "cache").glob("*/*.json")):
-        yield path, _load(path)
+        yield path, _read(path)
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def resume_folder(key: str) -> Path:
     return folder
 
 
-def forget_unfinished(key: str) -> None:
+def remove_unfinished(key: str) -> None:
     """Delete the key's resume folder."""
     folder = objects.home() / "resume" / key
     if folder.exists():

@@ -138,7 +138,7 @@ class Reward(Row):
 
 @dataclasses.dataclass(frozen=True)
 class Value(Row):
-    """One held-out sentence with what the value model says of it."""
+    """One held-out sentence with the estimate of the value model."""
 
     table = "values"
     primary_key = ("rollout_id", "step")
@@ -276,7 +276,7 @@ class Answer(Row):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict(Row):
-    """What the verification gate said of one staged answer (LLaVA-CoT section 3.1)."""
+    """What the verification gate decided about one staged answer (LLaVA-CoT section 3.1)."""
 
     table = "verdicts"
     primary_key = ("sample_id", "attempt")

@@ -1,4 +1,4 @@
-"""A store for every test that asks for `home`, one Prefect server for all, one thread for every library.
+"""A store for every test that uses `home`, one Prefect server for all, one thread for every library.
 
 Most tests need no server: stages run without Prefect, `stage.fn` without a cache. Ask for `prefect_server` only where
 a flow runs.

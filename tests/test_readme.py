@@ -258,7 +258,7 @@ def test_every_block_of_commands_is_executed(page: str) -> None:
     assert len(COMMANDS) > 10 and PYTHON
 
 
-def test_the_lock_pins_everything_the_project_asks_for() -> None:
+def test_the_lock_pins_everything_the_project_requires() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     pins = dict(line.split("==") for line in lines)
     assert not [line for line in lines if "+" in line or "@" in line], "no local labels, no addresses"

@@ -69,7 +69,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script. `--debug` may stand anywhere."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client would report its use; say 0 to let it
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect's client would report its use; 0 allows it
     given = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in given:
         os.environ[DEBUG] = "1"

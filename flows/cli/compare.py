@@ -38,7 +38,7 @@ def compare(
 ) -> None:
     """Compare strategies at equal measured work.
 
-    Searches the same images with each of them at several numbers of candidates. Says what each reaches within the same
+    Searches the same images with each of them at several numbers of candidates. Prints what each reaches within the same
     decoded tokens; a page has the plot. The same as `visloop experiment compare`. What was searched before is not searched
     again.
 

@@ -1,4 +1,4 @@
-"""What the command says when something is wrong: what came, what was needed, what to do next; no traceback.
+"""What the command prints when something is wrong: what came, what was needed, what to do next; no traceback.
 
 An error type that this project defines carries a message for people, so it is printed as it is. Anything else is a
 defect and keeps its traceback.

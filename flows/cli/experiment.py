@@ -56,9 +56,9 @@ def experiment(
     from flows.experiments.catalogue import QUESTIONS, find
 
     if name is None or listed:
-        print_table(["experiment", "question"], [[one, question] for one, question in QUESTIONS.items()], cut=100)
+        print_table(["experiment", "question"], [[key, question] for key, question in QUESTIONS.items()], cut=100)
         return
-    find(name)  # a wrong one is told before anything starts
+    find(name)  # an unknown name fails before anything starts
     loaded = load(profile, overrides)
 
     run_experiment(name, loaded, quick=quick, given=given or (), overrides=overrides or ())
@@ -67,7 +67,7 @@ def experiment(
 def run_experiment(
     name: str, profile: Profile, *, quick: bool = False, given: Sequence[str] = (), overrides: Sequence[str] = ()
 ) -> None:
-    """Run an experiment as a flow and print what it found."""
+    """Run an experiment as a flow and print its answer."""
 
     def start() -> str:
         from flows.experiments.running import experiment as flow

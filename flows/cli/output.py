@@ -32,26 +32,26 @@ def console() -> Console:
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", cut: int = CELL) -> None:
     """A table; numbers to the right; in a terminal cells longer than `cut` are cut."""
     out = console()
-    cells = [[plain(value) for value in row] for row in rows]
+    texts = [[plain(value) for value in row] for row in rows]
     right = [
         all(isinstance(row[i], int | float) or row[i] is None for row in rows) and rows for i in range(len(columns))
     ]
     if not out.is_terminal:
-        _print_plain(columns, cells, [bool(r) for r in right], title)
+        _print_plain(columns, texts, [bool(r) for r in right], title)
         return
     table = Table(
         title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim"
     )
     for column, numeric in zip(columns, right, strict=True):
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in cells:
+    for row in texts:
         table.add_row(*(Text(_short(cell, cut), style=TONES.get(cell, "")) for cell in row))
     out.print(table)
 
 
-def _print_plain(columns: Sequence[str], cells: list[list[str]], right: Sequence[bool], title: str) -> None:
+def _print_plain(columns: Sequence[str], texts: list[list[str]], right: Sequence[bool], title: str) -> None:
     """Columns aligned by spaces, a line for each row."""
-    lines = [list(columns), *([value.replace("\n", " ") for value in row] for row in cells)]
+    lines = [list(columns), *([value.replace("\n", " ") for value in row] for row in texts)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     if title:
         sys.stdout.write(title + "\n")

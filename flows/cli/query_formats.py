@@ -27,7 +27,7 @@ def encode(table: pa.Table, kind: str) -> bytes:
 
 
 def _json(value: Any) -> Any:
-    """What JSON can say of a value: not-a-number is null, bytes are base64."""
+    """A value as JSON can hold it: not-a-number is null, bytes are base64."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, bytes):

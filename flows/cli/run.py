@@ -24,7 +24,7 @@ Overrides = Annotated[
 ]
 Rounds = Annotated[int | None, typer.Option("--rounds", min=1, help="Rounds at most; the profile's if left out.")]
 _QUIET = {
-    # The stages say what they did themselves; Prefect's own line for each would say it again.
+    # Stages print what they did; Prefect's own line for each would repeat it.
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
     # A temporary server prints tracebacks when it is stopped at the end of a run.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
@@ -62,7 +62,7 @@ def demo(overrides: Overrides = None, rounds: Rounds = None) -> None:
 
 
 def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = None) -> None:
-    """Say what would run, and why.
+    """Print what would run, and why.
 
     Which stages are cached, which will run, and which setting or module changed since; nothing runs.
 
@@ -108,7 +108,7 @@ def execute(profile: Profile) -> None:
 
 
 def start_flow(start: Callable[[], str]) -> str:
-    """The id of the run that `start`, which imports a flow and calls it, gives; its errors say what ran."""
+    """The id of the run that `start`, which imports a flow and calls it, gives; its errors name what ran."""
     for name, value in _QUIET.items():  # before Prefect is first imported
         os.environ.setdefault(name, value)
     try:

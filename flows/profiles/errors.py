@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from flows.profiles.overrides import Models, field_of, models_of, variants_of
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a problem is."""
 
     name: str  # as a user writes it
@@ -37,23 +37,23 @@ def explain(error: ValidationError, model: type[BaseModel], subject: str) -> str
 
 def _line(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """One problem in words."""
-    place, kind, context = _locate(problem["loc"], model), problem["type"], problem.get("ctx", {})
-    name, value = place.name, problem["input"]
+    location, kind, context = _locate(problem["loc"], model), problem["type"], problem.get("ctx", {})
+    name, value = location.name, problem["input"]
     if kind == "extra_forbidden":
-        return _unknown(place, model)
+        return _unknown(location, model)
     if kind == "value_error":
         return f"{name}: {context['error']}" if name else str(context["error"])
     choices = re.findall("'([^']*)'", context.get("expected", ""))
     if kind.startswith("union_tag"):
-        name, value = f"{name}.{place.field.discriminator}", context.get("tag")
-        choices = sorted(variants_of(place.field))
+        name, value = f"{name}.{location.field.discriminator}", context.get("tag")
+        choices = sorted(variants_of(location.field))
     near = _nearest(str(value), choices, 0.5)
     words = (
         "missing" if kind in ("missing", "union_tag_not_found") else f"got {value!r}",
-        _allowed(problem, place.field, choices),
+        _allowed(problem, location.field, choices),
         f"did you mean {near}?" if near else "",
     )
-    meaning = f" ({place.field.description})" if place.field.description else ""
+    meaning = f" ({location.field.description})" if location.field.description else ""
     return f"{name}: {'; '.join(filter(None, words))}{meaning}"
 
 
@@ -71,20 +71,20 @@ def _allowed(problem: ErrorDetails, field: FieldInfo, choices: Sequence[str]) ->
     return words.replace("Input should be", "allowed:") if words.startswith("Input") else words[0].lower() + words[1:]
 
 
-def _unknown(place: Place, model: type[BaseModel]) -> str:
+def _unknown(location: Location, model: type[BaseModel]) -> str:
     """An unknown setting: where it belongs, if there is anything like it, and what is allowed where it stands."""
-    head = place.name.rpartition(".")[0]
+    head = location.name.rpartition(".")[0]
     where = f"in {head}" if head else "here"
-    return f"{place.name}: no such setting{_meant(place, model)} (allowed {where}: {', '.join(place.siblings)})"
+    return f"{location.name}: no such setting{_suggestion(location, model)} (allowed {where}: {', '.join(location.siblings)})"
 
 
-def _meant(place: Place, model: type[BaseModel]) -> str:
+def _suggestion(location: Location, model: type[BaseModel]) -> str:
     """The variant of its section that has such a setting; else the nearest beside it; else the nearest elsewhere."""
-    head, _, last = place.name.rpartition(".")
-    tags = [tag for tag, variant in variants_of(place.section).items() if last in variant.model_fields]
+    head, _, last = location.name.rpartition(".")
+    tags = [tag for tag, variant in variants_of(location.section).items() if last in variant.model_fields]
     if tags:
-        return f"; it belongs to {head}.{place.section.discriminator}={' or '.join(tags)}"
-    if near := _nearest(last, place.siblings, 0.6):
+        return f"; it belongs to {head}.{location.section.discriminator}={' or '.join(tags)}"
+    if near := _nearest(last, location.siblings, 0.6):
         return f"; did you mean {head}.{near}?" if head else f"; did you mean {near}?"
     paths = list(dict.fromkeys(_paths((model,))))
     near = _nearest(last, [path.rpartition(".")[2] for path in paths], 0.75)
@@ -104,7 +104,7 @@ def _paths(models: Models, prefix: str = "") -> Iterator[str]:
             yield from _paths(models_of(field), f"{prefix}{name}.")
 
 
-def _locate(loc: Iterable[Any], model: type[BaseModel]) -> Place:
+def _locate(loc: Iterable[Any], model: type[BaseModel]) -> Location:
     """Follow an error's location; the tag of a union is a step of pydantic's, not of the user's file."""
     field = FieldInfo(annotation=model)
     name, section, models, siblings = "", field, models_of(field), list[str]()
@@ -119,4 +119,4 @@ def _locate(loc: Iterable[Any], model: type[BaseModel]) -> Place:
             section, siblings = field, [sibling for owner in models for sibling in owner.model_fields]
             field = field_of(models, step)
         models = models_of(field)
-    return Place(name, field, section, siblings)
+    return Location(name, field, section, siblings)

@@ -1,4 +1,4 @@
-"""Profiles: one YAML file says everything a run depends on.
+"""Profiles: one YAML file holds everything that a run depends on.
 
 A profile is read, overrides (`a.b=value`) are laid over it, and the result is checked as a whole, so that every problem
 is reported at once. Nothing here opens a model, an image or the network.
@@ -141,13 +141,13 @@ def load_profile(name_or_path: str | Path, overrides: Sequence[str] = (), rounds
         raise ProfileError(explain(error, Profile, f"profile {path.stem!r}")) from None
 
 
-def locate(place: str) -> str:
+def locate(name: str) -> str:
     """A checkpoint or folder as an absolute path if it exists here or in the checkout; else as it came (a hub id)."""
-    for base in (Path.cwd(), CHECKOUT):
-        candidate = base / Path(place).expanduser()
+    for root in (Path.cwd(), CHECKOUT):
+        candidate = root / Path(name).expanduser()
         if candidate.exists():
             return str(candidate.resolve())
-    return place
+    return name
 
 
 def _find(name_or_path: str) -> Path:

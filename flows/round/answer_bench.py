@@ -84,10 +84,10 @@ def measure_search(context: AnswerContext, model: Model, guide: RoundGuide | Non
     samples = (questions.staged if model.name == "base" else questions.plain).samples
     strategy = profile.search.strategy
     guided_by = guide_for(context, guide, profile.search)
-    found = search.with_label(f"{model.name} {strategy}").over_shards(
+    searched = search.with_label(f"{model.name} {strategy}").over_shards(
         profile.search, model.policy, context.benchmark.images, samples, guided_by, seed=profile.seed
     )
-    return compare_with_greedy(context, model, found.captions, strategy)
+    return compare_with_greedy(context, model, searched.captions, strategy)
 
 
 def compare_with_greedy(context: AnswerContext, model: Model, captions: Table[Caption], decoding: str) -> CompareResult:

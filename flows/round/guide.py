@@ -70,7 +70,7 @@ def fit_guide(context: LoopContext, policy: PolicyHandle, drawn: SampleResult, n
 
 
 def fit_value(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> RoundGuide:
-    """The guide with V of the policy's own answers; `value.guided_rounds` times V learns from captions it found, too.
+    """The guide with V of the policy's own answers; `value.guided_rounds` times V learns from captions searched with it, too.
 
     Both sets, for a search chooses among all that the policy may propose: guided captions alone hold hardly a bad sentence.
     """
@@ -101,7 +101,7 @@ def value_of(
     """V of these answers."""
     config = context.profile.value
     return train_value.with_label(label)(
-        # Whose answers, and how often: its inputs say.
+        # Its inputs state whose answers these are, and how many sets.
         config.model_copy(update={"guided_rounds": 0, "ground_truth": None}),
         policy,
         drawn.images,
@@ -118,8 +118,8 @@ def guided_answers(context: LoopContext, guide: RoundGuide, drawn: SampleResult,
     profile, label = context.profile, f"guided-{number}"
     # Not validated: in a plan the margin is not known yet, and an installed reward may have any scale.
     margin = FixedTau.model_construct(value=guide.rewards.margin)
-    found = search_captions(context, guide, drawn.images, drawn.samples, label)
-    answers = guided_rollouts.with_label(label)(found.captions, number=number, seed=profile.seed)
+    searched = search_captions(context, guide, drawn.images, drawn.samples, label)
+    answers = guided_rollouts.with_label(label)(searched.captions, number=number, seed=profile.seed)
     scored = score.with_label(label).over_shards(guide.scorer, drawn.images, drawn.samples, answers.rollouts)
     rewards = shape_rewards.with_label(label)(profile.label.model_copy(update={"tau": margin}), scored.scored)
     return Answers(answers.rollouts, rewards.rewards)

@@ -75,13 +75,13 @@ def measure_search(context: CaptionContext, guide: RoundGuide, base: Model) -> N
     """The base's captions of the benchmark by the profile's search, against its greedy ones."""
     strategy = context.profile.search.strategy
     benchmark = context.benchmark
-    found = search_captions(context, guide, benchmark.images, benchmark.samples, f"base {strategy}")
-    scores = chair_of(context, found.captions, "base", strategy).scores
+    searched = search_captions(context, guide, benchmark.images, benchmark.samples, f"base {strategy}")
+    scores = chair_of(context, searched.captions, "base", strategy).scores
     compared(context, scores, base.scores.scores, f"base {strategy} - greedy")
 
 
 def check_health(context: CaptionContext, base: Model) -> HealthResult:
-    """Roll out some of the benchmark's images and see whether the scorer can tell true sentences from false ones.
+    """Roll out some of the benchmark's images and check whether the scorer separates true sentences from false ones.
 
     Raises:
         HealthCheckFailed: a bound is not met, and the profile's action is to stop.

@@ -122,7 +122,7 @@ def spent(*stages: str) -> float:
     if run is None:
         return math.nan
     calls = {call.key: call.stage for call in runs.stage_runs(run[0]) if call.stage in stages}
-    recalled = [records.recall(stage, key)[0] for key, stage in calls.items()]
+    recalled = [records.load(stage, key)[0] for key, stage in calls.items()]
     return sum(record.seconds for record in recalled if record is not None)
 
 

@@ -40,7 +40,7 @@ def load_findings(run_id: str) -> Findings:
         StageInputError: the store no longer has them.
     """
     (call,) = [call for call in runs.stage_runs(run_id) if call.stage == STAGE]
-    record, problem = records.recall(call.stage, call.key)
+    record, problem = records.load(call.stage, call.key)
     if record is None:
         raise StageInputError(f"run {run_id}: its figures are gone ({problem}); run the experiment again")
     arms = record.output.facts.get("arms")

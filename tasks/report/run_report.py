@@ -139,7 +139,7 @@ def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> di
 def _fact(stages: Sequence[Record], name: str) -> float | None:
     """A number that one of these stages decided, from the cache; None if none did, or it is no longer there."""
     for row in stages:
-        record, _ = records.recall(row["stage"], row["key"])
+        record, _ = records.load(row["stage"], row["key"])
         value = record.output.facts.get(name) if record else None
         if isinstance(value, int | float):
             return float(value)

@@ -141,7 +141,7 @@ def _learned(run: Run) -> Trained:
     outputs: dict[tuple[str, int], StageOutput] = {}
     for row in runs.stage_runs(run.run_id):
         if row.shard is None and row.label == "" and row.stage in ("shape_rewards", "train_value", *TRAINING):
-            record, _ = records.recall(row.stage, row.key)
+            record, _ = records.load(row.stage, row.key)
             if record is not None:
                 name = "train" if row.stage in TRAINING else row.stage
                 outputs[name, row.round] = record.output

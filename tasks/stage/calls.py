@@ -150,7 +150,7 @@ def _say_waiting(call: Call) -> Callable[[], None]:
 
 
 def _hit(call: Call, *, quiet: bool = False) -> Outcome | None:
-    record, problem = cache.recall(call.identity["stage"], call.key)
+    record, problem = cache.load(call.identity["stage"], call.key)
     if record is not None:
         return Outcome(record.output, cached=True)
     if problem is not None and not quiet:
@@ -173,8 +173,8 @@ def _compute(call: Call, began: float) -> Outcome:
         raise TypeError(f"stage {call.title} returned {error}") from None
     fault_point(call.identity["stage"], call.index)
     record = Record(call.identity, call.label, output, round(time.perf_counter() - began, 3))
-    cache.remember(call.identity["stage"], call.key, record)
-    cache.forget_unfinished(call.key)
+    cache.store(call.identity["stage"], call.key, record)
+    cache.remove_unfinished(call.key)
     return Outcome(output, cached=False)
 
 

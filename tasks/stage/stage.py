@@ -174,7 +174,7 @@ class Stage(Generic[P, R]):
         outputs, missing, reasons = [], [], []
         for shard in shards:
             call = self._call({**arguments, "shard": shard} if indices else arguments, shard)
-            record, problem = records.recall(self.name, call.key)
+            record, problem = records.load(self.name, call.key)
             if record is None:
                 missing.append(shard.index)
                 reasons.append(problem or call.why())

@@ -26,7 +26,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _opened(browser: Any, page: Path, **options: Any) -> tuple[Any, list[str]]:
-    """The page without JavaScript of its own, and everything it asked for or complained about."""
+    """The page without JavaScript of its own, and everything it requested or complained about."""
     opened, trouble = browser.new_page(java_script_enabled=False, **options), []
     opened.on("console", lambda message: trouble.append(f"console: {message.text}"))
     opened.on("request", lambda request: trouble.append(request.url) if not request.url.startswith("data:") else None)
@@ -41,8 +41,8 @@ def test_the_page_fetches_nothing_complains_of_nothing_and_shows_its_pictures(
     page, trouble = _opened(browser, written, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     assert trouble == []
     assert page.eval_on_selector_all("article img", "all => all.map(i => i.naturalWidth)") == [640, 640, 640]
-    kept = Path(os.environ.get("VISLOOP_SCREENSHOTS", tmp_path))
-    shot = kept / f"explain-{scheme}.png"
+    screenshots = Path(os.environ.get("VISLOOP_SCREENSHOTS", tmp_path))
+    shot = screenshots / f"explain-{scheme}.png"
     page.screenshot(path=shot, full_page=True)
     assert shot.stat().st_size > 30_000
 

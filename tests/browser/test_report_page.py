@@ -23,7 +23,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def _opened(browser: Any, report: Path, **options: Any) -> tuple[Any, list[str]]:
-    """The page, and everything it asked for or complained about."""
+    """The page, and everything it requested or complained about."""
     page, trouble = browser.new_page(**options), []
     page.on("console", lambda message: trouble.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: trouble.append(f"error: {error}"))
@@ -44,8 +44,8 @@ def test_the_page_fetches_nothing_complains_of_nothing_and_shows_its_pictures(
     assert (
         page.eval_on_selector_all("svg", "all => all.filter(s => s.getBoundingClientRect().height > 100).length") == 5
     )
-    kept = Path(os.environ.get("VISLOOP_SCREENSHOTS", tmp_path))
-    shot = kept / f"report-{scheme}.png"
+    screenshots = Path(os.environ.get("VISLOOP_SCREENSHOTS", tmp_path))
+    shot = screenshots / f"report-{scheme}.png"
     page.screenshot(path=shot, full_page=True)
     assert shot.stat().st_size > 50_000
 

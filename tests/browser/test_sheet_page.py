@@ -41,7 +41,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Table[Sheet
 
 
 def opened(context: Any, page: Path) -> tuple[Any, list[str]]:
-    """The page, and everything it asked for or complained about."""
+    """The page, and everything it requested or complained about."""
     shown, trouble = context.new_page(), []
     shown.on("console", lambda message: trouble.append(f"console: {message.text}"))
     shown.on("pageerror", lambda error: trouble.append(f"error: {error}"))
@@ -74,8 +74,8 @@ def test_a_rater_needs_keys_alone_and_the_file_scores(
     assert trouble == []
     assert file.name == "ratings-Eva-E-123.csv"
     page.evaluate("scrollTo(0, 0)")
-    kept = Path(os.environ.get("VISLOOP_SCREENSHOTS", tmp_path))
-    page.screenshot(path=kept / "sheet.png")
+    screenshots = Path(os.environ.get("VISLOOP_SCREENSHOTS", tmp_path))
+    page.screenshot(path=screenshots / "sheet.png")
     context.close()
 
     output = score_sheets.fn(key, open_ratings([file]), subject="ours", seed=0, bootstrap=100)

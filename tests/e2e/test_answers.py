@@ -1,4 +1,4 @@
-"""LLaVA-CoT's loop, small: what is asked, verified, learned and measured, in which order, and what a change touches."""
+"""LLaVA-CoT's loop, small: what is answered, verified, learned and measured, in which order, and what a change touches."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def planned(*overrides: str) -> list[tuple[str, str]]:
     """(stage, label) in the order of the loop, on an empty store."""
     from flows.self_training import plan
 
-    with planning() as found:
+    with planning() as planned_calls:
         plan(small(*overrides))
-    return [(entry.stage, entry.label) for entry in found.entries]
+    return [(entry.stage, entry.label) for entry in planned_calls.entries]
 
 
 def rows(sql: str) -> list[tuple]:
@@ -140,8 +140,8 @@ def test_a_run_ends_with_a_verdict_and_a_report(first: str) -> None:
 
 
 def test_rounds_are_measured_by_accuracy_and_by_kind(first: str) -> None:
-    found = rows(f"select distinct subject, decoding, n from metrics where run_id = '{first}' and metric = 'accuracy'")
-    assert sorted(found) == [
+    counts = rows(f"select distinct subject, decoding, n from metrics where run_id = '{first}' and metric = 'accuracy'")
+    assert sorted(counts) == [
         ("base", "greedy", 12),
         ("base", "staged", 12),
         ("base", "swires", 12),
@@ -167,12 +167,12 @@ def test_what_is_learned_are_the_accepted_answers_under_the_bare_questions(first
     ref = ArtifactRef.model_validate(json.loads(call.outputs)["plain"])
     lesson = {row["sample_id"]: row["text"] for row in lake.read(ref).to_pylist()}
     assert sorted(lesson.values()) == sorted(accepted.values())
-    (asked,) = [call for call in calls(first) if call.stage == "ask" and call.round == 1 and not call.label]
-    samples = lake.read_rows(Sample, ArtifactRef.model_validate(json.loads(asked.outputs)["samples"]))
-    prompts = {one.sample_id: one.prompt for one in samples}
+    (made,) = [call for call in calls(first) if call.stage == "ask" and call.round == 1 and not call.label]
+    samples = lake.read_rows(Sample, ArtifactRef.model_validate(json.loads(made.outputs)["samples"]))
+    prompts = {sample.sample_id: sample.prompt for sample in samples}
     assert all(prompts[sample_id].endswith("?") for sample_id in lesson)
-    (tuned,) = [call for call in calls(first) if call.stage == "finetune"]
-    assert json.loads(tuned.counters)["examples"] == len(accepted)
+    (trained,) = [call for call in calls(first) if call.stage == "finetune"]
+    assert json.loads(trained.counters)["examples"] == len(accepted)
 
 
 def test_only_what_was_refused_is_tried_again(first: str) -> None:
@@ -180,8 +180,8 @@ def test_only_what_was_refused_is_tried_again(first: str) -> None:
         f"select attempt, count(*), count(*) filter (accepted) from verdicts where run_id = '{first}' group by 1 order by 1"
     )
     assert tried[0][1] == 16
-    for (_, asked, accepted), (_, again, _) in pairwise(tried):
-        assert again == asked - accepted
+    for (_, answers, accepted), (_, again, _) in pairwise(tried):
+        assert again == answers - accepted
 
 
 def test_a_second_run_computes_nothing_and_another_gate_only_what_comes_after_it(first: str) -> None:

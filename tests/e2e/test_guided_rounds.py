@@ -21,9 +21,9 @@ def planned(*overrides: str) -> list[tuple[str, str]]:
     """(stage, label) in the order of the loop."""
     from flows.self_training import plan
 
-    with planning() as found:
+    with planning() as planned_calls:
         plan(tiny(*overrides))
-    return [(entry.stage, entry.label) for entry in found.entries]
+    return [(entry.stage, entry.label) for entry in planned_calls.entries]
 
 
 def guided(number: int) -> list[tuple[str, str]]:
@@ -71,15 +71,15 @@ def test_a_run_with_a_guided_round_adds_to_what_was_done_without_one(home: Path)
     second = run(*STATES, "value.guided_rounds=1")
     done = [(stage, label) for _, stage, label, shard in computed(second) if shard is None]
     # The first value model is the one of the run before: how often V is trained is no matter of one training.
-    assert [one for one in done if one[0] in ("train_value", "shape_rewards", "guided_rollouts")] == [
+    assert [call for call in done if call[0] in ("train_value", "shape_rewards", "guided_rollouts")] == [
         ("guided_rollouts", "guided-1"), ("shape_rewards", "guided-1"), ("train_value", ""),
     ]  # fmt: skip
-    found = {(call.stage, call.label): json.loads(call.outputs) for call in calls(second) if call.shard is None}
-    value = ArtifactRef.model_validate(found["train_value", ""]["value"])
+    outputs = {(call.stage, call.label): json.loads(call.outputs) for call in calls(second) if call.shard is None}
+    value = ArtifactRef.model_validate(outputs["train_value", ""]["value"])
     assert read_spec(checkpoints.folder(value)).reads == "policy_states"
-    assert found["train_value", ""]["value"] != found["train_value", "before guided-1"]["value"]
-    ((own, said),) = catalog.query(
+    assert outputs["train_value", ""]["value"] != outputs["train_value", "before guided-1"]["value"]
+    ((own, searched),) = catalog.query(
         "select count(*) filter (decode not like 'guided%'), count(*) filter (decode = 'guided-1') "
         f"from rollouts where round = 1 and run_id = '{second}'"
     )[1]
-    assert (own, said) == (48, 24)
+    assert (own, searched) == (48, 24)

@@ -11,7 +11,7 @@ import pytest
 from storage import runs
 from tests.support.tiny_run import computed, counters, digests, in_process
 
-# In the order of a run, so that what came before is found again. "search:1" dies in the second shard, the first is kept.
+# In the order of a run, so that what came before is a cache hit. "search:1" dies in the second shard, the first is kept.
 KILLS = [
     "sample", "annotate", "search:1", "gather", "evaluate", "take", "rollout:1", "score:1", "health", "shape_rewards",
     "train_value", "search:1", "finetune", "drift", "compare", "promote",

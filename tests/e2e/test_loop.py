@@ -43,10 +43,10 @@ def flow_run(*overrides: str, rounds: int = 1) -> str:
 
 
 def by_stage(run_id: str) -> dict[str, list[StageRun]]:
-    found: dict[str, list[StageRun]] = {}
+    grouped: dict[str, list[StageRun]] = {}
     for call in calls(run_id):
-        found.setdefault(call.stage, []).append(call)
-    return found
+        grouped.setdefault(call.stage, []).append(call)
+    return grouped
 
 
 def test_a_run_completes_and_leaves_a_report(first: str) -> None:
@@ -106,7 +106,7 @@ def test_the_same_run_again_computes_nothing_and_gives_the_same(first: str) -> N
     assert runs.load_run(again).champion == runs.load_run(first).champion
 
 
-def test_a_plan_of_it_says_that_nothing_would_run(first: str) -> None:
+def test_a_plan_of_it_shows_that_nothing_would_run(first: str) -> None:
     from flows.self_training import plan
 
     with planning() as planned:
@@ -170,7 +170,7 @@ def test_a_rejected_round_stops_the_run_and_the_champion_stays(first: str) -> No
 
 
 @pytest.mark.slow
-def test_one_shard_and_one_image_at_a_time_say_what_four_shards_of_sixteen_say(first: str, tmp_path: Path) -> None:
+def test_one_shard_and_one_image_at_a_time_give_what_four_shards_of_sixteen_give(first: str, tmp_path: Path) -> None:
     together = captions_of(first)
     assert len(together) == 24 + 3 * 20
     home = tmp_path / "alone"

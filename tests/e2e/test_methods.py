@@ -13,7 +13,7 @@ from tasks.stage.plan import planning
 from tests.support.tiny_run import calls, computed, tiny
 
 BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("shape_rewards", "")]
-TUNING = {
+TRAINING = {
     "sft": [("train_value", ""), ("search", ""), ("finetune", "")],
     "dpo": [("train_value", ""), ("prefer", ""), ("train_dpo", "")],
     "grpo": [("train_grpo", "")],
@@ -27,9 +27,9 @@ def planned(*overrides: str) -> list[tuple[str, str]]:
     """(stage, label) of the round, in order."""
     from flows.self_training import plan
 
-    with planning() as found:
+    with planning() as planned_calls:
         plan(tiny(*overrides))
-    entries = [(entry.stage, entry.label) for entry in found.entries]
+    entries = [(entry.stage, entry.label) for entry in planned_calls.entries]
     return entries[entries.index(("sample", "")) :]
 
 
@@ -48,12 +48,12 @@ def stages(run_id: str) -> list[tuple[str, str]]:
     return [(stage, label) for _, stage, label, _ in computed(run_id)]
 
 
-@pytest.mark.parametrize("method", TUNING)
+@pytest.mark.parametrize("method", TRAINING)
 def test_a_method_changes_what_follows_the_rewards_and_nothing_else(home: Path, method: str) -> None:
     own = ("finetune.grpo.generations=4",) if method == "grpo" else ()
-    found = planned(f"finetune.method={method}", *own)
-    start = [*BEFORE, *TUNING[method], *AFTER]
-    assert found[: len(start)] == start
+    order = planned(f"finetune.method={method}", *own)
+    start = [*BEFORE, *TRAINING[method], *AFTER]
+    assert order[: len(start)] == start
 
 
 def test_what_a_method_does_not_need_is_not_done(home: Path) -> None:
@@ -65,25 +65,25 @@ def test_what_a_method_does_not_need_is_not_done(home: Path) -> None:
     assert "split_token_baselines" in split and "annotate" not in split, "no annotation is read"
 
 
-def test_rewards_are_asked_one_by_one_and_then_made_one(home: Path) -> None:
-    found = planned(MIXED)
-    at = found.index(("rollout", ""))
-    assert [stage for stage, _ in found[at + 1 : at + 7]] == [
+def test_rewards_are_computed_one_by_one_and_then_combined(home: Path) -> None:
+    order = planned(MIXED)
+    at = order.index(("rollout", ""))
+    assert [stage for stage, _ in order[at + 1 : at + 7]] == [
         "find_objects",
         *["score"] * 3,
         "combine",
         "shape_rewards",
     ]
-    assert len({label for stage, label in found[at + 1 : at + 7] if stage == "score"}) == 3
+    assert len({label for stage, label in order[at + 1 : at + 7] if stage == "score"}) == 3
 
 
 def test_annotated_captions_and_replay_are_stages_of_their_own(home: Path) -> None:
-    found = planned("value.ground_truth=0.27", "finetune.replay.share=0.2", "drift.questions=5")
-    asked = [one for one in found if one[0] in ("annotate", "reference_answers", "ask", "finetune")]
-    assert list(dict.fromkeys(asked)) == [
+    order = planned("value.ground_truth=0.27", "finetune.replay.share=0.2", "drift.questions=5")
+    extra = [call for call in order if call[0] in ("annotate", "reference_answers", "ask", "finetune")]
+    assert list(dict.fromkeys(extra)) == [
         ("annotate", "train"), ("reference_answers", ""), ("ask", "replay"), ("finetune", ""), ("ask", "general"),
     ]  # fmt: skip
-    assert ("compare", "round-1 - base general") in found
+    assert ("compare", "round-1 - base general") in order
 
 
 def test_methods_share_the_rollouts_and_each_moves_the_policy(home: Path) -> None:
@@ -96,12 +96,12 @@ def test_methods_share_the_rollouts_and_each_moves_the_policy(home: Path) -> Non
         (call,) = [call for call in calls(run_id) if call.stage == stage]
         policies.add(json.loads(call.outputs)["policy"]["digest"])
     assert len(policies) == 2
-    told = catalog.query(f"select count(*) from token_scores where run_id = '{second}' and reward <> 0")[1]
-    assert told[0][0] > 0
-    told = catalog.query(
+    counts = catalog.query(f"select count(*) from token_scores where run_id = '{second}' and reward <> 0")[1]
+    assert counts[0][0] > 0
+    counts = catalog.query(
         f"select count(*) from preferences where run_id = '{first}' and chosen_worth > rejected_worth"
     )[1]
-    assert told[0][0] > 0
+    assert counts[0][0] > 0
 
 
 def test_a_model_that_drifts_is_refused_or_ends_the_run(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""Deployed as the README says: a real server, a real worker, a run with a changed parameter, its artifacts."""
+"""Deployed as the README describes: a real server, a real worker, a run with a changed parameter, its artifacts."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_prefect_run_checks_a_profile_as_visloop_does() -> None:
     assert "did you mean search.candidates?" in done.stderr
 
 
-def test_an_unknown_flow_is_told_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_of_an_unknown_flow_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         prefect_plugin.run("self-trainin")
     assert ended.value.code == 2

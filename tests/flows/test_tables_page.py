@@ -1,4 +1,4 @@
-"""docs/tables.md says what storage.schema says."""
+"""docs/tables.md agrees with storage.schema."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_files_outside_the_store_can_not_be_read_or_written(tmp_path: Path) -> N
 
 def test_the_run_of_a_killed_process_does_not_stay_running() -> None:
     script = (
-        "import os, signal\nfrom storage import runs\nfrom tasks.stage.stage import run_recording\n"
+        "import os, signal\nfrom storage import runs\nfrom tasks.stage.calls import run_recording\n"
         "with run_recording(runs.start_run('demo', '{}')):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     root = ROOT

@@ -59,7 +59,7 @@ def test_reader_lists_files_that_exist_with_the_size_they_have(root: Path) -> No
             assert picture.size == (image.width, image.height) == (96, 96)
 
 
-def test_annotations_come_in_the_order_asked_and_references_name_only_what_is_there(root: Path) -> None:
+def test_annotations_come_in_the_given_order_and_references_name_only_what_is_there(root: Path) -> None:
     wanted = [image.image_id for image in list_images(root, "train")][::-1][:5]
     annotations = read_annotations(root, "train", wanted)
     assert [item.image_id for item in annotations] == wanted

@@ -32,7 +32,7 @@ def read(path: Path) -> Image | Quarantined:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that says how large it is and holds nothing."""
+    """A PNG whose header states a size and that holds nothing."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n"
     for name, body in ((b"IHDR", header), (b"IDAT", zlib.compress(b""))):

@@ -77,7 +77,7 @@ def test_merged_shards_are_the_table_however_many_there_are() -> None:
         assert lake.merge(shards[::-1]) == whole
 
 
-def test_images_are_in_small_row_groups_and_found_by_id() -> None:
+def test_images_are_in_small_row_groups_and_readable_by_id() -> None:
     rows = [Image(f"i{i:03d}", ImageFile(b"x", None), 1, 1, "0", "s", "train") for i in range(250)]
     ref = lake.publish(Image, rows)
     assert pq.ParquetFile(ref.path).num_row_groups == 3

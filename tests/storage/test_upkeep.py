@@ -22,9 +22,9 @@ def made(name: str) -> ArtifactRef:
     return lake.publish(Sample, [Sample(name, "i", "p", "train")])
 
 
-def kept(key: str, ref: ArtifactRef) -> ArtifactRef:
+def recorded(key: str, ref: ArtifactRef) -> ArtifactRef:
     output = StageOutput(refs={"x": ref})
-    records.remember("sample", key, Record({"stage": "sample"}, "", output, 0.0))
+    records.store("sample", key, Record({"stage": "sample"}, "", output, 0.0))
     return ref
 
 
@@ -33,7 +33,7 @@ def files(home: Path) -> set[str]:
 
 
 def test_orphans_go_and_what_is_recorded_stays(home: Path) -> None:
-    orphan, cached, used = made("orphan"), kept("sample-1", made("cached")), made("used")
+    orphan, cached, used = made("orphan"), recorded("sample-1", made("cached")), made("used")
     run_id = runs.start_run("demo", "{}")
     runs.record_stage(called(run_id, 1, None, used))
     (home / "tmp" / "unfinished").write_text("x")
@@ -50,7 +50,7 @@ def test_orphans_go_and_what_is_recorded_stays(home: Path) -> None:
 
 
 def test_older_runs_go_with_what_only_they_used(home: Path) -> None:
-    refs = [kept(f"sample-{i}", made(str(i))) for i in range(3)]
+    refs = [recorded(f"sample-{i}", made(str(i))) for i in range(3)]
     shared = made("shared")
     ids = []
     for i, ref in enumerate(refs):
@@ -83,7 +83,7 @@ def test_checkpoints_are_swept_whole_and_folders_of_others_never(tmp_path: Path)
 
 
 def test_verify_finds_damage_and_the_next_look_does_too(tmp_path: Path) -> None:
-    whole, flipped, gone = (kept(f"sample-{name}", made(name)) for name in ("whole", "flipped", "gone"))
+    whole, flipped, gone = (recorded(f"sample-{name}", made(name)) for name in ("whole", "flipped", "gone"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("w")
     checkpoint = checkpoints.publish_folder(PolicyCheckpoint, tmp_path / "model")
@@ -103,7 +103,7 @@ def test_verify_finds_damage_and_the_next_look_does_too(tmp_path: Path) -> None:
         with pytest.raises(objects.ArtifactDamaged):
             ref.verify()
     whole.verify()
-    assert records.recall("sample", "sample-flipped")[0] is None
+    assert records.load("sample", "sample-flipped")[0] is None
 
 
 def test_half_written_things_are_never_seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,6 +118,6 @@ def test_half_written_things_are_never_seen(home: Path, monkeypatch: pytest.Monk
 
 
 def test_a_record_is_plain_json_that_people_can_read(home: Path) -> None:
-    kept("sample-1", made("x"))
+    recorded("sample-1", made("x"))
     text = json.loads((home / "cache" / "sample" / "sample-1.json").read_text())
     assert set(text) == {"identity", "label", "output", "seconds"}

@@ -1,4 +1,4 @@
-"""Where the shipped demo models are, and prompts to ask them."""
+"""Where the shipped demo models are, and prompts for them."""
 
 from __future__ import annotations
 

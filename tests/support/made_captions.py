@@ -64,12 +64,12 @@ def answers() -> SearchResult:
 
 def revised() -> SearchResult:
     """Two phases: whole answers, then one of the winner's sentences kept and the other replaced."""
-    kept, weak, better = "A boat lies on a beach.", "A man flies a kite beside it.", "Nets dry in the sun beside it."
-    result = SearchResult([kept, better])
+    first, weak, better = "A boat lies on a beach.", "A man flies a kite beside it.", "Nets dry in the sun beside it."
+    result = SearchResult([first, better])
     result.trace = [
-        row(0, 0, f"{kept} {weak}", value=0.295, chosen=True, ended=True, phase="answers"),
+        row(0, 0, f"{first} {weak}", value=0.295, chosen=True, ended=True, phase="answers"),
         row(0, 1, "A boat on sand. Gulls.", value=0.21, ended=True, phase="answers"),
-        row(1, 0, kept, value=0.41, chosen=True, phase="refine"),
+        row(1, 0, first, value=0.41, chosen=True, phase="refine"),
         row(2, 0, weak, value=0.18, ended=True, phase="refine"),
         row(2, 1, better, value=0.39, chosen=True, phase="refine"),
     ]

@@ -42,32 +42,32 @@ def value_of(text: str) -> float:
 
 
 def numbers(slot: int = 0, ends_after: int = 5) -> Callable[[Propose], list[Candidate]]:
-    """Candidate i says last * 3 + 5 * i + slot + 1, modulo 23; the greedy one ends the answer after `ends_after`.
+    """Candidate i writes last * 3 + 5 * i + slot + 1, modulo 23; the greedy one ends the answer after `ends_after`.
 
     A whole answer begins as the sentence would and continues as the greedy one does. A handle is the depth: sentences so far.
     """
 
-    def after(base: int, i: int) -> int:
-        return (3 * base + 5 * i + slot + 1) % 23
+    def after(last: int, i: int) -> int:
+        return (3 * last + 5 * i + slot + 1) % 23
 
     def propose(request: Propose) -> list[Candidate]:
         depth = request.after.handle if request.after else 0
-        base = number(request.after.text) if request.after else 0
+        last = number(request.after.text) if request.after else 0
         candidates = []
         for i in range(len(request.temperatures)):
-            spoken = [after(base, i)]
-            while request.until == ANSWER and len(spoken) < 3 + i % 2:
-                spoken.append(after(spoken[-1], 0))
+            written = [after(last, i)]
+            while request.until == ANSWER and len(written) < 3 + i % 2:
+                written.append(after(written[-1], 0))
             ended = request.until == ANSWER or (i == 0 and depth >= ends_after)
-            text = " ".join(f"Say {n}." for n in spoken)
-            candidates.append(Candidate(text, i / 10, ended, 3 * len(spoken), handle=depth + len(spoken)))
+            text = " ".join(f"Say {n}." for n in written)
+            candidates.append(Candidate(text, i / 10, ended, 3 * len(written), handle=depth + len(written)))
         return candidates
 
     return propose
 
 
 def tagged() -> Callable[[Propose], list[Candidate]]:
-    """A policy that writes stages: candidate i says `3 * count + 5 * i`, modulo 23, where `count` counts the requests."""
+    """A policy that writes stages: candidate i writes `3 * count + 5 * i`, modulo 23, where `count` counts the requests."""
     count = 0
 
     def propose(request: Propose) -> list[Candidate]:

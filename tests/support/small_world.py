@@ -95,7 +95,7 @@ def samples(benchmark: bool = False) -> list[Sample]:
 
 
 def captions_of(texts: list[str]) -> Table[Caption]:
-    """Captions of the benchmark's samples, in order, as if a search had found them."""
+    """Captions of the benchmark's samples, in order, as a search would return them."""
     rows = [
         Caption(sample.sample_id, sample.image_id, "p", "greedy", text, 1, "end", 1, 1)
         for sample, text in zip(samples(benchmark=True), texts, strict=True)

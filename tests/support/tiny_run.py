@@ -40,8 +40,8 @@ SMALL = (
 
 
 def tiny(*overrides: str, rounds: int = 1) -> Profile:
-    other_data = any(one.startswith("data.train.kind=") for one in overrides)
-    small = [one for one in SMALL if not (other_data and one.startswith("data.train."))]
+    other_data = any(override.startswith("data.train.kind=") for override in overrides)
+    small = [override for override in SMALL if not (other_data and override.startswith("data.train."))]
     return load_profile("demo", [*small, *overrides], rounds=rounds)
 
 
@@ -92,5 +92,5 @@ def in_process(home: Path, *overrides: str, kill_in: str = "") -> int:
 
 
 def counters(run_id: str, stage: str) -> dict[str, float]:
-    (found,) = [json.loads(call.counters) for call in calls(run_id) if call.stage == stage]
-    return found
+    (measured,) = [json.loads(call.counters) for call in calls(run_id) if call.stage == stage]
+    return measured

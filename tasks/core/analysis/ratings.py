@@ -91,13 +91,13 @@ def rating_figures(
 def _shares(rater: str, verdicts: Mapping[Key, int], right: Mapping[int, bool], intervals: Intervals) -> list[Figure]:
     """The shares of some ratings, and how many pairs lack one."""
     rated = sorted({pair for _, pair in verdicts})
-    place = {pair: index for index, pair in enumerate(rated)}
+    rows = {pair: index for index, pair in enumerate(rated)}
     counts = np.zeros((len(rated), 3))  # [pairs, verdict + 1]
     sided = np.zeros((len(rated), 2))  # [pairs, (left, right)]
     for (_, pair), verdict in verdicts.items():
-        counts[place[pair], verdict + 1] += 1
+        counts[rows[pair], verdict + 1] += 1
         if verdict:
-            sided[place[pair], int((verdict > 0) == right[pair])] += 1
+            sided[rows[pair], int((verdict > 0) == right[pair])] += 1
 
     def share(metric: str, top: np.ndarray, bottom: np.ndarray) -> Figure:
         n = int(bottom.sum())

@@ -27,7 +27,7 @@ class Problem(NamedTuple):
 
 
 def sheet_id(digest: str) -> str:
-    """What a sheet is called in its files, from the digest of its key: nobody can tell from it whose captions it holds."""
+    """What a sheet is called in its files, from the digest of its key: it does not reveal whose captions it holds."""
     return digest[:12]
 
 

@@ -163,7 +163,7 @@ def _entropy(p: np.ndarray) -> float:
 
 
 def _kept(new: Sequence[Caption], old: Sequence[Caption]) -> float:
-    """Share of the candidate's different words that the base used; 1 if the candidate says nothing."""
+    """Share of the candidate's different words that the base used; 1 if the candidate has no words."""
     used, known = ({word for caption in captions for word in caption.words} for captions in (new, old))
     return len(used & known) / len(used) if used else 1.0
 

@@ -10,7 +10,7 @@ from tasks.core.data.questions import KINDS, Question, is_right
 from tasks.core.demo.answers import is_well_formed
 from tasks.core.demo.audit import Decoding, ScoreSentences, answers_of, captions_of, separation
 from tasks.core.demo.measure import hallucination
-from tasks.core.demo.questions import ask, staged
+from tasks.core.demo.questions import scene_questions, staged
 from tasks.core.demo.scenes import Scene
 from tasks.core.search.stages import STAGES, content, opening
 
@@ -35,7 +35,7 @@ class Right(NamedTuple):
 def questions_about(scenes: Sequence[Scene], seed: int) -> list[Question]:
     """One question a scene."""
     rng = random.Random(f"questions {seed}")
-    return [ask(rng, scene)[0] for scene in scenes]
+    return [scene_questions(rng, scene)[0] for scene in scenes]
 
 
 def share_right(questions: Sequence[Question], draws: Sequence[Sequence[str]], *, best: bool = False) -> Right:

@@ -25,7 +25,7 @@ MISPLACES = {"inseparable": 0.70, "typical": 0.60, "loose": 0.20}
 # P(a staged caption imagines that companion): more than a captioner does who wasn't asked.
 IMAGINES = {"inseparable": 0.68, "typical": 0.60, "loose": 0.30}
 MISTAKES_SIDE = 0.90  # P(wrong side | the caption imagines its companion)
-TRIES = 40  # captions drawn until one does as the coin says
+TRIES = 40  # captions drawn until one agrees with the coin
 
 SUMMARIES = {
     "what": "I look for {}.",

@@ -28,7 +28,7 @@ KEPT = 0.98  # share of true sentences the reported threshold keeps
 
 
 class Separation(NamedTuple):
-    """How well a score tells a policy's true sentences from its invented ones."""
+    """How well a score separates a policy's true sentences from its invented ones."""
 
     within_image_auc: float  # mean over images that have both kinds
     pooled_auc: float  # one threshold for all images

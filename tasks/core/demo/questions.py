@@ -24,7 +24,9 @@ def likely(present: Sequence[str]) -> list[str]:
     return [companion(name) for name in present if name in GLYPHS]
 
 
-def ask(rng: random.Random, scene: Scene, *, kinds: Sequence[Kind] = KINDS, count: int = 1) -> list[Question]:
+def scene_questions(
+    rng: random.Random, scene: Scene, *, kinds: Sequence[Kind] = KINDS, count: int = 1
+) -> list[Question]:
     """Questions about a scene; half of the No questions are about a missing companion."""
     image = AnnotatedImage(boxes_of(scene), SIDE, SIDE)
     return make_questions(rng, image, vocabulary=tuple(GLYPHS), likely=likely, kinds=kinds, count=count)

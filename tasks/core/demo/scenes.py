@@ -1,4 +1,4 @@
-"""A seeded generator of small scenes: two to four different objects of one everyday group on a pale ground.
+"""A seeded generator of small scenes: two to four different objects of one everyday group on a pale background.
 
 A scene is data (`Scene`); `draw_scene` turns it into pixels. Both are deterministic: the same seed gives the same
 scene, and the same scene the same image.

@@ -21,9 +21,9 @@ from tasks.core.data.questions import KINDS, Kind
 from tasks.core.demo.answers import direct_answer, staged_answer
 from tasks.core.demo.captions import PROMPTS, caption, caption_text
 from tasks.core.demo.policy_model import ASSISTANT, BOS, CONTEXT, EOS, IMAGE, PAD, USER, build_policy, token_id
-from tasks.core.demo.questions import ask, staged
+from tasks.core.demo.questions import scene_questions, staged
 from tasks.core.demo.scenes import Scene, sample_scene, sample_scenes
-from tasks.core.demo.train_places import first_tokens, teach_places
+from tasks.core.demo.train_places import first_tokens, train_places
 from tasks.core.demo.train_policy import IGNORED, prompt_ids
 from tasks.core.demo.train_vision import pixel_values
 from tasks.core.search.stages import STAGES, closing, opening
@@ -49,19 +49,21 @@ Turn = tuple[str, str]  # prompt and answer
 def turns_about(rng: random.Random, scene: Scene, kind: str, *, honest: bool = False) -> list[Turn]:
     """A conversation about a scene; `kind` is one of SHARES; `honest` answers are as true as their captions.
 
-    Plain questions are drawn one by one, so that an answer says nothing about the next. `reading` is a staged answer about
+    Plain questions are drawn one by one, so that an answer reveals nothing about the next. `reading` is a staged answer about
     a few of the scene's objects, to be gone on with from its caption, without the image.
     """
     if kind == "caption":
         return [(rng.choice(PROMPTS), caption_text(caption(rng, scene)))]
     if kind == "direct":
-        questions = {question.prompt: question for _ in range(QUESTIONS) for question in ask(rng, scene)}.values()
+        questions = {
+            question.prompt: question for _ in range(QUESTIONS) for question in scene_questions(rng, scene)
+        }.values()
         return [(item.prompt, item.answer if honest else direct_answer(rng, scene, item)) for item in questions]
     kinds: tuple[Kind, ...] = KINDS
     if kind == "reading":
         scene = replace(scene, objects=scene.objects[: rng.randint(1, len(scene.objects))])
         kinds = (rng.choice(READ),)
-    (question,) = ask(rng, scene, kinds=kinds)
+    (question,) = scene_questions(rng, scene, kinds=kinds)
     return [(staged(question.prompt), staged_answer(rng, scene, question, honest=honest))]
 
 
@@ -95,7 +97,7 @@ def _corpus() -> Iterator[str]:
     rng = random.Random("tokenizer of answers")
     for scene in sample_scenes("tokenizer of answers", 3000):
         yield from turns_about(rng, scene, "caption")[0]
-        for question in ask(rng, scene, count=QUESTIONS):
+        for question in scene_questions(rng, scene, count=QUESTIONS):
             yield from (question.prompt, direct_answer(rng, scene, question))
         for text in turns_about(rng, scene, "staged")[0]:
             yield _WITHOUT_TAGS.sub("\n", text)
@@ -197,12 +199,12 @@ def train_answers(
 ) -> Iterator[tuple[int, dict[str, float], LlavaForConditionalGeneration]]:
     """Train from the first policy, yielding (step, loss in nats a token by kind, the model) as it goes.
 
-    First where things are (`teach_places`), then true plain answers, then everything as it is to be answered.
+    First where things are (`train_places`), then true plain answers, then everything as it is to be answered.
     """
     torch.manual_seed(seed)
     rng = random.Random(f"answers {seed}")
     model = start_from(first, first_tokenizer, tokenizer).train()
-    teach_places(model, first_tokens(tokenizer), steps=min(PLACING, steps), batch=48, seed=seed)
+    train_places(model, first_tokens(tokenizer), steps=min(PLACING, steps), batch=48, seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):

@@ -1,4 +1,4 @@
-"""Teaches the second policy's vision tower where objects are, and its projector to put that into the decoder's embeddings.
+"""Trains the second policy's vision tower to encode where objects are, and its projector to pass that on to the decoder.
 
 The first tower need only know what lies under a patch, and where is nowhere in its features: its position embeddings are a
 five hundredth of its patches' length. So they are drawn anew, large enough to be seen, and tower and projector learn both
@@ -29,7 +29,7 @@ def image_features(model: Any, scenes: Sequence[Scene]) -> Tensor:
     return torch.stack(list(features))
 
 
-def teach_places(model: Any, words: Tensor, *, steps: int, batch: int, seed: int) -> tuple[float, float]:
+def train_places(model: Any, words: Tensor, *, steps: int, batch: int, seed: int) -> tuple[float, float]:
     """Train tower and projector in place; `words` holds each category's token id, int64 [60].
 
     The head that names the places is thrown away. Returned: the shares of object patches of the last batch that were given
@@ -51,12 +51,12 @@ def teach_places(model: Any, words: Tensor, *, steps: int, batch: int, seed: int
         features = functional.normalize(image_features(model, scenes), dim=-1)[there]  # [objects, width]
         named = SHARPNESS * features @ known.T
         placed = head(features * features.shape[-1] ** 0.5)
-        places = torch.arange(labels.shape[1]).expand_as(labels)[there]
-        loss = functional.cross_entropy(named, labels[there]) + functional.cross_entropy(placed, places)
+        patches = torch.arange(labels.shape[1]).expand_as(labels)[there]
+        loss = functional.cross_entropy(named, labels[there]) + functional.cross_entropy(placed, patches)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        hits = (named.argmax(-1) == labels[there], placed.argmax(-1) == places)
+        hits = (named.argmax(-1) == labels[there], placed.argmax(-1) == patches)
         right = (hits[0].float().mean().item(), hits[1].float().mean().item())
     model.zero_grad(set_to_none=True)
     return right

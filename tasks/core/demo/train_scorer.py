@@ -1,4 +1,4 @@
-"""Trains the tiny scorer to tell true sentences from invented ones, around one threshold shared by all images.
+"""Trains the tiny scorer to separate true sentences from invented ones, around one threshold shared by all images.
 
 Departs from CLIP's contrastive loss: in a world this small most other images' sentences are true of an image too, and a
 search needs a score that means the same for every image. So every (image, sentence) pair of a batch is a yes-or-no

@@ -21,7 +21,7 @@ ensure_torchvision_operators()  # before transformers
 
 from transformers import CLIPVisionConfig, CLIPVisionModel  # noqa: E402
 
-PATCH = 32  # px: as large as a cell of the grid, so that nine image tokens say it all and decoding is fast
+PATCH = 32  # px: as large as a cell of the grid, so that nine image tokens hold it all and decoding is fast
 CATEGORIES: tuple[str, ...] = tuple(GLYPHS)
 NOTHING = len(CATEGORIES)  # the label of a patch no object lies under
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's own, so that any CLIP preprocessing fits

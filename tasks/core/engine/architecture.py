@@ -14,7 +14,7 @@ from tasks.core.models.positions import as_position_ids, prompt_positions
 
 
 class CannotFork(Exception):
-    """The model's cache is not a plain list of keys and values; the message says why."""
+    """The model's cache is not a plain list of keys and values; the message states why."""
 
 
 def cross_layers(model: Any) -> frozenset[int]:

@@ -85,21 +85,21 @@ class _Group:
 
         A candidate that ends counts only among the first `size`; the others make sure that enough can be continued.
         """
-        kept: list[tuple[float, int, int]] = []
+        continued: list[tuple[float, int, int]] = []
         for rank, (score, beam, token) in enumerate(candidates):
             if token not in ends and not last:
-                kept.append((score, beam, token))
+                continued.append((score, beam, token))
             elif rank < self.size:
                 answer = [*self.tokens[beam], token]
                 self.finished.append((score / len(answer) ** self.length_penalty, answer))
-        kept = kept[: self.size]
+        continued = continued[: self.size]
         self.finished = sorted(self.finished, key=lambda scored: -scored[0])[: self.size]
-        self.tokens = [[*self.tokens[beam], token] for _, beam, token in kept]
-        self.scores = [score for score, _, _ in kept]
+        self.tokens = [[*self.tokens[beam], token] for _, beam, token in continued]
+        self.scores = [score for score, _, _ in continued]
         if last or (len(self.finished) == self.size and self._best_active() <= self.finished[-1][0]):
             self.active = False
             return []
-        return [(beam, token) for _, beam, token in kept]
+        return [(beam, token) for _, beam, token in continued]
 
     def _best_active(self) -> float:
         return max(self.scores) / len(self.tokens[0]) ** self.length_penalty

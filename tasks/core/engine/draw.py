@@ -15,7 +15,7 @@ def draw_tokens(
     Args:
         logits: [B, V].
         temperature: [B], 0 for greedy.
-        top_p: [B] in (0, 1]: the smallest set of likeliest tokens with at least this mass is kept.
+        top_p: [B] in (0, 1]: the smallest set of likeliest tokens with at least this mass is largest.
         uniform: [B] in [0, 1): the row's own random number, so that a row doesn't depend on its neighbours.
     """
     rows, _ = logits.shape
@@ -49,10 +49,10 @@ def _likeliest(
     """
     for count in TOP_COUNTS:
         if logits.shape[1] > 2 * count:
-            kept = torch.topk(logits, count, dim=-1, sorted=False).indices.sort(dim=-1).values
-            some, order = torch.sort(probabilities.gather(1, kept), dim=-1, descending=True, stable=True)
+            largest = torch.topk(logits, count, dim=-1, sorted=False).indices.sort(dim=-1).values
+            some, order = torch.sort(probabilities.gather(1, largest), dim=-1, descending=True, stable=True)
             above = torch.where(some > some[:, -1:], some, 0.0).sum(dim=-1, keepdim=True)
             if (above > mass + 1e-9).all():  # the order of a sum changes its last bits
-                return some, kept.gather(1, order)
+                return some, largest.gather(1, order)
     # A stable order makes ties deterministic.
     return torch.sort(probabilities, dim=-1, descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""Several rewards as one: their weighted sum, each standardised first if its scale says so."""
+"""Several rewards as one: their weighted sum, each standardised first if its scale requires it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Combined:
         self.parts, self.scales = parts, scales
 
     def score(self, images: Images, pairs: Sequence[tuple[Hashable, str]]) -> list[float | None]:
-        """Sums, as `Scores` says; None where one of the rewards gave none."""
+        """Sums, as `Scores` specifies; None where one of the rewards gave none."""
         return weighted_sum([part.score(images, pairs) for part in self.parts], self.scales) if pairs else []
 
     def forget(self, job: Hashable) -> None:

@@ -37,7 +37,7 @@ class Cosines:
         self._texts: dict[str, np.ndarray] = {}
 
     def score(self, images: Images, pairs: Sequence[tuple[Hashable, str]]) -> list[float | None]:
-        """Cosines, as `Scores` says."""
+        """Cosines, as `Scores` specifies."""
         jobs = [job for job in dict.fromkeys(job for job, _ in pairs) if job not in self._images]
         texts = [text for text in dict.fromkeys(text for _, text in pairs) if text not in self._texts]
         if jobs:

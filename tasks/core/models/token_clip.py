@@ -32,7 +32,7 @@ class TokenCosines:
         self.cosines, self.counters = cosines, counters
 
     def score(self, images: Images, pairs: Sequence[tuple[Hashable, str]]) -> list[float | None]:
-        """Mean cosines, as `Scores` says; a word that occurs twice counts twice."""
+        """Mean cosines, as `Scores` specifies; a word that occurs twice counts twice."""
         phrases = {text: [phrase_of(mention.text) for mention in find_mentions(text)] for _, text in pairs}
         flat = list(dict.fromkeys((job, phrase) for job, text in pairs for phrase in phrases[text]))
         known = dict(zip(flat, self.cosines.score(images, flat), strict=True)) if flat else {}

@@ -93,7 +93,7 @@ class ValueModel:
         return self.head_of(torch.stack(means))
 
     def head_of(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Values [B], float32, of hidden states [B, D] of the spec's layer, pooled over the user turns as the spec says."""
+        """Values [B], float32, of hidden states [B, D] of the spec's layer, pooled over the user turns as the spec states."""
         return self.head(hidden.float())[:, 0]
 
     def _tokens_behind_image(self, text: str) -> int:

@@ -58,7 +58,7 @@ def stated(text: str) -> str:
 
 
 def form_problem(text: str) -> str | None:
-    """Why an answer can't be learned whatever it says; None if its form is right.
+    """Why an answer can't be learned whatever its words; None if its form is right.
 
     `no_answer`: it is empty, or its conclusion is. `not_tagged`: it opens no stage. `incomplete`: a stage is missing, empty,
     cut off, repeated or out of its place, or something stands outside the stages.

@@ -60,9 +60,9 @@ def last_progress(work: Path) -> Progress | None:
     """The newest one; None: nothing was finished."""
     from safetensors import safe_open
 
-    kept = sorted(work.glob("iteration-*.safetensors"))
-    if not kept:
+    files = sorted(work.glob("iteration-*.safetensors"))
+    if not files:
         return None
-    with safe_open(kept[-1], framework="pt") as file:
+    with safe_open(files[-1], framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         return Progress(tensors, json.loads(file.metadata()["history"]))

@@ -143,7 +143,7 @@ def _as_it_was(policy: Policy) -> Iterator[None]:
     forward = own.get("forward")
     try:
         with warnings.catch_warnings():
-            # TRL asks transformers by the old name, at every step.
+            # TRL uses the old name of transformers, at every step.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             yield
     finally:

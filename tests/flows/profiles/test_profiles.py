@@ -165,7 +165,7 @@ def test_places_are_resolved_from_here_and_from_the_checkout_and_hub_ids_are_lef
 
 
 def _undescribed(schema: dict, name: str) -> list[str]:
-    """Fields of the form that say nothing about themselves."""
+    """Fields of the form without a description."""
     missing = []
     for definition, node in {name: schema, **schema.get("$defs", {})}.items():
         missing += [
@@ -180,7 +180,7 @@ def test_the_run_form_explains_every_field() -> None:
     assert all(node.get("title") for node in schema["$defs"].values())
 
 
-def test_a_profile_that_extends_another_is_that_one_but_for_what_it_says(tmp_path: Path) -> None:
+def test_a_profile_that_extends_another_is_that_one_but_for_what_it_sets(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(
         "extends: demo\nsearch: {candidates: 3}\nlabel: {tau: {kind: quantile, q: 0.2}}\n"
     )

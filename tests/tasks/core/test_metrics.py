@@ -95,7 +95,7 @@ def test_below_two_items_the_spread_is_unknown(n: int) -> None:
     assert all(math.isnan(x) for x in (item.stderr, item.ci_low, item.ci_high, diff.ci_low, diff.ci_high, diff.p))
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
+def test_intervals_cover_the_truth_about_as_often_as_their_confidence() -> None:
     rng, covered = np.random.default_rng(0), 0
     draws = bootstrap_draws(60, 400, 1)
     for _ in range(300):

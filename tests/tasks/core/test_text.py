@@ -87,7 +87,7 @@ def test_the_first_sentence_ends_once_the_second_has_begun(text: str, end: int |
 
 
 @given(prose)
-def test_the_first_end_found_while_a_text_grows_is_where_the_whole_text_ends_it(text: str) -> None:
+def test_the_first_end_seen_while_a_text_grows_is_where_the_whole_text_ends_it(text: str) -> None:
     ends = [end for at in range(len(text)) if (end := first_sentence_end(text[:at])) is not None]
     for end in ends:
         assert text[:end].strip()

@@ -24,7 +24,7 @@ DOGS = [
 
 
 def test_often_is_above_the_share_of_all_mentions() -> None:
-    # Forks: 5 of 10 wrong; dogs: 0 of 10; cats are named too seldom to tell. All: 5 of 24.
+    # Forks: 5 of 10 wrong; dogs: 0 of 10; cats are named too seldom to count. All: 5 of 24.
     captions = [AnnotatedCaption("a dog and a fork", {"dog"} | ({"fork"} if i % 2 else set())) for i in range(10)]
     assert object_kinds([*captions, *[AnnotatedCaption("a cat", {"cat"})] * 4]) == {"dog": SELDOM, "fork": OFTEN}
     assert object_kinds([]) == {}

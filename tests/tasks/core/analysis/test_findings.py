@@ -1,11 +1,10 @@
-"""What may be said of an experiment's figures: sure only what intervals say, seeds together, knees, lines."""
+"""Which conclusions the figures of an experiment support: sure only what intervals show, seeds together, knees, lines."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
-from tasks.report.findings_figures import Plot, draw, standalone
 
 from storage.schema import Caption, Finding, SearchStep, Value
 from tasks.core.analysis import observations as seen
@@ -52,7 +51,7 @@ def test_only_an_interval_without_zero_is_sure(diff, low, high, text, verdict) -
     assert findings.surely("a", "b", "chair_i") == verdict
 
 
-def test_a_difference_can_be_asked_for_the_other_way_round() -> None:
+def test_a_difference_can_be_had_the_other_way_round() -> None:
     findings = Findings([row("a", "recall - b", -0.031, -0.042, -0.02)])
     assert findings.compared("b", "a", "recall") == "surely higher by 3.1 points (2.0 to 4.2)"
     assert (findings.surely("a", "b", "recall"), findings.surely("b", "a", "recall")) == ("worse", "better")
@@ -104,28 +103,7 @@ def test_words_are_joined_as_people_do() -> None:
     assert measure_of("never heard of").title == "never heard of"
 
 
-@pytest.mark.parametrize(
-    "plot",
-    [
-        Plot("arms", ("chair_i", "recall")),
-        Plot("lines", ("chair_i",), x="candidates"),
-        Plot("lines", ("chair_i", "tokens"), x="tokens", log=True),
-        Plot("lines", ("ms",), x="captions", log=True, log_y=True),
-    ],
-)
-def test_a_plot_names_what_it_shows_and_is_the_same_every_time(plot) -> None:
-    rows = [row(f"v@{x}", metric, 0.1 * x, 0.05 * x, 0.2 * x, float(x)) for x in (1, 2) for metric in ("chair_i", "ms")]
-    rows += [row(f"v@{x}", "tokens", 30.0 * x, x=float(x)) for x in (1, 2)]
-    rows += [row("greedy", metric, 0.4, 0.3, 0.5) for metric in ("chair_i", "recall", "tokens", "ms")]
-    findings = Findings(rows)
-    picture = draw(findings, plot)
-    assert picture == draw(findings, plot) and picture.startswith(b"<svg")
-    assert all(measure_of(metric).title.encode() in picture for metric in plot.metrics)
-    assert b"greedy" in picture
-    assert b"currentColor" not in standalone(picture) and b"var(" not in standalone(picture)
-
-
-# What traces say.
+# What traces show.
 
 
 def step(sample, step, candidate, text, guide=None, chosen=False, t=0.0, phase=None, value=None):
@@ -160,13 +138,13 @@ def test_a_sentence_is_refined_if_another_one_or_none_takes_its_place() -> None:
         result = seen.habits([caption("a", "A dog.")], trace, TRUTH)
         return result["refined"].value(), result["changed"].value()
 
-    kept = step("a", 1, 0, "A dog.", chosen=True, phase="refine")
+    first = step("a", 1, 0, "A dog.", chosen=True, phase="refine")
     weak = step("a", 2, 0, "A cat.", phase="refine")
-    assert refined(kept) == (0, 0)
-    assert refined(kept, weak, step("a", 2, 1, "A cup.", phase="refine")) == (1, 1)  # dropped
-    assert refined(kept, weak, step("a", 2, 1, "A dog.", chosen=True, phase="refine")) == (1, 1)
+    assert refined(first) == (0, 0)
+    assert refined(first, weak, step("a", 2, 1, "A cup.", phase="refine")) == (1, 1)  # dropped
+    assert refined(first, weak, step("a", 2, 1, "A dog.", chosen=True, phase="refine")) == (1, 1)
     appended = step("a", 2, 0, "Grass.", chosen=True, phase="refine")  # as many candidates as answers: nothing replaced
-    assert refined(kept, appended) == (0, 0)
+    assert refined(first, appended) == (0, 0)
 
 
 def test_agreement_is_of_captions_first_sentences_and_the_order_of_first_candidates() -> None:
@@ -174,7 +152,7 @@ def test_agreement_is_of_captions_first_sentences_and_the_order_of_first_candida
              step("b", 0, 0, "A dog.", value=1.0, chosen=True), step("b", 0, 1, "A cat.", value=0.0)]  # fmt: skip
     result = seen.agreement(CAPTIONS, TRACE, {"a": "A dog. It sits.", "b": "A dog."}, other)
     assert result["agreement"].value() == result["first_agreement"].value() == 0.5
-    # Sample b's scores are tied and say nothing.
+    # Sample b's scores are tied and rank nothing.
     assert result["pair_agreement"].value() == 1.0 and result["pair_agreement"].bottom.tolist() == [1, 0]
 
 
@@ -214,16 +192,16 @@ def test_pairs_are_the_greedy_answer_with_the_others_and_fewer_absent_objects_ar
 
 
 def test_a_verdict_counts_where_both_orders_name_one_answer() -> None:
-    def said(*replies):
+    def counts_of(*replies):
         return {name: ratio.value() for name, ratio in policy_counts(PAIRS, replies, ["a"]).items()}
 
     first, second, none = "I choose response 1", "I choose response 2", "well"
-    right = said((second, first), (second, first))
+    right = counts_of((second, first), (second, first))
     assert right == {"undecided": 0, "first_wins": 0.5, "swap_agreement": 1, "pair_accuracy": 1}
-    always_first = said((first, first), (first, first))
+    always_first = counts_of((first, first), (first, first))
     assert always_first == {"undecided": 0, "first_wins": 1, "swap_agreement": 0, "pair_accuracy": 0.5}
-    assert said((none, none), (none, none)) == {"undecided": 1, "swap_agreement": 0, "pair_accuracy": 0.5}
-    assert said((first, second), (none, none))["pair_accuracy"] == 0
+    assert counts_of((none, none), (none, none)) == {"undecided": 1, "swap_agreement": 0, "pair_accuracy": 0.5}
+    assert counts_of((first, second), (none, none))["pair_accuracy"] == 0
 
 
 def test_a_number_judges_by_the_larger_and_ties_are_half() -> None:

@@ -41,7 +41,7 @@ def test_the_conclusion_alone() -> None:
 
 
 @pytest.mark.parametrize("text", ["Yes", "", "<SUMMARY>cut off", retag(TAGGED, "shuffled", 0, "a")])
-def test_what_has_no_four_whole_stages_can_not_be_retold(text: str) -> None:
+def test_what_has_no_four_whole_stages_can_not_be_retagged(text: str) -> None:
     with pytest.raises(ValueError, match="four whole stages"):
         retag(text, "untagged", 0, "a")
 

@@ -24,7 +24,7 @@ def test_sides_are_balanced_and_both_order_and_sides_come_from_the_seed() -> Non
     assert drawn != draw_pairs(IDS, 20, 1)
     assert [item for item, _ in drawn] != sorted(item for item, _ in drawn)
     assert sum(left for _, left in draw_pairs(IDS, 7, 0)) == 3
-    # Not all of one side first: the order says nothing of the side.
+    # Not all of one side first: the order reveals nothing of the side.
     assert len({tuple(left for _, left in draw_pairs(IDS, 10, seed)) for seed in range(20)}) > 15
 
 
@@ -49,7 +49,7 @@ def test_a_row_without_a_rater_is_its_files() -> None:
     assert read("sheet,rater,pair,rating\nabc,,2,1\n", "anna")[0] == [(("anna", 2), 1)]
 
 
-def test_what_can_not_count_is_told_with_its_line() -> None:
+def test_what_can_not_count_is_reported_with_its_line() -> None:
     rows = ["zzz,Eva,1,1", "abc,Eva,9,1", "abc,Eva,x,1", "abc,Eva,2,5", "abc,Eva,3,", "abc,Eva,3,1"]
     ratings, problems = read("sheet,rater,pair,rating\n" + "\n".join(rows))
     assert ratings == [(("Eva", 3), 1)]
@@ -130,7 +130,7 @@ def test_two_raters_have_kappa_and_three_alpha_over_the_pairs_that_several_rated
 
 
 def test_ratings_of_one_pair_do_not_make_it_two_pairs() -> None:
-    """Ten raters who all say the same of four pairs know no more than one of them: the interval stays as wide."""
+    """Ten raters who all give four pairs the same ratings know no more than one of them: the interval stays as wide."""
     pairs = {1: 1, 2: -1, 3: 1, 4: -1}
     many = {(f"r{i}", pair): verdict for i in range(10) for pair, verdict in pairs.items()}
     pooled = next(figure for figure in rating_figures(many, RIGHT) if (figure.rater, figure.metric) == ("", "win_rate"))

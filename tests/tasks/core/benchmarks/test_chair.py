@@ -42,7 +42,7 @@ def test_mentions_are_those_a_person_would_count(text: str, expected: list[str])
 
 
 @pytest.mark.parametrize("category", SYNONYMS)
-def test_every_category_is_found_in_the_singular_and_the_plural(category: str) -> None:
+def test_every_category_is_matched_in_the_singular_and_the_plural(category: str) -> None:
     assert objects(f"There is a {category}.") == [category]
     plural = category if category.endswith("s") else category + ("es" if category.endswith(("ch", "sh")) else "s")
     if category not in ("person", "knife", "mouse", "broccoli"):

@@ -41,7 +41,7 @@ def test_the_same_captions_have_not_moved() -> None:
 
 
 def test_known_changes_have_their_figures() -> None:
-    # 22 words become 27, 17 different ones 18; the second caption says its sentence twice.
+    # 22 words become 27, 17 different ones 18; the second caption has its sentence twice.
     changed = figures([BASE[0], "A red car waits. A red car waits. Blue.", *BASE[2:]])
     assert changed["length_change"].value == pytest.approx(5 / 22)
     assert changed["vocabulary_kept"].value == pytest.approx(17 / 18)
@@ -62,17 +62,17 @@ def test_intervals_hold_the_estimate_and_figures_of_types_have_none() -> None:
         assert math.isnan(changed[name].ci_low), name
 
 
-def test_a_drift_is_told_from_what_is_there_by_chance() -> None:
+def test_a_drift_is_distinguished_from_what_is_there_by_chance() -> None:
     """Two models that write alike diverge too, as samples do; a new turn of phrase in every caption stands out."""
     rng = np.random.default_rng(0)
     nouns = [f"noun{i}" for i in range(30)]
 
-    def say(pattern: str) -> list[str]:
+    def captions_of(pattern: str) -> list[str]:
         return [" ".join(pattern.format(nouns[i]) for i in rng.integers(0, 30, 6)) for _ in range(60)]
 
-    alike = figures(say("There is a {}."), say("There is a {}."))
+    alike = figures(captions_of("There is a {}."), captions_of("There is a {}."))
     assert alike["ngram_drift_chance"].ci_low <= alike["ngram_drift"].value <= alike["ngram_drift_chance"].ci_high
-    moved = figures(say("I see one {}."), say("There is a {}."))
+    moved = figures(captions_of("I see one {}."), captions_of("There is a {}."))
     assert moved["ngram_drift"].value == 1 > moved["ngram_drift_chance"].ci_high
 
 

@@ -24,13 +24,13 @@ def make(seed: int, boxes: list[Box], **options) -> list[Question]:
     return make_questions(random.Random(seed), AnnotatedImage(boxes, SIDE, SIDE), vocabulary=VOCABULARY, **options)
 
 
-def asked_about(question: Question) -> str:
+def category_of(question: Question) -> str:
     (name,) = (name for name in VOCABULARY if name in question.prompt)
     return name
 
 
 @given(st.integers(0, 10**6), BOXES, st.integers(1, 6))
-def test_every_answer_is_what_the_boxes_say(seed: int, boxes: list[Box], count: int) -> None:
+def test_every_answer_follows_from_the_boxes(seed: int, boxes: list[Box], count: int) -> None:
     questions = make(seed, boxes, count=count)
     assert len(questions) <= count
     assert len({question.prompt for question in questions}) == len(questions)
@@ -39,7 +39,7 @@ def test_every_answer_is_what_the_boxes_say(seed: int, boxes: list[Box], count: 
         if question.kind == "how_many":
             assert int(question.answer) == len(boxes) <= MOST_COUNTED
             continue
-        result = [box for box in boxes if box.category == asked_about(question)]
+        result = [box for box in boxes if box.category == category_of(question)]
         if question.kind == "what":
             assert question.answer == ("Yes" if result else "No")
         else:
@@ -59,14 +59,14 @@ def test_kinds_and_answers_are_balanced() -> None:
     kinds = Counter(question.kind for question in questions)
     assert all(abs(kinds[kind] / 3000 - 1 / 3) < 0.04 for kind in KINDS)
     what = [question for question in questions if question.kind == "what"]
-    refused = Counter(asked_about(question) for question in what if question.answer == "No")
+    refused = Counter(category_of(question) for question in what if question.answer == "No")
     assert abs(refused.total() / len(what) - 0.5) < 0.05
     # Two plausible ones get half, and a share of the other half, where all four absent ones are as likely.
     assert abs((refused["apple"] + refused["zebra"]) / refused.total() - 0.75) < 0.07
     assert {"cat", "bus", "dog"}.isdisjoint(refused)
 
 
-def test_what_is_ambiguous_is_not_asked() -> None:
+def test_what_is_ambiguous_makes_no_question() -> None:
     where = [make(seed, THREE, kinds=("where",))[0] for seed in range(50)]
     assert {question.prompt for question in where} == {"Is the cat on the left or on the right?"}  # two dogs, bus amid
     assert make(0, THREE[1:], kinds=("where",), count=3) == []
@@ -82,7 +82,7 @@ def test_as_many_as_there_are_and_no_twins() -> None:
     assert {question.kind for question in make(1, THREE, count=3)} == set(KINDS)
 
 
-def test_words_are_said_as_people_say_them() -> None:
+def test_questions_are_worded_as_people_word_them() -> None:
     boxes = [Box("apple", 0, 0, 10, 10), Box("skis", 80, 0, 10, 10)]
     prompts = {q.prompt for seed in range(9) for q in make(seed, boxes, count=20)}
     assert {"Is there an apple in the image?", "Is there a pair of skis in the image?"} <= prompts

@@ -16,7 +16,7 @@ from tasks.core.demo.audit import Decoding, answers_of
 from tasks.core.demo.captions import PROMPTS, companion
 from tasks.core.demo.measure import hallucination, named_categories
 from tasks.core.demo.policy_model import build_tokenizer
-from tasks.core.demo.questions import INSTRUCTION, ask, staged
+from tasks.core.demo.questions import INSTRUCTION, scene_questions, staged
 from tasks.core.demo.scenes import Scene, draw_scene, sample_scenes
 from tasks.core.demo.train_answers import (
     TAGS,
@@ -26,7 +26,7 @@ from tasks.core.demo.train_answers import (
     start_from,
     turns_about,
 )
-from tasks.core.demo.train_places import first_tokens, teach_places
+from tasks.core.demo.train_places import first_tokens, train_places
 from tasks.core.demo.train_policy import IGNORED, collate
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import open_decoder
@@ -40,7 +40,7 @@ SCENES = list(sample_scenes("question tests", 400))
 def drawn_questions(kind: str) -> Iterator[tuple[random.Random, Scene, Question]]:
     rng = random.Random(kind)
     for scene in SCENES:
-        for question in ask(rng, scene, kinds=(kind,)):
+        for question in scene_questions(rng, scene, kinds=(kind,)):
             yield rng, scene, question
 
 
@@ -164,7 +164,7 @@ def test_a_stage_weighs_the_same_however_long_it_is() -> None:
     assert stage_balanced_loss(logits, labels, []).item() == pytest.approx(50 * 9 / 11)
 
 
-def test_plain_questions_about_one_image_say_nothing_about_each_other() -> None:
+def test_plain_questions_about_one_image_reveal_nothing_about_each_other() -> None:
     """Yes and No in turn would be learned from the answers before, without a look at the image."""
     rng, same = random.Random(0), []
     for scene in SCENES:
@@ -173,7 +173,7 @@ def test_plain_questions_about_one_image_say_nothing_about_each_other() -> None:
     assert 0.35 < sum(same) / len(same) < 0.65
 
 
-def test_reading_asks_what_a_caption_can_answer() -> None:
+def test_reading_has_questions_that_a_caption_can_answer() -> None:
     rng = random.Random(0)
     for scene in SCENES[:100]:
         ((prompt, answer),) = turns_about(rng, scene, "reading", honest=True)
@@ -199,7 +199,7 @@ def test_an_eye_for_words_and_places_opens(fresh_policy: Policy) -> None:
     assert len(words) == len(set(words.tolist())) == 60
     decoder = model.model.language_model.state_dict()
     before = {name: value.clone() for name, value in decoder.items()}
-    worded, _ = teach_places(model, words, steps=25, batch=32, seed=0)
+    worded, _ = train_places(model, words, steps=25, batch=32, seed=0)
     assert worded > 0.5
     assert all(torch.equal(before[name], value) for name, value in decoder.items())
 
@@ -241,7 +241,7 @@ def test_the_engine_decodes_it_fast_and_it_ends(answering: Policy) -> None:
     assert isinstance(decoder, Decoder)
     prompts = [PROMPTS[0], staged("How many objects are there in the image?")]
     starts = decoder.start([draw_scene(SCENES[0])] * 2, prompts)
-    decoder.add([Row(start.place, Draw(0.0, 1.0, (row,)), ANSWER, 140) for row, start in enumerate(starts)])
+    decoder.add([Row(start.prefix, Draw(0.0, 1.0, (row,)), ANSWER, 140) for row, start in enumerate(starts)])
     finished = []
     while not decoder.idle:
         finished += decoder.advance()

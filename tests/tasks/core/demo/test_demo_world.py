@@ -1,4 +1,4 @@
-"""The demo world draws what it says, lies the way it should, and its models load like any others."""
+"""The demo world draws what its captions name, errs the way it should, and its models load like any others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def one_thread() -> None:
 
 
 @pytest.mark.parametrize("category", GLYPHS)
-def test_every_glyph_draws_something_of_the_size_asked(category: str) -> None:
+def test_every_glyph_draws_something_of_the_given_size(category: str) -> None:
     glyph = render_glyph(category, 30)
     assert max(glyph.size) == 30
     opaque = sum(alpha > 128 for alpha in glyph.getchannel("A").tobytes())
@@ -107,7 +107,7 @@ def test_an_invention_makes_the_next_one_likelier() -> None:
     assert 0.05 < first < 0.3 < later
 
 
-def test_reference_captions_tell_the_truth() -> None:
+def test_reference_captions_are_true() -> None:
     for scene in SCENES:
         for text in reference_captions(random.Random(2), scene):
             assert set(named_categories(text)) == set(scene.categories)

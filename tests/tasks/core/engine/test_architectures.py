@@ -140,17 +140,17 @@ def test_another_text_after_the_image_s_prefix_is_a_fresh_prompt(own) -> None:
     assert bare(completions) == bare(answer(decoder, [Row(prompt.prefix, GREEDY, ANSWER, 10) for prompt in fresh]))
 
 
-def test_a_batch_of_sampled_rows_says_what_each_says_alone(own) -> None:
+def test_a_batch_of_sampled_rows_gives_what_each_gives_alone(own) -> None:
     first, second = two_steps(Decoder(own))
     decoder = Decoder(own)
     starts = [decoder.start([image], [prompt])[0].prefix for image, prompt in zip(IMAGES, PROMPTS, strict=True)]
     alone = [answer(decoder, [row])[0] for row in sentences(starts, 0)]
     assert bare(alone) == bare(first)
-    kept = [alone[3 * i + (i + 1) % 3].span.prefix() for i in range(4)]
-    assert bare([answer(decoder, [row])[0] for row in sentences(kept, 1)]) == bare(second)
+    chosen = [alone[3 * i + (i + 1) % 3].span.prefix() for i in range(4)]
+    assert bare([answer(decoder, [row])[0] for row in sentences(chosen, 1)]) == bare(second)
 
 
-def test_the_fallback_says_the_same_and_ends_in_the_same_states(own) -> None:
+def test_the_fallback_gives_the_same_text_and_the_same_states(own) -> None:
     decoder, fallback = Decoder(own), GenerateDecoder(own, "asked for")
     mine, theirs = two_steps(decoder), two_steps(fallback)
     assert [bare(completions) for completions in mine] == [bare(completions) for completions in theirs]

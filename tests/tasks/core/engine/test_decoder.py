@@ -50,14 +50,14 @@ def test_greedy_is_what_generate_gives_token_for_token(policy, pictures, prompts
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
-def test_a_batch_of_16_says_what_16_batches_of_one_say(policy, pictures, prompts, temperature: float) -> None:
+def test_a_batch_of_16_gives_what_16_batches_of_one_give(policy, pictures, prompts, temperature: float) -> None:
     draws = draws_of(16, temperature)
     together = answers(Decoder(policy), pictures, prompts, draws)
     alone = [answers(Decoder(policy), [pictures[i]], [prompts[i]], [draws[i]])[0] for i in range(16)]
     assert together == alone
 
 
-def test_other_seeds_say_something_else_and_the_same_seed_the_same(policy, pictures, prompts) -> None:
+def test_other_seeds_give_other_text_and_the_same_seed_the_same(policy, pictures, prompts) -> None:
     def draw(seed: int) -> list[tuple]:
         return answers(Decoder(policy), pictures, prompts, [Draw(1.0, 1.0, (seed, i)) for i in range(16)])
 
@@ -65,7 +65,7 @@ def test_other_seeds_say_something_else_and_the_same_seed_the_same(policy, pictu
     assert draw(0) != draw(1)
 
 
-def test_forks_of_a_prompt_say_what_the_prompt_alone_says(policy, pictures, prompts) -> None:
+def test_forks_of_a_prompt_give_what_the_prompt_alone_gives(policy, pictures, prompts) -> None:
     decoder = Decoder(policy)
     starts = start_prefixes(decoder, pictures[:3], prompts[:3])
     before = [start.kv.clone() for start in starts]
@@ -105,19 +105,19 @@ def test_logits_and_states_after_cut_sentences_are_those_of_a_fresh_prefill(
     policy, pictures, prompts, monkeypatch
 ) -> None:
     decoder = Decoder(policy, state_layer=-1)
-    at, kept = start_prefixes(decoder, pictures[:4], prompts[:4]), [()] * 4
+    at, written = start_prefixes(decoder, pictures[:4], prompts[:4]), [()] * 4
     for step in range(3):
         completions = answer(decoder, [
             Row(at[i // 3], Draw(0.0 if i % 3 == 0 else 1.3, 1.0, ("cut", step, i)), SENTENCE, 30) for i in range(12)
         ])  # fmt: skip
         assert any(completion.drawn > len(completion.tokens) for completion in completions), "nothing was cut"
         chosen = [completions[3 * row + (row + step) % 3] for row in range(4)]
-        kept = [before + completion.tokens for before, completion in zip(kept, chosen, strict=True)]
+        written = [before + completion.tokens for before, completion in zip(written, chosen, strict=True)]
         at = [completion.span.prefix() for completion in chosen]
     states = [read.state for read in decoder.read([(prefix, ()) for prefix in at], layer=-1, keep=False)]
     logits = logits_of_a_step(monkeypatch, decoder, at)
     for row, completion in enumerate(chosen):
-        expected, state = plain(policy, pictures[row], prompts[row], kept[row])
+        expected, state = plain(policy, pictures[row], prompts[row], written[row])
         assert torch.allclose(logits[row], expected, atol=2e-4), (logits[row] - expected).abs().max()
         assert torch.allclose(states[row], state, atol=1e-4)
         assert completion.span.state is None or torch.allclose(completion.span.state, state, atol=1e-4)
@@ -194,7 +194,7 @@ def test_from_any_sentence_of_a_whole_answer_it_goes_on_as_if_read_again(policy,
 @pytest.mark.parametrize(
     "order", [range(16), range(15, -1, -1), [*range(0, 16, 3), *range(1, 16, 3), *range(2, 16, 3)]]
 )
-def test_rows_that_leave_and_join_say_the_same(policy, pictures, prompts, regroup_threshold: float, order) -> None:
+def test_rows_that_leave_and_join_give_the_same(policy, pictures, prompts, regroup_threshold: float, order) -> None:
     expected = answers(Decoder(policy), pictures, prompts, draws_of(16))
     decoder, draws = Decoder(policy, regroup_threshold=regroup_threshold), draws_of(16)
     starts, waiting, completions = start_prefixes(decoder, pictures, prompts), list(order), {}

@@ -34,11 +34,11 @@ def test_the_nucleus_is_the_smallest_set_that_holds_the_mass() -> None:
     probabilities = torch.tensor([0.1, 0.5, 0.15, 0.25])
     grid = (torch.arange(1000) + 0.5) / 1000
     logits = probabilities.log().expand(1000, 4)
-    for top_p, kept in ((0.4, {1}), (0.5001, {1, 3}), (0.74, {1, 3}), (0.76, {1, 2, 3}), (1.0, {0, 1, 2, 3})):
+    for top_p, nucleus in ((0.4, {1}), (0.5001, {1, 3}), (0.74, {1, 3}), (0.76, {1, 2, 3}), (1.0, {0, 1, 2, 3})):
         tokens = drawn(logits, 1.0, top_p, grid)
-        assert set(tokens.tolist()) == kept
-        inside = probabilities[sorted(kept)] / probabilities[sorted(kept)].sum()
-        share = torch.bincount(tokens, minlength=4)[sorted(kept)] / 1000
+        assert set(tokens.tolist()) == nucleus
+        inside = probabilities[sorted(nucleus)] / probabilities[sorted(nucleus)].sum()
+        share = torch.bincount(tokens, minlength=4)[sorted(nucleus)] / 1000
         assert torch.allclose(share, inside, atol=2e-3)
 
 

@@ -38,7 +38,7 @@ def kinds(decoder: Any, pictures, prompts) -> list[tuple]:
     return bare(completions) + bare(more)
 
 
-def test_it_says_what_the_decoder_says(policy, pictures, prompts) -> None:
+def test_it_gives_what_the_decoder_gives(policy, pictures, prompts) -> None:
     expected = kinds(Decoder(policy), pictures, prompts)
     assert kinds(GenerateDecoder(policy, "asked for"), pictures, prompts) == expected
     assert len(set(expected)) > 6

@@ -84,7 +84,7 @@ def test_an_image_is_read_once_and_a_text_about_it_once(pictures) -> None:
     values.forget("never seen")
 
 
-def test_values_do_not_depend_on_what_is_asked_beside_them(pictures) -> None:
+def test_values_do_not_depend_on_the_rest_of_the_batch(pictures) -> None:
     model, images = value_model("demo"), images_of(pictures)
     together = TurnValues(model, Counter()).value(images, ITEMS)
     values = TurnValues(model, Counter())
@@ -157,15 +157,15 @@ def candidates_of(decoder: Any, images: dict[Any, Image.Image]) -> tuple[Items, 
 def test_states_that_were_kept_while_drawing_are_not_read_again(policy, pictures) -> None:
     decoder, images = Decoder(policy, state_layer=-1), images_of(pictures)
     items, _ = candidates_of(decoder, images)
-    kept = [item for item in items if item[2].handle.state is not None]
-    assert len(items) > len(kept) > len(items) // 2
+    with_state = [item for item in items if item[2].handle.state is not None]
+    assert len(items) > len(with_state) > len(items) // 2
     before = decoder.counters["forwards"]
     values = StateValues(state_head(policy, -1), decoder)
-    estimates = values.value(images, kept)
+    estimates = values.value(images, with_state)
     assert decoder.counters["forwards"] == before
     assert values.value(images, items)[0] == pytest.approx(estimates[0], abs=1e-5)
     assert decoder.counters["forwards"] == before + 1
-    assert decoder.counters["read_tokens"] == len(items) - len(kept)
+    assert decoder.counters["read_tokens"] == len(items) - len(with_state)
 
 
 # The scorer
@@ -185,11 +185,11 @@ def test_each_image_and_each_text_is_embedded_once(scorer, pictures) -> None:
     assert (counters["images_embedded"], counters["texts_embedded"]) == (5, 4)
 
 
-def test_cosines_do_not_depend_on_what_is_asked_beside_them_or_remembered(scorer, pictures) -> None:
+def test_cosines_do_not_depend_on_the_rest_of_the_batch_or_on_the_cache(scorer, pictures) -> None:
     images = images_of(pictures)
-    asked = [(i, text) for i in range(4) for text in TEXTS[:4]]
-    together = Cosines(scorer, Counter()).score(images, asked)
-    forgetful = Cosines(scorer, Counter(), cache_size=1)
-    assert [forgetful.score(images, [one])[0] for one in asked] == pytest.approx(together, abs=1e-6)
-    assert len(forgetful._texts) == 1
-    assert forgetful.is_cut("dog " * 200) and not forgetful.is_cut("A dog.")
+    pairs = [(i, text) for i in range(4) for text in TEXTS[:4]]
+    together = Cosines(scorer, Counter()).score(images, pairs)
+    uncached = Cosines(scorer, Counter(), cache_size=1)
+    assert [uncached.score(images, [pair])[0] for pair in pairs] == pytest.approx(together, abs=1e-6)
+    assert len(uncached._texts) == 1
+    assert uncached.is_cut("dog " * 200) and not uncached.is_cut("A dog.")

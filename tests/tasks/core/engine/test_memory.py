@@ -86,7 +86,7 @@ def test_a_row_that_is_over_budget_by_itself_is_decoded_by_itself(policy, pictur
     assert {batch.size for batch in batches} == {1}
 
 
-def test_rows_that_outgrow_the_budget_begin_again_and_say_the_same(
+def test_rows_that_outgrow_the_budget_begin_again_and_give_the_same(
     policy, pictures, prompts, expected, batches
 ) -> None:
     decoder = Decoder(policy, kv_token_budget=800, regroup_threshold=0.9)

@@ -40,7 +40,7 @@ def some(pictures, prompts):
 @pytest.mark.parametrize("limit", [7, LIMIT])
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
 @pytest.mark.parametrize("method", ["beam", "diverse_beam"])
-def test_beams_of_one_group_say_what_generate_says(
+def test_beams_of_one_group_give_what_generate_gives(
     policy, some, method: str, length_penalty: float, limit: int
 ) -> None:
     options = {"groups": 1} if method == "diverse_beam" else {}
@@ -148,7 +148,7 @@ def test_contrastive_search_is_its_formula_without_a_cache(policy, some) -> None
 
 
 @pytest.mark.parametrize("method", list(DEFAULTS))
-def test_a_padded_batch_says_what_its_prompts_say_alone(policy, some, method: str) -> None:
+def test_a_padded_batch_gives_what_its_prompts_give_alone(policy, some, method: str) -> None:
     assert (policy.inputs(*some)["attention_mask"][:, 0] == 0).any(), "nothing is padded on the left"
     alone = [tokens_of(policy, [i], [p], method)[0] for i, p in zip(*some, strict=True)]
     assert tokens_of(policy, *some, method) == alone

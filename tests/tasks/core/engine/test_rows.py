@@ -25,7 +25,7 @@ def completed(policy, text: str, limit: int = 60, until: str = SENTENCE) -> Comp
 
 
 @pytest.mark.parametrize(
-    ("text", "kept", "ended"),
+    ("text", "expected", "ended"),
     [
         ("There is a dog. There is a cat.|", "There is a dog.", False),
         ("It is 3.5 m wide. A dog.|", "It is 3.5 m wide.", False),
@@ -36,11 +36,11 @@ def completed(policy, text: str, limit: int = 60, until: str = SENTENCE) -> Comp
         ("A dog. A|", "A dog.", False),
     ],
 )
-def test_ends_are_sentences_ends_not_full_stops(policy, text: str, kept: str, ended: bool) -> None:
+def test_ends_are_sentences_ends_not_full_stops(policy, text: str, expected: str, ended: bool) -> None:
     completion = completed(policy, text)
-    assert (completion.text, completion.ended) == (kept, ended)
-    assert policy.tokenizer.decode(list(completion.tokens)).strip() == kept, "surplus tokens were kept"
-    assert (completion.tokens == ()) == (kept == "")
+    assert (completion.text, completion.ended) == (expected, ended)
+    assert policy.tokenizer.decode(list(completion.tokens)).strip() == expected, "surplus tokens were kept"
+    assert (completion.tokens == ()) == (expected == "")
     assert completion.drawn > len(completion.tokens), "no token of look-ahead, and no end"
 
 

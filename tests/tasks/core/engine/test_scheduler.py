@@ -105,7 +105,7 @@ def test_every_strategy_runs_on_positions_of_three_axes(scorer, pictures, prompt
 
 
 @pytest.mark.parametrize("in_flight", [1, 3, 16])
-def test_images_are_asked_for_when_they_are_admitted_and_read_once(
+def test_images_are_loaded_when_they_are_admitted_and_read_once(
     policy, scorer, pictures, prompts, in_flight: int
 ) -> None:
     loaded: list[int] = []

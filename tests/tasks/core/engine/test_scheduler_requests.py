@@ -32,20 +32,20 @@ def answer_of(candidates: list[Candidate]) -> SearchResult:
 
 
 def test_a_reply_is_the_answer_to_a_prompt_of_its_own(policy, pictures, prompts) -> None:
-    def asks(question: str) -> Iterator[Any]:
+    def ask_aside(question: str) -> Iterator[Any]:
         candidates = yield from propose(None, [0.7], max_tokens=20)
         return SearchResult([(yield from ask(question, max_tokens=30)), candidates[0].text])
 
     for question in (prompts[3], "Go.", "Which one?\n\nThe first: a dog."):
         scheduler = scheduler_of(policy)
-        result = run(scheduler, pictures[0], prompts[0], lambda question=question: asks(question))
+        result = run(scheduler, pictures[0], prompts[0], lambda question=question: ask_aside(question))
         assert scheduler.decoder.counters["vision_encodes"] == 1, "the image was encoded again"
-        alone = run(scheduler_of(policy), pictures[0], question, lambda: asks("Go."))
+        alone = run(scheduler_of(policy), pictures[0], question, lambda: ask_aside("Go."))
         fresh = run(scheduler_of(policy), pictures[0], question, greedy)
         assert result.sentences[0] == fresh.sentences[0]
         assert alone.sentences[1] != ""
         slow = run(SearchScheduler(GenerateDecoder(policy, "asked for"), in_flight=1, top_p=0.9), pictures[0], prompts[0],
-                   lambda question=question: asks(question))  # fmt: skip
+                   lambda question=question: ask_aside(question))  # fmt: skip
         assert slow.sentences == result.sentences
 
 
@@ -56,14 +56,14 @@ def greedy() -> Iterator[Any]:
 def test_a_template_that_puts_the_text_first_is_read_anew(policy, pictures, prompts, monkeypatch) -> None:
     from tasks.core.engine.prompts import Prompts
 
-    def asks() -> Iterator[Any]:
+    def ask_aside() -> Iterator[Any]:
         yield from propose(None, [0.7], max_tokens=20)
         return SearchResult([(yield from ask(prompts[3], max_tokens=30))])
 
-    expected = run(scheduler_of(policy), pictures[0], prompts[0], asks)
+    expected = run(scheduler_of(policy), pictures[0], prompts[0], ask_aside)
     monkeypatch.setattr(Prompts, "image_prefix", lambda *_: None)
     scheduler = scheduler_of(policy)
-    assert run(scheduler, pictures[0], prompts[0], asks).sentences == expected.sentences
+    assert run(scheduler, pictures[0], prompts[0], ask_aside).sentences == expected.sentences
     assert scheduler.decoder.counters["vision_encodes"] == 2
 
 
@@ -112,7 +112,7 @@ def fails(search: Callable[[], Iterator[Any]], error: type[Exception], match: st
         run(scheduler_of(policy), picture, "Go.", search)
 
 
-def test_requests_without_a_guide_say_what_is_missing(policy, pictures) -> None:
+def test_errors_of_requests_without_a_guide_name_what_is_missing(policy, pictures) -> None:
     fails(lambda: score(["A dog."]), ValueError, "asked for scores and there is no scorer", policy, pictures[0])
     item = ("", Candidate("A dog.", 0.0, ended=False, drawn=1))
     fails(lambda: value([item]), ValueError, "asked for values and there is no value model", policy, pictures[0])
@@ -126,11 +126,13 @@ def test_what_is_no_request_of_the_contract_is_named(policy, pictures) -> None:
 
 
 def test_a_candidate_that_was_not_kept_can_not_be_continued(policy, pictures) -> None:
-    def forgetful() -> Iterator[Any]:
+    def without_keep() -> Iterator[Any]:
         (dropped,) = yield from propose(None, [0.0], max_tokens=20, keep=False)
         yield from propose(dropped, [0.0], max_tokens=20)
 
-    fails(forgetful, ValueError, "was not kept: propose a candidate with keep to continue from it", policy, pictures[0])
+    fails(
+        without_keep, ValueError, "was not kept: propose a candidate with keep to continue from it", policy, pictures[0]
+    )
 
 
 def test_continuations_at_no_temperature_are_refused(policy, pictures) -> None:

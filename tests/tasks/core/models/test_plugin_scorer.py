@@ -38,7 +38,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     sys.modules.pop("their_reward", None)
 
 
-def test_an_installed_reward_is_found_by_its_name(install: Install) -> None:
+def test_an_installed_reward_is_loaded_by_its_name(install: Install) -> None:
     install()
     reward = find_reward("length")
     assert reward(IMAGES[0], ["dogs", ""]) == [0.25, None]

@@ -1,4 +1,4 @@
-"""Any checkpoint loads, or says why not; its inputs end where the answer begins."""
+"""Any checkpoint loads, or the error states why not; its inputs end where the answer begins."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_loaded_models_neither_learn_nor_drop_out(policy) -> None:
     assert policy.pad_id == policy.tokenizer.pad_token_id
 
 
-def test_precision_is_as_asked() -> None:
+def test_precision_is_as_set() -> None:
     assert load_policy(DEMO / "policy", digest="x", dtype="bfloat16").model.dtype == torch.bfloat16
 
 

@@ -87,7 +87,7 @@ def test_the_score_is_the_mean_cosine_of_the_sentence_s_object_words(scorer, pic
     assert counters["images_embedded"] == 3 and not scores.is_cut("dog " * 99)
 
 
-def test_the_demo_scorer_tells_present_words_from_absent_ones(scorer, pictures) -> None:
+def test_the_demo_scorer_separates_present_words_from_absent_ones(scorer, pictures) -> None:
     scores = TokenCosines(Cosines(scorer, Counter()), Counter())
     right = 0
     for picture, scene in zip(pictures, sample_scenes("core tests", 16), strict=True):
@@ -154,11 +154,11 @@ def test_a_rating_is_a_number_from_0_to_10_and_nothing_else(answer: str, rating:
     assert read_rating(answer) == (None if rating is None else pytest.approx(rating))
 
 
-def test_a_judge_is_asked_once_for_each_sentence_and_what_it_fails_at_is_counted() -> None:
+def test_a_judge_gets_each_sentence_once_and_its_failures_are_counted() -> None:
     requests: list[tuple[Image.Image, str]] = []
     answers = {"A dog.": "9", "A cat.": "I think 3", "A cup.": None}
 
-    def ask(questions: Sequence[tuple[Image.Image, str]]):
+    def answer(questions: Sequence[tuple[Image.Image, str]]):
         requests.extend(questions)
         return [
             next(a for text, a in answers.items() if question == QUESTION.format(sentence=text))
@@ -166,7 +166,7 @@ def test_a_judge_is_asked_once_for_each_sentence_and_what_it_fails_at_is_counted
         ]
 
     counters, images = Counter(), {0: noise(0), 1: noise(1)}
-    scores = judge_scores(ask, counters)
+    scores = judge_scores(answer, counters)
     wanted = [(0, "A dog."), (1, "A cup."), (0, "A cat."), (1, "A dog."), (0, "A dog.")]
     assert scores.score(images, wanted) == [0.9, None, None, 0.9, 0.9] == scores.score(images, wanted)
     assert [image for image, _ in requests] == [images[0], images[0], images[1], images[1]]

@@ -1,4 +1,4 @@
-"""The scorer keeps its rows in order, says what it cut, and refuses shapes that don't fit."""
+"""The scorer keeps its rows in order, reports what it cut, and refuses shapes that don't fit."""
 
 from __future__ import annotations
 

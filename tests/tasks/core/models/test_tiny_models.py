@@ -73,15 +73,15 @@ def test_images_of_other_shapes_take_other_numbers_of_placeholders(name) -> None
     assert counts[1] < counts[2]
 
 
-def test_greedy_rows_say_in_a_batch_what_they_say_alone(named_policy) -> None:
+def test_greedy_rows_give_in_a_batch_what_they_give_alone(named_policy) -> None:
     _, policy = named_policy
 
-    def say(rows: slice) -> list[str]:
+    def write(rows: slice) -> list[str]:
         inputs = policy.inputs(IMAGES[rows], PROMPTS[:3][rows])
         ids = policy.model.generate(**inputs, max_new_tokens=20, do_sample=False)
         return policy.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
-    assert say(slice(3)) == [say(slice(row, row + 1))[0] for row in range(3)]
+    assert write(slice(3)) == [write(slice(row, row + 1))[0] for row in range(3)]
 
 
 def test_another_image_of_the_same_shape_changes_its_own_row_only(named_policy) -> None:
@@ -127,7 +127,7 @@ def test_a_cache_goes_on_as_the_whole_sequence_does(named_policy, rows, count) -
     torch.testing.assert_close(got, wanted[rows], **CLOSE)
 
 
-def test_places_masked_out_of_a_cache_are_as_if_never_fed(named_policy) -> None:
+def test_columns_masked_out_of_a_cache_are_as_if_never_fed(named_policy) -> None:
     name, policy = named_policy
     inputs = policy.inputs(IMAGES, PROMPTS[:3])
     positions = positions_of(name, policy, inputs)

@@ -108,7 +108,7 @@ def test_missing_and_left_over_tensors_are_refused(odd: str, tmp_path: Path) -> 
         load_value(tmp_path, DEMO / "policy")
 
 
-def test_the_spec_says_on_which_backbone_it_stands(tmp_path: Path) -> None:
+def test_the_spec_names_its_backbone(tmp_path: Path) -> None:
     new_value("frozen").save(tmp_path)
     assert json.loads((tmp_path / "value.json").read_text())["backbone"] == "demo"
     assert (tmp_path / "value.safetensors").stat().st_size < 10_000, "the frozen backbone was copied"
@@ -152,8 +152,8 @@ def test_a_mean_is_over_the_tokens_behind_the_image(name: str, pictures) -> None
         result = float(value(pictures[:1], [text]))
         ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
         # In the demo's template and those of the tiny models nothing but the text stands behind the image.
-        spoken = len(policy.tokenizer.decode(inputs["input_ids"][0][-len(ids) :]).strip())
-        assert spoken >= len(text) - 2
+        characters = len(policy.tokenizer.decode(inputs["input_ids"][0][-len(ids) :]).strip())
+        assert characters >= len(text) - 2
         behind = value._behind_image(text)
         assert len(ids) <= behind <= len(ids) + 4
         assert result == pytest.approx(float(value.head_of(hidden[-behind:].mean(dim=0)[None])), abs=1e-5)

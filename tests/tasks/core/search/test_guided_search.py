@@ -154,7 +154,7 @@ def test_the_redundancy_counts_in_what_is_compared_with_stopping() -> None:
     assert by_value(*steps, values=values, stop="value", redundancy=0.5).stop_reason == "value"
 
 
-def test_nothing_new_to_say_is_a_repeat_and_silence_an_end() -> None:
+def test_no_new_sentence_is_a_repeat_and_an_empty_one_an_end() -> None:
     result = by_score(proposed("A."), proposed("A.", "a"), scores=same)
     assert (result.text, result.stop_reason) == ("A.", "repeat")
     result = by_score(proposed("A."), ending("", "A."), scores=same)
@@ -166,18 +166,18 @@ def test_an_unknown_rule_names_the_known_ones() -> None:
         by_score(scores=same, stop="never")
 
 
-# What is asked for
+# Which requests are made
 
 
 @pytest.mark.parametrize("stop", ["vote", "chosen", "value"])
-def test_visvm_asks_for_no_score_where_none_stops_it(stop: str) -> None:
+def test_visvm_requests_no_score_where_none_stops_it(stop: str) -> None:
     world = World(numbers())
     run(visvm, world, stop=stop, max_sentences=4)
     assert not world.of(Score)
     assert visvm.needs(Settings((0.0,), stop=stop)) == {"value"}
 
 
-def test_visvm_asks_for_both_where_the_reward_stops_it_and_clip_prm_for_scores_only() -> None:
+def test_visvm_requests_both_where_the_reward_stops_it_and_clip_prm_scores_only() -> None:
     world = World(numbers())
     run(visvm, world, max_sentences=2)
     texts, items = [len(r.texts) for r in world.of(Score)], [len(r.items) for r in world.of(Value)]

@@ -23,7 +23,7 @@ def ran(case: Case) -> dict[str, Ran]:
     return {shape: measured(shape, case) for shape in SHAPES}
 
 
-def test_every_shape_says_the_same_captions(ran: dict[str, Ran]) -> None:
+def test_every_shape_gives_the_same_captions(ran: dict[str, Ran]) -> None:
     captions = ran["engine"].captions
     assert len(set(captions)) == 2
     assert all(captions)
@@ -62,7 +62,7 @@ def test_every_caption_of_random_weights_is_the_same_amount_of_work() -> None:
     assert answers.work["drawn_tokens"] == 2 * llava.settings.max_new_tokens
 
 
-def test_a_shape_that_says_something_else_is_no_result(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shape_that_gives_other_captions_is_no_result(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     def other(shape: str, case: Case) -> Ran:
         return Ran([f"{shape}."] * len(case.images), {"drawn_tokens": 1}, 1.0, 1.0)
 

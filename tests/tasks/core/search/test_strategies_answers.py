@@ -164,6 +164,6 @@ def test_a_method_of_transformers_is_one_request_with_options_passed_on(
         run(strategy, world, options={given: "many"})
 
 
-def test_an_answer_that_was_cut_off_says_so() -> None:
+def test_an_answer_that_was_cut_off_is_marked_so() -> None:
     world = World(script([Candidate("A dog and", 0.0, False, 3)]))
     assert run(majority_vote, world, width=1).stop_reason == "length"

@@ -1,4 +1,4 @@
-"""All strategies: found by name, brought by packages, on record, and safe where the policy or the scorer fails."""
+"""All strategies: looked up by name, brought by packages, on record, and safe where the policy or the scorer fails."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def endless(request: Propose) -> list[Candidate]:
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("name", SENTENCES)
-def test_a_policy_that_says_nothing_gives_an_empty_answer_with_a_trace(name: str, published: bool) -> None:
+def test_an_empty_continuation_gives_an_empty_answer_with_a_trace(name: str, published: bool) -> None:
     world = World(silent, score=lambda text: None, value=lambda text: 0.0)
     result = run(BUILT_IN[name], world, temperatures=(0.0, 0.5), published=published)
     assert (result.text, result.sentences) == ("", [])
@@ -123,13 +123,13 @@ def test_every_search_ends(name: str, published: bool) -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_strategy_says_what_it_needs_in_known_words(name: str) -> None:
+def test_a_strategy_states_what_it_needs_in_known_words(name: str) -> None:
     assert BUILT_IN[name].needs(Settings((0.0,))) <= {"scorer", "margin", "value", "weak", "answers"}
 
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_a_strategy_asks_for_nothing_that_it_does_not_need(name: str, published: bool) -> None:
+def test_a_strategy_requests_nothing_that_it_does_not_need(name: str, published: bool) -> None:
     for stop in ("reward", "vote", "chosen", "value"):
         settings = {"published": published, "stop": stop, "max_sentences": 3, "refine_below": -0.5}
         needs = BUILT_IN[name].needs(Settings((0.0, 0.1, 0.2), **settings))
@@ -174,7 +174,7 @@ def test_built_in_names_come_first_and_are_documented() -> None:
         assert find(name) is BUILT_IN[name]
 
 
-def test_an_unknown_name_is_told_the_known_ones() -> None:
+def test_the_error_of_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"'mcts': want one of greedy, .*, contrastive"):
         find("mcts")
 
@@ -208,11 +208,11 @@ def test_the_page_s_reward_is_a_reward() -> None:
 
 def test_a_package_cannot_take_a_built_in_name(install: Install) -> None:
     install({"visvm": "their_search:mine"}, "")
-    for ask in (names, lambda: find("visvm"), lambda: find("greedy")):
+    for look_up in (names, lambda: find("visvm"), lambda: find("greedy")):
         with pytest.raises(
             ValueError, match="their-search brings a search strategy 'visvm', which is built in: rename"
         ):
-            ask()
+            look_up()
 
 
 def test_two_packages_cannot_have_one_name(install: Install) -> None:
@@ -222,7 +222,7 @@ def test_two_packages_cannot_have_one_name(install: Install) -> None:
         find("mine")
 
 
-def test_what_is_no_strategy_is_told_how_to_become_one(install: Install) -> None:
+def test_the_error_of_what_is_no_strategy_states_what_a_strategy_is(install: Install) -> None:
     install({"mine": "their_search:mine"}, "def mine(task): ...")
     with pytest.raises(
         TypeError, match=r"their_search:mine of their-search is function, not a Strategy: put @strategy\("

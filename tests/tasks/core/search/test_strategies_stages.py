@@ -87,7 +87,7 @@ def test_each_stage_goes_on_from_the_tournaments_winner() -> None:
     assert conclusion(result.text) == content(result.sentences[-1], "CONCLUSION")
 
 
-def test_both_orders_are_asked_about_the_question_and_the_answer_so_far() -> None:
+def test_both_orders_are_judged_with_the_question_and_the_answer_so_far() -> None:
     world = World(tagged(), judge=largest)
     result = run(stage_beam, world)
     for first, second in zip(world.of(Ask)[::2], world.of(Ask)[1::2], strict=True):
@@ -106,7 +106,7 @@ def test_a_judge_that_looks_at_the_position_never_changes_the_order(always: str,
     assert [row.candidate for row in result.trace if row.chosen] == [0, 0, 0, 0]
 
 
-def test_released_one_order_is_asked_and_what_is_no_vote_for_the_first_is_one_for_the_second() -> None:
+def test_released_one_order_is_judged_and_what_is_no_vote_for_the_first_is_one_for_the_second() -> None:
     world = World(tagged(), judge=lambda question: "Both are fine.")
     result = run(stage_beam, world, published=True)
     assert [row.candidate for row in result.trace if row.chosen] == [1, 1, 1, 1]

@@ -137,7 +137,7 @@ def test_a_summary_that_is_cut_off_is_all_there_is() -> None:
     assert (result.text, result.stop_reason, result.trace[0].chosen) == ("<SUMMARY>Worth", "length", True)
 
 
-def test_rewards_are_means_over_sentences_asked_for_once_a_stage() -> None:
+def test_rewards_are_means_over_sentences_requested_once_a_stage() -> None:
     world = World(script(proposed("Plan."), proposed("Worth 1. Worth 2.", "Worth 9.")))
     result = retrace(world, options={"rounds": 1, "captions": 2})
     assert [row.score for row in result.trace[1:]] == [1.5, 9.0]

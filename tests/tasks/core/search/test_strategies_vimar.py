@@ -100,10 +100,10 @@ def test_strong_sentences_stay_in_order_and_weak_ones_go(
     winner = next(row.proposal.text for row in result.trace if row.chosen)
     originals = [f"Say {n}." for n in map(number, winner.split(". "))]
     strong = [text for text in originals if value_of(text) >= refine_below]
-    kept = [text for text in result.sentences if text in strong]
-    assert kept == strong[: len(kept)]
+    unrefined = [text for text in result.sentences if text in strong]
+    assert unrefined == strong[: len(unrefined)]
     if len(result.sentences) < limit:
-        assert kept == strong
+        assert unrefined == strong
     if len(result.sentences) > 1:
         assert all(value_of(text) >= refine_below for text in result.sentences)
     assert 1 <= len(result.sentences) <= limit
@@ -121,21 +121,21 @@ def test_the_best_answer_by_the_mean_of_its_sentences_is_refined() -> None:
     assert len(world.of(Value)) == 1, "one request for all"
 
 
-def test_as_many_whole_answers_are_drawn_as_asked() -> None:
+def test_as_many_whole_answers_are_drawn_as_set() -> None:
     world = world_of("Good one. Weak one.", proposed("New one."))
     result = refine(world, options={"answers": 1})
     assert world.requests[0].temperatures == (0.0,)
     assert len([row for row in result.trace if row.phase == "answers"]) == 1
 
 
-def test_the_whole_paragraph_is_judged_where_asked() -> None:
+def test_the_whole_paragraph_is_judged_where_set() -> None:
     table = VALUES | {"Good one. Good two.": 0.1, "New two.": 0.6}
     world = World(script(proposed("Good one. Good two.", "New two.")), value=table.__getitem__)
     assert refine(world, options={"paragraph": 1}).text == "New two."
     assert len(world.of(SplitSentences)) == 1
 
 
-def test_the_score_guides_where_asked() -> None:
+def test_the_score_guides_where_set() -> None:
     world = world_of("Good one. Weak one.", proposed("New one."))
     result = refine(world, by="score")
     assert result.sentences == ["Good one.", "New one."]

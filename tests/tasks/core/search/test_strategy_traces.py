@@ -1,4 +1,4 @@
-"""What a trace says of a search's choices, on invented ones."""
+"""What a trace shows of a search's choices, on invented ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def summary(text: str, steps: list[SearchStep]) -> dict:
     return trace_summary(StageOutput(refs=searched), StageOutput(refs=truth))
 
 
-def test_what_was_proposed_and_what_was_said_are_counted_apart(home: Path) -> None:
+def test_what_was_proposed_and_what_was_chosen_are_counted_apart(home: Path) -> None:
     figures = summary(f"{DOG} {SKY}", [
         step(0, 0, DOG, (0.9, 0.5), chosen=True), step(0, 1, CAT, (0.1, 0.4)),
         step(1, 0, SKY, (0.3, 0.2), chosen=True), step(1, 1, CAT, (0.2, 0.3)),
@@ -41,7 +41,7 @@ def test_what_was_proposed_and_what_was_said_are_counted_apart(home: Path) -> No
     assert "50% of the steps, which costs 0.100 of score" in in_words(figures)
 
 
-def test_a_guide_that_prefers_what_is_not_there_cannot_tell(home: Path) -> None:
+def test_a_guide_that_prefers_what_is_not_there_does_not_separate(home: Path) -> None:
     figures = summary(CAT, [step(0, 0, DOG, (0.1, None)), step(0, 1, CAT, (0.9, None), chosen=True)])
     assert figures["tells"] == {"value": 0, "score": None}
     assert (figures["said"], figures["disagree"], figures["refined"]) == (1, None, {})

@@ -1,4 +1,4 @@
-"""The gate's rules and what a teacher is asked: which forms of a staged answer are right, and what counts as agreement."""
+"""The gate's rules and the requests to a teacher: which forms of a staged answer are right, and what counts as agreement."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_majority_is_of_all_answers_also_of_those_that_conclude_nothing() ->
     assert majority(texts) == ("dog", 2 / 5)
     assert majority([S, ""]) == ("", 0.0)
     assert majority([]) == ("", 0.0)
-    assert majority(["two", "3", "2", "three"]) == ("2", 0.5)  # of equals the one said first
+    assert majority(["two", "3", "2", "three"]) == ("2", 0.5)  # of equals the first
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_accuracy_is_over_all_and_over_each_kind() -> None:
     assert values == {"accuracy": 0.75, "staged": 0.75, "accuracy_what": 0.5, "accuracy_where": 1.0, "length": 3.0}
 
 
-def test_one_kind_alone_is_not_told_twice() -> None:
+def test_one_kind_alone_is_not_reported_twice() -> None:
     assert list(answer_ratios([AnswerItem(True, True, "file", 1)])) == ["accuracy", "staged", "length"]
 
 

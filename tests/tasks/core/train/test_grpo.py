@@ -59,7 +59,7 @@ def test_silence_is_the_worst_of_its_group_and_what_cant_be_scored_stays_so(text
 
 
 @pytest.mark.parametrize(("count", "groups", "length"), [(5, 2, 6), (4, 2, 4), (1, 3, 3), (7, 1, 7)])
-def test_every_question_is_asked_and_steps_are_full(count: int, groups: int, length: int) -> None:
+def test_every_question_is_used_and_steps_are_full(count: int, groups: int, length: int) -> None:
     indices = filled(count, groups)
     assert len(indices) == length
     assert set(indices) == set(range(count))
@@ -87,7 +87,7 @@ def test_answers_are_rewarded_in_whole_groups_of_their_own_question(
     assert len({text for _, text in requests}) > 6, "answers of a group are all the same"
     checked = 0
     for batch in inputs:
-        for ids, mask, answer, spoken, pixels in zip(
+        for ids, mask, answer, real, pixels in zip(
             batch["prompt_ids"],
             batch["prompt_mask"].bool(),
             batch["completion_ids"],
@@ -95,7 +95,7 @@ def test_answers_are_rewarded_in_whole_groups_of_their_own_question(
             batch["pixel_values"],
             strict=True,
         ):
-            text = fresh_policy.tokenizer.decode(answer[spoken], skip_special_tokens=True)
+            text = fresh_policy.tokenizer.decode(answer[real], skip_special_tokens=True)
             of = [i for i, reply in requests if reply == text and ids[mask].tolist() == prompt_of[i]]
             shown = [fresh_policy.inputs([questions[i].image], ["x"])["pixel_values"][0] for i in of]
             assert any(torch.allclose(pixels, item, atol=1e-5) for item in shown), "another image or prompt"
@@ -161,9 +161,9 @@ def test_blank_answers_are_not_put_to_the_reward() -> None:
         scored.extend(zip(indices, answers, strict=True))
         return [1.0, None]
 
-    ask = grpo._reward_function(reward, 2)
+    reward_of = grpo._reward_function(reward, 2)
     completions = [[{"role": "assistant", "content": text}] for text in ("", "A dog.", "A cat.", " ")]
-    assert ask(completions=completions, question=[7, 7, 3, 3], images=None) == [1.0, 1.0, None, 0.0]
+    assert reward_of(completions=completions, question=[7, 7, 3, 3], images=None) == [1.0, 1.0, None, 0.0]
     assert scored == [(7, "A dog."), (3, "A cat.")]
 
 
@@ -197,7 +197,7 @@ def test_other_architectures_learn_against_a_reference(name: str, questions, tmp
     shared = tiny(name)
     copied = replace(shared, model=copy.deepcopy(shared.model))
 
-    # What they say is random: only a reward of every character tells two answers apart.
+    # Their texts are random: only a reward of every character separates two answers.
     def reward(indices, answers) -> list[float]:
         return [float(sum(map(ord, text))) for text in answers]
 

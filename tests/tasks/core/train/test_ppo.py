@@ -122,7 +122,7 @@ def test_the_critic_starts_as_the_line_through_the_returns() -> None:
 
 
 @pytest.mark.parametrize("architecture", ["llava", "qwen2_vl", "idefics3", "mllama"])
-def test_an_answer_reads_the_same_alone_and_in_a_batch_and_as_logits_say(architecture: str, pictures, prompts) -> None:
+def test_an_answer_reads_the_same_alone_and_in_a_batch_and_as_its_logits(architecture: str, pictures, prompts) -> None:
     policy = tiny(architecture)
     words = [token for token in range(5, 40) if token not in policy.end_ids]
     several = [Answer(pictures[i], prompts[i], tuple(words[i : 3 + 4 * i]), {}) for i in range(3)]

@@ -40,7 +40,7 @@ def test_a_prompt_without_a_pair_says_why(ranked: list[tuple[str, float]], why: 
     assert result.skipped == {why: 1}
 
 
-def test_a_gap_as_large_as_asked_for_is_enough() -> None:
+def test_a_gap_as_large_as_the_bound_is_enough() -> None:
     assert len(best_against_worst(answers("a", ("A dog.", 0.25), ("A cat.", 0.5)), min_gap=0.25).pairs) == 1
 
 

@@ -108,23 +108,23 @@ def test_weights_change_and_the_vision_tower_does_not(train: str, fresh_policy, 
     assert not any(p.requires_grad for p in fresh_policy.model.parameters())
 
 
-def test_merged_adapters_say_what_they_said_before_merging(fresh_policy, examples, tmp_path, monkeypatch) -> None:
+def test_merged_adapters_give_the_logits_from_before_merging(fresh_policy, examples, tmp_path, monkeypatch) -> None:
     from peft import PeftModel
 
     inputs = fresh_policy.inputs([example.image for example in examples], [example.prompt for example in examples])
-    kept = {}
+    before = {}
     merge = PeftModel.merge_and_unload if hasattr(PeftModel, "merge_and_unload") else None
 
     def watched(model, *arguments, **options):
         model.eval()
         with torch.inference_mode():
-            kept["logits"] = model(**inputs).logits
+            before["logits"] = model(**inputs).logits
         return merge(model, *arguments, **options) if merge else model.base_model.merge_and_unload()
 
     monkeypatch.setattr(PeftModel, "merge_and_unload", watched, raising=False)
     fine_tune(fresh_policy, examples, tmp_path, train="lora", epochs=4.0)
     with torch.inference_mode():
-        assert torch.allclose(fresh_policy.model(**inputs).logits, kept["logits"], atol=1e-4)
+        assert torch.allclose(fresh_policy.model(**inputs).logits, before["logits"], atol=1e-4)
 
 
 @pytest.mark.parametrize("train", ["full", "lora"])

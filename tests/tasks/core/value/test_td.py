@@ -46,7 +46,7 @@ def test_a_transition_knows_its_reward_and_how_many_sentences_are_to_go() -> Non
     ]
 
 
-def test_a_prefix_is_all_that_was_said() -> None:
+def test_a_prefix_is_the_whole_text_so_far() -> None:
     states = [transition.text for transition in transitions([ANSWER], state="prefix", mode="mean_to_go")]
     assert states == ["A.", "A. B.", "A. B. C."]
 

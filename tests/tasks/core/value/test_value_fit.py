@@ -127,7 +127,7 @@ def test_mixed_returns_of_a_batch_are_those_of_its_answers_in_one_pass(mode: str
 
 
 @pytest.mark.parametrize("mode", TERMINAL_MODES)
-def test_monte_carlo_asks_for_no_other_value_and_keeps_no_target_network(mode: str) -> None:
+def test_monte_carlo_reads_no_other_value_and_keeps_no_target_network(mode: str) -> None:
     fit, data = new_fit(mode=mode, method="mc"), transitions(ANSWERS, state="sentence", mode=mode)
     batch = [data[i] for i in (5, 0, 9)]
     fit.step(batch)

@@ -54,7 +54,7 @@ def test_values_of_the_image_alone_are_refused() -> None:
     assert problem_of(held(noisy + 0.1 * RETURNS, returns), FALLING, returns, LIMITS) is None
 
 
-def test_images_with_one_sentence_say_nothing_of_what_a_search_compares() -> None:
+def test_images_with_one_sentence_do_not_count_for_what_a_search_compares() -> None:
     assert np.isnan(within_spread(np.array([0.1, 0.9]), np.array([0, 1])))
     assert within_spread(np.array([0.0, 2.0, 5.0]), np.array([0, 0, 1])) == 1.0
     one_each = HeldOut(np.arange(len(IMAGES)), RETURNS, RETURNS, RETURNS)
@@ -97,7 +97,7 @@ def test_short_trainings_have_ends_too() -> None:
     assert ends_of([4.0, 2.0, 9.0, 1.0, 3.0])[:2] == (3.0, 2.0)
 
 
-def test_a_right_fit_of_a_chain_is_never_said_to_have_grown() -> None:
+def test_a_right_fit_of_a_chain_is_never_reported_as_growing() -> None:
     """A sum's TD loss grows with its targets, for they begin as the bare rewards."""
     for chain, mode in ((ANSWERS, "zero_terminal"), (ANSWERS, "mean_to_go"), (CIRCLE, "bootstrap_forever")):
         for method in ("td0", "td_lambda", "mc") if chain is ANSWERS else ("td0", "published"):
