@@ -80,7 +80,7 @@ def _shown(run: Run, rows: Sequence[RoundRow]) -> list[RoundRow]:
 def _caption(run_id: str, row: RoundRow, item: str) -> Mapping[str, Any]:
     """A caption with its mentions."""
     sql = CAPTION.format(run=run_id, subject=row.subject, decoding=row.decoding, item=item)
-    return json.loads(catalog.query(sql)[1][0][0])  # type: ignore[no-any-return]
+    return json.loads(catalog.query(sql)[1][0][0])
 
 
 def _pixels(run_id: str, item: str) -> PIL.Image.Image:
