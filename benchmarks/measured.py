@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,18 @@ def write_results(out: Path, results: dict[str, Any], page: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(page, encoding="utf-8")
+
+
+def fill_blocks(page: str, text: str, blocks: Mapping[str, str]) -> str:
+    """A page's text with these blocks between their marks.
+
+    Raises:
+        ValueError: a block's marks are missing, or there twice.
+    """
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+        pieces = re.split(f"{begin}.*?{end}", text, flags=re.S)
+        if len(pieces) != 2:
+            raise ValueError(f"{page} has {len(pieces) - 1} blocks {begin} ... {end}; exactly 1 is needed")
+        text = f"{begin}\n{block}\n{end}".join(pieces)
+    return text
