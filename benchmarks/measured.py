@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flows.experiments.bench import HEAD
 from flows.profiles.loading import Profile, load_profile
 from storage import lake
 from storage.schema import Comparison, Metric
@@ -17,6 +18,7 @@ from tasks.core.benchmarks.chair import METRICS
 from tasks.evaluate.evaluate import EvaluateResult, compare
 
 RESULTS = Path(__file__).parent / "results"
+STATES = tuple(f"value.{name}={value}" for name, value in HEAD.items())  # V as a head on the policy's own states
 Figures = dict[str, list[float]]  # metric -> value, low and high end of its interval
 SCALES = {metric: 1 if metric == "length" else 100 for metric in METRICS}  # shares are shown in per cent
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.methods            writes benchmarks/results/methods.json, .md and docs/methods.svg
 
-For every method's demo profile and every seed: the whole loop for three rounds on held-out scenes, whatever the gate says of
-a round (it starts the next one from its champion). Each round's model is paired with the base on the same items. Methods that
+For every method's demo profile and every seed: the whole loop for three rounds on held-out scenes, whatever the gate decides
+of a round (the next one starts from its champion). Each round's model is paired with the base on the same items. Methods that
 caption start from the same base policy, images and rollouts; staged answers from the demo's second policy.
 """
 

@@ -1,7 +1,7 @@
 """Draws the README's picture and writes its printed table, both from one run: `python -m benchmarks.picture latest`.
 
-The images are the first ones by sample id (a digest) in which the base model invents something; what the others say of
-them plays no part.
+The images are the first ones by sample id (a digest) in which the base model invents something; the others' captions of
+them play no part.
 """
 
 from __future__ import annotations

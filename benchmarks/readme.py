@@ -217,7 +217,7 @@ def filled(page: str, text: str, results: Path) -> str:
 
 
 def main() -> None:
-    """Fill the pages, or with --check only say whether they are filled."""
+    """Fill the pages, or with --check only report whether they are filled."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")
     check = parser.parse_args().check

@@ -22,15 +22,14 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.measured import SCALES, metrics_of, on_scenes, options_parser, write_results
+from benchmarks.measured import SCALES, STATES, metrics_of, on_scenes, options_parser, write_results
 from flows.experiments.bench import arm, prepare_bench
 from flows.round.improvement import check_health
 from flows.round.measure import measure
 from tasks.core.models import sentence_scores
 from tasks.stage.runtime import use_runtime
 
-SENTENCE, STATES = "V of the sentence", "V of the policy's states"
-HEAD = ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5")
+SENTENCE, OWN_STATES = "V of the sentence", "V of the policy's states"
 GUIDED = "value.guided_rounds=1"
 STOPS = ("visvm", "visvm:stop=vote", "visvm:stop=value")
 # what V is -> (profile overrides, searches)
@@ -42,9 +41,9 @@ GRID: dict[str, tuple[Sequence[str], Sequence[str]]] = {
          "visvm:stop=value,redundancy=0.2"),
     ),
     "V of all so far": (("value.state=prefix",), STOPS),
-    STATES: (HEAD, STOPS),
+    OWN_STATES: (STATES, STOPS),
     f"{SENTENCE}, guided": ((GUIDED,), STOPS[1:]),
-    f"{STATES}, guided": ((*HEAD, GUIDED), STOPS),
+    f"{OWN_STATES}, guided": ((*STATES, GUIDED), STOPS),
 }  # fmt: skip
 
 

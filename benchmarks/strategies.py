@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.measured import SCALES, changes_of, metrics_of, on_scenes, options_parser, spread, write_results
+from benchmarks.measured import SCALES, STATES, changes_of, metrics_of, on_scenes, options_parser, spread, write_results
 from benchmarks.strategy_traces import in_words, trace_summary
 from flows.experiments.bench import prepare_bench, searched
 from flows.experiments.compare import enter
@@ -32,11 +32,7 @@ SPECS = (
 TEXT = ("value.reads=image_and_text", "value.train=full", "value.lr=3e-4", "value.epochs=2")
 # Other value models in their place: a head on the policy's own states; and V without a future, which is CLIP-PRM's reward.
 OTHERS = (
-    (
-        "{} (V of the policy's states)",
-        ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5"),
-        ("visvm", "visvm:stop=vote", "visvm:stop=value", "vimar"),
-    ),
+    ("{} (V of the policy's states)", STATES, ("visvm", "visvm:stop=vote", "visvm:stop=value", "vimar")),
     ("{} (gamma 0)", (*TEXT, "value.gamma=0"), ("visvm", "visvm:stop=vote")),
 )
 CURVE = ("best_of_n", "clip_prm", "visvm", "vimar")
