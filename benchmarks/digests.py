@@ -23,7 +23,7 @@ PROFILES = ("demo", "demo-vimar", "demo-cot", "demo-fisao", "demo-dpo", "demo-gr
 EXPERIMENTS = ("judge", "reward-swap", "token-vs-sentence", "value-sanity", "tags", "forgetting")
 LEFT_OUT = ("findings",)
 
-FEW = (
+SMALL = (
     "seed=0", "data.train.images=400", "data.benchmark.images=400", "sample.images=36", "evaluate.images=24",
     "evaluate.bootstrap=200", "health.images=8", "health.action=warn", "runtime.device=cpu", "runtime.threads=1",
 )  # fmt: skip
@@ -45,20 +45,20 @@ def published(home: Path) -> dict[str, dict[str, list[str]]]:
     os.environ["VISLOOP_HOME"] = str(home)
     from storage import runs
 
-    found: dict[str, dict[str, list[str]]] = {}
+    digests: dict[str, dict[str, list[str]]] = {}
     for run in runs.list_runs():
         kinds: dict[str, set[str]] = defaultdict(set)
         for call in runs.stage_runs(run.run_id):
             for ref in json.loads(call.outputs).values():
                 if ref["kind"] not in LEFT_OUT:
                     kinds[ref["kind"]].add(ref["digest"])
-        found[run.profile] = {kind: sorted(kinds[kind]) for kind in sorted(kinds)}
-    return found
+        digests[run.profile] = {kind: sorted(kinds[kind]) for kind in sorted(kinds)}
+    return digests
 
 
 def run_all(home: Path, profiles: tuple[str, ...], experiments: tuple[str, ...]) -> None:
     """All commands on one store."""
-    settings = [part for setting in (*FEW, *WITH_VALUE) for part in ("--set", setting)]
+    settings = [part for setting in (*SMALL, *WITH_VALUE) for part in ("--set", setting)]
     rounds = [part for setting in TWO_ROUNDS for part in ("--set", setting)]
     for profile in profiles:
         print(profile, file=sys.stderr, flush=True)
@@ -93,17 +93,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run_all(Path(folder), tuple(arguments.profiles), tuple(arguments.experiments))
-        found = published(Path(folder))
-    text = json.dumps(found, indent=1) + "\n"
+        now = published(Path(folder))
+    text = json.dumps(now, indent=1) + "\n"
     if arguments.out:
         arguments.out.write_text(text)
     elif not arguments.against:
         print(text)
     if arguments.against:
         before = json.loads(arguments.against.read_text())
-        lines = differences({run: before[run] for run in before if run in found}, found)
-        count = sum(len(digests) for kinds in found.values() for digests in kinds.values())
-        print("\n".join(lines) or f"the same: {count} artifacts of {len(found)} runs")
+        lines = differences({run: before[run] for run in before if run in now}, now)
+        count = sum(len(digests) for kinds in now.values() for digests in kinds.values())
+        print("\n".join(lines) or f"the same: {count} artifacts of {len(now)} runs")
         sys.exit(bool(lines))
 
 

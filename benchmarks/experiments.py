@@ -1,4 +1,4 @@
-"""Runs experiments on the demo and writes what they found into docs/experiments.md.
+"""Runs experiments on the demo and writes their findings into docs/experiments.md.
 
     python -m benchmarks.experiments gamma-sweep cost     these; all of them if none is named
     python -m benchmarks.experiments --fill               only the document and its plots, from the results that are there
@@ -14,38 +14,35 @@ import argparse
 import csv
 import dataclasses
 import json
-import os
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured import RESULTS as ALL_RESULTS
+from benchmarks.measured import fill_blocks, on_scenes
 from flows.experiments.catalogue import QUESTIONS, find
+from flows.experiments.running import recorded
 from storage.schema import Finding
 from tasks.analysis.findings import Findings
 from tasks.report.experiment import svg, table
 from tasks.report.pages import markdown_lines
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-RESULTS = CHECKOUT / "benchmarks" / "results" / "experiments"
+RESULTS = ALL_RESULTS / "experiments"
 PAGE = CHECKOUT / "docs" / "experiments.md"
 PLOTS = CHECKOUT / "docs" / "experiments"
 
 
 def run_seeds(name: str, seeds: Sequence[int], scenes: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """The findings of every seed, as they are kept."""
-    from flows.experiments.running import recorded
-    from flows.profiles.loading import load_profile
-
+    """The findings of every seed, as the results file holds them."""
     rows: list[Finding] = []
     arms: list[str] = []
     began = time.perf_counter()
     for seed in seeds:
-        profile = load_profile("demo", [f"seed={seed}", f"evaluate.images={scenes}", *overrides])
-        _, found, report = recorded(name, profile)
-        rows += found.rows
-        arms = list(dict.fromkeys([*arms, *found.arms]))
+        _, findings, report = recorded(name, on_scenes("demo", seed, scenes, overrides))
+        rows += findings.rows
+        arms = list(dict.fromkeys([*arms, *findings.arms]))
         print(f"{name}, seed {seed}: {report.paragraph}\n", flush=True)
     return {
         "experiment": name,
@@ -58,59 +55,53 @@ def run_seeds(name: str, seeds: Sequence[int], scenes: int, overrides: Sequence[
     }
 
 
-def keep(kept: dict[str, Any], results: Path) -> None:
+def write(results: dict[str, Any], folder: Path) -> None:
     """Write results as JSON, and the rows alone as CSV."""
-    results.mkdir(parents=True, exist_ok=True)
-    name = kept["experiment"]
-    (results / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    with (results / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    name = results["experiment"]
+    (folder / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, [field.name for field in dataclasses.fields(Finding)], lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept["rows"])
+        writer.writerows(results["rows"])
 
 
-def load(name: str, results: Path) -> tuple[Findings, dict[str, Any]] | None:
-    """The findings of all seeds, and what else is kept; None if it wasn't run."""
-    path = results / f"{name}.json"
+def load(name: str, folder: Path) -> tuple[Findings, dict[str, Any]] | None:
+    """The findings of all seeds, and all that the results file holds; None if it wasn't run."""
+    path = folder / f"{name}.json"
     if not path.is_file():
         return None
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    return Findings([Finding(**row) for row in kept["rows"]], kept["arms"]), kept
+    results = json.loads(path.read_text(encoding="utf-8"))
+    return Findings([Finding(**row) for row in results["rows"]], results["arms"]), results
 
 
-def block(name: str, results: Path) -> str:
-    """What the document says of one experiment."""
-    loaded = load(name, results)
+def block(name: str, folder: Path) -> str:
+    """The document's block of one experiment."""
+    loaded = load(name, folder)
     if loaded is None:
         return f"*Not measured yet: `python -m benchmarks.experiments {name}` writes these figures.*"
-    found, kept = loaded
-    one = find(name)
-    several = len(kept["seeds"]) > 1
-    spread = "means over seeds, in brackets the lowest and the highest" if several else "95 % bootstrap intervals"
-    sure = (
-        "surely: the paired interval of every seed leaves out zero"
-        if several
-        else "surely: its interval leaves out zero"
+    findings, results = loaded
+    experiment = find(name)
+    spread, which = (
+        ("means over seeds, in brackets the lowest and the highest", "the paired interval of every seed")
+        if len(results["seeds"]) > 1
+        else ("95 % bootstrap intervals", "its interval")
     )
-    seeds = ", ".join(map(str, kept["seeds"]))
-    note = f"Demo profile, {kept['scenes']} held-out scenes, seeds {seeds}; {spread}; {sure}."
-    figures = markdown_lines(*table(found, one.columns))
-    return "\n\n".join([one.answer(found), f"![{QUESTIONS[name]}](experiments/{name}.svg)", figures, note])
+    seeds = ", ".join(map(str, results["seeds"]))
+    note = (
+        f"Demo profile, {results['scenes']} held-out scenes, seeds {seeds}; {spread}; surely: {which} leaves out zero."
+    )
+    figures = markdown_lines(*table(findings, experiment.columns))
+    return "\n\n".join([experiment.answer(findings), f"![{QUESTIONS[name]}](experiments/{name}.svg)", figures, note])
 
 
-def filled(text: str, results: Path) -> str:
+def filled(text: str, folder: Path) -> str:
     """The document with its blocks as the results are now.
 
     Raises:
         ValueError: an experiment's marks are missing, or stand twice.
     """
-    for name in QUESTIONS:
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        pieces = re.split(f"{begin}.*?{end}", text, flags=re.S)
-        if len(pieces) != 2:
-            raise ValueError(f"the document has {len(pieces) - 1} blocks {begin} ... {end}; one is needed")
-        text = f"{begin}\n{block(name, results)}\n{end}".join(pieces)
-    return text
+    return fill_blocks(PAGE.name, text, {name: block(name, folder) for name in QUESTIONS})
 
 
 def fill(names: Sequence[str]) -> None:
@@ -124,7 +115,7 @@ def fill(names: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run what is named, keep it, and fill the document."""
+    """Run what is named, write its results, and fill the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="all if left out")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -133,9 +124,8 @@ def main() -> None:
     parser.add_argument("--fill", action="store_true", help="run nothing")
     options = parser.parse_args()
     names = options.names or list(QUESTIONS)
-    os.environ.setdefault("VISLOOP_HOME", "artifacts")
     for name in [] if options.fill else names:
-        keep(run_seeds(name, options.seeds, options.scenes, options.overrides), RESULTS)
+        write(run_seeds(name, options.seeds, options.scenes, options.overrides), RESULTS)
         fill([name])
     fill(names)
 

@@ -16,10 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+from benchmarks.measured import RESULTS
 
 
 def measure(mode: str, overrides: list[str]) -> dict[str, Any]:
@@ -68,23 +67,23 @@ def main() -> None:
     """Run both, compare, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--one", choices=("plain", "flow"), help=argparse.SUPPRESS)
+    parser.add_argument("--mode", choices=("plain", "flow"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print("RESULT " + json.dumps(measure(options.one, options.overrides)))
+    if options.mode:
+        print("RESULT " + json.dumps(measure(options.mode, options.overrides)))
         return
-    found = {}
+    results = {}
     for mode in ("plain", "flow"):
         with tempfile.TemporaryDirectory() as home:
-            command = [sys.executable, "-m", "benchmarks.overhead", "--one", mode]
-            command += [part for one in options.overrides for part in ("--set", one)]
+            command = [sys.executable, "-m", "benchmarks.overhead", "--mode", mode]
+            command += [part for setting in options.overrides for part in ("--set", setting)]
             done = subprocess.run(
                 command, env={**os.environ, "VISLOOP_HOME": home}, stdout=subprocess.PIPE, text=True, check=True
             )
             line = next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))
-            found[mode] = json.loads(line.removeprefix("RESULT "))
-    plain, flow = found["plain"], found["flow"]
-    idle = {mode: one["wall"] - one["in_stages"] for mode, one in found.items()}
+            results[mode] = json.loads(line.removeprefix("RESULT "))
+    plain, flow = results["plain"], results["flow"]
+    idle = {mode: run["wall"] - run["in_stages"] for mode, run in results.items()}
     result = {
         "overrides": options.overrides,
         "same_digests": plain.pop("digests") == flow.pop("digests"),

@@ -1,7 +1,7 @@
 """Draws the README's picture and writes its printed table, both from one run: `python -m benchmarks.picture latest`.
 
-The images are the first ones by sample id (a digest) in which the base model invents something; what the others say of
-them plays no part.
+The images are the first ones by sample id (a digest) in which the base model invents something; the others' captions of
+them play no part.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _shown(run: Run, rows: Sequence[RoundRow]) -> list[RoundRow]:
 def _caption(run_id: str, row: RoundRow, item: str) -> Mapping[str, Any]:
     """A caption with its mentions."""
     sql = CAPTION.format(run=run_id, subject=row.subject, decoding=row.decoding, item=item)
-    return json.loads(catalog.query(sql)[1][0][0])  # type: ignore[no-any-return]
+    return json.loads(catalog.query(sql)[1][0][0])
 
 
 def _pixels(run_id: str, item: str) -> PIL.Image.Image:
@@ -118,15 +118,15 @@ def _write(figure: Figure, axes: Axes, captions: Sequence[tuple[str, Mapping[str
 
 def _bars(axes: Axes, rows: Sequence[RoundRow], metric: str, title: str) -> None:
     """One metric of every line of the table, with intervals."""
-    cells = [row.cells[metric] for row in rows]
+    shown = [row.cells[metric] for row in rows]
     at = list(range(len(rows)))[::-1]
     colors = [MUTED if row.subject == "base" and row.decoding == "greedy" else ACCENT for row in rows]
-    errors = [[max(0.0, c.value - c.low) for c in cells], [max(0.0, c.high - c.value) for c in cells]]
-    axes.barh(at, [c.value for c in cells], xerr=errors, height=0.62, color=colors, ecolor=INK, capsize=2.5)
+    errors = [[max(0.0, cell.value - cell.low) for cell in shown], [max(0.0, cell.high - cell.value) for cell in shown]]
+    axes.barh(at, [cell.value for cell in shown], xerr=errors, height=0.62, color=colors, ecolor=INK, capsize=2.5)
     axes.set_yticks(at, [row.label.replace(" (", "\n(") for row in rows], fontsize=8, color=INK)
-    for place, cell in zip(at, cells, strict=True):
-        axes.text(cell.high + 0.02 * max(c.high for c in cells), place, cell.text, va="center", fontsize=8, color=INK)
-    axes.set_xlim(0, 1.2 * max(c.high for c in cells))
+    for y, cell in zip(at, shown, strict=True):
+        axes.text(cell.high + 0.02 * max(cell.high for cell in shown), y, cell.text, va="center", fontsize=8, color=INK)
+    axes.set_xlim(0, 1.2 * max(cell.high for cell in shown))
     axes.grid(axis="x", color=GRID)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="x", labelsize=7.5, labelcolor=MUTED)

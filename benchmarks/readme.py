@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured import RESULTS, fill_blocks
 from benchmarks.methods import short_table
 from benchmarks.self_training import table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-RESULTS = CHECKOUT / "benchmarks" / "results"
 NOT_MEASURED = "*Not measured yet: `python -m benchmarks.self_training` writes these figures.*"
 
 
@@ -91,8 +90,8 @@ def search_block(results: Path) -> str:
                 row = rows[name]
                 chair, recall, tokens = (row[key]["mean"] for key in ("chair_i", "recall", "tokens"))
                 quickest = 1000 * row["seconds"]["lowest"]  # the others had to share the machine
-                cells = f"{100 * chair:.1f} | {100 * recall:.1f} | {tokens:.0f} | {quickest:.0f}"
-                lines.append(f"| {title} | {cells} |")
+                columns = f"{100 * chair:.1f} | {100 * recall:.1f} | {tokens:.0f} | {quickest:.0f}"
+                lines.append(f"| {title} | {columns} |")
         parts.append("\n".join(lines))
         seeds = ", ".join(map(str, quality["seeds"]))
         parts.append(
@@ -120,7 +119,7 @@ def controls(results: Path, rounds: int) -> list[str]:
     loop, reference = load(results, "self_training"), load(results, "methods_reference")
     if loop is not None:
         own = {row["name"]: row["chair_i"] for row in loop["summary"]}
-        base, control = own["base, greedy"], own["control: tuned on its own greedy captions"]
+        base, control = own["base, greedy"], own["control: trained on its own greedy captions"]
         verdict = "not sure" if not control["surely"] else "surely worse" if control["change"] > 0 else "surely better"
         rows.append(
             f"| control: SFT on its own greedy captions | CHAIRi % | {100 * base['mean']:.1f} | {100 * control['mean']:.1f} "
@@ -213,18 +212,12 @@ def filled(page: str, text: str, results: Path) -> str:
         ValueError: if a block's marks are missing, or there twice.
     """
     up = "../" * page.count("/")
-    for name, block in PAGES[page].items():
-        begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
-        pieces = re.split(f"{begin}.*?{end}", text, flags=re.S)
-        if len(pieces) != 2:
-            raise ValueError(f"{page} has {len(pieces) - 1} blocks {begin} ... {end}; one is needed")
-        inside = block(results).replace("](", f"]({up}")
-        text = f"{begin}\n{inside}\n{end}".join(pieces)
-    return text
+    blocks = {name: block(results).replace("](", f"]({up}") for name, block in PAGES[page].items()}
+    return fill_blocks(page, text, blocks)
 
 
 def main() -> None:
-    """Fill the pages, or with --check only say whether they are filled."""
+    """Fill the pages, or with --check only report whether they are filled."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something would change")
     check = parser.parse_args().check

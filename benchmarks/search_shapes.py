@@ -1,7 +1,7 @@
 """One guided search, computed in the ways people compute it; all draw the same tokens, so they differ in work only.
 
     released     as VisVM's and ViMaR's released code calls its models: batch 1; each candidate's image is encoded and its
-                 prompt and answer so far prefilled again; values one by one, each reading the image again
+                 prompt and answer so far prefilled again; values one at a time, each reading the image again
     generate     well-written `generate`: all candidates of an image's step in one call, rows expanded as by
                  `num_return_sequences`; their values in one batch
     generate_8   the same with the candidates of 8 images in one call
@@ -83,7 +83,7 @@ class OneByOne(WholeTurnValues):
     """The value of each candidate by a forward of its own."""
 
     def value(self, images: Any, items: Sequence[tuple[Any, str, Candidate]]) -> list[float]:
-        """Values, as `Values` says."""
+        """Values, as `Values` has them."""
         return [v for item in items for v in super(OneByOne, self).value(images, [item])]
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.search_speed             writes benchmarks/results/search_speed.json, ends with one line of JSON
 
 One process, one thread, repetitions interleaved, medians of processor seconds a caption; wall seconds and the models' work
-stand beside them. All shapes must say the same captions. Two cases:
+stand beside them. All shapes must give the same captions. Two cases:
 
     llava-224    a LLaVA of random weights with 196 image tokens, 20 tokens a sentence, 5 sentences. Its ratios are the
                  headline, for the demo's nine image tokens hide what is saved by reading an image once.
@@ -31,13 +31,13 @@ from typing import Any
 import torch
 
 from benchmarks import search_quality
+from benchmarks.measured import RESULTS
 from benchmarks.search_cases import demo_case, llava_case
 from benchmarks.search_shapes import IN_FLIGHT, PADDED, SHAPES, Case, Padding, Ran, measured
 from tasks.core.models.value import ValueModel
 from tasks.core.search.contract import SearchResult, Task
 from tasks.core.search.requests import ANSWER, Search, propose
 
-RESULTS = Path(__file__).parent / "results"
 # Images a repetition: those of the slow shapes of llava-224 are some of the engine's.
 IMAGES = {
     "demo": dict.fromkeys(SHAPES, IN_FLIGHT),
@@ -61,7 +61,7 @@ def shapes(
     """Every shape `repeats` times in turn, with what is to be measured beside them, and once the released one padded.
 
     Raises:
-        RuntimeError: if two shapes say different captions.
+        RuntimeError: if two shapes give different captions.
     """
     work = {
         shape: partial(measured, shape, replace(case, images=case.images[:count]))
@@ -70,31 +70,29 @@ def shapes(
     runs = interleaved({**work, **(besides or {})}, repeats)
     expected = runs["engine"][0].captions
     for shape in SHAPES:
-        for one in runs[shape]:
-            if one.captions != expected[: len(one.captions)]:
-                raise RuntimeError(
-                    f"{name}: the shape {shape} said other captions than the engine: not the same search"
-                )
-    found: dict[str, Any] = {"shapes": {shape: summary(several) for shape, several in runs.items()}}
-    a_caption = {shape: one["cpu_per_caption"] for shape, one in found["shapes"].items()}
-    found["padded"] = padded(case, expected)
-    found["vs_released_shape"] = a_caption["released"] / a_caption["engine"]
-    found["vs_released_shape_padded"] = found["vs_released_shape"] * found["padded"]["factor"]
-    found["vs_hf_generate"] = a_caption["generate"] / a_caption["engine"]
-    found["vs_hf_generate_batched8"] = a_caption["generate_8"] / a_caption["engine"]
-    found["vs_hf_generate_one_image"] = a_caption["generate"] / a_caption["engine_1"]
-    return found
+        for run in runs[shape]:
+            if run.captions != expected[: len(run.captions)]:
+                raise RuntimeError(f"{name}: the shape {shape} has other captions than the engine: not the same search")
+    results: dict[str, Any] = {"shapes": {shape: summary(repeated) for shape, repeated in runs.items()}}
+    a_caption = {shape: figures["cpu_per_caption"] for shape, figures in results["shapes"].items()}
+    results["padded"] = padded(case, expected)
+    results["vs_released_shape"] = a_caption["released"] / a_caption["engine"]
+    results["vs_released_shape_padded"] = results["vs_released_shape"] * results["padded"]["factor"]
+    results["vs_hf_generate"] = a_caption["generate"] / a_caption["engine"]
+    results["vs_hf_generate_batched8"] = a_caption["generate_8"] / a_caption["engine"]
+    results["vs_hf_generate_one_image"] = a_caption["generate"] / a_caption["engine_1"]
+    return results
 
 
 def padded(case: Case, expected: Sequence[str]) -> dict[str, Any]:
     """The released shape on one image with value inputs of 2,560 tokens, against the same without."""
     assert isinstance(case.value, ValueModel)
-    one = replace(case, images=case.images[:1])
-    plain = measured("released", one)
+    single = replace(case, images=case.images[:1])
+    plain = measured("released", single)
     narrow = case.value.policy
     case.value.policy = Padding(narrow.model, narrow.processor, narrow.digest)
     try:
-        wide = measured("released", one)
+        wide = measured("released", single)
     finally:
         case.value.policy = narrow
     if wide.captions != [*expected[:1]]:
@@ -102,12 +100,12 @@ def padded(case: Case, expected: Sequence[str]) -> dict[str, Any]:
     return {"tokens": PADDED, "factor": wide.cpu / plain.cpu, "with": summary([wide]), "without": summary([plain])}
 
 
-def against_sampling(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def against_sampling(measured_shapes: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Seconds a drawn token of guided search over those of drawing whole answers, all by the engine.
 
     For a value model of the policy's own size, and for a head on the policy's states.
     """
-    a_token = {shape: one["cpu_per_drawn_token"] for shape, one in found.items()}
+    a_token = {shape: figures["cpu_per_drawn_token"] for shape, figures in measured_shapes.items()}
     return {
         "search_vs_sampling": a_token["engine"] / a_token["sampling"],
         "search_vs_sampling_states": a_token["engine_states"] / a_token["sampling"],
@@ -115,17 +113,17 @@ def against_sampling(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]
 
 
 def interleaved(work: Mapping[str, Callable[[], Ran]], repeats: int) -> dict[str, list[Ran]]:
-    """Each piece of work once, then all again: what else the machine does meanwhile strikes all alike."""
+    """Each piece of work once, then all again: what else the machine does meanwhile slows all alike."""
     runs: dict[str, list[Ran]] = {name: [] for name in work}
     for _ in range(repeats):
-        for name, one in work.items():
-            runs[name].append(one())
+        for name, repetition in work.items():
+            runs[name].append(repetition())
     return runs
 
 
 def summary(runs: Sequence[Ran]) -> dict[str, Any]:
     """Medians with their range, and the work, which is the same each time."""
-    cpu = [one.cpu for one in runs]
+    cpu = [run.cpu for run in runs]
     captions = len(runs[0].captions)
     return {
         "captions": captions,
@@ -133,7 +131,7 @@ def summary(runs: Sequence[Ran]) -> dict[str, Any]:
         "cpu_per_caption": statistics.median(cpu) / captions,
         "cpu_per_drawn_token": statistics.median(cpu) / runs[0].work["drawn_tokens"],
         "cpu_seconds": [min(cpu), statistics.median(cpu), max(cpu)],
-        "wall_seconds": statistics.median(one.wall for one in runs),
+        "wall_seconds": statistics.median(run.wall for run in runs),
         "work": runs[0].work,
     }
 
@@ -161,7 +159,7 @@ def headline(results: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("search_vs_sampling", "search_vs_sampling_states"):
         line[name] = results["llava-224"][name]
     line |= search_quality.ratios(results["quality"])
-    return {name: round(one, 2) if isinstance(one, float) else one for name, one in line.items()}
+    return {name: round(value, 2) if isinstance(value, float) else value for name, value in line.items()}
 
 
 def main() -> None:
@@ -172,7 +170,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "search_speed.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    logging.getLogger("tasks.core.engine.fallback").setLevel(logging.ERROR)  # says that `generate` is slow
+    logging.getLogger("tasks.core.engine.fallback").setLevel(logging.ERROR)  # it warns that `generate` is slow
     results: dict[str, Any] = {"machine": machine(), "repeats": options.repeats}
     results["demo"] = shapes("demo", demo_case(IN_FLIGHT), options.repeats)
     case, states = llava_case(IN_FLIGHT), llava_case(IN_FLIGHT, states=True)

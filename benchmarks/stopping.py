@@ -4,69 +4,64 @@
     python -m benchmarks.stopping --noise 0.3        adds a scorer with noise to them
 
 CLIP-PRM and VisVM under every stop rule; V that reads the sentence, all up to it, or the policy's hidden states; V retrained
-on guided captions; a penalty for repeating. The demo's scorer hardly errs, which no real one can say, so everything is done
-twice: with it, and with noise added to its cosines (normal, fixed for an image and a sentence). Six minutes a seed and noise.
+on guided captions; a penalty for repeating. The demo's scorer is hardly ever wrong, which holds for no real one, so everything
+is done twice: with it, and with noise added to its cosines (normal, fixed for an image and a sentence). Six minutes a seed and
+noise.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import time
 from collections.abc import Hashable, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from tasks.core.benchmarks.chair import METRICS
+from benchmarks.measured import SCALES, STATES, metrics_of, on_scenes, options_parser, write_results
+from flows.experiments.bench import arm, prepare_bench
+from flows.round.improvement import check_health
+from flows.round.measure import measure
+from tasks.core.models import sentence_scores
+from tasks.stage.runtime import use_runtime
 
-RESULTS = Path(__file__).parent / "results"
-STATES = ["value.reads=policy_states", "value.lr=1e-3", "value.epochs=5"]
+SENTENCE, OWN_STATES = "V of the sentence", "V of the policy's states"
+GUIDED = "value.guided_rounds=1"
+STOPS = ("visvm", "visvm:stop=vote", "visvm:stop=value")
 # what V is -> (profile overrides, searches)
-GRID: dict[str, tuple[list[str], list[str]]] = {
-    "no V": ([], ["greedy", "clip_prm", "clip_prm:stop=vote", "clip_prm:stop=vote,redundancy=0.2"]),
-    "V of the sentence": (
-        [],
-        [
-            "visvm",
-            "visvm:stop=vote",
-            "visvm:stop=chosen",
-            "visvm:stop=value",
-            "visvm:stop=vote,redundancy=0.2",
-            "visvm:stop=value,redundancy=0.2",
-        ],
+GRID: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "no V": ((), ("greedy", "clip_prm", "clip_prm:stop=vote", "clip_prm:stop=vote,redundancy=0.2")),
+    SENTENCE: (
+        (),
+        ("visvm", "visvm:stop=vote", "visvm:stop=chosen", "visvm:stop=value", "visvm:stop=vote,redundancy=0.2",
+         "visvm:stop=value,redundancy=0.2"),
     ),
-    "V of all so far": (["value.state=prefix"], ["visvm", "visvm:stop=vote", "visvm:stop=value"]),
-    "V of the policy's states": (STATES, ["visvm", "visvm:stop=vote", "visvm:stop=value"]),
-    "V of the sentence, guided": (["value.guided_rounds=1"], ["visvm:stop=vote", "visvm:stop=value"]),
-    "V of the policy's states, guided": (
-        [*STATES, "value.guided_rounds=1"],
-        ["visvm", "visvm:stop=vote", "visvm:stop=value"],
-    ),
-}
+    "V of all so far": (("value.state=prefix",), STOPS),
+    OWN_STATES: (STATES, STOPS),
+    f"{SENTENCE}, guided": ((GUIDED,), STOPS[1:]),
+    f"{OWN_STATES}, guided": ((*STATES, GUIDED), STOPS),
+}  # fmt: skip
 
 
-def add_noise(deviation: float) -> None:
-    """From now on the scorer errs, always in the same way about the same image and sentence."""
-    from tasks.core.models import sentence_scores
+def noisy_cosines(deviation: float) -> type[sentence_scores.Cosines]:
+    """A scorer with errors, always the same about the same image and sentence."""
 
     class Noisy(sentence_scores.Cosines):
         """Cosines with noise."""
 
-        def score(self, images: Any, asked: Sequence[tuple[Hashable, str]]) -> list[float | None]:
-            names = {job: blake2b(images[job].tobytes(), digest_size=8).digest() for job in {job for job, _ in asked}}
-            noise = [_normal(names[job] + text.encode()) for job, text in asked]
+        def score(self, images: sentence_scores.Images, pairs: Sequence[tuple[Hashable, str]]) -> list[float | None]:
+            names = {job: blake2b(images[job].tobytes(), digest_size=8).digest() for job, _ in pairs}
+            noise = [_normal(names[job] + text.encode()) for job, text in pairs]
             return [
-                one if one is None else one + deviation * more
-                for one, more in zip(super().score(images, asked), noise, strict=True)
+                score if score is None else score + deviation * error
+                for score, error in zip(super().score(images, pairs), noise, strict=True)
             ]
 
-    if deviation:
-        sentence_scores.Cosines = Noisy
+    return Noisy
 
 
 def _normal(name: bytes) -> float:
@@ -74,49 +69,34 @@ def _normal(name: bytes) -> float:
     return float(np.random.Generator(np.random.Philox(key=key)).standard_normal())
 
 
-def run_seed(seed: int, scenes: int, noise: float) -> dict[str, Any]:
+def run_seed(seed: int, scenes: int, noise: float, overrides: Sequence[str]) -> dict[str, Any]:
     """All of the grid on one seed: rows of metrics, the scorer's AUC, each V's rank correlation."""
-    from benchmarks.measured import metrics_of
-    from flows.profiles.loading import load_profile
-    from flows.round.guide import learn_guide, search_captions
-    from flows.round.improvement import scores_of
-    from flows.self_training import check_health, prepare
-    from tasks.configs.search import search_config
-    from tasks.search.search import search_needs
-
     began = time.perf_counter()
-    rows, ranks, took, auc = [], {}, {}, float("nan")
-    for kind, (overrides, specs) in GRID.items():
-        always = [f"seed={seed}", f"evaluate.images={scenes}", "health.action=warn"]
-        profile = load_profile("demo", always + overrides)
-        ground, base = prepare(profile)
-        if kind == "no V":
-            auc = check_health(profile, ground, base).facts["scorer_auc"]
-        searches = {spec: search_config(profile.search, spec) for spec in specs}
-        needs = frozenset().union(*(search_needs(config) for config in searches.values()))
-        learning = time.perf_counter()
-        _, guide = learn_guide(profile, ground, base.policy, 1, needs)
-        if guide.value is not None:  # the answers and their scores are there from the first kind on
-            ranks[kind], took[kind] = guide.value.facts["spearman"], round(time.perf_counter() - learning, 1)
-        for spec, config in searches.items():
-            found = search_captions(
-                profile, ground, base.policy, guide, config, ground.bench["images"], ground.bench["samples"]
-            )
-            measured = scores_of(profile, ground, found, "base", spec)
-            metrics = metrics_of(measured)
-            rows.append({"value": kind, "search": spec, **{name: one[0] for name, one in metrics.items()}})
+    rows, ranks, learning, auc = [], {}, {}, float("nan")
+    for kind, (settings, specs) in GRID.items():
+        profile = on_scenes("demo", seed, scenes, ("health.action=warn", *settings, *overrides))
+        with use_runtime(profile.runtime):
+            fitting = time.perf_counter()
+            bench = prepare_bench(profile, specs)
+            if kind == "no V":
+                auc = check_health(bench.context, measure(bench.context, "base", bench.context.base)).scorer_auc
+            else:  # the answers and their scores are there from the first kind on
+                ranks[kind], learning[kind] = bench.value.spearman, round(time.perf_counter() - fitting, 1)
+            for spec in specs:
+                metrics = metrics_of(arm(bench, spec).scores)
+                rows.append({"value": kind, "search": spec, **{name: metrics[name][0] for name in metrics}})
     return {
         "seed": seed,
         "noise": noise,
         "scorer_auc": auc,
         "spearman": ranks,
-        "learning_seconds": took,
+        "learning_seconds": learning,
         "rows": rows,
         "seconds": round(time.perf_counter() - began, 1),
     }
 
 
-def table(runs: list[dict[str, Any]], scenes: int) -> str:
+def table(runs: Sequence[dict[str, Any]], scenes: int) -> str:
     """Markdown: a table for each noise."""
     parts = []
     for noise in sorted({run["noise"] for run in runs}):
@@ -126,17 +106,17 @@ def table(runs: list[dict[str, Any]], scenes: int) -> str:
         parts.append(f"**The scorer {title}** (AUC within an image {auc:.3f})\n")
         parts.append("| V | search | CHAIRs % | CHAIRi % | Recall % | words |\n|---|---|---|---|---|---|")
         for index, row in enumerate(same[0]["rows"]):
-            cells = [
-                f"{(1 if name == 'length' else 100) * statistics.mean(run['rows'][index][name] for run in same):.1f}"
-                for name in METRICS
-            ]
-            parts.append(f"| {row['value']} | `{row['search']}` | " + " | ".join(cells) + " |")
+            means = {name: statistics.mean(run["rows"][index][name] for run in same) for name in SCALES}
+            columns = " | ".join(f"{scale * means[name]:.1f}" for name, scale in SCALES.items())
+            parts.append(f"| {row['value']} | `{row['search']}` | {columns} |")
         parts.append(
             "\n| V | rank correlation with the held-out Monte-Carlo return | seconds to learn |\n|---|---|---|"
         )
         for kind in same[0]["spearman"]:
-            rank, took = (statistics.mean(run[name][kind] for run in same) for name in ("spearman", "learning_seconds"))
-            parts.append(f"| {kind} | {rank:.2f} | {took:.0f} |")
+            rank, seconds = (
+                statistics.mean(run[name][kind] for run in same) for name in ("spearman", "learning_seconds")
+            )
+            parts.append(f"| {kind} | {rank:.2f} | {seconds:.0f} |")
         parts.append("")
     seeds = ", ".join(str(seed) for seed in sorted({run["seed"] for run in runs}))
     parts.append(f"Means over seeds {seeds}, {scenes} held-out scenes each, 6 candidates a step.")
@@ -145,23 +125,20 @@ def table(runs: list[dict[str, Any]], scenes: int) -> str:
 
 def main() -> None:
     """Run, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--scenes", type=int, default=150)
+    parser = options_parser(__doc__, "stopping", scenes=150, seeds=(0, 1))
     parser.add_argument("--noise", type=float, default=0.0, help="deviation; results of other noises are kept")
-    parser.add_argument("--out", type=Path, default=RESULTS / "stopping.json")
     options = parser.parse_args()
-    # Another scorer is another store: its noise is no part of a key.
+    # Another scorer needs another store: its noise is no part of a key.
     os.environ["VISLOOP_HOME"] = f"artifacts/noise-{options.noise:g}"
-    add_noise(options.noise)
-    kept = json.loads(options.out.read_text())["runs"] if options.out.is_file() else []
-    runs = [run for run in kept if run["noise"] != options.noise]
-    for seed in options.seeds:
-        runs.append(run_seed(seed, options.scenes, options.noise))
-        print(f"seed {seed}: {runs[-1]['seconds']} s", flush=True)
-        text = table(runs, options.scenes)
-        options.out.write_text(json.dumps({"scenes": options.scenes, "runs": runs}, indent=1) + "\n")
-        options.out.with_suffix(".md").write_text(text)
+    earlier = json.loads(options.out.read_text())["runs"] if options.out.is_file() else []
+    runs = [run for run in earlier if run["noise"] != options.noise]
+    cosines = noisy_cosines(options.noise) if options.noise else sentence_scores.Cosines
+    with mock.patch.object(sentence_scores, "Cosines", cosines):
+        for seed in options.seeds:
+            runs.append(run_seed(seed, options.scenes, options.noise, options.overrides))
+            print(f"seed {seed}: {runs[-1]['seconds']} s", flush=True)
+            text = table(runs, options.scenes)
+            write_results(options.out, {"scenes": options.scenes, "runs": runs}, text)
     print(text)
 
 

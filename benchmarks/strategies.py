@@ -4,24 +4,25 @@
 
 Every strategy searches the same scenes under the same prompts with the base policy, at six candidates; scorer, margin and value
 models are those of the loop's first round. Work is measured, not nominal: decoded tokens and seconds a caption. What a trace
-says of a search's choices stands beside its figures, for the reasons of their order. majority_vote is left out: it votes
+shows of a search's choices stands beside its figures, for the reasons of their order. majority_vote is left out: it votes
 over short answers, and hardly two captions are equal. Everything goes through the stages of `visloop compare`, without Prefect.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from tasks.core.benchmarks.chair import METRICS
+from benchmarks.measured import SCALES, STATES, changes_of, metrics_of, on_scenes, options_parser, spread, write_results
+from benchmarks.strategy_traces import in_words, trace_summary
+from flows.experiments.bench import prepare_bench, searched
+from flows.experiments.compare import enter
+from flows.profiles.loading import Profile
+from flows.round.measure import chair_of
+from tasks.search.search import search_needs
+from tasks.stage.runtime import use_runtime
 
-RESULTS = Path(__file__).parent / "results"
 CANDIDATES = 6
 SPECS = (
     "greedy", "sample", "best_of_n", "best_of_n:by=value", "best_of_n:by=judge", "clip_prm", "visvm", "visvm:stop=vote",
@@ -31,11 +32,7 @@ SPECS = (
 TEXT = ("value.reads=image_and_text", "value.train=full", "value.lr=3e-4", "value.epochs=2")
 # Other value models in their place: a head on the policy's own states; and V without a future, which is CLIP-PRM's reward.
 OTHERS = (
-    (
-        "{} (V of the policy's states)",
-        ("value.reads=policy_states", "value.lr=1e-3", "value.epochs=5"),
-        ("visvm", "visvm:stop=vote", "visvm:stop=value", "vimar"),
-    ),
+    ("{} (V of the policy's states)", STATES, ("visvm", "visvm:stop=vote", "visvm:stop=value", "vimar")),
     ("{} (gamma 0)", (*TEXT, "value.gamma=0"), ("visvm", "visvm:stop=vote")),
 )
 CURVE = ("best_of_n", "clip_prm", "visvm", "vimar")
@@ -49,104 +46,82 @@ EXPECTED = (
 )  # from most hallucination to least, at equal candidates
 
 
-def search_specs(overrides: Sequence[str], specs: Sequence[str], widths: Sequence[int]) -> list[dict[str, Any]]:
-    """Search the benchmark's scenes by every spec at every width; a row each, with metrics, work and trace."""
-    from flows.experiments.comparison import searched
-    from flows.experiments.contenders import enter
-
-    from benchmarks.measured import changes_of, metrics_of
-    from benchmarks.strategy_traces import trace_summary
-    from flows.profiles.loading import load_profile
-    from flows.round.guide import lay_ground, learn_guide
-    from flows.round.improvement import scores_of
-    from tasks.search.search import search_needs
-
-    profile = load_profile("demo", overrides)
-    entered = enter(profile, specs, widths)
-    ground, base = lay_ground(profile)
-    needs = frozenset[str]().union(*(search_needs(one.config) for one in entered))
-    _, guide = learn_guide(profile, ground, base, 1, needs)
-    rows, greedy = [], None
-    for one in entered:
-        found = searched(profile, ground, base, guide, one)
-        scores = scores_of(profile, ground, found, "base", one.name)
-        greedy = greedy or scores
-        metrics = metrics_of(scores)
-        work = {name: count / profile.evaluate.images for name, count in found.counters.items()}
-        rows.append({
-            "name": one.name.removesuffix(f"@{CANDIDATES}") if len(widths) == 1 else one.name,
-            "metrics": metrics,
-            "against_greedy": changes_of(profile, scores, greedy),
-            "tokens": work.pop("decode_tokens"),
-            "seconds": work.pop("search_seconds"),
-            "work": work,
-            "trace": trace_summary(found, ground.truth),
-        })  # fmt: skip
-        print(f"{one.name}: CHAIRi {100 * metrics['chair_i'][0]:.1f} %", flush=True)
+def search_specs(profile: Profile, specs: Sequence[str], widths: Sequence[int]) -> list[dict[str, Any]]:
+    """Search the benchmark's scenes by every spec at every width, greedy first; a row each, with metrics, work and trace."""
+    entries = enter(profile, specs, widths)
+    with use_runtime(profile.runtime):
+        bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
+        rows, greedy = [], None
+        for entry in entries:
+            result = searched(bench, entry.name, entry.config)
+            scores = chair_of(bench.context, result.captions, "base", entry.name)
+            greedy = greedy or scores
+            metrics = metrics_of(scores)
+            work = {name: count / profile.evaluate.images for name, count in result.counters.items()}
+            rows.append({
+                "name": entry.name.removesuffix(f"@{CANDIDATES}") if len(widths) == 1 else entry.name,
+                "metrics": metrics,
+                "against_greedy": changes_of(profile, scores, greedy),
+                "tokens": work.pop("decode_tokens"),
+                "seconds": work.pop("search_seconds"),
+                "work": work,
+                "trace": trace_summary(result, bench.context.annotations),
+            })  # fmt: skip
+            print(f"{entry.name}: CHAIRi {100 * metrics['chair_i'][0]:.1f} %", flush=True)
     return rows
 
 
 def run_seed(seed: int, scenes: int, overrides: Sequence[str]) -> dict[str, Any]:
     """Every strategy at six candidates, and those that V guides with other value models."""
     began = time.perf_counter()
-    set_ = [f"seed={seed}", f"evaluate.images={scenes}", *overrides]
-    rows = search_specs([*set_, *TEXT], SPECS, [CANDIDATES])
+    rows = search_specs(on_scenes("demo", seed, scenes, (*overrides, *TEXT)), SPECS, [CANDIDATES])
     for name, value, specs in OTHERS:
-        for row in search_specs([*set_, *value], specs, [CANDIDATES])[1:]:  # the first is greedy
-            rows.append({**row, "name": name.format(row["name"])})
+        _, *others = search_specs(on_scenes("demo", seed, scenes, (*overrides, *value)), specs, [CANDIDATES])
+        rows += [{**row, "name": name.format(row["name"])} for row in others]
     return {"seed": seed, "rows": rows, "took": round(time.perf_counter() - began, 1)}
 
 
-def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Per strategy the mean over seeds, lowest and highest; `surely`: below greedy's CHAIRi by every seed's interval."""
     rows = []
     for index, first in enumerate(runs[0]["rows"]):
         same = [run["rows"][index] for run in runs]
         row: dict[str, Any] = {"name": first["name"]}
-        for metric in METRICS:
-            row[metric] = _spread([one["metrics"][metric][0] for one in same])
-        for work in ("tokens", "seconds"):
-            row[work] = _spread([one[work] for one in same])
-        row["surely"] = all(one["against_greedy"]["chair_i"][2] < 0 for one in same)
+        row |= {metric: spread([result["metrics"][metric][0] for result in same]) for metric in SCALES}
+        row |= {work: spread([result[work] for result in same]) for work in ("tokens", "seconds")}
+        row["surely"] = all(result["against_greedy"]["chair_i"][2] < 0 for result in same)
         rows.append(row)
     return rows
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"mean": statistics.mean(values), "lowest": min(values), "highest": max(values)}
-
-
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Sequence[dict[str, Any]]) -> str:
     """The Markdown table of all strategies."""
     lines = ["| | CHAIRs % | CHAIRi % | Recall % | words | tokens | ms |", "|---|---|---|---|---|---|---|"]
-    scales = {"chair_s": 100, "chair_i": 100, "recall": 100, "length": 1, "tokens": 1, "seconds": 1000}
     for row in rows:
-        cells = []
-        for name, scale in scales.items():
+        columns = []
+        for name, scale in {**SCALES, "tokens": 1, "seconds": 1000}.items():
             mean, low, high = (scale * row[name][key] for key in ("mean", "lowest", "highest"))
-            cells.append(f"{mean:.1f}" if low == high else f"{mean:.1f} ({low:.1f} to {high:.1f})")
-        lines.append(f"| `{row['name']}` | " + " | ".join(cells) + " |")
+            columns.append(f"{mean:.1f}" if low == high else f"{mean:.1f} ({low:.1f} to {high:.1f})")
+        lines.append(f"| `{row['name']}` | " + " | ".join(columns) + " |")
     return "\n".join(lines) + "\n"
 
 
-def curve_table(rows: list[dict[str, Any]]) -> str:
+def curve_table(rows: Sequence[dict[str, Any]]) -> str:
     """The Markdown table over the number of candidates: CHAIRi, Recall and tokens."""
     lines = ["| | " + " | ".join(f"K = {width}" for width in WIDTHS) + " |", "|---|" + "---|" * len(WIDTHS)]
     by_name = {row["name"]: row for row in rows}
     for spec in CURVE:
-        cells = []
+        columns = []
         for width in WIDTHS:
             row = by_name[f"{spec}@{width}"]
             chair, recall = (100 * row["metrics"][metric][0] for metric in ("chair_i", "recall"))
-            cells.append(f"{chair:.1f} / {recall:.1f} / {row['tokens']:.0f}")
-        lines.append(f"| `{spec}` | " + " | ".join(cells) + " |")
+            columns.append(f"{chair:.1f} / {recall:.1f} / {row['tokens']:.0f}")
+        lines.append(f"| `{spec}` | " + " | ".join(columns) + " |")
     return "\n".join(lines) + "\n"
 
 
-def reasons(rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
-    """Where the order of CHAIRi is not the expected one; then what every trace of the first seed says."""
-    from benchmarks.strategy_traces import in_words
-
+def reasons(rows: Sequence[dict[str, Any]], first: dict[str, Any]) -> str:
+    """Where the order of CHAIRi is not the expected one; then every trace of the first seed in words."""
     chair = {row["name"]: row["chair_i"]["mean"] for row in rows}
     swapped = [
         f"- `{later}` ({100 * chair[later]:.1f} %) is not below `{earlier}` ({100 * chair[earlier]:.1f} %)"
@@ -156,48 +131,41 @@ def reasons(rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> str:
     ]
     order = " > ".join(f"`{name}`" for name in EXPECTED)
     text = f"Expected order of CHAIRi: {order}. " + ("It holds.\n" if not swapped else "It doesn't hold:\n\n")
-    told = [f"- `{row['name']}`: {in_words(row['trace'])}" for row in runs[0]["rows"]]
-    return text + "\n".join(swapped) + f"\n\nFrom the traces of seed {runs[0]['seed']}:\n\n" + "\n".join(told) + "\n"
+    traces = [f"- `{row['name']}`: {in_words(row['trace'])}" for row in first["rows"]]
+    return text + "\n".join(swapped) + f"\n\nFrom the traces of seed {first['seed']}:\n\n" + "\n".join(traces) + "\n"
+
+
+def page(results: dict[str, Any]) -> str:
+    """The Markdown of all results."""
+    seeded = ", ".join(map(str, results["seeds"]))
+    head = (
+        f"Means over seeds {seeded} (in brackets: lowest and highest seed), {results['scenes']} held-out scenes each, "
+        f"{CANDIDATES} candidates. Tokens: decoded a caption, of all candidates. ms: a caption, models loaded."
+    )
+    second = (
+        f"Over the number of candidates (seed {results['seeds'][0]}, {results['curve_scenes']} scenes): "
+        "CHAIRi % / Recall % / tokens a caption."
+    )
+    rows, curve = results["summary"], curve_table(results["curve"])
+    return "\n".join([head + "\n", table(rows), second + "\n", curve, reasons(rows, results["runs"][0])])
 
 
 def main() -> None:
     """Run, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--scenes", type=int, default=500)
+    parser = options_parser(__doc__, "strategies", scenes=500)
     parser.add_argument("--curve-scenes", type=int, default=200)
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--out", type=Path, default=RESULTS / "strategies.json")
     options = parser.parse_args()
-    os.environ.setdefault("VISLOOP_HOME", "artifacts")
-    set_ = [f"seed={options.seeds[0]}", f"evaluate.images={options.curve_scenes}", *options.overrides]
-    kept: dict[str, Any] = {"scenes": options.scenes, "seeds": [], "curve_scenes": options.curve_scenes,
-                            "overrides": options.overrides, "runs": []}  # fmt: skip
-    kept["curve"] = search_specs(set_, CURVE, WIDTHS)
+    results: dict[str, Any] = {"scenes": options.scenes, "seeds": [], "curve_scenes": options.curve_scenes,
+                               "overrides": options.overrides, "runs": []}  # fmt: skip
+    profile = on_scenes("demo", options.seeds[0], options.curve_scenes, options.overrides)
+    results["curve"] = search_specs(profile, CURVE, WIDTHS)
     for seed in options.seeds:
-        kept["runs"].append(run_seed(seed, options.scenes, options.overrides))
-        kept["seeds"].append(seed)
-        kept["summary"] = summary(kept["runs"])
-        print(f"seed {seed}: {kept['runs'][-1]['took']} s", flush=True)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(kept, indent=1) + "\n")
-        options.out.with_suffix(".md").write_text(page(kept))
-    print(page(kept))
-
-
-def page(kept: dict[str, Any]) -> str:
-    """The Markdown of all results."""
-    seeded = ", ".join(map(str, kept["seeds"]))
-    head = (
-        f"Means over seeds {seeded} (in brackets: lowest and highest seed), {kept['scenes']} held-out scenes each, "
-        f"{CANDIDATES} candidates. Tokens: decoded a caption, of all candidates. ms: a caption, models loaded."
-    )
-    second = (
-        f"Over the number of candidates (seed {kept['seeds'][0]}, {kept['curve_scenes']} scenes): "
-        "CHAIRi % / Recall % / tokens a caption."
-    )
-    rows = kept["summary"]
-    return "\n".join([head + "\n", table(rows), second + "\n", curve_table(kept["curve"]), reasons(rows, kept["runs"])])
+        results["runs"].append(run_seed(seed, options.scenes, options.overrides))
+        results["seeds"].append(seed)
+        results["summary"] = summary(results["runs"])
+        print(f"seed {seed}: {results['runs'][-1]['took']} s", flush=True)
+        write_results(options.out, results, page(results))
+    print(page(results))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 A chain's answers are listed in proportion to their probabilities, so its exact values are those of a linear system, and what
 a fit misses is the fit's own error. Two chains:
 
-    answers     ends after two to four sentences. What is left to say depends on the sentence alone, so all three targets of
+    answers     ends after two to four sentences. What is to come depends on the sentence alone, so all three targets of
                 `ValueFit` have one solution in every terminal mode (but `bootstrap_forever`, where each has its own end).
     circle      never ends: three sentences are seen of it. Here the released update is set against TD(0) with the same
                 terminal mode, so that the broadcast is all that differs.
@@ -29,11 +29,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from benchmarks.measured import RESULTS
 from tasks.core.value.fit import METHODS, ValueFit, run_fit
 from tasks.core.value.td import TERMINAL_MODES, Transition, mc_returns, reward_share, transitions
 from tasks.report.figures import ACCENT, MUTED, SECOND, STYLE, WARM, encode
 
-RESULTS = Path(__file__).parent / "results"
 GAMMA, TRACE = 0.8, 0.7
 TRACES = {"td0": 0.0, "td_lambda": TRACE, "mc": 1.0}
 NAMES = {"td0": "TD(0)", "td_lambda": f"TD({TRACE:g})", "mc": "Monte Carlo", "published": "TD(0), released broadcast"}
@@ -56,25 +56,25 @@ class Chain:
         return list(self.rewards)
 
     def answers(self) -> list[tuple[int, list[str], list[float]]]:
-        """Answers (image, sentences, rewards), each as often as its probability says."""
-        found: list[tuple[list[str], Fraction]] = []
-        open_ones = [([one], chance) for one, chance in self.starts.items()]
-        while open_ones:
-            said, chance = open_ones.pop()
-            after = self.follows.get(said[-1], {}) if len(said) != self.length else {}
-            open_ones += [([*said, one], chance * more) for one, more in after.items()]
+        """Answers (image, sentences, rewards), in proportion to their probabilities."""
+        complete: list[tuple[list[str], Fraction]] = []
+        unfinished = [([sentence], chance) for sentence, chance in self.starts.items()]
+        while unfinished:
+            answer, chance = unfinished.pop()
+            after = self.follows.get(answer[-1], {}) if len(answer) != self.length else {}
+            unfinished += [([*answer, sentence], chance * more) for sentence, more in after.items()]
             if not after:
-                found.append((said, chance))
-        all_of_them = lcm(*(chance.denominator for _, chance in found))
+                complete.append((answer, chance))
+        count = lcm(*(chance.denominator for _, chance in complete))
         return [
-            (0, said, [self.rewards[one] for one in said])
-            for said, chance in sorted(found)
-            for _ in range(int(chance * all_of_them))
+            (0, answer, [self.rewards[sentence] for sentence in answer])
+            for answer, chance in sorted(complete)
+            for _ in range(int(chance * count))
         ]
 
     def sentences_from(self, state: str) -> int:
-        """How many sentences an answer has from this one on; the same whichever way it goes."""
-        after = {self.sentences_from(one) for one in self.follows.get(state, {})}
+        """How many sentences an answer has from this state on; the same whichever way it goes."""
+        after = {self.sentences_from(sentence) for sentence in self.follows.get(state, {})}
         if len(after) > 1:
             raise ValueError(f"answers go on from {state!r} for different lengths")
         return 1 + max(after, default=0)
@@ -85,22 +85,22 @@ class Chain:
         `trace` matters without an end only: a last sentence is then worth `trace` times its reward for ever, and for the rest
         its own value, which stays at the table's 0.
         """
-        at = {one: row for row, one in enumerate(self.states)}
+        at = {sentence: row for row, sentence in enumerate(self.states)}
         b, a = np.zeros(len(at)), np.zeros((len(at), len(at)))
         for state, reward in self.rewards.items():
             after = self.follows.get(state, {})
             if not after:
                 b[at[state]] = trace * reward / (1 - GAMMA) if mode == "bootstrap_forever" else reward
-            for one, chance in after.items():
+            for following, chance in after.items():
                 share, more = 1.0, GAMMA
                 if mode == "mean_to_go":
-                    share = reward_share(1 + self.sentences_from(one), GAMMA)
+                    share = reward_share(1 + self.sentences_from(following), GAMMA)
                     more = 1 - share
                 b[at[state]] += float(chance) * share * reward
-                a[at[state], at[one]] = float(chance) * more
+                a[at[state], at[following]] = float(chance) * more
         values = np.linalg.solve(np.eye(len(at)) - a, b)
-        trained = [one for one in self.states if mode != "bootstrap_forever" or one in self.follows]
-        return {one: float(values[at[one]]) for one in trained}
+        trained = [state for state in self.states if mode != "bootstrap_forever" or state in self.follows]
+        return {state: float(values[at[state]]) for state in trained}
 
 
 ANSWERS = Chain(
@@ -155,7 +155,7 @@ def learned(
     `batch_size` None: all answers in every batch. The error is taken every so many steps.
     """
     table = torch.nn.Parameter(torch.zeros(len(chain.states)))
-    at = {one: row for row, one in enumerate(chain.states)}
+    at = {state: row for row, state in enumerate(chain.states)}
     published = method == "published"
     fit = ValueFit(
         value=lambda pairs: table[[at[text] for _, text in pairs]],
@@ -180,13 +180,13 @@ def learned(
             errors.append(_error(table, at, exact))
 
     losses = run_fit(fit, data, plan=plan, after_step=after_step)
-    returns = [mc_returns(one.rewards, gamma=GAMMA, mode=mode)[0] for one in data]
+    returns = [mc_returns(step.rewards, gamma=GAMMA, mode=mode)[0] for step in data]
     return Curve(dict(zip(at, table.tolist(), strict=True)), exact, steps, errors, losses, returns)
 
 
 def _error(table: torch.Tensor, at: dict[str, int], exact: dict[str, float]) -> float:
-    found = table.detach()
-    return float(np.sqrt(np.mean([(float(found[at[one]]) - value) ** 2 for one, value in exact.items()])))
+    values = table.detach()
+    return float(np.sqrt(np.mean([(float(values[at[state]]) - value) ** 2 for state, value in exact.items()])))
 
 
 def measure(epochs: int) -> dict[str, dict[str, Curve]]:
@@ -194,18 +194,20 @@ def measure(epochs: int) -> dict[str, dict[str, Curve]]:
 
     All answers are in every batch: with small ones the values go on to tremble about the same points.
     """
-    found = {mode: {one: learned(ANSWERS, mode, one, epochs=epochs) for one in METHODS} for mode in TERMINAL_MODES}
-    circle = {one: learned(CIRCLE, "bootstrap_forever", one, epochs=epochs) for one in ("td0", "published")}
-    return {**found, "circle": circle}
+    answers = {
+        mode: {method: learned(ANSWERS, mode, method, epochs=epochs) for method in METHODS} for mode in TERMINAL_MODES
+    }
+    circle = {method: learned(CIRCLE, "bootstrap_forever", method, epochs=epochs) for method in ("td0", "published")}
+    return {**answers, "circle": circle}
 
 
-def figure(found: dict[str, dict[str, Curve]]) -> bytes:
+def figure(fits: dict[str, dict[str, Curve]]) -> bytes:
     """One panel a chain and mode: the error over the steps, on a logarithmic scale."""
     colours = {"td0": ACCENT, "td_lambda": SECOND, "mc": MUTED, "published": WARM}
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(2.55 * len(found), 2.9), layout="constrained")
+        drawn = Figure(figsize=(2.55 * len(fits), 2.9), layout="constrained")
         handles = {}
-        for axes, (title, curves) in zip(drawn.subplots(1, len(found), sharey=True), found.items(), strict=True):
+        for axes, (title, curves) in zip(drawn.subplots(1, len(fits), sharey=True), fits.items(), strict=True):
             axes.set_title("circle, without an end" if title == "circle" else title)
             for name, curve in curves.items():
                 (handles[NAMES[name]],) = axes.plot(curve.steps, curve.errors, color=colours[name], linewidth=1.6)
@@ -223,29 +225,29 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(options.epochs)
+    fits = measure(options.epochs)
     results: dict[str, Any] = {
         chain: {
             name: {key: getattr(curve, key) for key in ("values", "exact", "steps", "errors")}
             for name, curve in curves.items()
         }
-        for chain, curves in found.items()
+        for chain, curves in fits.items()
     }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "value_chain.json").write_text(
         json.dumps({"gamma": GAMMA, "trace": TRACE, **_rounded(results)}) + "\n", encoding="utf-8"
     )
-    (options.out / "value_chain.svg").write_bytes(figure(found))
-    ends = {f"{chain} {name}": curve.errors[-1] for chain, curves in found.items() for name, curve in curves.items()}
+    (options.out / "value_chain.svg").write_bytes(figure(fits))
+    ends = {f"{chain} {name}": curve.errors[-1] for chain, curves in fits.items() for name, curve in curves.items()}
     print(json.dumps(_rounded(ends)))
 
 
-def _rounded(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {name: _rounded(one) for name, one in found.items()}
-    if isinstance(found, list):
-        return [_rounded(one) for one in found]
-    return float(f"{found:.4g}") if isinstance(found, float) else found
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

@@ -63,11 +63,11 @@ class Released:
 
     def step(self, pictures: Sequence[Image.Image], batch: Sequence[Transition]) -> None:
         """One update."""
-        images = [pictures[one.image] for one in batch]
-        value = self.value(images, [one.text for one in batch])
+        images = [pictures[step.image] for step in batch]
+        value = self.value(images, [step.text for step in batch])
         with torch.no_grad():
-            following = self.value(images, [str(one.following) for one in batch])
-        loss = published_loss(value, torch.tensor([one.reward for one in batch]), following, gamma=GAMMA)
+            following = self.value(images, [str(step.following) for step in batch])
+        loss = published_loss(value, torch.tensor([step.reward for step in batch]), following, gamma=GAMMA)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -83,12 +83,12 @@ class Data(NamedTuple):
 
 
 def data() -> Data:
-    """Four scenes with a caption of several sentences each; what the rewards are costs no time."""
+    """Four scenes with a caption of several sentences each; the rewards' values cost no time."""
     scenes = list(sample_scenes("value speed", ANSWERS))
     texts = [caption_text(caption(random.Random(index), scene)) for index, scene in enumerate(scenes)]
-    sentences = [[one.text for one in split_sentences(text)] for text in texts]
-    answers = [(index, said, [0.1 * k for k in range(len(said))]) for index, said in enumerate(sentences)]
-    return Data([draw_scene(one) for one in scenes], texts, transitions(answers, state="sentence", mode=MODE))
+    sentences = [[sentence.text for sentence in split_sentences(text)] for text in texts]
+    answers = [(index, parts, [0.1 * k for k in range(len(parts))]) for index, parts in enumerate(sentences)]
+    return Data([draw_scene(scene) for scene in scenes], texts, transitions(answers, state="sentence", mode=MODE))
 
 
 def released(given: Data, width: int = PADDED) -> Callable[[], Ran]:
@@ -151,7 +151,7 @@ def _named(steps: Sequence[Transition]) -> tuple[dict[str, int], list[Transition
     for answer in by_answer(steps, mode=MODE):
         names = [f"{answer[0].image}/{k}" for k in range(len(answer) + 1)]
         at |= {name: len(at) + k for k, name in enumerate(names)}
-        named += [Transition(one.image, names[k], names[k + 1], one.rewards) for k, one in enumerate(answer)]
+        named += [Transition(step.image, names[k], names[k + 1], step.rewards) for k, step in enumerate(answer)]
     return at, named
 
 

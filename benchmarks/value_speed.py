@@ -2,7 +2,7 @@
 
     python -m benchmarks.value_speed            writes benchmarks/results/value_speed.json and .md, ends with one line of JSON
 
-What is compared stands in `benchmarks/value_shapes.py`. One process, one thread, float32, a LLaVA of 7 M random weights with
+What is compared is in `benchmarks/value_shapes.py`. One process, one thread, float32, a LLaVA of 7 M random weights with
 196 image tokens, the same batches; repetitions interleaved, medians of processor seconds. Useful tokens are those of images
 and texts, each as often as the method needs its value; padding is none. What the figures are not: a 7B model on a GPU.
 """
@@ -18,25 +18,26 @@ from typing import Any
 
 import torch
 
+from benchmarks.measured import RESULTS
 from benchmarks.search_shapes import PADDED
-from benchmarks.search_speed import RESULTS, machine
+from benchmarks.search_speed import machine
 from benchmarks.value_shapes import BATCH, SHAPES, Ran, data, of_states, released, trained
 
 
 def summary(runs: Sequence[Ran]) -> dict[str, Any]:
     """Medians with their range; the work is the same each time."""
-    cpu, one = [run.cpu for run in runs], runs[0]
+    cpu, first = [run.cpu for run in runs], runs[0]
     median = statistics.median(cpu)
     return {
         "repeats": len(runs),
         "cpu_seconds": [min(cpu), median, max(cpu)],
-        "transitions": one.transitions,
-        "useful_tokens": one.tokens,
-        "work": dict(sorted(one.work.items())),
-        "useful_share": one.tokens / one.work["positions"],
-        "transitions_per_second": one.transitions / median,
-        "useful_tokens_per_second": one.tokens / median,
-        "positions_per_transition": one.work["positions"] / one.transitions,
+        "transitions": first.transitions,
+        "useful_tokens": first.tokens,
+        "work": dict(sorted(first.work.items())),
+        "useful_share": first.tokens / first.work["positions"],
+        "transitions_per_second": first.transitions / median,
+        "useful_tokens_per_second": first.tokens / median,
+        "positions_per_transition": first.work["positions"] / first.transitions,
     }
 
 
@@ -55,7 +56,7 @@ def measure(repeats: int) -> dict[str, Any]:
     for _ in range(repeats):
         for name in SHAPES:
             runs[name].append(work[name]())
-    shapes = {name: summary(several) for name, several in runs.items()}
+    shapes = {name: summary(repeated) for name, repeated in runs.items()}
     slow = shapes["released"]
     ratios = {
         f"{figure}_{name}": shapes[name][figure] / slow[figure]
@@ -76,14 +77,20 @@ def page(results: dict[str, Any]) -> str:
         "| shape | CPU s (range) | transitions | transitions/s | useful tokens/s | positions a transition | useful | faster |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, one in results["shapes"].items():
-        low, median, high = one["cpu_seconds"]
+    for name, shape in results["shapes"].items():
+        low, median, high = shape["cpu_seconds"]
         faster = results["vs_released"].get(f"transitions_per_second_{name}", 1.0)
-        lines.append(
-            f"| {name} | {median:.2f} ({low:.2f} to {high:.2f}) | {one['transitions']} | {one['transitions_per_second']:.2f} | "
-            f"{one['useful_tokens_per_second']:.0f} | {one['positions_per_transition']:.0f} | {one['useful_share']:.0%} | "
-            f"{faster:.1f} |"
+        columns = (
+            name,
+            f"{median:.2f} ({low:.2f} to {high:.2f})",
+            f"{shape['transitions']}",
+            f"{shape['transitions_per_second']:.2f}",
+            f"{shape['useful_tokens_per_second']:.0f}",
+            f"{shape['positions_per_transition']:.0f}",
+            f"{shape['useful_share']:.0%}",
+            f"{faster:.1f}",
         )
+        lines.append(f"| {' | '.join(columns)} |")
     return "\n".join([*lines, "", *LIMITS]) + "\n"
 
 
@@ -105,7 +112,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "value_speed.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (options.out / "value_speed.md").write_text(page(results), encoding="utf-8")
-    print(json.dumps({name: round(one, 1) for name, one in results["vs_released"].items()}))
+    print(json.dumps({name: round(ratio, 1) for name, ratio in results["vs_released"].items()}))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.strategy_traces import in_words, trace_summary
 from storage import lake
-from storage.artifacts import StageOutput
 from storage.schema import Annotation, Caption, SearchStep
+from tasks.search.search import CaptionsResult
 
 DOG, CAT, SKY = "A dog sleeps.", "A cat sits.", "The sky is blue."
 
@@ -24,9 +24,8 @@ def step(
 def summary(text: str, steps: list[SearchStep]) -> dict:
     """Of one caption of an image that shows a dog."""
     caption = Caption("s1", "i1", "p", "visvm", text, 1, "reward", len(steps), 9)
-    searched = {"captions": lake.publish(Caption, [caption]), "search_trace": lake.publish(SearchStep, steps)}
-    truth = {"annotations": lake.publish(Annotation, [Annotation("i1", ["dog"], [], [])])}
-    return trace_summary(StageOutput(refs=searched), StageOutput(refs=truth))
+    searched = CaptionsResult(lake.publish(Caption, [caption]), lake.publish(SearchStep, steps))
+    return trace_summary(searched, lake.publish(Annotation, [Annotation("i1", ["dog"], [], [])]))
 
 
 def test_what_was_proposed_and_what_was_chosen_are_counted_apart(home: Path) -> None:
