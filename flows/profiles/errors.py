@@ -68,7 +68,20 @@ def _allowed(problem: ErrorDetails, field: FieldInfo, choices: Sequence[str]) ->
     words = problem["msg"].replace("valid tuple", "list").replace("Tuple", "List")
     if problem["type"] == "missing":
         return ""
-    return words.replace("Input should be", "allowed:") if words.startswith("Input") else words[0].lower() + words[1:]
+    if not words.startswith("Input"):
+        return words[0].lower() + words[1:]
+    if problem["type"].endswith(("_type", "_parsing")):  # pydantic names a bound only once the type is right
+        bounds = " and ".join(_bounds(field))
+        words = " ".join(filter(None, (words.partition(",")[0], bounds)))
+    return words.replace("Input should be", "allowed:")
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    """A number's bounds in words, such as `at least 1`, `at most 256`."""
+    for constraint in field.metadata:
+        for name, words in {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}.items():
+            if (bound := getattr(constraint, name, None)) is not None:
+                yield f"{words} {bound:g}"
 
 
 def _unknown(location: Location, model: type[BaseModel]) -> str:

@@ -223,7 +223,7 @@ def test_caption_takes_settings_from_set_candidates_and_the_strategy(pictures: P
 
 def test_a_wrong_setting_of_a_strategy_is_explained_before_a_model_is_loaded(pictures: Path) -> None:
     image = str(pictures / "b.png")
-    assert "allowed: a valid integer" in refused("caption", image, "--strategy", "vimar:candidates=none")
+    assert "at least 1 and at most 256" in refused("caption", image, "--strategy", "vimar:candidates=none")
     assert "key=value" in refused("caption", image, "--strategy", "vimar:candidates")
     assert "add --explain" in refused("caption", image, "--output", "shown")
     assert FakeSearcher.made == []
