@@ -16,10 +16,9 @@ from typing import Any
 
 from benchmarks.measured import SCALES, STATES, changes_of, metrics_of, on_scenes, options_parser, spread, write_results
 from benchmarks.strategy_traces import in_words, trace_summary
-from flows.experiments.bench import prepare_bench, searched
+from flows.experiments.bench import arm, prepare_bench
 from flows.experiments.compare import enter
 from flows.profiles.loading import Profile
-from flows.round.measure import chair_of
 from tasks.search.search import search_needs
 from tasks.stage.runtime import use_runtime
 
@@ -53,19 +52,18 @@ def search_specs(profile: Profile, specs: Sequence[str], widths: Sequence[int]) 
         bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
         rows, greedy = [], None
         for entry in entries:
-            result = searched(bench, entry.name, entry.config)
-            scores = chair_of(bench.context, result.captions, "base", entry.name)
-            greedy = greedy or scores
-            metrics = metrics_of(scores)
-            work = {name: count / profile.evaluate.images for name, count in result.counters.items()}
+            searched = arm(bench, entry.name, config=entry.config)
+            greedy = greedy or searched.scores
+            metrics = metrics_of(searched.scores)
+            work = {name: count / profile.evaluate.images for name, count in searched.result.counters.items()}
             rows.append({
                 "name": entry.name.removesuffix(f"@{CANDIDATES}") if len(widths) == 1 else entry.name,
                 "metrics": metrics,
-                "against_greedy": changes_of(profile, scores, greedy),
+                "against_greedy": changes_of(profile, searched.scores, greedy),
                 "tokens": work.pop("decode_tokens"),
                 "seconds": work.pop("search_seconds"),
                 "work": work,
-                "trace": trace_summary(result, bench.context.annotations),
+                "trace": trace_summary(searched.result, bench.context.annotations),
             })  # fmt: skip
             print(f"{entry.name}: CHAIRi {100 * metrics['chair_i'][0]:.1f} %", flush=True)
     return rows
