@@ -1,4 +1,4 @@
-"""No name that this project defines is on the list of words that say nothing or that only this project knew.
+"""No name or sentence of this project has a word that says nothing or that only this project knew.
 
 Definitions are what counts: what is assigned, a parameter, a function, a class, a field, an attribute of `self`, a variable of
 a loop, a comprehension, an `as` or a pattern. Where a name is only used, the definition is reported.
@@ -7,6 +7,7 @@ a loop, a comprehension, an `as` or a pattern. Where a name is only used, the de
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,3 +132,49 @@ def test_what_only_uses_or_contains_such_a_word_is_no_definition(allowed: str, t
 def test_an_exemption_is_still_needed(file: str, name: str) -> None:
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     assert name in {defined for _, defined in definitions(tree)}, f"{file} defines no {name}: remove the exemption"
+
+
+PHRASES = (  # of messages and pages; the field says: rejected, drift limit exceeded, health check failed, trained, ...
+    r"kept out", r"blinder", r"goes? blind", r"ground (of|is|was|that)", r"not firm", r"for it drifted", r"parts? best",
+    r"words that may be said", r"(?<!fine-)(?<!fine)tun(ed|es) (by|on|with|its)", r"lay(s|ing)? the ground",
+)  # fmt: skip
+PROSE = re.compile("|".join(rf"\b{phrase}\b" for phrase in PHRASES), re.IGNORECASE)
+HISTORY = ("CHANGELOG.md", "docs/decisions/")  # tell what things were called
+
+
+def prose_files() -> list[str]:
+    pages = (
+        "*.md",
+        "docs/**/*.md",
+        "deployments/**/*.md",
+        "deployments/**/*.yaml",
+        "tasks/**/*.jinja",
+        "pyproject.toml",
+    )
+    paths = [*sources(*SOURCES), *(path for pattern in pages for path in ROOT.glob(pattern))]
+    names = (path.relative_to(ROOT).as_posix() for path in paths)
+    return [name for name in names if not name.startswith(HISTORY) and name != "tests/test_words.py"]
+
+
+def test_no_sentence_keeps_an_old_word() -> None:
+    names = prose_files()
+    assert len(names) > 400
+    problems = [
+        f"{name}:{number} {match.group()}"
+        for name in names
+        for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1)
+        for match in PROSE.finditer(line)
+    ]
+    assert not problems, "say it in the field's words (docs/glossary.md):\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    "sentence", ["round 2 is kept out", "It GOES BLIND.", "a policy tuned on captions", "the ground is"]
+)
+def test_an_old_word_in_a_sentence_is_seen(sentence: str) -> None:
+    assert PROSE.search(sentence)
+
+
+@pytest.mark.parametrize("sentence", ["fine-tuned on captions", "a background is blurred", "the champion stays"])
+def test_the_fields_words_pass(sentence: str) -> None:
+    assert not PROSE.search(sentence)

@@ -76,7 +76,7 @@ def answer(findings: Findings) -> str:
     sure = "surely forgets" if lost is not None and lost.high < 0 else "can't be seen to forget"
     first = (
         f"The base answers {findings.text(BASE, 'accuracy')} of the questions rightly and describes with a CHAIRi "
-        f"of {findings.text(BASE, 'chair_i')}. Tuned on captions alone it {sure}: accuracy "
+        f"of {findings.text(BASE, 'chair_i')}. Trained on captions alone it {sure}: accuracy "
         f"{findings.text(none, 'accuracy')}, a change of {findings.text(none, 'general_change')}; "
         f"{findings.text(none, 'same_answers')} of its answers are as before; CHAIRi "
         f"{findings.compared(none, BASE, 'chair_i')}."

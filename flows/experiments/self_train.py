@@ -64,7 +64,7 @@ def answer(findings: Findings) -> str:
     """Whether searched captions help beyond the policy's own, what that costs, and what a second round adds."""
     first = (
         f"Greedy captions of the base have a CHAIRi of {findings.text(BASE, 'chair_i')} and a Recall of "
-        f"{findings.text(BASE, 'recall')}. Tuned on searched captions: CHAIRi {findings.text(SEARCHED, 'chair_i')}, "
+        f"{findings.text(BASE, 'recall')}. Trained on searched captions: CHAIRi {findings.text(SEARCHED, 'chair_i')}, "
         f"{findings.compared(SEARCHED, BASE, 'chair_i')}; Recall {findings.compared(SEARCHED, BASE, 'recall')}; length "
         f"{findings.compared(SEARCHED, BASE, 'length')}."
     )
@@ -73,7 +73,7 @@ def answer(findings: Findings) -> str:
     )
     control = (
         f"The control, its own greedy captions: CHAIRi {findings.compared(OWN, BASE, 'chair_i')}; so beyond "
-        "what tuning itself does, searched against own captions, CHAIRi is "
+        "what training itself does, searched against own captions, CHAIRi is "
         f"{findings.compared(SEARCHED, OWN, 'chair_i')}."
     )
     again = (
