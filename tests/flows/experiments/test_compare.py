@@ -259,9 +259,6 @@ def test_a_wrong_option_is_explained_before_anything_runs(
     assert not calls and not (home / "runs").exists()
 
 
-# A small run.
-
-
 @pytest.mark.slow
 def test_a_comparison_is_a_run_that_can_be_repeated_from_the_store(home: Path) -> None:
     values = ("best_of_n", "visvm", "budgets=1,3")

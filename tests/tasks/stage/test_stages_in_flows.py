@@ -28,7 +28,7 @@ def recorded_states(flow_run_id, expected: int) -> tuple[Counter[str], dict[str,
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     with get_client(sync_client=True) as client:
-        for _ in range(100):
+        for _ in range(300):
             task_runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
             if len(task_runs) == expected and all(run.state and run.state.is_final() for run in task_runs):
                 break
