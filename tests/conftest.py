@@ -87,3 +87,10 @@ def _keep(database: Path, template: Path) -> None:
     source.close()
     target.close()
     part.replace(template)
+
+
+@pytest.hookimpl(tryfirst=True)  # a random order is made of this
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that neither of two processes is left alone with them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
