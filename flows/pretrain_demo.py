@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -16,10 +16,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from tasks.demo import pretrain
 
-if TYPE_CHECKING:
-    from prefect.futures import PrefectFuture
-    from prefect.task_runners import TaskRunner
-
+TWO_PROCESSES: Any = ProcessPoolTaskRunner(max_workers=2)  # typed by its futures' class, `flow` by their base class
 
 # Not cached: what they write is a folder that the command names.
 pretrain_tower = task(cache_policy=NO_CACHE)(pretrain.pretrain_tower)
@@ -30,7 +27,7 @@ measure_models = task(cache_policy=NO_CACHE)(pretrain.measure_models)
 measure_answers = task(cache_policy=NO_CACHE)(pretrain.measure_answers)
 
 
-@flow(name="pretrain-demo", task_runner=cast("TaskRunner[PrefectFuture[Any]]", ProcessPoolTaskRunner(max_workers=2)))
+@flow(name="pretrain-demo", task_runner=TWO_PROCESSES)
 def pretrain_demo(
     out: Path,
     seed: int = 0,

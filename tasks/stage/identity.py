@@ -24,7 +24,7 @@ from tasks.stage.results import named_fields
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Around the stages, not in them: what they compute does not depend on the machinery, nor on how settings are declared.
-_AROUND = ("tasks.stage.", "tasks.configs.")
+_NOT_IN_KEYS = ("tasks.stage.", "tasks.configs.")
 
 
 def canonical(value: Any) -> Any:
@@ -189,7 +189,11 @@ def code_of(module: str, source: Path, root: Path = CHECKOUT) -> Mapping[str, st
         if tree.body or name == module:  # a package's empty __init__ doesn't matter
             digests[name] = digest
         for imported in _imported(name, path, tree):
-            file = _find(imported, root) if imported.startswith("tasks.") and not imported.startswith(_AROUND) else None
+            file = (
+                _find(imported, root)
+                if imported.startswith("tasks.") and not imported.startswith(_NOT_IN_KEYS)
+                else None
+            )
             if file is not None and imported not in digests:
                 waiting.append((imported, file))
     return dict(sorted(digests.items()))
