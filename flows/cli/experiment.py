@@ -83,7 +83,8 @@ def print_findings(run_id: str, name: str, quick: bool) -> None:
     from storage.runs import load_run, run_folder
     from tasks.report.experiment import PAGE, load_findings, table
 
-    titles, lines = table(load_findings(run_id), find(name).columns)
+    experiment = find(name)
+    titles, lines = table(load_findings(run_id), experiment.columns, experiment.selection)
     print_table(titles, lines)
     console().print()
     console().print(load_run(run_id).message)

@@ -187,10 +187,10 @@ def value_facts(bench: Bench) -> dict[str, Any]:
     return {"spearman": bench.value.spearman, "spread": bench.value.spread}
 
 
-def tokens_of(bench: Bench, measured: Arm) -> float | None:
+def tokens_of(measured: Arm) -> float | None:
     """Decoded tokens per caption; None in a plan, where they are not known."""
     counters: Any = measured.result.counters
-    return None if isinstance(counters, Pending) else counters["decode_tokens"] / bench.profile.evaluate.images
+    return None if isinstance(counters, Pending) else counters["decode_tokens"] / (measured.result.captions.rows or 1)
 
 
 def widest_within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None, key: str = "candidates") -> Arm:
@@ -201,7 +201,7 @@ def widest_within(bench: Bench, spec: str, widths: Iterable[int], budget: float 
     narrower = None
     for width in sorted(widths, reverse=True):
         narrower = arm_at_width(bench, spec, width, key=key)
-        tokens = tokens_of(bench, narrower)
+        tokens = tokens_of(narrower)
         if tokens is None or budget is None or tokens <= budget:
             break
     assert narrower is not None

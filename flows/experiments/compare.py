@@ -16,6 +16,7 @@ from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError
 from tasks.analysis.findings import Evidence, Findings, line_of, listed
 from tasks.configs.search import SearchConfig, search_config
+from tasks.report.experiment import Selection
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 from tasks.stage.quarantine import StageInputError
@@ -117,7 +118,7 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     entries = enter(profile, request.strategies, widths)
     bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
     arms = [arm(bench, entry.name, x=entry.width, config=entry.config) for entry in entries]
-    tokens = [tokens_of(bench, measured) for measured in arms]
+    tokens = [tokens_of(measured) for measured in arms]
     budget = request.tokens or budget_of(arms, profile.search.candidates, tokens)
     results = [evidence(bench, measured, arms[:1]) for measured in arms]
     results[0] = evidence(bench, arms[0], facts={"budget": budget})
@@ -165,6 +166,15 @@ def at_equal_work(findings: Findings) -> list[str]:
     return chosen
 
 
+def note(findings: Findings, arm: str) -> str:
+    """Beside an arm at equal work: the Pareto fronts over tokens that it is on, and whether it is over the budget."""
+    fronts = [
+        title for metric, title in (("chair_i", "CHAIRi"), ("recall", "Recall")) if arm in front(findings, metric)
+    ]
+    over = ["over the budget"] if findings.value(arm, "tokens") > findings.value("greedy", "budget") else []
+    return ", ".join(fronts + over)
+
+
 def answer(findings: Findings) -> str:
     """What each strategy reaches within the budget, and which arms are on the Pareto fronts."""
     budget = findings.value("greedy", "budget")
@@ -186,9 +196,14 @@ EXPERIMENT = Experiment(
     columns=(
         "chair_s", "chair_i", "recall", "length", "tokens", "ms", "prefill_tokens", "value_tokens", "texts_scored",
     ),
-    plot=Plot("lines", ("chair_i", "recall"), x="tokens", log=True),
+    plot=Plot("lines", ("chair_i", "recall"), x="tokens", log=True, ringed=front),
+    more_plots=(
+        Plot("lines", ("chair_i", "recall"), x="ms", log=True, ringed=front),
+        Plot("lines", ("chair_i", "recall"), x="candidates (K)"),
+    ),
+    selection=Selection("At equal work", at_equal_work, "Pareto front", note),
     method="All search the same images under the same prompts with the base policy; scorer, margin and value model are those "
-    "of the loop's first round. @K: candidates. Tokens are decoded by the policy, of all candidates. Seconds are those "
-    "of the run that searched, this one or an earlier one.",
+    "of the loop's first round. @K: candidates. Tokens are decoded by the policy, of all candidates. Rings: the Pareto "
+    "front. Seconds are those of the run that searched, this one or an earlier one.",
     run_with=run_with,
 )  # fmt: skip

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings
+from tasks.report.experiment import Selection
 from tasks.report.experiment_figures import Plot
 
 Run = Callable[[Profile, bool], list[Evidence]]
@@ -35,6 +36,8 @@ class Experiment(NamedTuple):
     columns: tuple[str, ...]  # metrics of the table
     plot: Plot
     method: str  # what was done, in a few sentences
+    more_plots: tuple[Plot, ...] = ()
+    selection: Selection | None = None  # arms of the first table; None: all
     run_with: RunWith | None = None  # `run` with the values of --with; None: the experiment takes none
 
 

@@ -25,7 +25,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     bench = prepare_bench(profile, ["visvm", "clip_prm", "swires"])
     most = profile.search.candidates
     greedy, own = arm(bench, "greedy"), named("sentence", arm_at_width(bench, "visvm", most))
-    budget = tokens_of(bench, own)
+    budget = tokens_of(own)
     results = [evidence(bench, greedy), evidence(bench, own, [greedy], with_trace=True)]
     for grain, spec, key in RIVALS:
         measured = named(grain, widest_within(bench, spec, range(2, most + 1), budget, key))

@@ -92,5 +92,12 @@ def reported(
     again = f"visloop experiment {name} --profile {profile.name}{' --quick' if quick else ''}{settings}"
     method = f"{definition.method} With --quick: too little to believe a figure." if quick else definition.method
     return Report(
-        name, QUESTIONS[name], method, definition.columns, definition.plot, definition.answer(findings), again
+        name,
+        QUESTIONS[name],
+        method,
+        definition.columns,
+        (definition.plot, *definition.more_plots),
+        definition.selection,
+        definition.answer(findings),
+        again,
     )

@@ -15,7 +15,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     """Greedy, VisVM at the profile's candidates, and every rival at as many candidates as VisVM's tokens allow."""
     bench = prepare_bench(profile, ["visvm", *RIVALS])
     greedy, own = arm(bench, "greedy"), arm_at_width(bench, "visvm", profile.search.candidates)
-    budget = tokens_of(bench, own)
+    budget = tokens_of(own)
     most = profile.search.candidates + 2
     rivals = [
         widest_within(bench, spec, range(max(1, most - 5), most + 1), budget) for spec in RIVALS[: 2 if quick else None]

@@ -65,13 +65,14 @@ def _allowed(problem: ErrorDetails, field: FieldInfo, choices: Sequence[str]) ->
         return f"allowed: a mapping with {field.discriminator}: {', '.join(tags)}"
     if models := models_of(field):
         return f"allowed: a mapping with {', '.join(models[0].model_fields)}"
-    words = problem["msg"].replace("valid tuple", "list").replace("Tuple", "List")
+    words, bounds = problem["msg"].replace("valid tuple", "list").replace("Tuple", "List"), " and ".join(_bounds(field))
+    if bounds and problem["type"].startswith(("missing", "greater_than", "less_than")):
+        return f"allowed: {bounds}"
     if problem["type"] == "missing":
         return ""
     if not words.startswith("Input"):
         return words[0].lower() + words[1:]
     if problem["type"].endswith(("_type", "_parsing")):  # pydantic names a bound only once the type is right
-        bounds = " and ".join(_bounds(field))
         words = " ".join(filter(None, (words.partition(",")[0], bounds)))
     return words.replace("Input should be", "allowed:")
 

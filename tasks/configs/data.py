@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -53,6 +53,7 @@ BenchmarkSource = Annotated[DemoSource | CocoSource, Field(discriminator="kind")
 class DataConfig(StageConfig):
     """Where images come from."""
 
+    section: ClassVar[str] = "data"
     model_config = ConfigDict(title="Data")
     train: TrainSource = Field(
         DemoSource(),
@@ -71,6 +72,7 @@ class DataConfig(StageConfig):
 class SampleConfig(StageConfig):
     """Which images, under which prompts."""
 
+    section: ClassVar[str] = "sample"
     model_config = ConfigDict(title="Sample")
     images: int = Field(
         300,

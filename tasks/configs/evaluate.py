@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +12,7 @@ from tasks.stage.config import StageConfig
 class EvaluateConfig(StageConfig):
     """What is measured, and the confidence of the intervals."""
 
+    section: ClassVar[str] = "evaluate"
     model_config = ConfigDict(title="Benchmark")
     images: int = Field(500, ge=2, description="annotated images, the same ones in every round")
     decodings: tuple[Literal["greedy", "search"], ...] = Field(
@@ -24,6 +25,7 @@ class EvaluateConfig(StageConfig):
 class HealthConfig(StageConfig):
     """The health check before the first round: does the base hallucinate, what is its recall, does the scorer separate?"""
 
+    section: ClassVar[str] = "health"
     model_config = ConfigDict(title="Health gate")
     images: int = Field(100, ge=2, description="annotated images on whose rollouts the scorer is measured")
     min_scorer_auc: float = Field(
@@ -48,6 +50,7 @@ class HealthConfig(StageConfig):
 class DriftConfig(StageConfig):
     """How far a new model may move from the base in what it was not trained for."""
 
+    section: ClassVar[str] = "drift"
     model_config = ConfigDict(title="Drift")
     questions: int = Field(
         0,
@@ -74,6 +77,7 @@ class DriftConfig(StageConfig):
 class PromoteConfig(StageConfig):
     """When a candidate becomes the champion: two-sided, on paired intervals."""
 
+    section: ClassVar[str] = "promote"
     model_config = ConfigDict(title="Promotion gate")
     metric: Literal["chair_i", "chair_s", "accuracy"] = Field(
         "chair_i", description="whose paired interval must lie on the better side of zero; accuracy for task: answers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +12,7 @@ from tasks.stage.config import NOT_SEMANTIC, StageConfig
 class PolicyConfig(StageConfig):
     """The vision-language model to improve."""
 
+    section: ClassVar[str] = "policy"
     model_config = ConfigDict(title="Policy")
     # Not part of a key: its digest is an input of every stage that loads it.
     checkpoint: str = Field(

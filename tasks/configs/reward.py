@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -89,6 +89,7 @@ Reward = Annotated[
 class ScorerConfig(StageConfig):
     """The image-text model whose cosine is the reward."""
 
+    section: ClassVar[str] = "scorer"
     model_config = ConfigDict(title="Scorer")
     checkpoint: str = Field(
         min_length=1,
@@ -134,6 +135,7 @@ class OtsuTau(StageConfig):
 class LabelConfig(StageConfig):
     """From sentence scores to rewards (ViMaR's margin; methods of section 3.1)."""
 
+    section: ClassVar[str] = "label"
     model_config = ConfigDict(title="Rewards")
     shaping: Literal["none", "margin", "published_equation", "zero_below", "floor", "continuous"] = Field(
         "margin", description="margin: d if d >= tau else -alpha (tau - d), the released code's rule"

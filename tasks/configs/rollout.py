@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -12,6 +12,7 @@ from tasks.stage.config import StageConfig
 class RolloutConfig(StageConfig):
     """How the policy answers, several times per image (VisVM: greedy and T .2 .4 .6 .8)."""
 
+    section: ClassVar[str] = "rollout"
     model_config = ConfigDict(title="Rollouts")
     greedy: bool = Field(True, description="one greedy answer")
     temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(

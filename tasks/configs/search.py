@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, field_validator
@@ -18,6 +18,7 @@ def _strategy_names(schema: dict[str, Any]) -> None:
 class SearchConfig(StageConfig):
     """A search strategy and its settings."""
 
+    section: ClassVar[str] = "search"
     model_config = ConfigDict(title="Search")
     strategy: str = Field(
         "visvm", description="how captions are searched for; docs/strategies.md", json_schema_extra=_strategy_names

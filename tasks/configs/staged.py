@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +12,7 @@ from tasks.stage.config import StageConfig
 class QuestionConfig(StageConfig):
     """Where questions come from; their true answers are read by evaluation and by the verification gate only."""
 
+    section: ClassVar[str] = "questions"
     model_config = ConfigDict(title="Questions")
     train: str = Field(
         "",
@@ -46,6 +47,7 @@ class EndpointTeacher(StageConfig):
 class StagedConfig(StageConfig):
     """Answers in four tagged stages: who writes them, and which ones are learned."""
 
+    section: ClassVar[str] = "staged"
     model_config = ConfigDict(title="Staged answers")
     instruction: str = Field(
         "Answer in four stages.",

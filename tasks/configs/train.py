@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
@@ -78,6 +78,7 @@ class FisaoSettings(StageConfig):
 class TrainingSettings(StageConfig):
     """What all methods share; loss on the answer's tokens only."""
 
+    section: ClassVar[str] = "finetune"
     train: Literal["full", "lora"] = Field("lora", description="all weights, or adapters that are merged afterwards")
     lr: float = Field(1e-5, gt=0, le=1, title="Learning rate", description="learning rate (VisVM: 1e-6, full)")
     epochs: float = Field(1.0, gt=0, le=1000, description="passes over the examples; fisao uses fisao.passes instead")

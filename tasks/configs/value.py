@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -12,6 +12,7 @@ from tasks.stage.config import NOT_SEMANTIC, StageConfig
 class ValueConfig(StageConfig):
     """Temporal-difference training of V(image, sentence)."""
 
+    section: ClassVar[str] = "value"
     model_config = ConfigDict(title="Value model")
     reads: Literal["image_and_text", "policy_states"] = Field(
         "image_and_text",

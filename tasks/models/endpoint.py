@@ -173,7 +173,7 @@ class Endpoint:
 
     def _not_reached(self, reason: str) -> EndpointError:
         return EndpointError(
-            f"{self.url} did not answer for model {self.model} within {ATTEMPTS} attempts: {reason}; "
+            f"{self.url} did not answer for model {self.model} in at most {ATTEMPTS} attempts: {reason}; "
             "is it up, and is the URL right?"
         )
 
@@ -184,7 +184,7 @@ class Endpoint:
         """The text of a response, which the client leaves unchecked."""
         try:
             text = response.choices[0].message.content
-        except (AttributeError, IndexError, TypeError):
+        except (AttributeError, IndexError, KeyError, TypeError):
             raise self._not_compatible() from None
         if not isinstance(text, str) or not text.strip():
             raise Unanswered(f"{self.url}: model {self.model} answered without text")

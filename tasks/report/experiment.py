@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,15 @@ TEMPLATE = "experiment.html.jinja"
 PAGE = "experiment.html"
 
 
+class Selection(NamedTuple):
+    """The arms that the first table shows, with a note beside each."""
+
+    title: str  # of the table
+    arms: Callable[[Findings], list[str]]
+    heading: str  # of the column of notes
+    note: Callable[[Findings, str], str]
+
+
 class Report(NamedTuple):
     """What an experiment's page shows beside the figures."""
 
@@ -28,7 +37,8 @@ class Report(NamedTuple):
     question: str
     method: str  # what was done, for whoever reads the figures
     columns: tuple[str, ...]  # metrics of the table
-    plot: Plot
+    plots: tuple[Plot, ...]
+    selection: Selection | None
     paragraph: str
     again: str  # the command
 
@@ -48,25 +58,29 @@ def load_findings(run_id: str) -> Findings:
     return Findings(rows, [str(arm) for arm in arms] if isinstance(arms, list) else [])
 
 
-def table(findings: Findings, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+def table(
+    findings: Findings, columns: Sequence[str], selection: Selection | None = None
+) -> tuple[list[str], list[list[str]]]:
     """(titles, lines) of the table: a line an arm, `figure (interval)` in each cell; columns that nobody has are left out."""
     shown = _measured(findings, columns)
     lines = []
-    for arm in findings.arms:
+    for arm in selection.arms(findings) if selection else findings.arms:
         cells = [findings.cell(arm, metric) for metric in shown]
         texts = [
             "" if cell is None else f"{cell.text} ({cell.interval})" if cell.interval else cell.text for cell in cells
         ]
         if any(texts):
-            lines.append([arm, *texts])
-    return ["arm", *(measure_of(metric).title for metric in shown)], lines
+            lines.append([arm, *texts, *([selection.note(findings, arm)] if selection else [])])
+    notes = [selection.heading] if selection else []
+    return ["arm", *(measure_of(metric).title for metric in shown), *notes], lines
 
 
 def markdown(findings: Findings, report: Report) -> str:
     """The experiment in Markdown, for Prefect's page; the plot is a picture inside."""
-    picture = data_uri(experiment_figure(findings, report.plot, "png"), "image/png")
-    parts = [f"**{report.question}**", report.paragraph, markdown_lines(*table(findings, report.columns))]
-    return "\n\n".join([*parts, f"![{report.name}]({picture})"])
+    pictures = [data_uri(experiment_figure(findings, plot, "png"), "image/png") for plot in report.plots]
+    figures = markdown_lines(*table(findings, report.columns, report.selection))
+    parts = [f"**{report.question}**", report.paragraph, figures]
+    return "\n\n".join([*parts, *(f"![{report.name}]({picture})" for picture in pictures)])
 
 
 def svg(findings: Findings, plot: Plot) -> bytes:
@@ -89,7 +103,8 @@ def write_page(run_id: str, findings: Findings, report: Report) -> Path:
         columns=[(metric, measure_of(metric)) for metric in columns],
         arms=[arm for arm in findings.arms if any(findings.has(arm, metric) for metric in columns)],
         differences=_differences(findings),
-        plot=inline_svg(experiment_figure(findings, report.plot), report.question),
+        selected=report.selection.arms(findings) if report.selection else [],
+        plots=[inline_svg(experiment_figure(findings, plot), report.question) for plot in report.plots],
     )
     return write_whole(runs.run_folder(run_id) / PAGE, page)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ class Plot(NamedTuple):
     log: bool = False  # lines: x by powers
     log_y: bool = False
     only: tuple[str, ...] = ()  # lines, or arms, that are drawn; all if left out
+    ringed: Callable[[Findings, str, str], list[str]] | None = None  # arms with a ring, by metric and x
 
     def draws(self, name: str) -> bool:
         """Whether a line or an arm is drawn."""
@@ -74,6 +75,10 @@ def _draw_lines(findings: Findings, plot: Plot, kind: Format) -> bytes:
             _set_title(axes, metric)
             for index, line in enumerate(lines):
                 _draw_line(axes, findings, plot, line, metric, index)
+            for arm in plot.ringed(findings, metric, plot.x) if plot.ringed else []:
+                (cell,) = findings.cells([arm], metric)
+                x = _x_of(findings, plot, arm)
+                axes.plot([x], [cell.value], "o", markersize=12, fillstyle="none", color=INK, markeredgewidth=1)
             if plot.log:
                 axes.set_xscale("log")
             _set_ticks(axes, findings, plot, lines)
@@ -89,7 +94,8 @@ def _draw_lines(findings: Findings, plot: Plot, kind: Format) -> bytes:
 
 def _draw_line(axes: Axes, findings: Findings, plot: Plot, line: str, metric: str, index: int) -> None:
     """One line with intervals; an arm without x is a dashed level, or where x is work a point at its own."""
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    # Beyond the colours the markers move on, so that no two lines look alike.
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
     arms = _points(findings, line, metric)
     if not arms:
         return

@@ -93,7 +93,7 @@ class Call:
 
     def why(self) -> str:
         """Why it is not cached, in words."""
-        return why(self.identity, self.label)
+        return why(self.identity, self.label, getattr(self.arguments.get("config"), "section", ""))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,3 +13,4 @@ class StageConfig(BaseModel):
     """Base of all: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    section: ClassVar[str] = ""  # where it stands in a profile, for messages; "": not a section

@@ -22,13 +22,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _config_differences(stage: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _config_differences(section: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
     for config, flat in ((then, before), (now, after)):
         for argument, value in config.items():
             # `search.candidates`, not `search.config.candidates`: the name a profile gives it.
-            flat.update(_flat(value, stage if argument == "config" else f"{stage}.{argument}"))
+            flat.update(_flat(value, section if argument == "config" else f"{section}.{argument}"))
     words = []
     for name in sorted(before.keys() | after.keys()):
         if name not in before:
@@ -44,9 +44,12 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [name for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
 
 
-def differences(then: Identity, now: Identity) -> list[str]:
-    """What differs between two identities of a stage, in words, the config first."""
-    words = _config_differences(now["stage"], then["config"], now["config"])
+def differences(then: Identity, now: Identity, section: str = "") -> list[str]:
+    """What differs between two identities of a stage, in words, the config first.
+
+    `section`: of the profile, where the stage's config stands; its name if left out.
+    """
+    words = _config_differences(section or now["stage"], then["config"], now["config"])
     words += [f"input {name} changed" for name in _changed(then["inputs"], now["inputs"])]
     words += [f"code: {name} changed" for name in _changed(then["code"], now["code"])]
     if then["shard"] != now["shard"]:
@@ -55,7 +58,7 @@ def differences(then: Identity, now: Identity) -> list[str]:
     return words
 
 
-def why(identity: Identity, label: str) -> str:
+def why(identity: Identity, label: str, section: str = "") -> str:
     """Why no record fits: what differs from the nearest one; `never ran` if the stage has none."""
 
     def distance(record: Record) -> tuple[int, bool, bool]:
@@ -66,4 +69,4 @@ def why(identity: Identity, label: str) -> str:
     if not cached:
         return "never ran"
     nearest = min(cached, key=distance)
-    return "; ".join(differences(nearest.identity, identity)) or "its record is gone"
+    return "; ".join(differences(nearest.identity, identity, section)) or "its record is gone"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -18,6 +19,7 @@ from tasks.stage.config import NOT_SEMANTIC, StageConfig
 class RuntimeConfig(StageConfig):
     """How fast, never what: nothing here changes a result."""
 
+    section: ClassVar[str] = "runtime"
     model_config = ConfigDict(title="Runtime")
     device: str = Field(
         "auto",

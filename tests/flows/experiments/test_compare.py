@@ -1,4 +1,4 @@
-"""Comparison of strategies: specs and widths, the budget, equal work and Pareto fronts, the command, and a small run."""
+"""Comparison of strategies: specs and widths, the budget, equal work and Pareto fronts, and a small run."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from flows.cli.compare import split_specs
 from flows.cli.errors import InputError
 from flows.experiments.bench import Arm
 from flows.experiments.compare import (
+    EXPERIMENT,
     STRATEGIES,
     answer,
     at_equal_work,
     budget_of,
     enter,
     front,
+    note,
     read_request,
     run_with,
     widened,
@@ -30,7 +32,7 @@ from flows.profiles.loading import ProfileError
 from storage import catalog, runs
 from storage.schema import Finding
 from tasks.core.analysis.findings import Findings
-from tasks.report.experiment import load_findings
+from tasks.report.experiment import load_findings, table
 from tasks.stage.plan import planning
 from tests.support.tiny_run import tiny
 
@@ -210,53 +212,11 @@ def test_the_conclusion_names_what_fits_into_the_budget_and_the_fronts() -> None
     assert answer(findings_of(budget=29)).count("(over the budget)") == 2  # greedy and best_of_n@1
 
 
-# The command.
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The arguments of every experiment that the command starts; none is run."""
-    started: list[dict[str, Any]] = []
-    monkeypatch.setattr(
-        "flows.cli.compare.run_experiment",
-        lambda name, profile, **options: started.append({"name": name, "profile": profile, **options}),
-    )
-    return started
-
-
-def test_the_command_runs_the_experiment_with_its_options(home: Path, calls: list[dict[str, Any]]) -> None:
-    arguments = ["compare", "demo", "--strategies", "best_of_n,visvm:stop=vote", "--strategies", "vimar"]
-    arguments += ["--budgets", "1,3", "--images", "9", "--tokens", "120", "--set", "seed=3"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    (call,) = calls
-    assert call["name"] == "compare"
-    assert call["given"] == ["best_of_n", "visvm:stop=vote", "vimar", "budgets=1,3", "tokens=120.0"]
-    assert call["overrides"] == ["seed=3", "evaluate.images=9"]
-    assert (call["profile"].evaluate.images, call["profile"].seed) == (9, 3)
-
-
-def test_without_options_the_experiment_gets_its_defaults(home: Path, calls: list[dict[str, Any]]) -> None:
-    assert CliRunner().invoke(app, ["compare", "demo"]).exit_code == 0
-    assert (calls[0]["given"], calls[0]["overrides"]) == ([], [])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--budgets", "1,0"], "at least 1"),
-        (["--budgets", "few"], "budgets=1,2,4"),
-        (["--strategies", "stop=vote"], "NAME:stop=vote"),
-        (["--images", "1"], "--images"),
-        (["--tokens", "0"], "--tokens"),
-    ],
-)
-def test_a_wrong_option_is_explained_before_anything_runs(
-    options: list[str], message: str, home: Path, calls: list[dict[str, Any]]
-) -> None:
-    result = CliRunner().invoke(app, ["compare", "demo", *options])
-    assert result.exit_code == 2 and message in result.stderr
-    assert not calls and not (home / "runs").exists()
+def test_the_table_shows_what_each_reaches_at_equal_work_and_its_fronts() -> None:
+    titles, lines = table(findings_of(budget=150), EXPERIMENT.columns, EXPERIMENT.selection)
+    assert titles[-1] == "Pareto front"
+    assert [(line[0], line[-1]) for line in lines] == [("greedy", "Recall"), ("best_of_n@2", ""), ("visvm@6", "CHAIRi")]
+    assert note(findings_of(budget=10), "visvm@1") == "CHAIRi, Recall, over the budget"
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from flows.profiles.loading import Profile, ProfileError, available_profiles, load_profile, locate
-from flows.profiles.overrides import RENAMED
+from flows.profiles.overrides import RENAMED, models_of
 from tasks.configs.data import FolderSource
 from tasks.configs.reward import OtsuTau, QuantileTau
 from tasks.configs.train import DpoConfig, DpoSettings, GrpoConfig
+from tasks.stage.config import StageConfig
 
 
 def problem(name: str = "demo", *overrides: str) -> str:
@@ -118,8 +119,8 @@ def test_all_problems_are_reported_at_once_with_the_value_and_what_is_allowed() 
         "demo", "rounds=0", "search.temperatures=[0.1, -1]", "policy.dtype=bf16", "label.tau.kind=otus", "sample=5"
     )
     assert text.startswith("profile 'demo' has 5 problems:")
-    assert "rounds: got 0; allowed: greater than or equal to 1" in text
-    assert "search.temperatures[1]: got -1; allowed: greater than 0" in text
+    assert "rounds: got 0; allowed: at least 1 and at most 100" in text
+    assert "search.temperatures[1]: got -1; allowed: above 0 and at most 5" in text
     assert "policy.dtype: got 'bf16'; allowed: float32, bfloat16, float16; did you mean bfloat16?" in text
     assert "label.tau.kind: got 'otus'; allowed: fixed, otsu, quantile; did you mean otsu?" in text
     assert "sample: got 5; allowed: a mapping with images" in text
@@ -216,3 +217,11 @@ def test_profiles_that_extend_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: b\n")
     (tmp_path / "b.yaml").write_text("extends: a\n")
     assert "circle" in problem(str(tmp_path / "a.yaml"))
+
+
+def test_a_config_knows_its_section_of_the_profile() -> None:
+    """`visloop plan` names a changed setting as `--set` takes it, whatever its stage is called."""
+    for name, field in Profile.model_fields.items():
+        for model in models_of(field):
+            if issubclass(model, StageConfig):
+                assert model.section == name

@@ -63,7 +63,7 @@ def test_retry_after_is_honoured() -> None:
 
 
 def test_an_endpoint_that_stays_busy_is_given_up_and_quoted() -> None:
-    gave_up = pytest.raises(EndpointError, match=rf"in {ATTEMPTS} attempts: 503 model is loading")
+    gave_up = pytest.raises(EndpointError, match=rf"in at most {ATTEMPTS} attempts: 503 model is loading")
     with chat_server(lambda body, before: (503, AT_ONCE, "model is loading")) as requests, gave_up as raised:
         endpoint(requests.url).chat(HELLO)
     assert len(requests.bodies) == ATTEMPTS and not isinstance(raised.value, Unanswered)
@@ -122,7 +122,9 @@ def test_the_key_is_in_no_error_and_no_log(
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "application/json"])
-@pytest.mark.parametrize("body", ["<html>", "{}", '{"choices": []}', '{"choices": [{"message": null}]}', "[]"])
+@pytest.mark.parametrize(
+    "body", ["<html>", "{}", '{"choices": []}', '{"choices": {}}', '{"choices": [{"message": null}]}', "[]"]
+)
 def test_another_kind_of_service_is_recognised(body: str, content_type: str) -> None:
     incompatible = pytest.raises(EndpointError, match="not the response of an OpenAI-compatible chat endpoint")
     with chat_server(lambda *_: (200, {"Content-Type": content_type}, body)) as requests, incompatible:

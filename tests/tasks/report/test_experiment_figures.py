@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from matplotlib.axes import Axes
 
 from storage.schema import Finding
 from tasks.core.analysis.findings import Findings
@@ -34,3 +35,18 @@ def test_a_plot_names_what_it_shows_and_is_the_same_every_time(plot) -> None:
     assert all(measure_of(metric).title.encode() in picture for metric in plot.metrics)
     assert b"greedy" in picture
     assert b"currentColor" not in standalone(picture) and b"var(" not in standalone(picture)
+
+
+def test_lines_differ_in_colour_or_marker_where_there_are_more_than_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr(Axes, "errorbar", lambda self, *_, color, marker, **options: drawn.append((color, marker)))
+    rows = [row(f"s{i}@{x}", "chair_i", 0.1, x=float(x)) for i in range(12) for x in (1, 2)]
+    experiment_figure(Findings(rows), Plot("lines", ("chair_i",), x="K"))
+    assert len(drawn) == len(set(drawn)) == 12
+
+
+def test_ringed_arms_have_a_ring_each() -> None:
+    rows = [row(f"v@{x}", metric, 0.1 * x, x=float(x)) for x in (1, 2) for metric in ("chair_i", "tokens")]
+    plain = Plot("lines", ("chair_i",), x="tokens")
+    ringed = plain._replace(ringed=lambda findings, metric, x: ["v@2"])
+    assert experiment_figure(Findings(rows), ringed) != experiment_figure(Findings(rows), plain)

@@ -138,7 +138,12 @@ def identity(**changed: object) -> dict[str, object]:
 )
 def test_a_difference_is_named(changed: dict[str, object], words: list[str]) -> None:
     assert differences(identity(), identity(**changed)) == words
-    assert (key_of(identity()) == key_of(identity(**changed))) is not words or not words
+    assert (key_of(identity()) == key_of(identity(**changed))) == (not words)
+
+
+def test_a_changed_setting_is_named_by_its_section() -> None:
+    changed = identity(config=Outer(inner=Inner(lr=0.1)))
+    assert differences(identity(), changed, "finetune") == ["finetune.inner.lr: 1e-05 -> 0.1"]
 
 
 def plan(config: Config, shards: int = 3) -> list[str]:
