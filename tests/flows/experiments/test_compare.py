@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from flows.cli.command import app
 from flows.cli.compare import split_specs
 from flows.cli.errors import InputError
-from flows.experiments.bench import Arm
+from flows.experiments.bench import Arm, tokens_of
 from flows.experiments.compare import (
     EXPERIMENT,
     STRATEGIES,
@@ -30,9 +30,11 @@ from flows.experiments.compare import (
 from flows.experiments.running import carried_out, recorded
 from flows.profiles.loading import ProfileError
 from storage import catalog, runs
-from storage.schema import Finding
+from storage.artifacts import Table
+from storage.schema import Caption, Finding
 from tasks.core.analysis.findings import Findings
 from tasks.report.experiment import load_findings, table
+from tasks.search.search import CaptionsResult
 from tasks.stage.plan import planning
 from tests.support.tiny_run import tiny
 
@@ -172,6 +174,12 @@ def test_the_budget_is_what_visvm_took_at_this_width_or_the_next_smaller_one(
     counts = [float(count) for _, count, *_ in points]
     assert budget_of(arms, width, counts) == tokens
     assert budget_of(arms[:1], width, counts[:1]) == 30
+
+
+def test_tokens_are_per_caption_that_was_written_not_per_image_that_was_wanted() -> None:
+    captions = Table[Caption](kind="captions", digest="1", rows=9)
+    result = CaptionsResult(captions, captions, counters={"decode_tokens": 90})
+    assert tokens_of(Arm("greedy", None, result, None)) == 10
 
 
 def test_the_budget_is_the_smallest_width_where_all_are_larger() -> None:
