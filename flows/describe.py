@@ -78,8 +78,15 @@ def _policy(profile: Profile, checkpoint: str | None, trained: Trained | None) -
         chosen = import_checkpoint(PolicyCheckpoint, locate(checkpoint or default))
     elif trained is None:
         raise StageInputError(f"no finished run of profile {profile.name} has a champion: visloop run {profile.name}")
+    elif trained.champion is not None:
+        chosen = trained.champion
+    elif trained.promoted == "base":
+        chosen = import_checkpoint(PolicyCheckpoint, locate(default))
     else:
-        chosen = trained.champion or import_checkpoint(PolicyCheckpoint, locate(default))
+        raise StageInputError(
+            f"run {trained.run_id}: its champion, {trained.promoted}, is no longer in the store, or an earlier version of "
+            f"visloop made it; visloop run {profile.name} makes one"
+        )
     return PolicyHandle(chosen, profile.policy.dtype, profile.policy.trust_remote_code)
 
 

@@ -34,8 +34,9 @@ class Trained(NamedTuple):
     """What a run left that captions can use."""
 
     run_id: str
-    champion: PolicyCheckpoint | None  # None: no round was promoted
+    champion: PolicyCheckpoint | None  # None: no round was promoted, or its checkpoint is not to be found
     guide: Guide  # of its last round, without the scorer
+    promoted: str = "base"  # the champion's name
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _learned(run: Run) -> Trained:
     guide = Guide(margin=margin, answer_scores=(mean, std) if mean is not None and std is not None else None)
     if learned is not None:
         guide = replace(guide, value=_value(learned), held_out=learned.table(Value, "values"))
-    return Trained(run.run_id, champion if isinstance(champion, PolicyCheckpoint) else None, guide)
+    return Trained(run.run_id, champion if isinstance(champion, PolicyCheckpoint) else None, guide, run.champion)
 
 
 def _value(learned: StageOutput) -> ValueHandle:
