@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.measured import SCALES, STATES, changes_of, metrics_of, on_scenes, options_parser, spread, write_results
 from benchmarks.strategy_traces import in_words, trace_summary
-from flows.experiments.bench import arm, prepare_bench
+from flows.experiments.bench import arm, captions_of, prepare_bench
 from flows.experiments.compare import enter
 from flows.profiles.loading import Profile
 from tasks.search.search import search_needs
@@ -55,7 +55,7 @@ def search_specs(profile: Profile, specs: Sequence[str], widths: Sequence[int]) 
             searched = arm(bench, entry.name, config=entry.config)
             greedy = greedy or searched.scores
             metrics = metrics_of(searched.scores)
-            work = {name: count / profile.evaluate.images for name, count in searched.result.counters.items()}
+            work = {name: count / captions_of(searched) for name, count in searched.result.counters.items()}
             rows.append({
                 "name": entry.name.removesuffix(f"@{CANDIDATES}") if len(widths) == 1 else entry.name,
                 "metrics": metrics,

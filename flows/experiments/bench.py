@@ -187,10 +187,15 @@ def value_facts(bench: Bench) -> dict[str, Any]:
     return {"spearman": bench.value.spearman, "spread": bench.value.spread}
 
 
+def captions_of(measured: Arm) -> int:
+    """Captions that the search wrote; there are fewer than images wanted where some can't be read."""
+    return measured.result.captions.rows or 1
+
+
 def tokens_of(measured: Arm) -> float | None:
     """Decoded tokens per caption; None in a plan, where they are not known."""
     counters: Any = measured.result.counters
-    return None if isinstance(counters, Pending) else counters["decode_tokens"] / (measured.result.captions.rows or 1)
+    return None if isinstance(counters, Pending) else counters["decode_tokens"] / captions_of(measured)
 
 
 def widest_within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None, key: str = "candidates") -> Arm:

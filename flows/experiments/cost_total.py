@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 
-from flows.experiments.bench import arm, arm_at_width, evidence, prepare_bench
+from flows.experiments.bench import arm, arm_at_width, captions_of, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, spent, totals
 from tasks.report.experiment_figures import Plot
+from tasks.reward.score import score
+from tasks.reward.shape_rewards import shape_rewards
+from tasks.rollout.rollout import rollout
+from tasks.value.train_value import train_value
 
 V = "visvm"
 CAPTIONS = (100, 1_000, 10_000, 100_000)
-MARGIN, VALUE = ("rollout", "score", "shape_rewards"), ("train_value",)
+MARGIN, VALUE = (rollout.name, score.name, shape_rewards.name), (train_value.name,)
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
@@ -34,9 +38,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     for measured in [own, *others]:
         seconds = setup.get(measured.name.partition("@")[0], 0.0)
         results.append(evidence(bench, measured, [own], facts={"setup_seconds": seconds}))
-        results += totals(
-            measured.name.replace("@", " K="), measured.result, profile.evaluate.images, seconds, CAPTIONS
-        )
+        results += totals(measured.name.replace("@", " K="), measured.result, captions_of(measured), seconds, CAPTIONS)
     return results
 
 
