@@ -71,6 +71,8 @@ def read_request(given: Sequence[str]) -> Request:
             raise ProfileError(f"{text!r}: want budgets=1,2,4 (numbers of candidates) or tokens=100") from None
     if any(width < 1 for width in request.budgets):
         raise ProfileError(f"budgets {request.budgets}: want numbers of candidates, at least 1")
+    if request.tokens is not None and not 1 <= request.tokens < float("inf"):
+        raise ProfileError(f"tokens={request.tokens:g}: want decoded tokens a caption, at least 1")
     return request
 
 

@@ -71,7 +71,15 @@ def test_a_request_holds_specs_budgets_and_tokens() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("budgets=1,x", "budgets=1,2,4"), ("budgets=1,0", "at least 1"), ("tokens=many", "tokens=100")],
+    [
+        ("budgets=1,x", "budgets=1,2,4"),
+        ("budgets=1,0", "at least 1"),
+        ("tokens=many", "tokens=100"),
+        ("tokens=nan", "at least 1"),
+        ("tokens=-5", "at least 1"),
+        ("tokens=0", "at least 1"),
+        ("tokens=inf", "at least 1"),
+    ],
 )
 def test_budgets_and_tokens_are_numbers(text: str, message: str) -> None:
     with pytest.raises(ProfileError, match=message):
