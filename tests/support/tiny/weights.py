@@ -1,0 +1,41 @@
+"""Weights wide enough for texts and images to matter; with the library's 0.02 one token is repeated for ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_RESIDUAL = ("o_proj.weight", "down_proj.weight", "out_proj.weight", "wo.weight", "w2.weight")
+
+
+def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
+    """Draw the weights in place.
+
+    Component 0 of the text's hidden states is constant, so that column 0 of the output is a bias: answers and sentences
+    end now and then, and placeholders are never said.
+    """
+    for name, weight in model.named_parameters():
+        if weight.dim() > 1:
+            torch.nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
+        elif "gate" in name.rsplit(".", 1)[-1]:  # zero at first: Mllama would not see its image
+            torch.nn.init.constant_(weight, 0.5)
+        if name.endswith(_RESIDUAL):
+            torch.nn.init.zeros_(weight[0])
+    words, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    torch.nn.init.normal_(words)
+    torch.nn.init.constant_(words[:, 0], 2.0)
+    torch.nn.init.normal_(output, std=3 * output.shape[1] ** -0.5)
+    torch.nn.init.zeros_(output[:, 0])
+    for end in ends:
+        output[tok.convert_tokens_to_ids(end)] *= 0.3  # about as likely everywhere
+    for token, bias in {**dict.fromkeys(ends, 4.0), ".": 2.0, "!": 2.0, "?": 2.0}.items():
+        output[tok.convert_tokens_to_ids(token), 0] = bias
+    indices = torch.tensor(sorted(_never_said(tok) - set(tok.convert_tokens_to_ids(list(ends)))))
+    output[indices[indices < len(output)], 0] = -20.0
+
+
+def _never_said(tok: Any) -> set[int]:
+    """Markers and placeholders, a space alone, and words without the space before them, which would not be read back."""
+    bare = {token for token in tok.get_vocab() if f"▁{token}" in tok.get_vocab()}
+    return {*tok.added_tokens_decoder, *tok.convert_tokens_to_ids(["▁", *sorted(bare)])}
