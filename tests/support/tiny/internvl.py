@@ -5,7 +5,7 @@ from __future__ import annotations
 import transformers as hf
 
 from tests.support.tiny import templates
-from tests.support.tiny.words import PATCH, TILE, VISION, Parts, chat_tokenizer, text_sizes
+from tests.support.tiny.words import PATCH, TILE, VISION, Parts, byte_tokenizer, text_sizes
 
 
 def internvl() -> Parts:
@@ -17,7 +17,7 @@ def internvl() -> Parts:
         "context_image_token": "<IMG_CONTEXT>",
         "video_token": "<video>",
     }
-    tok = chat_tokenizer(named, "<|im_start|>", eos=end, pad=last)
+    tok = byte_tokenizer(hf.Qwen2Tokenizer, named, "<|im_start|>", eos=end, pad=last)
     per_tile = (TILE // (PATCH // 2) // 2) ** 2
     config = hf.InternVLConfig(
         vision_config=hf.InternVLVisionConfig(**VISION, image_size=[TILE, TILE], patch_size=[PATCH // 2, PATCH // 2]),

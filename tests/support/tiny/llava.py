@@ -25,9 +25,7 @@ def _llava_with(tok: hf.PreTrainedTokenizerFast, template: str) -> Parts:
         image_token_index=tok.image_token_id,
         image_seq_length=PER_TILE,
     )
-    return Parts(
-        config, hf.LlavaProcessor(_cropped(), tok, PATCH, "default", template, num_additional_image_tokens=1)
-    )
+    return Parts(config, hf.LlavaProcessor(_cropped(), tok, PATCH, "default", template, num_additional_image_tokens=1))
 
 
 def llava() -> Parts:

@@ -8,7 +8,7 @@ from typing import Any
 import transformers as hf
 
 from tests.support.tiny import templates
-from tests.support.tiny.words import PATCH, TILE, Parts, chat_tokenizer, text_sizes, tokenizer
+from tests.support.tiny.words import PATCH, TILE, Parts, byte_tokenizer, text_sizes, tokenizer
 
 START, IMAGE, END, VIDEO = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"
 OPEN, CLOSE, LAST = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
@@ -51,7 +51,8 @@ def qwen2_5_vl() -> Parts:
 def _qwen3(config: Callable[..., Any], *, thinking: bool, vision: dict[str, Any], **text: Any) -> Parts:
     plain = ("<think>", "</think>") if thinking else ()
     named = {"image_token": IMAGE, "video_token": VIDEO, "vision_start_token": START, "vision_end_token": END}
-    tok = chat_tokenizer(named, OPEN, eos=CLOSE, pad=LAST, plain=plain)
+    family = hf.Qwen3_5Tokenizer if thinking else hf.Qwen2Tokenizer
+    tok = byte_tokenizer(family, named, OPEN, eos=CLOSE, pad=LAST, plain=plain)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "out_hidden_size": 64, "num_position_embeddings": 16}
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
     built = config(

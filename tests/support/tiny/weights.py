@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
-_RESIDUAL = ("o_proj.weight", "down_proj.weight", "out_proj.weight", "wo.weight", "w2.weight")
+from tests.support.tiny.words import said_tokens
+
+_INTO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
+_IN_TEXT = (*_INTO_RESIDUAL, "out_proj.weight")
 
 
 def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
@@ -20,11 +23,12 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
             torch.nn.init.normal_(weight, std=weight[0].numel() ** -0.5)
         elif "gate" in name.rsplit(".", 1)[-1]:  # zero at first: Mllama would not see its image
             torch.nn.init.constant_(weight, 0.5)
-        if name.endswith(_RESIDUAL):
+        if name.endswith(_IN_TEXT if "language_model" in name else _INTO_RESIDUAL):
             torch.nn.init.zeros_(weight[0])
     words, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     torch.nn.init.normal_(words)
     torch.nn.init.constant_(words[:, 0], 2.0)
+    words /= getattr(model.get_input_embeddings(), "embed_scale", 1.0)  # Gemma's are multiplied when they are read
     torch.nn.init.normal_(output, std=3 * output.shape[1] ** -0.5)
     torch.nn.init.zeros_(output[:, 0])
     for end in ends:
@@ -36,6 +40,6 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
 
 
 def _never_said(tok: Any) -> set[int]:
-    """Markers and placeholders, a space alone, and words without the space before them, which would not be read back."""
-    bare = {token for token in tok.get_vocab() if f"▁{token}" in tok.get_vocab()}
-    return {*tok.added_tokens_decoder, *tok.convert_tokens_to_ids(["▁", *sorted(bare)])}
+    """All but whole words with the space before them and marks: what is said is read back as the same tokens."""
+    ids = tok.get_vocab()
+    return set(ids.values()) - {ids[token] for token in said_tokens() if token in ids}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from tasks.core.models import policy as _policy  # declares torchvision's operators, which transformers needs
 from tests.support.demo_models import PROMPTS
@@ -26,6 +26,7 @@ TEXT = {
     "max_position_embeddings": 1024,
 }
 PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT = "<pad>", "<s>", "</s>", "<unk>", "<user>", "<assistant>"
+SPACE, LINE_BREAK = "Ġ", "Ċ"  # as byte-level tokenizers write them
 MARKS = (".", "!", "?", ",", ";", ":", "\n")
 WORDS = [
     "There is a dog on the left and two cats lie by it . It sits near an old red car ! Is one bird here ?",
@@ -46,6 +47,17 @@ class Parts(NamedTuple):
 def _words() -> list[str]:
     prompts = [word for prompt in PROMPTS for word in prompt.rstrip(".?").split()]
     return [word.rstrip(".") for word in [*" ".join(WORDS).split(), *prompts] if word not in MARKS]
+
+
+def said_tokens() -> set[str]:
+    """Tokens that an answer may be made of: marks, and words with the space before them."""
+    words = [*_words(), *ROLES.split()]
+    return {
+        *MARKS,
+        LINE_BREAK,
+        *(f"▁{word}" for word in words),
+        *(f"{SPACE}{word}" for word in words if not word.isdigit()),
+    }
 
 
 def _built(vocabulary: Mapping[str, Any], special: Sequence[str], plain: Sequence[str] = ()) -> Tokenizer:
@@ -114,6 +126,34 @@ def chat_tokenizer(
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
+
+
+def byte_tokenizer(
+    family: Callable[..., Any], named: Mapping[str, str], *others: str, eos: str, pad: str, plain: Sequence[str] = ()
+) -> Any:
+    """Byte-level pairs: whole words are one token, any other text (Chinese, emoji) a token a byte; no first token.
+
+    `family` is a class of Qwen's tokenizers, which has its own splitting of texts; the rest is as in `chat_tokenizer`.
+    """
+    vocabulary = dict.fromkeys(sorted(pre_tokenizers.ByteLevel.alphabet()))
+    merges: dict[tuple[str, str], None] = {}
+    words = [*_words(), *ROLES.split()]
+    for word in [*words, *(f"{SPACE}{word}" for word in words)]:
+        for end in range(1, len(word)):
+            vocabulary[word[: end + 1]] = merges[word[:end], word[end]] = None
+    tok = family(
+        vocab={token: i for i, token in enumerate(vocabulary)},
+        merges=list(merges),
+        unk_token=pad,
+        eos_token=eos,
+        pad_token=pad,
+        extra_special_tokens=dict(named),
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    tok.add_tokens([AddedToken(token, special=True) for token in (*others, *named.values())])
+    tok.add_tokens([AddedToken(token, special=False, normalized=False) for token in plain])
+    return tok
 
 
 def text_sizes(tok: hf.PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
