@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from tasks.core.models.policy import Policy
-from tests.support.tiny import gemma, idefics, internvl, llava, mllama, qwen
+from tests.support.tiny import cohere, gemma, glm, idefics, internvl, lfm2, llava, mistral, mllama, qwen
 from tests.support.tiny.weights import draw_weights
 
 import transformers as hf  # isort: skip  # after torchvision's operators, which the policy module declares
 
-_FAMILIES = (llava, qwen, idefics, mllama, gemma, internvl)
+_FAMILIES = (llava, qwen, idefics, mllama, gemma, internvl, glm, mistral, cohere, lfm2)
 BUILDERS = {name: builder for family in _FAMILIES for name, builder in family.BUILDERS.items()}
 ARCHITECTURES = (
     "llava",

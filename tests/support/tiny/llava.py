@@ -18,6 +18,12 @@ def _cropped() -> hf.CLIPImageProcessor:
     return hf.CLIPImageProcessor(size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE})
 
 
+def _tiled() -> hf.LlavaNextImageProcessor:
+    return hf.LlavaNextImageProcessor(
+        size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE}, image_grid_pinpoints=GRID
+    )
+
+
 def _llava_with(tok: hf.PreTrainedTokenizerFast, template: str) -> Parts:
     config = hf.LlavaConfig(
         vision_config=_clip(),
@@ -46,10 +52,9 @@ def _next_with(tok: hf.PreTrainedTokenizerFast, template: str) -> Parts:
         image_token_index=tok.image_token_id,
         image_grid_pinpoints=GRID,
     )
-    images = hf.LlavaNextImageProcessor(
-        size={"shortest_edge": TILE}, crop_size={"height": TILE, "width": TILE}, image_grid_pinpoints=GRID
+    return Parts(
+        config, hf.LlavaNextProcessor(_tiled(), tok, PATCH, "default", template, num_additional_image_tokens=1)
     )
-    return Parts(config, hf.LlavaNextProcessor(images, tok, PATCH, "default", template, num_additional_image_tokens=1))
 
 
 def llava_next() -> Parts:
@@ -90,6 +95,42 @@ def llava_onevision_chatml() -> Parts:
     return _onevision_with(tok, templates.onevision("<image>"), (end,))
 
 
+def vipllava() -> Parts:
+    """ViP-LLaVA: features of several of the tower's layers side by side."""
+    tok = chat_tokenizer({"image_token": "<image>"}, bos="<s>", eos=EOS, adds_bos=True)
+    config = hf.VipLlavaConfig(
+        vision_config=_clip(),
+        text_config=hf.LlamaConfig(**text_sizes(tok)),
+        image_token_index=tok.image_token_id,
+        image_seq_length=PER_TILE,
+        vision_feature_layer=[-1, -2, 0],
+    )
+    template = templates.vicuna("<image>").replace("USER", "Human")
+    return Parts(config, hf.LlavaProcessor(_cropped(), tok, PATCH, "default", template, num_additional_image_tokens=1))
+
+
+def llava_next_video() -> Parts:
+    """LLaVA-NeXT-Video, about an image."""
+    tok = chat_tokenizer({"image_token": "<image>", "video_token": "<video>"}, bos="<s>", eos=EOS, adds_bos=True)
+    config = hf.LlavaNextVideoConfig(
+        vision_config=_clip(),
+        text_config=hf.LlamaConfig(**text_sizes(tok)),
+        image_token_index=tok.image_token_id,
+        video_token_index=tok.video_token_id,
+        image_grid_pinpoints=GRID,
+    )
+    processor = hf.LlavaNextVideoProcessor(
+        hf.LlavaNextVideoVideoProcessor(),
+        _tiled(),
+        tok,
+        chat_template=templates.vicuna("<image>"),
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+    return Parts(config, processor)
+
+
 BUILDERS = {
     "llava": llava,
     "llava_next": llava_next,
@@ -97,4 +138,6 @@ BUILDERS = {
     "llava_vicuna": llava_vicuna,
     "llava_next_vicuna": llava_next_vicuna,
     "llava_onevision_chatml": llava_onevision_chatml,
+    "vipllava": vipllava,
+    "llava_next_video": llava_next_video,
 }

@@ -87,3 +87,56 @@ def instruction(image: str) -> str:
         "{% elif message['role'] == 'user' %}{{ '[INST]' }}" + _content(image) + "{{ '[/INST]' }}"
         "{% else %}" + _content(image) + "{{ eos_token }}{% endif %}{% endfor %}"
     )
+
+
+def glm(image: str) -> str:
+    """GLM's form: no end of an answer but the next turn's marker."""
+    return (
+        "{{ '[gMASK]<sop>' }}{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' }}"
+        + _content(image)
+        + "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+    )
+
+
+def idefics2(image: str) -> str:
+    """Idefics2's form: roles as words, an end of each utterance and a line break."""
+    return (
+        "{{ bos_token }}{% for message in messages %}{{ message['role'].capitalize() + ':' }}"
+        "{% if message['content'] is string %}{{ ' ' + message['content'] }}{% else %}"
+        "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ 'IMAGE' }}"
+        "{% else %}{{ ' ' + part['text'] if loop.first else part['text'] }}{% endif %}{% endfor %}{% endif %}"
+        "{{ '<end_of_utterance>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+    ).replace("IMAGE", image)
+
+
+def cohere(image: str, *, opens_response: bool) -> str:
+    """Cohere's form: an answer is between response markers; where `opens_response` the prompt has the first of them."""
+    start = "{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>" + ("<|START_RESPONSE|>" if opens_response else "") + "' }}"
+    return (
+        "{{ bos_token }}{% for message in messages %}{{ '<|START_OF_TURN_TOKEN|>' }}"
+        "{% if message['role'] == 'assistant' %}{{ '<|CHATBOT_TOKEN|><|START_RESPONSE|>' }}"
+        + _content(image)
+        + "{{ '<|END_RESPONSE|>' }}{% else %}{{ '<|' + message['role'].upper() + '_TOKEN|>' }}"
+        + _content(image)
+        + "{% endif %}{{ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}{% if add_generation_prompt %}"
+        + start
+        + "{% endif %}"
+    )
+
+
+def gemma4(image: str) -> str:
+    """Gemma 4's form: as Gemma's with other markers."""
+    return gemma(image).replace("<start_of_turn>", "<|turn>").replace("<end_of_turn>", "<turn|>")
+
+
+def prefix(image: str) -> str:
+    """PaliGemma's form: images, the first token, the text and a line break; there are no roles and no second turn."""
+    return (
+        "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] if message['content'] is "
+        "string else message['content'][0]['text'] }}{{ eos_token }}{% else %}"
+        "{% for part in message['content'] if part['type'] == 'image' %}{{ '"
+        + image
+        + "' }}{% endfor %}{{ bos_token }}"
+        "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{{ '\\n' }}"
+        "{% endif %}{% endfor %}"
+    )
