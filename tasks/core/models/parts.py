@@ -11,13 +11,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
+
+ensure_torchvision_operators()  # before transformers
+
+from transformers import PreTrainedModel  # noqa: E402
+from transformers.modeling_layers import GradientCheckpointingLayer  # noqa: E402
+from transformers.pytorch_utils import Conv1D  # noqa: E402
+
+LEAST_COVERED = (
+    0.9  # of the linear weights: LoRA's published results have adapters on every one; a tenth is for routers
+)
 _MODALITIES = ("image", "video", "audio")
 _LINEAR = (nn.Linear, Conv1D)  # Conv1D: GPT-2's linear layer
 _NO_MATRICES = (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -28,7 +39,9 @@ class LoraTargets:
     """What adapters go on, and how much of the language model's linear weights that is; an expert's matrix counts as one."""
 
     modules: tuple[str, ...]  # names of linear layers
-    parameters: tuple[str, ...]  # names of the experts' weights that a layer holds in one tensor, [experts, rows, columns]
+    parameters: tuple[
+        str, ...
+    ]  # names of the experts' weights that a layer holds in one tensor, [experts, rows, columns]
     covered: int
     all: int
     uncovered: Mapping[str, int]  # kind -> matrices of it
@@ -37,6 +50,14 @@ class LoraTargets:
     def share(self) -> float:
         """Of the matrices, those with an adapter; 0 for a language model without any."""
         return self.covered / self.all if self.all else 0.0
+
+    @property
+    def lack(self) -> str:
+        """What to say of adapters that reach too little of the language model; empty: they reach enough."""
+        if self.share >= LEAST_COVERED:
+            return ""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.uncovered.items()) or "no linear layer at all"
+        return f"LoRA would adapt {self.covered} of {self.all} linear weights of the language model; without: {kinds}"
 
 
 def language_model(model: Any) -> nn.Module:
@@ -52,10 +73,45 @@ def text_layers(model: Any) -> nn.ModuleList:
         ValueError: it holds no list of as many layers as its configuration says.
     """
     count = model.config.get_text_config().num_hidden_layers
-    for module in language_model(model).modules():
+    decoder = language_model(model)
+    for module in (getattr(decoder, "layers", None), *decoder.modules()):
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     raise ValueError(f"{type(model).__name__}: no list of {count} layers in its language model")
+
+
+@contextmanager
+def up_to_layer(model: Any, layer: int) -> Iterator[list[torch.Tensor]]:
+    """Within the context a forward ends at a layer, counted from the end (below -1), and leaves its output in the list.
+
+    -2 is the output of the last layer but one; the layers behind it are not computed.
+    """
+    layers, reached = text_layers(model), list[torch.Tensor]()
+    count = len(layers) + 1 + layer  # layers that are computed
+    tail = list(layers[max(count, 1) :])
+
+    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+        reached[:] = [output[0] if isinstance(output, tuple) else output]
+
+    def keep_input(module: nn.Module, inputs: Any, options: Any) -> None:
+        reached[:] = [inputs[0] if inputs else options["hidden_states"]]
+
+    first = layers[0].register_forward_pre_hook(keep_input, with_kwargs=True) if count == 0 else None
+    hook = first or layers[count - 1].register_forward_hook(keep)
+    del layers[max(count, 1) :]
+    try:
+        yield reached
+    finally:
+        hook.remove()
+        layers.extend(tail)
+
+
+def recompute_activations(model: Any) -> None:
+    """Keep no layer's activations for the backward pass; only the layers are in training mode, so there is no dropout."""
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
 
 
 def towers(model: Any) -> dict[str, nn.Module]:
@@ -95,10 +151,26 @@ def learnable(model: Any) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in frozen}
 
 
-def lora_targets(model: Any) -> LoraTargets:
-    """Every linear layer of the language model, the experts that share a tensor too, but not the language head."""
+def learnable_below(model: Any, layer: int) -> dict[str, nn.Parameter]:
+    """Those of `learnable` on the way to a layer, counted from the end: not the language head, nor the layers behind."""
+    behind = [model.get_output_embeddings(), *_behind(model, layer)]
+    left_out = {id(parameter) for part in behind if part is not None for parameter in part.parameters()}
+    left_out.discard(id(model.get_input_embeddings().weight))  # the head may be tied to it
+    return {name: parameter for name, parameter in learnable(model).items() if id(parameter) not in left_out}
+
+
+def _behind(model: Any, layer: int) -> list[nn.Module]:
+    return list(text_layers(model)[len(text_layers(model)) + 1 + layer :]) if layer < -1 else []
+
+
+def lora_targets(model: Any, layer: int = -1) -> LoraTargets:
+    """Every linear layer of the language model, the experts that share a tensor too, but not the language head.
+
+    `layer`: counted from the end; what is behind it has no effect there, and is neither a target nor counted.
+    """
     decoder, head = language_model(model), model.get_output_embeddings()
     left_out = {id(part) for tower in towers(model).values() for part in tower.modules()} | {id(head)}
+    left_out |= {id(part) for behind in _behind(model, layer) for part in behind.modules()}
     inside = {id(part) for part in decoder.modules()} - left_out
     modules, parameters, covered, uncovered = list[str](), list[str](), 0, Counter[str]()
     for name, module in model.named_modules():
