@@ -99,7 +99,7 @@ def answer_round(context: AnswerContext, champion: Model, base: Model, number: i
         seed=profile.seed,
     )
 
-    candidate = measure_answers(context, name, context.handle(trained.policy))
+    candidate = measure_answers(context, name, context.handle(trained))
     against = compared(context, candidate.scores.scores, champion.scores.scores, f"{name} - {champion.name}")
     decision = promote.with_label(name)(profile.promote, against.comparisons, candidate=name, champion=champion.name)
     if champion.name != base.name:
