@@ -57,7 +57,9 @@ def describe(
             files,
             search,
             policy,
-            scorer=import_scorer(locate(profile.scorer.checkpoint)) if "scorer" in search_needs(search) else None,
+            scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype)
+            if "scorer" in search_needs(search)
+            else None,
             trained=trained,
             prompt=prompt,
             seed=profile.seed,

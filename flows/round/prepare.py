@@ -65,7 +65,7 @@ def prepare_loop(profile: Profile) -> CaptionContext:
         profile=profile,
         base=base_policy(profile),
         source=open_source(profile.data.train),
-        scorer=import_scorer(locate(profile.scorer.checkpoint)),
+        scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype),
         benchmark=benchmark,
         annotations=truth.annotations,
     )

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
+from tasks.core.models.packages import missing_package
 from tasks.core.models.parts import up_to_layer
 from tasks.core.models.positions import as_position_ids, prompt_positions
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
@@ -203,6 +204,8 @@ def load_policy(
         )
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:  # some processors want a package of their own
+        if needed := missing_package(error):
+            raise PolicyError(f"{folder}: {needed}") from error
         raise PolicyError(
             f"{folder}: not a vision-language checkpoint that transformers can load ({error}). "
             "Needed: a folder or hub id for AutoModelForImageTextToText with its processor"
