@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.profiles.loading import Profile, locate
 from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, Table
-from storage.checkpoints import import_checkpoint
 from storage.schema import Annotation
 from tasks.data.sample import Draw, OpenSource, SampleResult, annotate, open_source, sample
+from tasks.models.checks import import_policy
 from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_scorer
 
@@ -28,7 +28,7 @@ class LoopContext:
 
     def handle(self, checkpoint: PolicyCheckpoint) -> PolicyHandle:
         """A policy of this loop, loaded as the base is."""
-        return PolicyHandle(checkpoint, self.base.dtype, self.base.trust_remote_code)
+        return replace(self.base, checkpoint=checkpoint)
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ class CaptionContext(LoopContext):
 
 def base_policy(profile: Profile) -> PolicyHandle:
     """The profile's own policy."""
-    model = profile.policy
-    checkpoint = import_checkpoint(PolicyCheckpoint, locate(model.checkpoint))
-    return PolicyHandle(checkpoint, model.dtype, model.trust_remote_code)
+    return import_policy(locate(profile.policy.checkpoint), profile.policy)
 
 
 def benchmark_draw(profile: Profile) -> Draw:

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
+from tasks.core.models.weight_files import CheckpointError
 
 ensure_torchvision_operators()  # before open_clip
 
 import open_clip  # noqa: E402
 
 
-class ScorerError(ValueError):
+class ScorerError(CheckpointError):
     """A checkpoint that can't be used as a scorer."""
 
 
