@@ -5,7 +5,8 @@ No decoding here, and no training: a `Policy` holds a model and turns images wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -183,13 +184,14 @@ def load_policy(
     try:
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
         check_weights(folder)
-        model, info = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            dtype=getattr(torch, dtype),
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-        )
+        with _quietly():
+            model, info = AutoModelForImageTextToText.from_pretrained(
+                folder,
+                dtype=getattr(torch, dtype),
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+            )
     except CheckpointError:
         raise
     except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, SafetensorError) as error:
@@ -206,6 +208,17 @@ def load_policy(
     except ValueError as error:
         raise PolicyError(f"{folder}: {error}") from None
     return policy
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """No report of weights that don't fit: `check_loaded` gives it in a line."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
 
 
 def _not_loaded(folder: str | Path, error: Exception) -> str:
