@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from tasks.core.models.policy import Policy
-    from tasks.core.train.trl_trainer import TrainingRun
+    from tasks.core.train.step_trainer import TrainingRun
     from tasks.core.train.weights import Recipe
 
 
@@ -37,13 +37,14 @@ def recipe_of(config: TrainingSettings, seed: int) -> Recipe:
         lora_rank=config.lora_rank,
         checkpoint_steps=config.checkpoint_steps,
         seed=seed,
+        micro_batch_size=config.micro_batch_size,
     )
 
 
 @contextmanager
 def training_run(name: str, config: TrainingSettings, seed: int, examples: int, batch: int) -> Iterator[TrainingRun]:
     """A training of `examples` in steps of `batch`: its recipe, its progress, and the stage's resume points."""
-    from tasks.core.train.trl_trainer import TrainingRun
+    from tasks.core.train.step_trainer import TrainingRun
     from tasks.core.train.weights import steps_of
 
     with training_progress(name, steps_of(examples, batch, config.epochs), "steps") as reached:

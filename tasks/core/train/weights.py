@@ -27,11 +27,12 @@ class Recipe:
     train: str  # full (the vision tower stays frozen, as LLaVA trains) or lora
     lr: float  # linear decay after the warm-up
     epochs: float
-    batch_size: int
+    batch_size: int  # the effective one
     warmup_share: float  # of all steps
     lora_rank: int  # alpha is twice that
     checkpoint_steps: int  # steps between resume points
     seed: int  # order of the examples and start of the adapters
+    micro_batch_size: int | None = None  # rows read at once; None: as many as fit
 
 
 def steps_of(examples: int, batch_size: int, epochs: float) -> int:
