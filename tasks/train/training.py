@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from storage import checkpoints
 from storage.artifacts import PolicyCheckpoint
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from tasks.core.models.policy import Policy
+    from tasks.core.train.answers import Picture
     from tasks.core.train.step_trainer import TrainingRun
     from tasks.core.train.weights import Recipe
 
@@ -39,6 +40,18 @@ def recipe_of(config: TrainingSettings, seed: int) -> Recipe:
         seed=seed,
         micro_batch_size=config.micro_batch_size,
     )
+
+
+class Shown(Protocol):
+    """A prompt about an image."""
+
+    @property
+    def image(self) -> Picture:
+        """Decoded, or what decodes it."""
+
+    @property
+    def prompt(self) -> str:
+        """Its text."""
 
 
 @contextmanager
@@ -73,6 +86,13 @@ class TrainResult(StageResult):
 
     policy: PolicyCheckpoint
     figures: dict[str, float]  # of the training: how far the weights moved, and what its method measures
+
+
+def shown_of(examples: Sequence[Shown]) -> list[tuple[PIL.Image.Image, str]]:
+    """Images and prompts of the first few, whose logits `publish_trained` compares."""
+    from tasks.core.train.answers import opened
+
+    return [(opened(example.image), example.prompt) for example in examples[:4]]
 
 
 def publish_trained(

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 # What processors raise for an image or a text that they can't take.
-_REFUSED = (ValueError, TypeError, LookupError, OSError, StopIteration, ArithmeticError, AssertionError)
+REFUSALS = (ValueError, TypeError, LookupError, OSError, StopIteration, ArithmeticError, AssertionError)
 
 Picture: TypeAlias = Image.Image | Callable[[], Image.Image]  # decoded, or what decodes it when it is needed
 
@@ -96,7 +96,7 @@ def readable(
 
     try:
         return inputs_of(rows), list(rows), []
-    except _REFUSED as error:
+    except REFUSALS as error:
         refused = [(row, reason) for row in rows if (reason := _refusal(inputs_of, row))]
         if not refused:
             raise  # each alone is taken: a fault of the batch, not of a row
@@ -110,7 +110,7 @@ def _refusal(inputs_of: Callable[[Sequence[R]], Any], row: R) -> str:
     """Why the processor refuses a row; empty if it doesn't."""
     try:
         inputs_of([row])
-    except _REFUSED as error:
+    except REFUSALS as error:
         return f"{type(error).__name__}: {error}"[:200]
     return ""
 

@@ -57,8 +57,10 @@ def train_dpo(policy: Policy, pairs: Sequence[PreferencePair], run: TrainingRun,
         here = [item for item in items if item in known]
         return [replace(pair_row(policy, item, pairs[item]), reference=(known[item],)) for item in here]
 
-    objective = Objective(rows, lambda log_probs, part: preference_loss(log_probs, part, beta))
-    trainer, facts = train(policy, run, objective, items=len(pairs), batch=run.recipe.batch_size)
+    def loss(log_probs: torch.Tensor, part: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return preference_loss(log_probs, part, beta)
+
+    trainer, facts = train(policy, run, Objective(rows, loss, len(pairs), run.recipe.batch_size))
     return facts | first_and_last(trainer, "accuracy", "margin", "chosen", "rejected")
 
 

@@ -12,7 +12,8 @@ from tasks.core.train.weights import FinetuneError
 
 log = logging.getLogger(__name__)
 
-R, T = TypeVar("R"), TypeVar("T")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class MicroBatches:
@@ -56,6 +57,4 @@ class MicroBatches:
                 "device with more memory"
             )
         self.size //= 2
-        log.warning(
-            "memory ran out: a step reads %d rows at a time from now on (finetune.micro_batch_size)", self.size
-        )
+        log.warning("memory ran out: a step reads %d rows at a time from now on (finetune.micro_batch_size)", self.size)

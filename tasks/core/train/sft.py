@@ -45,8 +45,7 @@ def train_sft(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> 
     def rows(items: Sequence[int], trainer: StepTrainer) -> list[Row]:
         return [caption_row(policy, item, examples[item]) for item in items]
 
-    objective = Objective(rows, cross_entropy)
-    return train(policy, run, objective, items=len(examples), batch=run.recipe.batch_size)[1]
+    return train(policy, run, Objective(rows, cross_entropy, len(examples), run.recipe.batch_size))[1]
 
 
 def caption_row(policy: Policy, item: int, example: Example) -> Row:

@@ -25,7 +25,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from tasks.core.models.policy import Policy
 from tasks.core.seeds import seed_for
-from tasks.core.train.answers import Turn, as_reference, read_tokens, readable
+from tasks.core.train.answers import REFUSALS, Turn, as_reference, read_tokens, readable
 from tasks.core.train.leftovers import as_it_was, learning_mode
 from tasks.core.train.micro_batches import MicroBatches
 from tasks.core.train.weights import (
@@ -73,26 +73,28 @@ class Objective(NamedTuple):
     rows: Callable[[Sequence[int], StepTrainer], list[Row]]
     # (log-probabilities [turns, T] with 0 before short answers, the rows) -> sum of losses, sums of figures, over the rows.
     loss: Callable[[torch.Tensor, Sequence[Row]], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+    items: int  # size of the data, at least 1
+    batch: int  # items a step
     temperature: float = 1.0  # of the log-probabilities
 
 
-class StepTrainer(Trainer):  # type: ignore[misc]
+class StepTrainer(Trainer):
     """transformers' Trainer over indices of items: a step's rows, losses and parts are ours."""
 
     def __init__(
-        self, policy: Policy, model: Any, objective: Objective, run: TrainingRun, before: dict[str, torch.Tensor],
-        *, items: int, batch: int,
-    ) -> None:  # fmt: skip
-        """`model` is what learns, `before` its weights now, `items` the data's size, `batch` items a step."""
+        self, policy: Policy, model: Any, objective: Objective, run: TrainingRun, before: dict[str, torch.Tensor]
+    ) -> None:
+        """`model` is what learns, `before` its weights now."""
+        self.policy, self.run_of, self._before = policy, run, before
+        self.objective: Objective = objective
         super().__init__(
             model=model,
-            args=_arguments(policy, run, items, batch),
-            train_dataset=range(items),  # type: ignore[arg-type]
-            data_collator=list,
+            args=_arguments(policy, run, objective),
+            train_dataset=range(objective.items),
+            data_collator=_as_they_are,
             callbacks=[_reporter(run.on_step)],
         )
         self.remove_callback(PrinterCallback)
-        self.policy, self.objective, self.run_of, self._before = policy, objective, run, before
         self.micro = MicroBatches(run.recipe.micro_batch_size, run.recipe.batch_size)
         self.refused: dict[int, str] = {}  # item -> why it can't be read
         self._figures: dict[str, Any] = {}
@@ -111,6 +113,15 @@ class StepTrainer(Trainer):  # type: ignore[misc]
         if item not in self.refused:
             log.warning("an example can't be trained on and is left out: %s", reason)
         self.refused[item] = reason
+
+    def readable(self, item: int, read: Callable[[], object]) -> bool:
+        """Whether `read` succeeds; if the processor refuses, the item is left out."""
+        try:
+            read()
+        except REFUSALS as error:
+            self.refuse(item, f"{type(error).__name__}: {error}"[:200])
+            return False
+        return True
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """With the step's figures; they are kept in resume points."""
@@ -144,9 +155,7 @@ class StepTrainer(Trainer):  # type: ignore[misc]
                 continue
             turns = [turn for row in kept for turn in row.turns]
             with self.compute_loss_context_manager():
-                log_probs, _ = read_tokens(
-                    self.policy, model, inputs, turns, temperature=self.objective.temperature
-                )
+                log_probs, _ = read_tokens(self.policy, model, inputs, turns, temperature=self.objective.temperature)
                 loss, figures = self.objective.loss(log_probs, kept)
             self.accelerator.backward(loss / planned)
             total += loss.detach()
@@ -181,26 +190,21 @@ class StepTrainer(Trainer):  # type: ignore[misc]
             log_probs, _ = read_tokens(
                 self.policy, self.model_wrapped, inputs, turns, temperature=self.objective.temperature
             )
-            read = iter(
-                log_probs[i, log_probs.shape[1] - len(turn.tokens) :].cpu() for i, turn in enumerate(turns)
-            )
+            read = iter(log_probs[i, log_probs.shape[1] - len(turn.tokens) :].cpu() for i, turn in enumerate(turns))
             done += [
-                Row(row.item, row.turns, row.weight, row.advantage, tuple(next(read) for _ in row.turns)) for row in kept
+                Row(row.item, row.turns, row.weight, row.advantage, tuple(next(read) for _ in row.turns))
+                for row in kept
             ]
         return done
 
 
-def train(
-    policy: Policy, run: TrainingRun, objective: Objective, *, items: int, batch: int
-) -> tuple[StepTrainer, dict[str, float]]:
+def train(policy: Policy, run: TrainingRun, objective: Objective) -> tuple[StepTrainer, dict[str, float]]:
     """Train `policy.model` in place (adapters are merged into it), from the last checkpoint under `run.work` on.
 
     Args:
         policy: loaded model and processor.
         run: how and where.
         objective: what is learned.
-        items: size of the data, at least 1.
-        batch: items a step.
 
     Returns:
         The trainer after training, and facts: `steps`, `loss_first`, `loss_last`, `relative_change` of what learns,
@@ -217,14 +221,17 @@ def train(
     let_language_learn(policy.model)
     with as_it_was(policy):
         model = _with_adapters(policy.model, run.recipe)
-        trainer = StepTrainer(policy, model, objective, run, before, items=items, batch=batch)
+        trainer = StepTrainer(policy, model, objective, run, before)
         trainer.train(resume_from_checkpoint=checkpoint)
-        untrainable = {item for step in trainer.state.log_history for item in step.get("untrainable", ())}
-        if len(untrainable) == items:
+        steps: list[dict[str, Any]] = trainer.state.log_history
+        untrainable = {item for step in steps for item in step.get("untrainable", ())}
+        if len(untrainable) == objective.items:
             reason = next(iter(trainer.refused.values()), "see the log")
-            raise FinetuneError(f"none of {items} examples can be trained on: {reason}; check images and prompts")
+            raise FinetuneError(
+                f"none of {objective.items} examples can be trained on: {reason}; check images and prompts"
+            )
         change = settle(trainer.model, before, run.recipe)
-    losses = [float(step["loss"]) for step in trainer.state.log_history if "loss" in step and step.get("weight", 1)]
+    losses = [float(step["loss"]) for step in steps if "loss" in step and step.get("weight", 1)]
     return trainer, {
         "steps": float(trainer.state.global_step),
         "loss_first": losses[0] if losses else float("nan"),
@@ -246,16 +253,16 @@ def _with_adapters(model: Any, recipe: Recipe) -> Any:
         return get_peft_model(model, adapters(recipe.lora_rank))
 
 
-def _arguments(policy: Policy, run: TrainingRun, items: int, batch: int) -> TrainingArguments:
+def _arguments(policy: Policy, run: TrainingRun, objective: Objective) -> TrainingArguments:
     """It shows nothing and reports every step."""
     recipe, on_cpu = run.recipe, policy.device.type == "cpu"
     return TrainingArguments(
         output_dir=str(run.work),
-        per_device_train_batch_size=batch,
+        per_device_train_batch_size=objective.batch,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
         lr_scheduler_type="linear",
-        warmup_steps=round(recipe.warmup_share * steps_of(items, batch, recipe.epochs)),
+        warmup_steps=round(recipe.warmup_share * steps_of(objective.items, objective.batch, recipe.epochs)),
         weight_decay=0.0,
         seed=recipe.seed % 2**31,
         data_seed=recipe.seed % 2**31,
@@ -274,10 +281,15 @@ def _arguments(policy: Policy, run: TrainingRun, items: int, batch: int) -> Trai
     )
 
 
+def _as_they_are(items: list[int]) -> Any:
+    """A batch is its items: they are read when their part is."""
+    return items
+
+
 def _reporter(on_step: Report) -> Any:
     """A callback that calls `on_step` after every step."""
 
-    class Reporter(TrainerCallback):  # type: ignore[misc]
+    class Reporter(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if logs and "loss" in logs:
                 on_step(state.global_step, float(logs["loss"]))
