@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,11 +33,13 @@ class Drawing:
     draws: Sequence[tuple[Part, ...]]  # what names each answer, behind `seed`
 
 
-def draw_answers(scheduler: SearchScheduler, drawings: Sequence[Drawing]) -> list[list[Drawn]]:
-    """The answers of each drawing, in their order."""
+def draw_answers(
+    scheduler: SearchScheduler, drawings: Sequence[Drawing], advance: Callable[[int], None] = lambda finished: None
+) -> list[list[Drawn]]:
+    """The answers of each drawing, in their order; `advance` is called whenever one drawing is finished, with 1."""
     drawn: list[list[Drawn]] = [[] for _ in drawings]
     for _ in scheduler.run(_jobs(drawings, drawn)):
-        pass  # the answers are collected by the jobs
+        advance(1)  # the answers are collected by the jobs
     return drawn
 
 

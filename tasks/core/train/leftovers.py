@@ -31,8 +31,8 @@ def as_it_was(policy: Policy) -> Iterator[None]:
         own.pop("forward", None)
         if forward is not None:
             own["forward"] = forward
-        if model.is_gradient_checkpointing:
-            model.gradient_checkpointing_disable()
+        if model.is_activation_checkpointing:
+            model.activation_checkpointing_disable()
             model.disable_input_require_grads()
         for each, before in settings:
             vars(each).clear()
