@@ -27,6 +27,8 @@ transformers_logging.disable_progress_bar()  # a bar for each file of a checkpoi
 
 Message = dict[str, Any]
 
+_OF_IMAGES = ("pixel", "image", "aspect", "video")  # how inputs begin whose second dimension is no token's
+
 _BLANK = Image.new("RGB", (1, 1))
 _SAMPLE, _SAMPLE_ANSWER = "Describe the image.", "A zebra crosses a road."
 
@@ -123,14 +125,17 @@ class Policy:
     def answered(
         self, images: Sequence[Image.Image], texts: Sequence[str], answers: Sequence[Sequence[int]]
     ) -> dict[str, Any]:
-        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left."""
+        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left.
+
+        Every input that has a value a token (masks, token types) is extended: on the answer as on the prompt's last token.
+        """
         inputs = self.inputs(images, texts)
         longest = max(map(len, answers))
-        fills = {"input_ids": self.pad_id, "attention_mask": 0, "mm_token_type_ids": 0, "cross_attention_mask": 0}
-        for name in fills.keys() & inputs.keys():
-            prompt = inputs[name]  # [B, L, ...]
-            rows, width = prompt.shape[:2]
-            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), fills[name])
+        rows, width = inputs["input_ids"].shape
+        for name, prompt in inputs.items():
+            if prompt.shape[:2] != (rows, width) or name.startswith(_OF_IMAGES):
+                continue  # not one for each token
+            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), self.pad_id * (name == "input_ids"))
             for row, answer in enumerate(answers):
                 end = width + longest - len(answer)
                 wider[row, end - width : end] = prompt[row]
