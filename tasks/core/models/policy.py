@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
+from tasks.core.models.parts import up_to_layer
 from tasks.core.models.positions import as_position_ids, prompt_positions
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 
@@ -144,12 +145,17 @@ class Policy:
         return inputs
 
     def hidden(self, inputs: dict[str, Any], layer: int) -> torch.Tensor:
-        """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm."""
+        """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm.
+
+        What is behind the layer is not computed.
+        """
         positions = as_position_ids(prompt_positions(self.model, inputs))
-        all_layers = layer != -1
-        out = self.model.model(**inputs, position_ids=positions, use_cache=False, output_hidden_states=all_layers)
-        states: torch.Tensor = out.hidden_states[layer] if all_layers else out.last_hidden_state
-        return states
+        if layer == -1:
+            states: torch.Tensor = self.model.model(**inputs, position_ids=positions, use_cache=False).last_hidden_state
+            return states
+        with up_to_layer(self.model, layer) as reached:
+            self.model.model(**inputs, position_ids=positions, use_cache=False)
+        return reached[0]
 
 
 class AnsweredTurn(NamedTuple):

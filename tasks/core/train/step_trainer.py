@@ -24,20 +24,21 @@ import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from tasks.core.models.policy import Policy
+from tasks.core.models.precision import has_half
 from tasks.core.seeds import seed_for
 from tasks.core.train.answers import REFUSALS, Turn, as_reference, read_tokens, readable
 from tasks.core.train.leftovers import as_it_was, learning_mode
 from tasks.core.train.micro_batches import MicroBatches
+from tasks.core.train.movement import linear_rates
 from tasks.core.train.weights import (
     FinetuneError,
     Recipe,
     adapters,
     last_checkpoint,
-    let_language_learn,
+    let_learn,
     restore,
     settle,
     steps_of,
-    weights_before,
 )
 
 log = logging.getLogger(__name__)
@@ -207,36 +208,35 @@ def train(policy: Policy, run: TrainingRun, objective: Objective) -> tuple[StepT
         objective: what is learned.
 
     Returns:
-        The trainer after training, and facts: `steps`, `loss_first`, `loss_last`, `relative_change` of what learns,
-        `untrainable` (items that could not be read and were left out), `micro_batch_size` (rows read at once).
+        The trainer after training, and facts: `steps`, `loss_first`, `loss_last`, `untrainable` (items that could not be
+        read and were left out), `micro_batch_size` (rows read at once), and those of `settle`.
 
     Raises:
         FinetuneError: if no item can be read, no weight changed, weights are no longer numbers, or memory runs out.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    before = weights_before(policy.model)
+    before = let_learn(policy.model, run.recipe.train)
     checkpoint = last_checkpoint(run.work)
     if checkpoint is not None and run.recipe.train == "full":
         restore(policy.model, checkpoint)
-    let_language_learn(policy.model)
     with as_it_was(policy):
         model = _with_adapters(policy.model, run.recipe)
-        trainer = StepTrainer(policy, model, objective, run, before)
+        trainer = StepTrainer(policy, model, objective, run, before.weights)
         trainer.train(resume_from_checkpoint=checkpoint)
-        steps: list[dict[str, Any]] = trainer.state.log_history
-        untrainable = {item for step in steps for item in step.get("untrainable", ())}
-        if len(untrainable) == objective.items:
-            reason = next(iter(trainer.refused.values()), "see the log")
-            raise FinetuneError(
-                f"none of {objective.items} examples can be trained on: {reason}; check images and prompts"
-            )
-        change = settle(trainer.model, before, run.recipe)
+    steps: list[dict[str, Any]] = trainer.state.log_history
+    untrainable = {item for step in steps for item in step.get("untrainable", ())}
+    if len(untrainable) == objective.items:
+        reason = next(iter(trainer.refused.values()), "see the log")
+        raise FinetuneError(f"none of {objective.items} examples can be trained on: {reason}; check images and prompts")
+    count = int(trainer.state.max_steps)
+    rates = linear_rates(run.recipe.lr, count, trainer.args.get_warmup_steps(count))
+    moved = settle(trainer.model, before, run.recipe, rates)
     losses = [float(step["loss"]) for step in steps if "loss" in step and step.get("weight", 1)]
     return trainer, {
         "steps": float(trainer.state.global_step),
         "loss_first": losses[0] if losses else float("nan"),
         "loss_last": losses[-1] if losses else float("nan"),
-        "relative_change": change,
+        **moved,
         "untrainable": float(len(untrainable)),
         "micro_batch_size": float(trainer.micro.size),
     }
@@ -250,7 +250,7 @@ def _with_adapters(model: Any, recipe: Recipe) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("adapters", recipe.seed) % 2**63)
-        return get_peft_model(model, adapters(recipe.lora_rank))
+        return get_peft_model(model, adapters(model, recipe.lora_rank))
 
 
 def _arguments(policy: Policy, run: TrainingRun, objective: Objective) -> TrainingArguments:
@@ -273,7 +273,7 @@ def _arguments(policy: Policy, run: TrainingRun, objective: Objective) -> Traini
         save_total_limit=1,
         activation_checkpointing=not on_cpu if run.recompute is None else run.recompute,
         activation_checkpointing_kwargs={"use_reentrant": False},
-        bf16=policy.model.dtype == torch.bfloat16,
+        bf16=has_half(policy.model),  # autocast: what learns is float32
         use_cpu=on_cpu,
         log_level="error",
         remove_unused_columns=False,
