@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +27,10 @@ def as_it_was(policy: Policy) -> Iterator[None]:
     settings = [(each, _copied(each)) for each in (*_configs(model.config), model.generation_config)]
     side = policy.tokenizer.padding_side
     try:
-        yield
+        with warnings.catch_warnings():
+            # PEFT uses the old name of transformers.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            yield
     finally:
         own.pop("forward", None)
         if forward is not None:

@@ -85,7 +85,7 @@ class StepTrainer(Trainer):
     def __init__(
         self, policy: Policy, model: Any, objective: Objective, run: TrainingRun, before: dict[str, torch.Tensor]
     ) -> None:
-        """`model` is what learns, `before` its weights as they came."""
+        """`model` is what learns, `before` its weights now."""
         self.policy, self.run_of, self._before = policy, run, before
         self.objective: Objective = objective
         super().__init__(
@@ -208,8 +208,8 @@ def train(policy: Policy, run: TrainingRun, objective: Objective) -> tuple[StepT
         objective: what is learned.
 
     Returns:
-        The trainer after training, and facts: `steps`, `loss_first`, `loss_last`, those of `settle`,
-        `untrainable` (items that could not be read and were left out), `micro_batch_size` (rows read at once).
+        The trainer after training, and facts: `steps`, `loss_first`, `loss_last`, `untrainable` (items that could not be
+        read and were left out), `micro_batch_size` (rows read at once), and those of `settle`.
 
     Raises:
         FinetuneError: if no item can be read, no weight changed, weights are no longer numbers, or memory runs out.
@@ -223,22 +223,20 @@ def train(policy: Policy, run: TrainingRun, objective: Objective) -> tuple[StepT
         model = _with_adapters(policy.model, run.recipe)
         trainer = StepTrainer(policy, model, objective, run, before.weights)
         trainer.train(resume_from_checkpoint=checkpoint)
-        steps: list[dict[str, Any]] = trainer.state.log_history
-        untrainable = {item for step in steps for item in step.get("untrainable", ())}
-        if len(untrainable) == objective.items:
-            reason = next(iter(trainer.refused.values()), "see the log")
-            raise FinetuneError(
-                f"none of {objective.items} examples can be trained on: {reason}; check images and prompts"
-            )
-        count = int(trainer.state.max_steps)
-        rates = linear_rates(run.recipe.lr, count, trainer.args.get_warmup_steps(count))
-        facts = settle(trainer.model, before, run.recipe, rates)
+    steps: list[dict[str, Any]] = trainer.state.log_history
+    untrainable = {item for step in steps for item in step.get("untrainable", ())}
+    if len(untrainable) == objective.items:
+        reason = next(iter(trainer.refused.values()), "see the log")
+        raise FinetuneError(f"none of {objective.items} examples can be trained on: {reason}; check images and prompts")
+    count = int(trainer.state.max_steps)
+    rates = linear_rates(run.recipe.lr, count, trainer.args.get_warmup_steps(count))
+    moved = settle(trainer.model, before, run.recipe, rates)
     losses = [float(step["loss"]) for step in steps if "loss" in step and step.get("weight", 1)]
     return trainer, {
         "steps": float(trainer.state.global_step),
         "loss_first": losses[0] if losses else float("nan"),
         "loss_last": losses[-1] if losses else float("nan"),
-        **facts,
+        **moved,
         "untrainable": float(len(untrainable)),
         "micro_batch_size": float(trainer.micro.size),
     }
