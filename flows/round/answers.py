@@ -72,7 +72,7 @@ def prepare_answers(profile: Profile) -> tuple[AnswerContext, Model]:
         profile=profile,
         base=base_policy(profile),
         source=open_source(profile.data.train),
-        scorer=import_scorer(locate(profile.scorer.checkpoint)),
+        scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype),
         benchmark=questions.drawn,
         questions=questions,
     )

@@ -153,6 +153,7 @@ def publish_trained(
             dtype=policy.dtype,
             device=current_device(),
             trust_remote_code=policy.trust_remote_code,
+            settings=policy.settings,
         )
         images, prompts = [image for image, _ in shown], [prompt for _, prompt in shown]
         with torch.inference_mode():
