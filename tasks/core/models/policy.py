@@ -38,6 +38,8 @@ __all__ = ["Message", "Policy", "PolicyError", "load_policy", "user_turn"]
 
 transformers_logging.disable_progress_bar()  # a bar for each file of a checkpoint hides the stages' own progress
 
+_OF_IMAGES = ("pixel", "image", "aspect", "video")  # how inputs begin whose second dimension is no token's
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -144,14 +146,17 @@ class Policy:
     def answered(
         self, images: Sequence[Image.Image], texts: Sequence[str], answers: Sequence[Sequence[int]]
     ) -> dict[str, Any]:
-        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left."""
+        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left.
+
+        Every input that has a value a token (masks, token types) is extended: on the answer as on the prompt's last token.
+        """
         inputs = self.inputs(images, texts)
         longest = max(map(len, answers))
-        fills = {"input_ids": self.pad_id, "attention_mask": 0, "mm_token_type_ids": 0, "cross_attention_mask": 0}
-        for name in fills.keys() & inputs.keys():
-            prompt = inputs[name]  # [B, L, ...]
-            rows, width = prompt.shape[:2]
-            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), fills[name])
+        rows, width = inputs["input_ids"].shape
+        for name, prompt in inputs.items():
+            if prompt.shape[:2] != (rows, width) or name.startswith(_OF_IMAGES):
+                continue  # not one for each token
+            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), self.pad_id * (name == "input_ids"))
             for row, answer in enumerate(answers):
                 end = width + longest - len(answer)
                 wider[row, end - width : end] = prompt[row]
