@@ -32,13 +32,17 @@ class PolicyConfig(StageConfig):
         None, ge=1, description="pixels of the largest image that the processor makes; null: the checkpoint's own"
     )
     top_k: int | None = Field(
-        None, ge=0, description="likeliest tokens that are drawn from, 0 for all; null: what the checkpoint's generation config has"
+        None,
+        ge=0,
+        description="likeliest tokens that are drawn from, 0 for all; null: what the checkpoint's generation config has",
     )
 
     @field_validator("template")
     @classmethod
     def _not_what_a_prompt_sets(cls, template: dict[str, Any]) -> dict[str, Any]:
-        ours = sorted(set(template) & {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"})
+        ours = sorted(
+            set(template) & {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+        )
         if ours:
             raise ValueError(f"{', '.join(ours)}: set with every prompt, so no profile can")
         return template

@@ -87,7 +87,11 @@ def import_reward(
         return detections
     if isinstance(reward, LikelihoodReward):
         options: dict[str, Any] = {"contrast": reward.contrast, "prompt": reward.prompt}
-        loaded = {"dtype": policy.dtype, "trust_remote_code": policy.trust_remote_code, "settings": asdict(policy.settings)}
+        loaded = {
+            "dtype": policy.dtype,
+            "trust_remote_code": policy.trust_remote_code,
+            "settings": asdict(policy.settings),
+        }
         return publish_scorer(described(reward.kind, options | loaded, {"policy": policy.checkpoint}))
     if isinstance(reward, JudgeReward):
         endpoint = {"url": reward.url, "model": reward.model, "key_variable": reward.key_variable}

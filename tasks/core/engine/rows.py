@@ -105,7 +105,9 @@ class Row:
     limit: int
     keep: bool = True
     owner: Any = None
-    fresh: bool = False  # all of the prefix is a prompt; else the answer follows what its first part, the prompt, has read
+    fresh: bool = (
+        False  # all of the prefix is a prompt; else the answer follows what its first part, the prompt, has read
+    )
     tokens: list[int] = field(default_factory=list)  # drawn so far
     states: dict[int, torch.Tensor] = field(
         default_factory=dict

@@ -201,7 +201,9 @@ class SearchScheduler:
             ids = policy.continued_ids(text, space=request.space) if follows else policy.answer_ids(text)
             items.append((_prefix(running, request.after), ids))
         for (running, request), prefix in zip(requests, self._reader.read(items), strict=True):
-            self._resume(running, Candidate(request.text, 0.0, ended=False, drawn=0, handle=prefix, space=request.space))
+            self._resume(
+                running, Candidate(request.text, 0.0, ended=False, drawn=0, handle=prefix, space=request.space)
+            )
 
     def _split(self, requests: list[tuple[_Running, SplitSentences]]) -> None:
         for running, request in requests:

@@ -49,7 +49,10 @@ class Chat:
         """
         given = self.arguments
         if given:
-            read = template_arguments(self.processor.chat_template) - {*_NEVER_GIVEN, *self.processor.tokenizer.special_tokens_map}
+            read = template_arguments(self.processor.chat_template) - {
+                *_NEVER_GIVEN,
+                *self.processor.tokenizer.special_tokens_map,
+            }
             if unread := sorted(set(given) - read):
                 has = ", ".join(sorted(read)) or "none"
                 raise ValueError(f"policy.template: the chat template never reads {', '.join(unread)}; it reads {has}")
@@ -144,7 +147,7 @@ def template_arguments(template: str | Iterable[Any] | Mapping[str, str]) -> set
     from jinja2 import Environment, meta
 
     if isinstance(template, str):
-        environment = Environment(extensions=["jinja2.ext.loopcontrols"])  # noqa: S701 - parsed, never rendered
+        environment = Environment(extensions=["jinja2.ext.loopcontrols"])
         source = re.sub(r"{%-?\s*(?:end)?generation\s*-?%}", "", template)  # transformers' own block
         return meta.find_undeclared_variables(environment.parse(source))
     several = template.values() if isinstance(template, Mapping) else template

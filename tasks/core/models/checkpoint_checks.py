@@ -11,7 +11,9 @@ from tasks.core.models.generation_fields import check_generation
 from tasks.core.models.weight_files import CheckpointError, WeightFileError, check_weight_files
 
 _ENCODER_DECODER = "it reads its prompt in an encoder of its own, and an answer can't be continued in one cache"
-_QUERIES = "a separate model (Q-Former) turns image and prompt into queries, so no prompt can be changed behind an image"
+_QUERIES = (
+    "a separate model (Q-Former) turns image and prompt into queries, so no prompt can be changed behind an image"
+)
 UNSUPPORTED: Mapping[str, str] = {
     "florence2": _ENCODER_DECODER,
     "blip-2": _QUERIES,

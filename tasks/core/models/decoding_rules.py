@@ -28,6 +28,7 @@ NEUTRAL: dict[str, Any] = {
 }  # fmt: skip
 """Arguments with which `generate` applies none of these rules itself."""
 
+
 class TokenHistory:
     """One row's tokens so far: prompt and answer."""
 
@@ -161,7 +162,9 @@ def _tensor(ids: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return _TENSORS[key]
 
 
-_TENSORS: dict[tuple[tuple[int, ...], torch.device], torch.Tensor] = {}  # copying ids to a device at each step would wait for it
+_TENSORS: dict[
+    tuple[tuple[int, ...], torch.device], torch.Tensor
+] = {}  # copying ids to a device at each step would wait for it
 
 
 def _by_row(processor: LogitsProcessor, logits: torch.Tensor, histories: Sequence[TokenHistory]) -> torch.Tensor:

@@ -26,7 +26,9 @@ def limit_pixels(processor: Any, config: Any, max_pixels: int | None) -> None:
     edges = dict(size) if size is not None else {}
     if getattr(images, "image_grid_pinpoints", None):
         _limit_grid(images, config, max_pixels)
-    elif getattr(images, "max_patches", None) and getattr(processor.image_processor, "crop_to_patches", None) is not None:
+    elif (
+        getattr(images, "max_patches", None) and getattr(processor.image_processor, "crop_to_patches", None) is not None
+    ):
         tile = int(edges["height"]) * int(edges["width"])
         images.max_patches = max(1, _at_least(kind, max_pixels, tile) // tile)
         images.min_patches = min(images.min_patches, images.max_patches)
@@ -40,7 +42,9 @@ def limit_pixels(processor: Any, config: Any, max_pixels: int | None) -> None:
         edge = math.isqrt(_at_least(kind, max_pixels, unit * unit)) // unit * unit
         images.size = type(size)(longest_edge=min(edge, int(edges["longest_edge"]))) if size is not None else edges
     else:
-        raise ValueError(f"policy.max_pixels: {kind} resizes every image alike, so it has no such setting; set it to null")
+        raise ValueError(
+            f"policy.max_pixels: {kind} resizes every image alike, so it has no such setting; set it to null"
+        )
 
 
 def _given(edges: dict[str, Any]) -> dict[str, int]:

@@ -27,6 +27,7 @@ from transformers.utils import logging as transformers_logging  # noqa: E402
 from tasks.core.models.chat import Chat, Message, user_turn  # noqa: E402
 from tasks.core.models.checkpoint_checks import PolicyError, check_folder, check_kind, check_loaded, check_weights  # noqa: E402
 from tasks.core.models.decoding_rules import DecodingRules  # noqa: E402
+from tasks.core.models.image_check import ImageCheck, UnusableImage  # noqa: E402
 from tasks.core.models.image_size import limit_pixels  # noqa: E402
 from tasks.core.models.placeholders import placeholder_tokens  # noqa: E402
 from tasks.core.models.policy_settings import DEFAULTS, PolicySettings  # noqa: E402
@@ -99,7 +100,9 @@ class Policy:
     @cached_property
     def rules(self) -> DecodingRules:
         """What the checkpoint's generation config does to logits, and the ban of placeholders."""
-        return DecodingRules.of(self.model.generation_config, banned=self.banned_ids, ends=self.end_ids, top_k=self.settings.top_k)
+        return DecodingRules.of(
+            self.model.generation_config, banned=self.banned_ids, ends=self.end_ids, top_k=self.settings.top_k
+        )
 
     def answer_ids(self, text: str) -> list[int]:
         """An answer's tokens as the policy would decode them after its prompt, without an end token.
@@ -131,7 +134,13 @@ class Policy:
         Raises:
             UnusableImage: the processor refuses an image.
         """
-        batch = self.chat.inputs(images, texts, answer_next=answer_next)
+        try:
+            batch = self.chat.inputs(images, texts, answer_next=answer_next)
+        except Exception as error:
+            check = ImageCheck(self.processor)
+            if problem := next(filter(None, (check.problem(*image.size) for image in images)), None):
+                raise UnusableImage(problem) from error
+            raise
         return {
             name: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in batch.items()

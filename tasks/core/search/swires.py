@@ -112,7 +112,9 @@ def _stage(
     row = len(result.trace)
     result.record(step, candidates, {i: (reward, None) for i, reward in enumerate(rewards)}, None, phase=stage.lower())
     return [
-        _Path((*path.texts, candidate.text), (*path.spaces, candidate.space), (*path.rows, row + i), candidate, rewards[i])
+        _Path(
+            (*path.texts, candidate.text), (*path.spaces, candidate.space), (*path.rows, row + i), candidate, rewards[i]
+        )
         for i, candidate in enumerate(candidates)
         if (candidate.text if stage == ANSWER else is_whole(candidate.text, stage))
     ]

@@ -131,7 +131,9 @@ def logits_of_a_step(monkeypatch, decoder: Decoder, at: list[KVPrefix]) -> torch
     seen: list[torch.Tensor] = []
     ruled = TokenTexts.ruled
     with monkeypatch.context() as patch:
-        patch.setattr(TokenTexts, "ruled", lambda self, logits, *rest: seen.append(logits.clone()) or ruled(self, logits, *rest))
+        patch.setattr(
+            TokenTexts, "ruled", lambda self, logits, *rest: seen.append(logits.clone()) or ruled(self, logits, *rest)
+        )
         answer(decoder, [Row(prefix, GREEDY, ANSWER, 1) for prefix in at])
     (logits,) = seen
     return logits
