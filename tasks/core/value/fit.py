@@ -116,7 +116,9 @@ class ValueFit:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             self.micro_batch = size // 2
-            log.warning("memory ran out: %d transitions a forward from now on (value.micro_batch_size)", self.micro_batch)
+            log.warning(
+                "memory ran out: %d transitions a forward from now on (value.micro_batch_size)", self.micro_batch
+            )
 
     def _in_parts(self, batch: Sequence[Transition], size: int) -> float:
         parts = [batch[start : start + size] for start in range(0, len(batch), size)]
