@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.gpu_measures import Clock, DecodeMeter
 from benchmarks.gpu_models import PROMPT, Size, build_policy, build_scorer
-from tasks.core.engine.decoder import Decoder, out_of_memory
+from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.guides import StateValues, TurnValues, Values
 from tasks.core.engine.scheduler import Job, SearchScheduler
 from tasks.core.models.policy import Policy
@@ -32,8 +32,7 @@ from tasks.core.search.requests import ANSWER, Search, propose
 from tasks.core.search.visvm import visvm
 from tasks.core.text import split_sentences
 from tasks.core.train.dpo import PreferencePair, train_dpo
-from tasks.core.train.sft import Example, train_sft
-from tasks.core.train.trl_trainer import TrainingRun
+from tasks.core.train.sft import Example, TrainingRun, train_sft
 from tasks.core.train.weights import Recipe
 from tasks.core.value.fit import ValueFit
 from tasks.core.value.td import transitions
@@ -190,33 +189,23 @@ def search_by_states(bench: Bench) -> Outcome:
 
 
 def value_lora(bench: Bench) -> Outcome:
-    """TD(0) of a network of the policy's size with adapters; the batch is halved while memory runs out."""
+    """TD(0) of a network of the policy's size with adapters; the fit itself halves what it reads at once if memory runs out."""
     scale = bench.scale
     spec = ValueSpec("none", "lora", -1, "sentence")
     model = ValueModel(build_policy(bench.name, bench.size, bench.device, bench.dtype), spec)
     answers = [(image, texts, bench.scores[image][at]) for image, at, texts in bench.sentences() if texts]
     data = transitions(answers, state="sentence", mode=MODE)
     fit = _fit(lambda pairs: model([bench.images[i] for i, _ in pairs], [text for _, text in pairs]), model)
-    batch, done, clock = scale.batch, 0, bench.clock()
+    done, clock = 0, bench.clock()
     while done < scale.value_steps and not (done and bench.late):
-        part = data[done * batch : (done + 1) * batch] or data[:batch]
-        before = model.tokens
-        try:
-            with clock.running():
-                fit.step(part)
-        except RuntimeError as error:
-            if batch == 1 or not out_of_memory(error):
-                raise
-            batch, done, model.tokens = batch // 2, 0, 0
-            clock = bench.clock()
-            fit.optimizer.zero_grad(set_to_none=True)
-            continue
-        assert model.tokens > before
+        start = done * scale.batch % max(1, len(data) - scale.batch + 1)
+        with clock.running():
+            fit.step(data[start : start + scale.batch])
         done += 1
     for parameter in model.parameters().values():
         parameter.requires_grad_(False)
     bench.network = model
-    return Outcome(f"{done} steps of {batch} transitions", clock.seconds, model.tokens, "tokens read")
+    return Outcome(f"{done} steps of {scale.batch} transitions", clock.seconds, model.tokens, "tokens read")
 
 
 def search_by_network(bench: Bench) -> Outcome:
