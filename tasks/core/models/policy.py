@@ -29,6 +29,7 @@ from transformers.utils import logging as transformers_logging  # noqa: E402
 from tasks.core.models.chat import Chat, Message, user_turn  # noqa: E402
 from tasks.core.models.checkpoint_checks import PolicyError, check_folder, check_kind, check_loaded, check_weights  # noqa: E402
 from tasks.core.models.decoding_rules import DecodingRules  # noqa: E402
+from tasks.core.models.image_check import ImageCheck, UnusableImage  # noqa: E402
 from tasks.core.models.image_size import limit_pixels  # noqa: E402
 from tasks.core.models.placeholders import placeholder_tokens  # noqa: E402
 from tasks.core.models.policy_settings import DEFAULTS, PolicySettings  # noqa: E402
@@ -137,7 +138,13 @@ class Policy:
         Raises:
             UnusableImage: the processor refuses an image.
         """
-        batch = self.chat.inputs(images, texts, answer_next=answer_next)
+        try:
+            batch = self.chat.inputs(images, texts, answer_next=answer_next)
+        except Exception as error:
+            check = ImageCheck(self.processor)
+            if problem := next(filter(None, (check.problem(*image.size) for image in images)), None):
+                raise UnusableImage(problem) from error
+            raise
         return {
             name: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in batch.items()
