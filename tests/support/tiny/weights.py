@@ -9,7 +9,8 @@ import torch
 from tests.support.tiny.words import said_tokens
 
 _INTO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
-_IN_TEXT = (*_INTO_RESIDUAL, "out_proj.weight")
+_IN_TEXT = (*_INTO_RESIDUAL, "out_proj.weight", "per_layer_projection.weight")
+_EXPERTS = ("experts.down_proj", "fc2.weight")  # of all experts in one tensor
 
 
 def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
@@ -25,6 +26,9 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
             torch.nn.init.constant_(weight, 0.5)
         if name.endswith(_IN_TEXT if "language_model" in name else _INTO_RESIDUAL):
             torch.nn.init.zeros_(weight[0])
+        if weight.dim() == 3 and name.endswith(_EXPERTS):  # [experts, rows, columns], either way round
+            axis = list(weight.shape).index(model.config.get_text_config().hidden_size, 1)
+            torch.nn.init.zeros_(weight.select(axis, 0))
     words, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     torch.nn.init.normal_(words)
     torch.nn.init.constant_(words[:, 0], 2.0)
