@@ -42,7 +42,7 @@ def lfm2_vl() -> Parts:
         max_image_tokens=4,
     )
     template = "{{ bos_token }}" + templates.chatml("<image>")
-    return Parts(config, hf.Lfm2VlProcessor(images, tok, chat_template=template), (end,))
+    return Parts(config, hf.Lfm2VlProcessor(images, tok, chat_template=template), (end,), seed=12)
 
 
 BUILDERS = {"lfm2_vl": lfm2_vl}

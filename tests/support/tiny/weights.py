@@ -9,7 +9,7 @@ import torch
 from tests.support.tiny.words import said_tokens
 
 _INTO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
-_IN_TEXT = (*_INTO_RESIDUAL, "out_proj.weight", "per_layer_projection.weight")
+_IN_TEXT = (*_INTO_RESIDUAL, "feed_forward.w2.weight", "out_proj.weight", "per_layer_projection.weight")
 _EXPERTS = ("experts.down_proj", "fc2.weight")  # of all experts in one tensor
 
 
