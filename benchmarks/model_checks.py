@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from tasks.core.train.trl_trainer import TrainingRun
+from tasks.core.train.step_trainer import TrainingRun
 
 from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
