@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from tasks.core.train.step_trainer import TrainingRun
 
 from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
@@ -27,6 +26,7 @@ from tasks.core.models.value import StateValue, ValueModel, ValueSpec
 from tasks.core.search.requests import ANSWER, SENTENCE
 from tasks.core.train.dpo import PreferencePair, train_dpo
 from tasks.core.train.sft import Example, train_sft
+from tasks.core.train.step_trainer import TrainingRun
 from tasks.core.train.weights import Recipe
 from tests.support.plain import answer, plain
 
