@@ -200,9 +200,9 @@ def sequence_equal(training: Training, answers: Sequence[str]) -> str:
         if prompt is None:
             good.append(False)
             continue
-        *said, end = row[len(prompt) :]
-        text = policy.tokenizer.decode(said).strip()
-        good.append(text in answers and end in policy.end_ids and not policy.end_ids & set(said))
+        *learned, end = row[len(prompt) :]
+        text = policy.tokenizer.decode(learned).strip()
+        good.append(text in answers and end in policy.end_ids and not policy.end_ids & set(learned))
     return _of_all(good, "rows") if good else "no: nothing was read"
 
 

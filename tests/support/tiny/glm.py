@@ -54,12 +54,12 @@ _IDS = {
 
 
 def glm4v() -> Parts:
-    """GLM-4.1V."""
+    """GLM-4.1V: the next turn's marker is an end token; the template writes none."""
     return _glm(hf.Glm4vConfig, hf.Glm4vProcessor)
 
 
 def glm4v_moe() -> Parts:
-    """GLM-4.5V: experts after a first dense layer."""
+    """GLM-4.5V: as GLM-4.1V, with experts after a first dense layer."""
     experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1}
     return _glm(hf.Glm4vMoeConfig, hf.Glm4vProcessor, **experts)
 

@@ -35,7 +35,7 @@ def _llava_with(tok: hf.PreTrainedTokenizerFast, template: str) -> Parts:
 
 
 def llava() -> Parts:
-    """A template of markers."""
+    """LLaVA: one image size; a template of markers."""
     return _llava_with(tokenizer("<image>"), templates.markers("<image>"))
 
 
@@ -58,7 +58,7 @@ def _next_with(tok: hf.PreTrainedTokenizerFast, template: str) -> Parts:
 
 
 def llava_next() -> Parts:
-    """Tiles of an image and its newline feature."""
+    """LLaVA-NeXT: tiles with newline features; a template of markers."""
     return _next_with(tokenizer("<image>"), templates.markers("<image>"))
 
 
@@ -82,12 +82,12 @@ def _onevision_with(tok: hf.PreTrainedTokenizerFast, template: str, ends: tuple[
 
 
 def llava_onevision() -> Parts:
-    """A template of markers."""
+    """LLaVA-OneVision: tiles, a SigLIP tower; a template of markers."""
     return _onevision_with(tokenizer("<image>", "<video>"), templates.markers("<image>"), (EOS,))
 
 
 def llava_onevision_chatml() -> Parts:
-    """OneVision as released: `assistant ` and a line break in a finished turn, no space in the generation prompt."""
+    """LLaVA-OneVision as released: a space after `assistant` in a finished turn, none in the generation prompt."""
     end = "<|im_end|>"
     tok = chat_tokenizer(
         {"image_token": "<image>", "video_token": "<video>"}, "<|im_start|>", end, eos=end, pad="<|endoftext|>"
@@ -110,7 +110,7 @@ def vipllava() -> Parts:
 
 
 def llava_next_video() -> Parts:
-    """LLaVA-NeXT-Video, about an image."""
+    """LLaVA-NeXT-Video, asked about an image."""
     tok = chat_tokenizer({"image_token": "<image>", "video_token": "<video>"}, bos="<s>", eos=EOS, adds_bos=True)
     config = hf.LlavaNextVideoConfig(
         vision_config=_clip(),

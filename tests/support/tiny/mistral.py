@@ -20,7 +20,7 @@ def _processor(tok: hf.PreTrainedTokenizerFast, patch: int, merge: int) -> hf.Pi
 
 
 def pixtral() -> Parts:
-    """Pixtral, which is saved as a LLaVA."""
+    """Pixtral in LLaVA: an image keeps its shape, in rows with a break token; no generation prompt."""
     tok = _tokenizer()
     config = hf.LlavaConfig(
         vision_config=hf.PixtralVisionConfig(**VISION, image_size=2 * TILE, patch_size=PATCH),
@@ -34,7 +34,7 @@ def pixtral() -> Parts:
 
 
 def mistral3() -> Parts:
-    """Mistral Small 3.1: two by two patches are merged to a token."""
+    """Mistral Small 3.1: as Pixtral, two by two patches merged to a token."""
     tok = _tokenizer()
     config = hf.Mistral3Config(
         vision_config=hf.PixtralVisionConfig(**VISION, image_size=2 * TILE, patch_size=PATCH // 2),
