@@ -35,7 +35,17 @@ PROMPTS = ["Describe the image .", "What is there ?", "There is a dog on the lef
 ANSWERS = ["There is a dog on the left.", "Two cats lie by it. A man walks to his house.", "We see many more.", "No."]
 LIMIT = 25  # tokens
 # Modules that read pixels or sound, as the libraries call them: on purpose not the rule that training goes by.
-TOWERS = {"vision_tower", "vision_model", "vision_encoder", "visual", "vision", "audio_tower", "vqmodel", "tower"}
+TOWERS = {
+    "vision_tower",
+    "vision_model",
+    "vision_encoder",
+    "visual",
+    "vision",
+    "audio_tower",
+    "vqmodel",
+    "image_tower",
+    "video_tower",
+}
 
 
 class Case(NamedTuple):

@@ -16,6 +16,7 @@ from tasks.core.models.policy import Policy
 from tests.support.tiny import (
     cohere,
     deepseek,
+    ernie,
     exaone,
     experts,
     gemma,
@@ -45,6 +46,7 @@ _FAMILIES = (
     cohere,
     lfm2,
     deepseek,
+    ernie,
     experts,
     exaone,
     refused,

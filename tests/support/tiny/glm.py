@@ -37,9 +37,11 @@ def _glm(config: Callable[..., Any], processor: Callable[..., Any], **text: Any)
         text_config=text_sizes(tok, rope_parameters=rope, **text),
         **ids,
     )
-    images = hf.Glm4vImageProcessor(size={"shortest_edge": 2 * TILE**2, "longest_edge": 24 * TILE**2}, patch_size=PATCH)
+    size = {"shortest_edge": 2 * TILE**2, "longest_edge": 24 * TILE**2}
+    old = processor is hf.Glm4vProcessor
+    images = (hf.Glm4vImageProcessor if old else hf.Glm46VImageProcessor)(size=size, patch_size=PATCH)
     template = templates.glm(f"{START}{IMAGE}{END}")
-    videos = hf.Glm4vVideoProcessor() if processor is hf.Glm4vProcessor else hf.Glm46VVideoProcessor()
+    videos = hf.Glm4vVideoProcessor() if old else hf.Glm46VVideoProcessor()
     return Parts(built, processor(images, tok, videos, chat_template=template), (USER, LAST))
 
 
@@ -64,4 +66,9 @@ def glm4v_moe() -> Parts:
     return _glm(hf.Glm4vMoeConfig, hf.Glm4vProcessor, **experts)
 
 
-BUILDERS = {"glm4v": glm4v, "glm4v_moe": glm4v_moe}
+def glm46v() -> Parts:
+    """GLM-4.6V Flash: GLM-4.1V's layers under another processor."""
+    return _glm(hf.Glm46VConfig, hf.Glm46VProcessor)
+
+
+BUILDERS = {"glm4v": glm4v, "glm46v": glm46v, "glm4v_moe": glm4v_moe}

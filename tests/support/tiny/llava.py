@@ -131,6 +131,27 @@ def llava_next_video() -> Parts:
     return Parts(config, processor)
 
 
+def video_llava() -> Parts:
+    """Video-LLaVA, asked about an image: a tower each for images and videos."""
+    tok = chat_tokenizer({"image_token": "<image>", "video_token": "<video>"}, bos="<s>", eos=EOS, adds_bos=True)
+    config = hf.VideoLlavaConfig(
+        vision_config=_clip(),
+        text_config=hf.LlamaConfig(**text_sizes(tok)),
+        image_token_index=tok.image_token_id,
+        video_token_index=tok.video_token_id,
+        image_seq_length=PER_TILE,
+    )
+    size = {"size": {"shortest_edge": TILE}, "crop_size": {"height": TILE, "width": TILE}}
+    processor = hf.VideoLlavaProcessor(
+        hf.VideoLlavaImageProcessor(**size),
+        hf.VideoLlavaVideoProcessor(**size),
+        tok,
+        patch_size=PATCH,
+        chat_template=templates.vicuna("<image>"),
+    )
+    return Parts(config, processor)
+
+
 BUILDERS = {
     "llava": llava,
     "llava_next": llava_next,
@@ -140,4 +161,5 @@ BUILDERS = {
     "llava_onevision_chatml": llava_onevision_chatml,
     "vipllava": vipllava,
     "llava_next_video": llava_next_video,
+    "video_llava": video_llava,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import transformers as hf
 
 from tests.support.tiny import templates
-from tests.support.tiny.words import EOS, PATCH, TILE, VISION, Parts, chat_tokenizer, text_sizes
+from tests.support.tiny.words import EOS, PATCH, TILE, VISION, Parts, byte_tokenizer, chat_tokenizer, text_sizes
 
 
 def _tokenizer() -> hf.PreTrainedTokenizerFast:
@@ -46,4 +46,23 @@ def mistral3() -> Parts:
     return Parts(config, _processor(tok, PATCH // 2, 2))
 
 
-BUILDERS = {"pixtral": pixtral, "mistral3": mistral3}
+def lighton_ocr() -> Parts:
+    """LightOnOCR: Pixtral's tower before Qwen3, one run of image tokens without breaks; ChatML."""
+    end, last = "<|im_end|>", "<|endoftext|>"
+    named = {"image_token": "<|image_pad|>", "image_break_token": "<|vision_pad|>", "image_end_token": "<|vision_end|>"}
+    tok = byte_tokenizer(hf.Qwen2Tokenizer, named, "<|im_start|>", eos=end, pad=last)
+    patch = PATCH // 2
+    config = hf.LightOnOcrConfig(
+        vision_config=hf.PixtralVisionConfig(**VISION, image_size=2 * TILE, patch_size=patch),
+        text_config=hf.Qwen3Config(**text_sizes(tok, head_dim=16), tie_word_embeddings=False),
+        image_token_id=tok.image_token_id,
+        tie_word_embeddings=False,
+    )
+    images = hf.PixtralImageProcessor(size={"longest_edge": 2 * TILE}, patch_size={"height": PATCH, "width": PATCH})
+    processor = hf.LightOnOcrProcessor(
+        images, tok, patch_size=patch, spatial_merge_size=2, chat_template=templates.chatml("<|image_pad|>")
+    )
+    return Parts(config, processor, (end, last))
+
+
+BUILDERS = {"pixtral": pixtral, "mistral3": mistral3, "lighton_ocr": lighton_ocr}

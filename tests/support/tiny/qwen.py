@@ -70,6 +70,13 @@ def qwen3_vl() -> Parts:
     return _qwen3(hf.Qwen3VLConfig, thinking=False, vision={"deepstack_visual_indexes": [0, 1]})
 
 
+def qwen3_vl_tied() -> Parts:
+    """Qwen3-VL 2B and 4B: the output layer is the token embedding."""
+    parts = _qwen3(hf.Qwen3VLConfig, thinking=False, vision={"deepstack_visual_indexes": [0, 1]})
+    parts.config.tie_word_embeddings = parts.config.text_config.tie_word_embeddings = True
+    return parts
+
+
 def qwen3_vl_moe() -> Parts:
     """Qwen3-VL with experts in each layer."""
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
@@ -112,6 +119,7 @@ BUILDERS = {
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
     "qwen3_5": qwen3_5,
+    "qwen3_vl_tied": qwen3_vl_tied,
     "qwen3_vl_moe": qwen3_vl_moe,
     "qwen3_5_moe": qwen3_5_moe,
 }

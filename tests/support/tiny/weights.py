@@ -30,6 +30,9 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
             axis = list(weight.shape).index(model.config.get_text_config().hidden_size, 1)
             torch.nn.init.zeros_(weight.select(axis, 0))
     words, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if words is output:
+        _draw_tied(words, tok, ends)
+        return
     torch.nn.init.normal_(words)
     torch.nn.init.constant_(words[:, 0], 2.0)
     words /= getattr(model.get_input_embeddings(), "embed_scale", 1.0)  # Gemma's are multiplied when they are read
@@ -41,6 +44,14 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
         output[tok.convert_tokens_to_ids(token), 0] = bias
     indices = torch.tensor(sorted(_never_said(tok) - set(tok.convert_tokens_to_ids(list(ends)))))
     output[indices[indices < len(output)], 0] = -20.0
+
+
+def _draw_tied(words: torch.Tensor, tok: Any, ends: tuple[str, ...]) -> None:
+    """An embedding that is the output layer too has no bias: long rows are likely, short ones are not."""
+    torch.nn.init.normal_(words, std=3 * words.shape[1] ** -0.5)
+    said = set(tok.convert_tokens_to_ids(list(ends)))
+    words[sorted(said)] *= 1.5
+    words[sorted(_never_said(tok) - said)] *= 0.2
 
 
 def _never_said(tok: Any) -> set[int]:
