@@ -111,8 +111,11 @@ class Policy:
     def answer_ids(self, text: str) -> list[int]:
         """An answer's tokens as the policy would decode them after its prompt, without an end token.
 
-        White space before the text is what the template writes there; special tokens in the text are read as plain text.
+        White space before the text is what the template writes there; special tokens in the text are read as plain text. A
+        text of white space has no tokens.
         """
+        if not text.strip():
+            return []
         turn = self.chat.answered_turn
         return self._ids_after(turn.stem, turn.before + text.strip())
 
