@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -56,7 +57,9 @@ def describe(
             files,
             search,
             policy,
-            scorer=import_scorer(locate(profile.scorer.checkpoint)) if "scorer" in search_needs(search) else None,
+            scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype)
+            if "scorer" in search_needs(search)
+            else None,
             trained=trained,
             prompt=prompt,
             seed=profile.seed,
@@ -78,7 +81,8 @@ def _policy(profile: Profile, checkpoint: str | None, trained: Trained | None) -
     if trained is None:
         raise StageInputError(f"no finished run of profile {profile.name} has a champion: visloop run {profile.name}")
     if trained.champion is not None:
-        return PolicyHandle.of(trained.champion, profile.policy)
+        loaded = PolicyHandle.of(trained.champion, profile.policy)
+        return replace(loaded, dtype=trained.dtypes.get(trained.champion.digest, loaded.dtype))
     if trained.promoted == "base":
         return import_policy(locate(default), profile.policy)
     raise StageInputError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from storage import checkpoints, lake
 from storage.artifacts import Table
 from storage.images import decode
+from storage.lookup import Lookup
 from storage.schema import Image, Sample
 from tasks.models.handles import PolicyHandle, ValueHandle
 from tasks.stage.runtime import current_runtime
@@ -126,6 +127,27 @@ class Pictures:
             self._next += self.ahead
             self._read = load_images(self.images, [sample.image_id for sample in part])
         return self._read[sample.image_id]
+
+
+class StoredImages(Mapping[str, "PIL.Image.Image"]):
+    """Images of a table by id, each decoded from the bytes in the store whenever it is requested; none is kept."""
+
+    def __init__(self, images: Table[Image], image_ids: Collection[str]) -> None:
+        """Raises KeyError for an id that the table does not hold."""
+        self._rows = Lookup(Image, images, image_ids)
+
+    def __getitem__(self, image_id: str) -> PIL.Image.Image:
+        return decode(self._rows[image_id].image)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def picture(self, image_id: str) -> Callable[[], PIL.Image.Image]:
+        """What decodes the image when it is needed."""
+        return partial(self.__getitem__, image_id)
 
 
 def load_images(images: Table[Image], image_ids: Sequence[str]) -> dict[str, PIL.Image.Image]:

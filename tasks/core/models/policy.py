@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from tasks.core.models.packages import missing_package
+from tasks.core.models.parts import up_to_layer
 from tasks.core.models.positions import as_position_ids, prompt_positions
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 
@@ -36,6 +38,8 @@ from tasks.core.models.weight_files import CheckpointError  # noqa: E402
 __all__ = ["Message", "Policy", "PolicyError", "load_policy", "user_turn"]
 
 transformers_logging.disable_progress_bar()  # a bar for each file of a checkpoint hides the stages' own progress
+
+_OF_IMAGES = ("pixel", "image", "aspect", "video")  # how inputs begin whose second dimension is no token's
 
 
 @dataclass(frozen=True)
@@ -149,14 +153,17 @@ class Policy:
     def answered(
         self, images: Sequence[Image.Image], texts: Sequence[str], answers: Sequence[Sequence[int]]
     ) -> dict[str, Any]:
-        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left."""
+        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left.
+
+        Every input that has a value a token (masks, token types) is extended: on the answer as on the prompt's last token.
+        """
         inputs = self.inputs(images, texts)
         longest = max(map(len, answers))
-        fills = {"input_ids": self.pad_id, "attention_mask": 0, "mm_token_type_ids": 0, "cross_attention_mask": 0}
-        for name in fills.keys() & inputs.keys():
-            prompt = inputs[name]  # [B, L, ...]
-            rows, width = prompt.shape[:2]
-            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), fills[name])
+        rows, width = inputs["input_ids"].shape
+        for name, prompt in inputs.items():
+            if prompt.shape[:2] != (rows, width) or name.startswith(_OF_IMAGES):
+                continue  # not one for each token
+            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), self.pad_id * (name == "input_ids"))
             for row, answer in enumerate(answers):
                 end = width + longest - len(answer)
                 wider[row, end - width : end] = prompt[row]
@@ -166,12 +173,17 @@ class Policy:
         return inputs
 
     def hidden(self, inputs: dict[str, Any], layer: int) -> torch.Tensor:
-        """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm."""
+        """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm.
+
+        What is behind the layer is not computed.
+        """
         positions = as_position_ids(prompt_positions(self.model, inputs))
-        all_layers = layer != -1
-        out = self.model.model(**inputs, position_ids=positions, use_cache=False, output_hidden_states=all_layers)
-        states: torch.Tensor = out.hidden_states[layer] if all_layers else out.last_hidden_state
-        return states
+        if layer == -1:
+            states: torch.Tensor = self.model.model(**inputs, position_ids=positions, use_cache=False).last_hidden_state
+            return states
+        with up_to_layer(self.model, layer) as reached:
+            self.model.model(**inputs, position_ids=positions, use_cache=False)
+        return reached[0]
 
 
 def load_policy(
@@ -233,9 +245,9 @@ def _quietly() -> Iterator[None]:
 
 def _not_loaded(folder: str | Path, error: Exception) -> str:
     """What to do where a library refuses a checkpoint, in a line."""
+    if needed := missing_package(error):
+        return f"{folder}: {needed}"
     reason = " ".join(str(error).split())
-    if "num2words" in reason:
-        return f"{folder}: SmolVLM's processor needs the package num2words: pip install num2words, or visloop[smolvlm]"
     return (
         f"{folder}: not a vision-language checkpoint that transformers can load ({reason[:300]}). "
         "Needed: a folder or hub id for AutoModelForImageTextToText with its processor"
