@@ -21,4 +21,9 @@ class PolicyConfig(StageConfig):
         json_schema_extra=NOT_SEMANTIC,
     )
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="precision of weights and decoding")
+    max_pixels: int | None = Field(
+        None,
+        ge=784,
+        description="larger images are scaled down to this many pixels before the processor; none: as they come",
+    )
     trust_remote_code: bool = Field(False, description="run code that the checkpoint brings; leave it off")

@@ -107,14 +107,18 @@ def policy_states(
         answer._replace(sentences=[f"{answer.rollout_id}/{step}" for step in range(len(of_answer))])
         for answer, of_answer in zip(answers, states, strict=True)
     ]
-    rows = torch.cat(states).to(policy.device)
+    rows = torch.cat(states)  # on the host: those of a million sentences don't fit beside a model
     row_of = {name: row for row, name in enumerate(name for answer in named for name in answer.sentences)}
     learned = [row_of[name] for answer in named if not answer.held_out for name in answer.sentences]
     spec = ValueSpec(value_backbone.checkpoint.digest, "frozen", config.layer, "prefix", reads="policy_states")
-    head = StateValue.of(rows[learned], spec)
+    head = StateValue.of(rows[learned], spec, policy.device)
     # A name belongs to one answer, so the image need not be looked at; and it is no text to be joined to a prefix.
     return Learner(
-        head, lambda pairs: head(rows[[row_of[name] for _, name in pairs]]), named, state="sentence", states_tokens=read
+        head,
+        lambda pairs: head(rows[[row_of[name] for _, name in pairs]].to(policy.device)),
+        named,
+        state="sentence",
+        states_tokens=read,
     )
 
 
