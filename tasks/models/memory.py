@@ -39,6 +39,7 @@ class MemorySettings:
     finetune: TrainingSettings
     runtime: RuntimeConfig
     needs: frozenset[str]  # of the run's searches and its training: value, scorer, margin, ...
+    answers: bool  # the task: answers to questions instead of captions
     size: Size  # of the largest image
 
 
@@ -76,8 +77,10 @@ def stage_peaks(settings: MemorySettings) -> list[StagePeak]:
         ArchitectureUnknown: the sizes of the policy or of a scorer are not known here.
         UnknownImageCost: nor how many tokens an image has.
     """
-    run = _Run(settings, facts_of(settings.policy.checkpoint), _scorers(settings.scorer))
-    peaks = [StagePeak("rollout", tuple(_rollout(run))), StagePeak("score", tuple(_score(run)))]
+    run = _Run(settings, facts_of(settings.policy.checkpoint), _scorers(settings))
+    peaks = [StagePeak("rollout", tuple(_rollout(run)))]
+    if run.scorers:
+        peaks.append(StagePeak("score", tuple(_score(run))))
     if "value" in settings.needs:
         peaks.append(StagePeak("train_value", tuple(_value(run))))
     if settings.search.strategy != "greedy":
@@ -92,7 +95,11 @@ def method_of(config: TrainingSettings) -> str:
     return str(getattr(config, "method", "sft"))
 
 
-def _scorers(config: ScorerConfig) -> tuple[ScorerSizes, ...]:
+def _scorers(settings: MemorySettings) -> tuple[ScorerSizes, ...]:
+    """Those that are loaded: none where answers are found without scores."""
+    config = settings.scorer
+    if settings.answers and "scorer" not in settings.needs:
+        return ()
     named = {config.checkpoint}
     for reward in config.rewards:
         if isinstance(reward, CosineReward | TokenReward) and reward.checkpoint:
@@ -112,9 +119,7 @@ def _rollout(run: _Run) -> list[Phase]:
 
 
 def _score(run: _Run) -> list[Phase]:
-    return [phase for sizes in run.scorers for phase in sizes.phases(run.policy_weights)] or [
-        Phase("sentences are scored", run.policy_weights)
-    ]
+    return [phase for sizes in run.scorers for phase in sizes.phases(run.policy_weights)]
 
 
 def _greedy(run: _Run) -> list[Phase]:
