@@ -152,6 +152,7 @@ def peaks_of(profile: Profile, size: ImageSize | None = None) -> list[StagePeak]
         finetune=profile.finetune,
         runtime=profile.runtime,
         needs=needs,
+        rollouts=profile.task == "captions" or profile.staged.verify == "agreement" or "answers" in needs,
         answers=profile.task == "answers",
         size=(size or image_size(profile)).size,
     )

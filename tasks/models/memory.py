@@ -39,6 +39,7 @@ class MemorySettings:
     finetune: TrainingSettings
     runtime: RuntimeConfig
     needs: frozenset[str]  # of the run's searches and its training: value, scorer, margin, ...
+    rollouts: bool  # whether the policy's own answers are drawn
     answers: bool  # the task: answers to questions instead of captions
     size: Size  # of the largest image
 
@@ -78,7 +79,7 @@ def stage_peaks(settings: MemorySettings) -> list[StagePeak]:
         UnknownImageCost: nor how many tokens an image has.
     """
     run = _Run(settings, facts_of(settings.policy.checkpoint), _scorers(settings))
-    peaks = [StagePeak("rollout", tuple(_rollout(run)))]
+    peaks = [StagePeak("rollout", tuple(_rollout(run)))] if settings.rollouts else []
     if run.scorers:
         peaks.append(StagePeak("score", tuple(_score(run))))
     if "value" in settings.needs:
