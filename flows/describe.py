@@ -57,7 +57,9 @@ def describe(
             files,
             search,
             policy,
-            scorer=import_scorer(locate(profile.scorer.checkpoint)) if "scorer" in search_needs(search) else None,
+            scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype)
+            if "scorer" in search_needs(search)
+            else None,
             trained=trained,
             prompt=prompt,
             seed=profile.seed,
@@ -87,7 +89,8 @@ def _policy(profile: Profile, checkpoint: str | None, trained: Trained | None) -
             f"run {trained.run_id}: its champion, {trained.promoted}, is no longer in the store, or an earlier version of "
             f"visloop made it; visloop run {profile.name} makes one"
         )
-    return PolicyHandle(chosen, profile.policy.dtype, profile.policy.trust_remote_code)
+    dtype = trained.dtypes.get(chosen.digest, profile.policy.dtype) if trained else profile.policy.dtype
+    return PolicyHandle(chosen, dtype, profile.policy.trust_remote_code)
 
 
 def _search_config(profile: Profile, strategy: str) -> SearchConfig:

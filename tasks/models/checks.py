@@ -23,10 +23,10 @@ def policy_state(folder: str, dtype: str) -> str:
     return f"{folder}: {type(model).__name__}, {sum(p.numel() for p in model.parameters()) / 1e6:.1f} M parameters"
 
 
-def scorer_state(folder: str) -> str:
+def scorer_state(folder: str, dtype: str) -> str:
     """Load a scorer; its size and context."""
     from tasks.core.models.scorer import load_scorer
 
-    scorer = load_scorer(folder, digest="")
+    scorer = load_scorer(folder, digest="", dtype=dtype)
     size = sum(p.numel() for p in scorer.model.parameters()) / 1e6
     return f"{folder}: {type(scorer.model).__name__}, {size:.1f} M parameters, {scorer.context_length} tokens of text"

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
+from tasks.core.models.packages import missing_package
+from tasks.core.models.parts import up_to_layer
 from tasks.core.models.positions import as_position_ids, prompt_positions
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 
@@ -24,6 +27,9 @@ from transformers.utils import logging as transformers_logging  # noqa: E402
 transformers_logging.disable_progress_bar()  # a bar for each file of a checkpoint hides the stages' own progress
 
 Message = dict[str, Any]
+
+_BLANK = Image.new("RGB", (1, 1))
+_SAMPLE, _SAMPLE_ANSWER = "Describe the image.", "A zebra crosses a road."
 
 
 class PolicyError(ValueError):
@@ -61,6 +67,45 @@ class Policy:
         pad = self.tokenizer.pad_token_id
         return int(min(self.end_ids) if pad is None else pad)
 
+    @cached_property
+    def end_id(self) -> int:
+        """The token that ends an answer in training: of `end_ids` the one that the template writes after an answer, else the
+        tokenizer's, else the smallest.
+        """
+        after = self._answered_turn.after
+        written = self.tokenizer(after, add_special_tokens=False)["input_ids"] if after else []
+        candidates = [*written, self.tokenizer.eos_token_id, min(self.end_ids)]
+        return int(next(id_ for id_ in candidates if id_ in self.end_ids))
+
+    def answer_ids(self, text: str) -> list[int]:
+        """An answer's tokens as the policy would decode them after its prompt, without an end token.
+
+        White space before the text is what the template writes there; special tokens in the text are read as plain text.
+        """
+        turn = self._answered_turn
+        stem = self._plain_ids(turn.stem)
+        ids = self._plain_ids(turn.stem + turn.before + text.strip())
+        if ids[: len(stem)] == stem:
+            return ids[len(stem) :]
+        return self._plain_ids(turn.before + text.strip())
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    @cached_property
+    def _answered_turn(self) -> AnsweredTurn:
+        user = user_turn(_BLANK, _SAMPLE)
+        answer = {"role": "assistant", "content": [{"type": "text", "text": _SAMPLE_ANSWER}]}
+        render = self.processor.apply_chat_template
+        prompt = str(render([user], tokenize=False, add_generation_prompt=True))
+        whole = str(render([user, answer], tokenize=False))
+        stem = prompt
+        for token in self.tokenizer.get_added_vocab():
+            stem = stem.rsplit(token, 1)[-1] if token else stem
+        before, _, after = whole.rpartition(_SAMPLE_ANSWER)
+        space = before[len(before.rstrip()) :] if before.startswith(prompt) else prompt[len(prompt.rstrip()) :]
+        return AnsweredTurn(stem, space.removeprefix(prompt[len(prompt.rstrip()) :]), after)
+
     def inputs(
         self, images: Sequence[Image.Image], texts: Sequence[str], *, answer_next: bool = True
     ) -> dict[str, Any]:
@@ -96,12 +141,25 @@ class Policy:
         return inputs
 
     def hidden(self, inputs: dict[str, Any], layer: int) -> torch.Tensor:
-        """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm."""
+        """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm.
+
+        What is behind the layer is not computed.
+        """
         positions = as_position_ids(prompt_positions(self.model, inputs))
-        all_layers = layer != -1
-        out = self.model.model(**inputs, position_ids=positions, use_cache=False, output_hidden_states=all_layers)
-        states: torch.Tensor = out.hidden_states[layer] if all_layers else out.last_hidden_state
-        return states
+        if layer == -1:
+            states: torch.Tensor = self.model.model(**inputs, position_ids=positions, use_cache=False).last_hidden_state
+            return states
+        with up_to_layer(self.model, layer) as reached:
+            self.model.model(**inputs, position_ids=positions, use_cache=False)
+        return reached[0]
+
+
+class AnsweredTurn(NamedTuple):
+    """What the chat template writes around an answer."""
+
+    stem: str  # the generation prompt after its last special token
+    before: str  # white space between the generation prompt and the answer
+    after: str  # behind the answer
 
 
 def user_turn(image: Image.Image, text: str) -> Message:
@@ -146,6 +204,8 @@ def load_policy(
         )
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:  # some processors want a package of their own
+        if needed := missing_package(error):
+            raise PolicyError(f"{folder}: {needed}") from error
         raise PolicyError(
             f"{folder}: not a vision-language checkpoint that transformers can load ({error}). "
             "Needed: a folder or hub id for AutoModelForImageTextToText with its processor"

@@ -209,7 +209,9 @@ def blind(policy: Policy, text: str) -> float | None:
     ids = policy.tokenizer(text, add_special_tokens=False).input_ids
     if not ids:
         return None
-    before = policy.tokenizer(f"<s><user>{PROMPT}<assistant>", add_special_tokens=False).input_ids
+    turn = {"role": "user", "content": [{"type": "text", "text": PROMPT}]}
+    written = policy.processor.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+    before = policy.tokenizer(written, add_special_tokens=False).input_ids
     whole = torch.tensor([[*before, *ids]])
     inputs = {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
     return _mean_of_tail(policy, inputs, None, ids)
