@@ -109,7 +109,7 @@ def _print_stages(profile: Profile, peaks: Mapping[str, StagePeak], memory: int 
 def _name(stage: str, label: str) -> str:
     """The peak's name: captions that no search chooses have one of their own."""
     greedy = stage == "search" and label.endswith(("greedy", "replay", "general", "staged"))
-    return "search greedy" if greedy else stage
+    return "search_greedy" if greedy else stage
 
 
 def _print_peaks(peaks: list[StagePeak], memory: int | None) -> None:

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from flows.profiles.loading import Profile, ProfileError, locate
 from flows.round.train import train_needs
 from tasks.data.sizes import ImageSize, largest_image
-from tasks.models.memory import MemorySettings, StagePeak, stage_peaks
+from tasks.models.architectures import facts_of
+from tasks.models.memory import MemorySettings, StagePeak, UnknownImageCost, stage_peaks
 from tasks.search.search import search_needs
 
 Changes = dict[str, Any]  # dotted settings
@@ -75,8 +76,17 @@ def _switched(path: str, came: object, changes: Changes) -> Knob:
 
 
 def _fewer_pixels(profile: Profile) -> Iterator[Changes]:
-    now = profile.policy.max_pixels or pixels_of(profile)
-    yield from ({"policy.max_pixels": side**2} for side in (1024, 768, 512, 448, 336) if side**2 < now)
+    """Bounds that save tokens; none where the processor has no such setting."""
+    facts, size = facts_of(locate(profile.policy.checkpoint)), image_size(profile).size
+    tokens = facts.cost(size, profile.policy.max_pixels).tokens
+    for side in (1536, 1024, 768, 672, 512, 448, 336):
+        try:
+            fewer = facts.cost(size, side**2).tokens
+        except UnknownImageCost:
+            return
+        if fewer < tokens:
+            tokens = fewer
+            yield {"policy.max_pixels": side**2}
 
 
 KNOBS = (
@@ -126,12 +136,6 @@ def image_size(profile: Profile) -> ImageSize:
     limit = profile.sample.max_megapixels
     sizes = [largest_image(source, limit) for source in (profile.data.train, profile.data.benchmark)]
     return max(sizes, key=lambda size: size.width * size.height)
-
-
-def pixels_of(profile: Profile) -> int:
-    """Pixels of the largest image."""
-    size = image_size(profile)
-    return size.width * size.height
 
 
 def peaks_of(profile: Profile, size: ImageSize | None = None) -> list[StagePeak]:

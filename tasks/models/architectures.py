@@ -7,7 +7,6 @@ experts, adapters' targets and whatever an architecture adds are counted as they
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 
 from tasks.core.memory.facts import Architecture, ImageCost, Language, Parameters, Vision
 from tasks.core.memory.forward import ScorerSizes
-from tasks.core.memory.images import Size, bounded, image_cost
+from tasks.core.memory.images import Size, image_cost
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deployments" / "architectures"
-_TOWER = re.compile(r"\b(vision|visual|image_newline|audio)\b|vision_|visual\.|audio_")
 
 
 class ArchitectureUnknown(ValueError):
@@ -32,8 +30,8 @@ class Facts:
         self.arch, self.config, self.preprocessor = arch, config, preprocessor
 
     def cost(self, size: Size, max_pixels: int | None) -> ImageCost:
-        """What an image of this size costs, after the bound on its pixels."""
-        return image_cost(self.config, self.preprocessor, bounded(size, max_pixels))
+        """What an image of this size costs, under the profile's bound on its pixels."""
+        return image_cost(self.config, self.preprocessor, size, max_pixels)
 
 
 def shipped() -> dict[str, Path]:
@@ -97,33 +95,38 @@ def _facts(name: str, source: str, raw: Mapping[str, Any], preprocessor: Mapping
 
 def _parameters(model: Any) -> Parameters:
     """Parameters by what they belong to; a tied head shares the embedding's tensor and isn't counted twice."""
-    counts = dict.fromkeys(("language", "embedding", "head", "vision", "projector"), 0)
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    from tasks.core.models.parts import language_model, towers
+
+    head = getattr(model.get_output_embeddings(), "weight", None)
+    embedding = model.get_input_embeddings().weight
     tied = any(
         getattr(config, "tie_word_embeddings", False) for config in (model.config, model.config.get_text_config())
     )
+    language = {id(parameter) for parameter in language_model(model).parameters()}
+    vision = {id(parameter) for tower in towers(model).values() for parameter in tower.parameters()}
+    counts = dict.fromkeys(("language", "embedding", "head", "vision", "projector"), 0)
     parameter: Any
-    for name, parameter in model.named_parameters():
-        if parameter is getattr(embedding, "weight", None):
+    for parameter in model.parameters():
+        if parameter is embedding:
             counts["embedding"] += parameter.numel()
-        elif head is not None and parameter is getattr(head, "weight", None):
+        elif parameter is head:
             counts["head"] += 0 if tied else parameter.numel()
-        elif _TOWER.search(name):
+        elif id(parameter) in vision:
             counts["vision"] += parameter.numel()
         else:
-            projects = any(part in name for part in ("projector", "connector"))
-            counts["projector" if projects else "language"] += parameter.numel()
+            counts["language" if id(parameter) in language else "projector"] += parameter.numel()
     return Parameters(**counts)
 
 
 def _language(model: Any, text: Any) -> Language:
-    from tasks.core.models.value import LINEAR_LAYERS
+    from tasks.core.models.parts import lora_targets
 
-    pattern = re.compile(LINEAR_LAYERS)
-    width = sum(
-        module.in_features + module.out_features
-        for name, module in model.named_modules()
-        if pattern.fullmatch(name) and hasattr(module, "in_features")
+    targets = lora_targets(model)
+    shapes = [model.get_submodule(name).weight.shape for name in targets.modules]
+    width = sum(sum(shape) for shape in shapes)
+    # Experts' weights in one tensor, [experts, rows, columns]: an adapter an expert.
+    width += sum(
+        shape[0] * sum(shape[1:]) for shape in (model.get_parameter(name).shape for name in targets.parameters)
     )
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     intermediate = text.intermediate_size

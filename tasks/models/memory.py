@@ -86,7 +86,7 @@ def stage_peaks(settings: MemorySettings) -> list[StagePeak]:
         peaks.append(StagePeak("train_value", tuple(_value(run))))
     if settings.search.strategy != "greedy":
         peaks.append(StagePeak("search", tuple(_search(run, settings.search))))
-    peaks.append(StagePeak("search greedy", tuple(_greedy(run))))  # of the benchmark, and of what is replayed
+    peaks.append(StagePeak("search_greedy", tuple(_greedy(run))))  # of the benchmark, and of what is replayed
     peaks.append(StagePeak(STAGE_OF[method_of(settings.finetune)], tuple(_finetune(run))))
     return peaks
 
@@ -183,6 +183,7 @@ def _value(run: _Run) -> list[Phase]:
         logits=False,
         target=value.target != "mc" and not value.published,
         checkpointed=settings.runtime.device != "cpu",
+        foreach=True,
     )
     return training_phases(arch, cost, run.scorer_weights, training)
 
@@ -213,19 +214,15 @@ def _finetune(run: _Run) -> list[Phase]:
         answer_limit(settings),
         run.width,
         checkpointed=settings.runtime.device != "cpu",
+        foreach=isinstance(config, FisaoConfig),
     )
-    held: dict[str, float] = run.scorer_weights
-    arch, cost = run.facts.arch, run.cost()
-    if isinstance(config, DpoConfig | GrpoConfig) and config.train == "full":
-        refers = isinstance(config, DpoConfig) or config.grpo.beta > 0
-        held = {**held, "reference weights": arch.parameters.total * run.width * refers}
+    held, arch, cost = run.scorer_weights, run.facts.arch, run.cost()
     phases = training_phases(arch, cost, held, training)
     drawing = {**held, **weight_terms(arch, training)}
     if isinstance(config, GrpoConfig):
-        groups = max(1, config.batch_size // config.grpo.generations)
-        # Every answer has a row of its own, with its own copy of the prompt.
-        count = groups * config.grpo.generations
-        decoding = Decoding(count, 1, 0, config.grpo.max_new_tokens)
+        groups = min(settings.runtime.batch_size, max(1, config.batch_size // config.grpo.generations))
+        answers, limit = config.grpo.generations, config.grpo.max_new_tokens
+        decoding = Decoding(groups, answers, 0, limit, answers * limit, settings.runtime.token_budget)
         phases += decoding_phases(arch, cost, drawing, decoding, run.width)
     if isinstance(config, FisaoConfig):
         per_image = settings.rollout.greedy + len(settings.rollout.temperatures)

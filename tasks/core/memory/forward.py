@@ -10,8 +10,9 @@ from tasks.core.memory.facts import Architecture, ImageCost, Phase, Vision
 
 PROMPT_TOKENS = 64  # of a prompt's text with its template
 STEPS_AHEAD = 32  # decoding steps that a buffer has columns for, as in tasks/core/engine/packing.py
-PREFIX_COPIES = 3  # of a batch of prompts while it is read: the model's cache, its layers stacked, a copy a row
-BUFFERS = 2  # the old and the new one, while a batch is rebuilt
+SLABS = 8  # parts that a cache is moved in, as in tasks/core/engine/layers.py
+PREFIX_COPIES = 1 + 1 / SLABS  # of a batch of prompts while the model's cache becomes a prefix a row
+BUFFERS = 1 + 1 / SLABS  # the new one while a batch is rebuilt, and what is left of the old one
 DRAW_BYTES = (
     36  # a row and a word of the vocabulary: float32 logits twice, and float64 ones scaled, as probabilities, summed
 )

@@ -27,6 +27,7 @@ class Training:
     logits: bool = True  # whether the answers' logits are computed; V has none
     target: bool = False  # whether a float32 copy of what learns follows it (Polyak)
     checkpointed: bool = True
+    foreach: bool = False  # whether the optimizer updates all weights at once, with temporaries
 
 
 def adapter_parameters(arch: Architecture, rank: int) -> int:
@@ -88,9 +89,10 @@ def training_phases(arch: Architecture, cost: ImageCost, held: dict[str, float],
     if training.logits:
         positions = training.rows * training.answer
         terms["logits"] = positions * language.vocabulary * (width + LOSS_BYTES)
-    # The optimizer's temporaries are as large as the largest weights' moments; the activations are gone by then.
-    update = {**weights, "temporaries of an update": weights["learning weights"]}
-    return [*phases, Phase("backward", terms), Phase("the update", update)]
+    phases.append(Phase("backward", terms))
+    if training.foreach:
+        phases.append(Phase("the update", {**weights, "temporaries of an update": weights["learning weights"]}))
+    return phases
 
 
 @dataclass(frozen=True)
