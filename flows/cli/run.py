@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flows.profiles.loading import Profile
 
 ProfileName = Annotated[
-    str, typer.Argument(metavar="PROFILE", help="A shipped profile (demo, folder, llava-7b-coco) or a YAML file.")
+    str, typer.Argument(metavar="PROFILE", help="A shipped profile (demo, folder, visvm-llava-next-7b) or a YAML file.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting; may be given many times.")

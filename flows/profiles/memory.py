@@ -180,6 +180,8 @@ def smallest_changes(profile: Profile, memory: int, stage: str | None = None) ->
         return fits([peak for peak in peaks if stage in (None, peak.stage)], memory)
 
     useful = [steps for knob in KNOBS if (steps := list(knob.values(profile)))]
+    if not enough(_together(steps[-1] for steps in useful)):
+        return None
     for count in range(1, min(MOST_KNOBS, len(useful)) + 1):
         for chosen in combinations(useful, count):
             if enough(_together(steps[-1] for steps in chosen)):

@@ -87,7 +87,7 @@ def test_a_token_budget_bounds_the_buffer_and_nothing_else() -> None:
 
 
 def test_what_is_not_known_is_refused_with_the_command_that_fetches_it() -> None:
-    with pytest.raises(ArchitectureUnknown, match="hf download org/model config.json"):
+    with pytest.raises(ArchitectureUnknown, match=r"hf download org/model config\.json"):
         facts_of("org/model")
     with pytest.raises(ArchitectureUnknown, match="scorer"):
         scorer_sizes("no-such-model/none")
