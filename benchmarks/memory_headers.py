@@ -1,6 +1,6 @@
 """The computed memory in the headers of the shipped profiles.
 
-    python -m benchmarks.memory_headers          rewrites them; a test compares them with what is computed
+python -m benchmarks.memory_headers          rewrites them; a test compares them with what is computed
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from flows.profiles.memory import as_options, device_bytes, fits, peaks_of, smal
 BLOCK = re.compile(r"(?<=# memory:begin\n).*?(?=# memory:end\n)", re.DOTALL)
 DEVICES = ("80GB", "24GB")
 WIDTH = 118
-AWAY = ("data.train.root=/nowhere", "data.benchmark.root=/nowhere")  # counts COCO's largest images, whatever lies in data/coco
+AWAY = (
+    "data.train.root=/nowhere",
+    "data.benchmark.root=/nowhere",
+)  # counts COCO's largest images, whatever lies in data/coco
 
 
 def header(name: str) -> str:

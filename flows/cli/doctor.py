@@ -162,7 +162,7 @@ def _policy(profile: str) -> Check:
     checkpoint = locate(policy.checkpoint)
     if not Path(checkpoint).exists():
         return _absent("policy", policy.checkpoint)
-    return Check("ok", "policy", policy_state(checkpoint, policy.dtype))
+    return Check("ok", "policy", policy_state(checkpoint, policy))
 
 
 def _scorer(profile: str) -> Check:

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Which one; all are listed if left out.")]
 ProfileOption = Annotated[
-    str, typer.Option("--profile", metavar="PROFILE", help="A shipped profile (demo, folder, visvm-llava-next-7b) or a file.")
+    str,
+    typer.Option(
+        "--profile", metavar="PROFILE", help="A shipped profile (demo, folder, visvm-llava-next-7b) or a file."
+    ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Small numbers, fewer arms: see that it works, in seconds.")]
 With = Annotated[

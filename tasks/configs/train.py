@@ -86,8 +86,9 @@ class TrainingSettings(StageConfig):
     micro_batch_size: int | None = Field(
         None,
         ge=1,
-        description="examples in one forward; batch_size is reached by accumulation; none: found automatically",
-        json_schema_extra=NOT_SEMANTIC,
+        title="Micro-batch size",
+        description="how many of them are read at once, their gradients summed to batch_size; null: halved from batch_size "
+        "when memory runs out",
     )
     warmup_share: float = Field(
         0.03, ge=0, lt=1, description="share of the steps with linear warm-up; then linear decay"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from storage import checkpoints, lake
 from storage.artifacts import Table
 from storage.images import decode
+from storage.lookup import Lookup
 from storage.schema import Image, Sample
 from tasks.models.handles import PolicyHandle, ValueHandle
 from tasks.stage.runtime import current_runtime
@@ -16,6 +18,7 @@ from tasks.stage.runtime import current_runtime
 if TYPE_CHECKING:
     import PIL.Image
 
+    from tasks.core.models.image_check import ImageCheck
     from tasks.core.models.policy import Policy
     from tasks.core.models.value import StateValue, ValueModel
 
@@ -78,7 +81,25 @@ def _read_policy(policy: PolicyHandle, device: str) -> Policy:
         dtype=policy.dtype,
         device=device,
         trust_remote_code=policy.trust_remote_code,
+        settings=policy.settings,
     )
+
+
+def image_refusal(policy: PolicyHandle | None) -> Callable[[int, int], str | None]:
+    """Why the policy's processor refuses an image of a width and height (pixels); None: it takes it, or there is no policy.
+
+    The processor is loaded for the first image.
+    """
+    if policy is None:
+        return lambda width, height: None
+    return lambda width, height: _image_check(policy).problem(width, height)
+
+
+@lru_cache(maxsize=1)
+def _image_check(policy: PolicyHandle) -> ImageCheck:
+    from tasks.core.models.image_check import ImageCheck
+
+    return ImageCheck.of(checkpoints.folder(policy.checkpoint), trust_remote_code=policy.trust_remote_code)
 
 
 def load_value(value: ValueHandle) -> ValueModel:
@@ -96,6 +117,7 @@ def _read_value(value: ValueHandle, device: str) -> ValueModel:
         dtype=value.value_backbone.dtype,
         device=device,
         trust_remote_code=value.value_backbone.trust_remote_code,
+        settings=value.value_backbone.settings,
     )
 
 
@@ -136,6 +158,27 @@ class Pictures:
             self._next += self.ahead
             self._read = load_images(self.images, [sample.image_id for sample in part])
         return self._read[sample.image_id]
+
+
+class StoredImages(Mapping[str, "PIL.Image.Image"]):
+    """Images of a table by id, each decoded from the bytes in the store whenever it is requested; none is kept."""
+
+    def __init__(self, images: Table[Image], image_ids: Collection[str]) -> None:
+        """Raises KeyError for an id that the table does not hold."""
+        self._rows = Lookup(Image, images, image_ids)
+
+    def __getitem__(self, image_id: str) -> PIL.Image.Image:
+        return decode(self._rows[image_id].image)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def picture(self, image_id: str) -> Callable[[], PIL.Image.Image]:
+        """What decodes the image when it is needed."""
+        return partial(self.__getitem__, image_id)
 
 
 def load_images(images: Table[Image], image_ids: Sequence[str]) -> dict[str, PIL.Image.Image]:

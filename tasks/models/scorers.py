@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from storage import checkpoints
 from storage.artifacts import ArtifactRef, Checkpoint, ScorerCheckpoint, canonical_json, reference
 from tasks.configs.reward import CosineReward, JudgeReward, LikelihoodReward, ObjectsReward, PluginReward, Reward
+from tasks.core.models.policy_settings import PolicySettings
 from tasks.core.models.scorer_files import check_scorer_files
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device, load_policy
@@ -103,7 +105,11 @@ def import_reward(
         return detections
     if isinstance(reward, LikelihoodReward):
         options: dict[str, Any] = {"contrast": reward.contrast, "prompt": reward.prompt}
-        loaded = {"dtype": policy.dtype, "trust_remote_code": policy.trust_remote_code}
+        loaded = {
+            "dtype": policy.dtype,
+            "trust_remote_code": policy.trust_remote_code,
+            "settings": asdict(policy.settings),
+        }
         return publish_scorer(described(reward.kind, options | loaded, {"policy": policy.checkpoint}))
     if isinstance(reward, JudgeReward):
         endpoint = {"url": reward.url, "model": reward.model, "key_variable": reward.key_variable}
@@ -192,7 +198,8 @@ def _load_objects(folder: Path, options: Any, refs: Any, counters: Counter[str])
 def _load_likelihood(folder: Path, options: dict[str, Any], refs: dict[str, Any], counters: Counter[str]) -> Scores:
     from tasks.core.models.likelihood import likelihood_scores
 
-    policy = load_policy(PolicyHandle(refs["policy"], options["dtype"], options["trust_remote_code"]))
+    settings = PolicySettings(**options["settings"])
+    policy = load_policy(PolicyHandle(refs["policy"], options["dtype"], options["trust_remote_code"], settings))
     return likelihood_scores(policy, options["prompt"], contrast=options["contrast"], counters=counters)
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from tasks.core.models.weight_files import WeightFileError, check_weight_files
+from tasks.core.models.weight_files import CheckpointError, WeightFileError, check_weight_files
 
 OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG = "open_clip_config.json", "config.json"
 MODEL_TYPES = ("clip", "siglip", "siglip2")  # of transformers
@@ -22,7 +22,7 @@ _STEMS = (
 )  # of weights, in the order that open_clip looks for them
 
 
-class ScorerError(ValueError):
+class ScorerError(CheckpointError):
     """A checkpoint that can't be used as a scorer."""
 
 

@@ -18,7 +18,11 @@ _PICKLES = (".bin", ".pt", ".pth")
 _NAMED = 3  # tensors or files that a message lists
 
 
-class WeightFileError(ValueError):
+class CheckpointError(ValueError):
+    """A checkpoint that can't be used as it is."""
+
+
+class WeightFileError(CheckpointError):
     """A weights file that is missing, cut, or something else."""
 
 

@@ -12,7 +12,7 @@ import torch
 from tasks.core.models.policy import load_policy
 from tasks.core.train import dpo
 from tasks.core.train.dpo import PreferencePair, train_dpo
-from tasks.core.train.trl_trainer import TrainingRun
+from tasks.core.train.step_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe
 from tests.support.paths import DEMO
 

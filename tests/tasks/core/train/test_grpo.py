@@ -13,7 +13,7 @@ import torch
 from tasks.core.models.policy import load_policy
 from tasks.core.train import grpo
 from tasks.core.train.grpo import Question, Sampling, filled, rewards_of_groups, train_grpo
-from tasks.core.train.trl_trainer import TrainingRun
+from tasks.core.train.step_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe
 from tests.support.paths import DEMO
 

@@ -10,7 +10,7 @@ import torch
 
 from tasks.core.train import sft
 from tasks.core.train.sft import Example, train_sft
-from tasks.core.train.trl_trainer import TrainingRun
+from tasks.core.train.step_trainer import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe, steps_of
 
 ANSWERS = [
