@@ -24,6 +24,7 @@ from tasks.stage.runtime import RuntimeConfig
 
 __all__ = ["MemorySettings", "StagePeak", "UnknownImageCost", "stage_peaks"]
 
+USABLE = 10**9 / 2**30  # of a GPU's memory: 80 GB of a card of 80 GiB
 STAGE_OF = {"sft": "finetune", "dpo": "train_dpo", "grpo": "train_grpo", "fisao": "train_fisao"}
 
 
@@ -243,9 +244,10 @@ def answer_limit(settings: MemorySettings) -> int:
 
 
 def accelerator_bytes(device: str) -> int | None:
-    """Total memory of a CUDA device; None where there is none."""
+    """Total memory of a CUDA device less what the context and fragmentation take; None where there is no device."""
     import torch
 
     if not torch.cuda.is_available():
         return None
-    return int(torch.cuda.get_device_properties(None if device == "auto" else device).total_memory)
+    total = torch.cuda.get_device_properties(0 if device == "auto" else device).total_memory
+    return int(total * USABLE)

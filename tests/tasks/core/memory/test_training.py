@@ -56,13 +56,13 @@ def test_a_value_network_that_stops_in_the_middle_computes_half_the_layers() -> 
 
 def test_activations_follow_the_rows_and_the_weights_do_not() -> None:
     arch, cost = facts_of(NEXT).arch, facts_of(NEXT).cost((640, 480), None)
-    few, many = (
+    small, large = (
         StagePeak("x", tuple(training_phases(arch, cost, {}, Training("lora", 16, rows, 256, 2)))).peak.terms
         for rows in (1, 4)
     )
     activations = ("checkpointed activations", "activations of a layer", "logits", "pixels")
-    assert all(many[name] == 4 * few[name] for name in activations)
-    assert all(many[name] == few[name] for name in few if name not in (*activations, "image features"))
+    assert all(large[name] == 4 * small[name] for name in activations)
+    assert all(large[name] == small[name] for name in small if name not in (*activations, "image features"))
 
 
 def test_without_checkpoints_every_layer_keeps_its_activations() -> None:
