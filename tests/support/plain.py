@@ -35,3 +35,8 @@ def answer(decoder: Decoder | GenerateDecoder, rows: Sequence[Row]) -> list[Comp
     while len(completions) < len(rows):
         completions |= {row.owner: completion for row, completion in decoder.advance()}
     return [completions[index] for index in range(len(rows))]
+
+
+def same(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], atol: float) -> bool:
+    """Whether two lists of tensors agree to `atol`."""
+    return all(torch.allclose(a, b, atol=atol, rtol=0) for a, b in zip(ours, theirs, strict=True))

@@ -90,7 +90,7 @@ class Batch:
 
     def _index(self) -> None:
         """Index tensors of the unfinished rows, rebuilt when a row finishes."""
-        device = self.buffer.tensor.device
+        device = self.pending.device
         at = [self._at[id(row)] for row in self.active]
         self._chunk = torch.tensor([g for g, _ in at], device=device)
         self._query = torch.tensor([j for _, j in at], device=device)
