@@ -10,10 +10,11 @@ from transformers.cache_utils import Cache
 
 from tasks.core.engine.kv_prefix import KV, KVPrefix, Root
 from tasks.core.engine.layers import CannotFork, Layers, Layout, tensor_of
+from tasks.core.models.per_token import heads, per_token, reads_both_ways
 from tasks.core.models.policy import Policy
-from tasks.core.models.positions import as_position_ids, per_token, prompt_positions
+from tasks.core.models.positions import as_position_ids, prompt_positions
 
-__all__ = ["CannotFork", "Prompt", "continuation_inputs", "image_ends", "read_prompts"]
+__all__ = ["CannotFork", "Prompt", "continuation_inputs", "read_prompts"]
 
 
 class Prompt(NamedTuple):
@@ -22,6 +23,7 @@ class Prompt(NamedTuple):
     prefix: KVPrefix
     ids: list[int]
     positions: torch.Tensor  # [axes, tokens]
+    divisible: bool = True  # the tokens up to a point are read without regard to those after it
 
     def image_prefix(self, tokens: int) -> KVPrefix:
         """The prefix of its first `tokens` tokens, which end with the image; the next token is text.
@@ -31,6 +33,8 @@ class Prompt(NamedTuple):
         """
         if not 0 < tokens < len(self.ids):
             raise ValueError(f"{tokens} of a prompt's {len(self.ids)} tokens: want at least one, and one left")
+        if not self.divisible:
+            raise ValueError("the policy reads its prompts in both directions: no part of one stands by itself")
         root = self.prefix.root
         if root.layout.states:
             first = self.prefix.chain()[0]
@@ -46,19 +50,6 @@ class Prompt(NamedTuple):
             position=self.positions[:, tokens - 1],
             next_position=int(self.positions[0, tokens]),
         )
-
-
-def image_ends(policy: Policy, inputs: dict[str, Any]) -> list[int]:
-    """How many tokens each prompt's image ends after; all but the last token of a prompt without one."""
-    config = policy.model.config
-    names = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
-    image = next((token for token in names if isinstance(token, int)), None)
-    ends = []
-    for ids, mask in zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
-        row = ids[len(ids) - sum(mask) :]
-        after = len(row) - row[::-1].index(image) if image in row else len(row) - 1
-        ends.append(min(after, len(row) - 1))
-    return ends
 
 
 def read_prompts(
@@ -82,8 +73,8 @@ def read_prompts(
     all_ids = [ids[len(ids) - n :] for ids, n in zip(inputs["input_ids"].tolist(), lengths, strict=True)]
     fed, fed_positions = inputs, positions
     if ends is not None:
-        fed = {name: _heads(t, lengths, ends) if per_token(t, inputs) else t for name, t in inputs.items()}
-        fed_positions = torch.stack([_heads(axis, lengths, ends) for axis in positions])
+        fed = inputs | {name: heads(inputs[name], lengths, ends) for name in per_token(inputs)}
+        fed_positions = torch.stack([heads(axis, lengths, ends) for axis in positions])
     cache = layers.empty_cache()
     out = model.model(**fed, position_ids=as_position_ids(fed_positions), past_key_values=cache, use_cache=True)
     layout = Layout.of(out.past_key_values, layers)
@@ -104,18 +95,8 @@ def read_prompts(
             next_position=int(own[:, -1].max()) + 1 if ends is None else int(own[0, n]),
             recurrent=states,
         )
-        prompts.append(Prompt(prefix, ids, own))
+        prompts.append(Prompt(prefix, ids, own, not reads_both_ways(model)))
     return prompts
-
-
-def _heads(tensor: torch.Tensor, lengths: Sequence[int], ends: Sequence[int]) -> torch.Tensor:
-    """[B, longest, ...]: of each left-padded row of [B, L, ...] the first `ends` of its `lengths` tokens, padded on the left."""
-    longest = max(ends)
-    heads = torch.zeros_like(tensor[:, :longest])
-    for row, (length, end) in enumerate(zip(lengths, ends, strict=True)):
-        start = tensor.shape[1] - length
-        heads[row, longest - end :] = tensor[row, start : start + end]
-    return heads
 
 
 def _rows(cache: Cache, layout: Layout, spans: Sequence[tuple[int, int]]) -> list[KV]:

@@ -33,14 +33,16 @@ class Batch:
         prefixes = [chunk.prefix for chunk in chunks]
         ends = [packing.columns - chunk.decoded * width for chunk in chunks]
         layout = prefixes[0].root.layout
-        states = [before.states(chunk.rows[0]) if before and chunk.decoded else chunk.prefix.recurrent for chunk in chunks]
+        states = [
+            before.states(chunk.rows[0]) if before and chunk.decoded else chunk.prefix.recurrent for chunk in chunks
+        ]
         fixed = fixed_tensors(prefixes, states)
         slabs = []
         for index in range(len(layout.slabs)):
             slabs.append(self._gather(index, before, ends))
             if before is not None:
                 before.buffer.release(index)
-        self.buffer = Buffer(layers, layout, slabs, packing.columns, fixed)
+        self.buffer: Buffer = Buffer(layers, layout, slabs, packing.columns, fixed)
         device = slabs[0].device
         columns = torch.arange(self.buffer.capacity, device=device)[None]
         end = torch.tensor(ends, device=device)[:, None]

@@ -122,7 +122,6 @@ def fixed_tensors(prefixes: Sequence[KVPrefix], states: Sequence[KV]) -> dict[En
     """Of each row's prefix and `states`: cross-attention tensors and states, each [B, ...]."""
     layout = prefixes[0].root.layout
     fixed = {
-        entry: torch.stack([prefix.root.cross_kv[at] for prefix in prefixes])
-        for at, entry in enumerate(layout.cross)
+        entry: torch.stack([prefix.root.cross_kv[at] for prefix in prefixes]) for at, entry in enumerate(layout.cross)
     }
     return fixed | {entry: torch.stack([row[at] for row in states]) for at, entry in enumerate(layout.states)}

@@ -11,17 +11,18 @@ import logging
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 
-from tasks.core.engine.architecture import Prompt, continuation_inputs, image_ends, read_prompts
+from tasks.core.engine.architecture import Prompt, continuation_inputs, read_prompts
 from tasks.core.engine.batch import Batch
 from tasks.core.engine.cache import Buffer, fixed_tensors, gather
 from tasks.core.engine.kv_prefix import KVPrefix, UnreadPrefix
 from tasks.core.engine.layers import CannotFork, Layers, layers_of
 from tasks.core.engine.packing import Packing, pack
+from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.reading import Reading
 from tasks.core.engine.rows import Completion, Row, TokenTexts
 from tasks.core.models.hidden_states import hidden_states
@@ -61,6 +62,7 @@ class Decoder:
         self.policy, self.state_layer = policy, state_layer
         self.kv_token_budget, self.regroup_threshold = kv_token_budget, regroup_threshold
         self.token_texts = TokenTexts(policy)
+        self._prompts = {answer_next: Prompts(policy, answer_next=answer_next) for answer_next in (True, False)}
         self.counters: Counter[str] = Counter()
         self._waiting: deque[Row] = deque()
         self._batch: Batch | None = None
@@ -75,7 +77,8 @@ class Decoder:
         def read(part: Sequence[tuple[Image.Image, str]]) -> list[Prompt]:
             inputs = self.policy.inputs([i for i, _ in part], [t for _, t in part], answer_next=answer_next)
             # A recurrent state is kept where the image ends; the text after it is read from there.
-            ends = image_ends(self.policy, inputs) if self.layers.recurrent else None
+            texts = [text for _, text in part]
+            ends = self._image_ends(inputs, texts, answer_next) if self.layers.recurrent else None
             read = read_prompts(self.policy, self.layers, inputs, ends)
             self.counters["vision_encodes"] += len(part)
             self.counters["prefill_tokens"] += sum(ends) if ends else int(inputs["attention_mask"].sum())
@@ -87,6 +90,14 @@ class Decoder:
             return [prompt._replace(prefix=prefix) for prompt, prefix in zip(read, after, strict=True)]
 
         return self._halving(list(zip(images, prompts, strict=True)), read)
+
+    def _image_ends(self, inputs: dict[str, Any], texts: Sequence[str], answer_next: bool) -> list[int]:
+        """How many tokens each prompt's image ends after; all but its last token where the text comes first."""
+        ends = []
+        for text, mask in zip(texts, inputs["attention_mask"].tolist(), strict=True):
+            _, tail = self._prompts[answer_next].split(text)
+            ends.append(sum(mask) - max(1, len(tail)))
+        return ends
 
     @torch.inference_mode()
     def read(

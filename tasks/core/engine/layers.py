@@ -61,7 +61,7 @@ class Layers:
 
         Args:
             full: [B, 1, Q, columns] to add to attention logits, without regard to a window.
-            distance: tokens from a column's to the query's, that broadcasts against [B, Q, columns]; None only if no layer slides.
+            distance: tokens from a column's to the query's, broadcasts against [B, Q, columns]; None only if no layer slides.
         """
         sliding = full
         if self.window is not None:
@@ -110,7 +110,7 @@ class Entry(NamedTuple):
 
     layer: int
     part: str  # keys, values; conv, recurrent
-    index: int = 0  # which of the layer's states
+    number: int = 0  # which of the layer's states
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def tensor_of(cache: Cache, entry: Entry) -> torch.Tensor:
     tensor = (
         getattr(layer, entry.part)
         if entry.part in ("keys", "values")
-        else getattr(layer, f"{entry.part}_states")[entry.index]
+        else getattr(layer, f"{entry.part}_states")[entry.number]
     )
     assert isinstance(tensor, torch.Tensor)
     return tensor
@@ -171,10 +171,10 @@ def state_layer(count: int, entries: Sequence[Entry], tensors: Sequence[torch.Te
     """A recurrent layer of a cache that holds `count` states of each kind, given as tensors [B, ...]."""
     layer = LinearAttentionLayer(number_of_states=count)
     for entry, tensor in zip(entries, tensors, strict=True):
-        getattr(layer, f"{entry.part}_states")[entry.index] = tensor
-        getattr(layer, f"is_{entry.part}_states_initialized")[entry.index] = True
+        getattr(layer, f"{entry.part}_states")[entry.number] = tensor
+        getattr(layer, f"is_{entry.part}_states_initialized")[entry.number] = True
         if entry.part == "conv":
-            layer.conv_kernel_size[entry.index] = tensor.shape[-1]
-        layer.has_previous_state[entry.index] = True
-        layer.dtype, layer.device = tensor.dtype, tensor.device
+            layer.conv_kernel_size[entry.number] = tensor.shape[-1]
+        layer.has_previous_state[entry.number] = True
+        vars(layer).update(dtype=tensor.dtype, device=tensor.device)
     return layer

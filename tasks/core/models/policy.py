@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from PIL import Image
 
+from tasks.core.models.hidden_states import hidden_states
+from tasks.core.models.per_token import with_answers
 from tasks.core.models.positions import as_position_ids, prompt_positions
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 
@@ -80,27 +82,13 @@ class Policy:
         self, images: Sequence[Image.Image], texts: Sequence[str], answers: Sequence[Sequence[int]]
     ) -> dict[str, Any]:
         """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left."""
-        inputs = self.inputs(images, texts)
-        longest = max(map(len, answers))
-        fills = {"input_ids": self.pad_id, "attention_mask": 0, "mm_token_type_ids": 0, "cross_attention_mask": 0}
-        for name in fills.keys() & inputs.keys():
-            prompt = inputs[name]  # [B, L, ...]
-            rows, width = prompt.shape[:2]
-            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), fills[name])
-            for row, answer in enumerate(answers):
-                end = width + longest - len(answer)
-                wider[row, end - width : end] = prompt[row]
-                # An answer is text, like the prompt's last token.
-                wider[row, end:] = torch.tensor(answer).to(wider) if name == "input_ids" else prompt[row, -1]
-            inputs[name] = wider
-        return inputs
+        return with_answers(self.model, self.inputs(images, texts), answers, pad_id=self.pad_id)
 
     def hidden(self, inputs: dict[str, Any], layer: int) -> torch.Tensor:
         """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm."""
         positions = as_position_ids(prompt_positions(self.model, inputs))
-        all_layers = layer != -1
-        out = self.model.model(**inputs, position_ids=positions, use_cache=False, output_hidden_states=all_layers)
-        states: torch.Tensor = out.hidden_states[layer] if all_layers else out.last_hidden_state
+        states = hidden_states(self.model, layer, **inputs, position_ids=positions, use_cache=False)
+        assert states is not None
         return states
 
 

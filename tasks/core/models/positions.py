@@ -20,8 +20,3 @@ def prompt_positions(model: Any, inputs: Mapping[str, torch.Tensor]) -> torch.Te
 def as_position_ids(positions: torch.Tensor) -> torch.Tensor:
     """[axes, B, L] as the model wants it: [B, L] where there is one axis."""
     return positions[0] if len(positions) == 1 else positions
-
-
-def per_token(tensor: torch.Tensor, inputs: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a model input has a value for every token: [B, L, ...], as `input_ids` [B, L]."""
-    return tensor.dim() >= 2 and tensor.shape[:2] == inputs["input_ids"].shape
