@@ -209,7 +209,7 @@ def load_policy(
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
         check_weights(folder)
         with _quietly():
-            model, info = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
@@ -220,6 +220,7 @@ def load_policy(
         raise
     except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, SafetensorError) as error:
         raise PolicyError(_not_loaded(folder, error)) from error
+    model, info = loaded
     check_kind(folder, model.config.to_dict())
     check_loaded(folder, info)
     if not getattr(processor, "chat_template", None):

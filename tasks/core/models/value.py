@@ -138,9 +138,10 @@ class StateValue:
         self.net = torch.nn.Sequential(inner, torch.nn.GELU(), outer).to(mean.device)
 
     @classmethod
-    def of(cls, states: torch.Tensor, spec: ValueSpec) -> StateValue:
-        """A fresh head for states like these, [N, D]."""
-        return cls(states.mean(dim=0), states.std(dim=0, correction=0), spec)
+    def of(cls, states: torch.Tensor, spec: ValueSpec, device: str | torch.device | None = None) -> StateValue:
+        """A fresh head for states like these, [N, D]; on their device unless another is named."""
+        mean, std = states.mean(dim=0), states.std(dim=0, correction=0)
+        return cls(mean.to(device or states.device), std.to(device or states.device), spec)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """What learns: all of the head."""
