@@ -36,6 +36,8 @@ def test_the_page_has_a_row_of_every_architecture_and_no_error() -> None:
     assert all(len(cells) == 2 + len(COLUMNS) for cells in rows.values())
     assert not [name for name, cells in rows.items() if any(cell.startswith(("error", "no:")) for cell in cells)]
     assert {name for name, cells in rows.items() if cells[2].startswith("refused: ")} == set(REFUSED)
+    adapted = [tuple(map(int, cells[7].split(" of "))) for name, cells in rows.items() if name not in REFUSED]
+    assert all(0.8 <= moved / matrices <= 1 for moved, matrices in adapted), "routers and idle experts are the rest"
 
 
 @pytest.mark.parametrize("name", ["llava_vicuna", "florence2"])
