@@ -83,6 +83,8 @@ class Policy:
 
         White space before the text is what the template writes there; special tokens in the text are read as plain text.
         """
+        if not text.strip():
+            return []
         turn = self._answered_turn
         stem = self._plain_ids(turn.stem)
         ids = self._plain_ids(turn.stem + turn.before + text.strip())

@@ -107,7 +107,7 @@ def test_a_share_of_the_examples_is_replayed_with_its_own_images_and_prompts(mon
     learned = []
     monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or {})
     counters = trained(replaying(0.25), replay=others()).counters
-    assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2}
+    assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2, "untrainable": 0}
     texts = [example.answer for example in learned]
     assert [text for text in texts if not text.startswith("Other")] == [text for text in TEXTS if text]
     prompts = {f"Other {i}.": sample.prompt for i, sample in enumerate(samples())}
