@@ -17,6 +17,7 @@ from tasks.stage.runtime import current_runtime
 if TYPE_CHECKING:
     import PIL.Image
 
+    from tasks.core.models.image_check import ImageCheck
     from tasks.core.models.policy import Policy
     from tasks.core.models.value import StateValue, ValueModel
 
@@ -53,7 +54,25 @@ def _cached_policy(policy: PolicyHandle, device: str) -> Policy:
         dtype=policy.dtype,
         device=device,
         trust_remote_code=policy.trust_remote_code,
+        settings=policy.settings,
     )
+
+
+def image_refusal(policy: PolicyHandle | None) -> Callable[[int, int], str | None]:
+    """Why the policy's processor refuses an image of a width and height (pixels); None: it takes it, or there is no policy.
+
+    The processor is loaded for the first image.
+    """
+    if policy is None:
+        return lambda width, height: None
+    return lambda width, height: _image_check(policy).problem(width, height)
+
+
+@lru_cache(maxsize=1)
+def _image_check(policy: PolicyHandle) -> ImageCheck:
+    from tasks.core.models.image_check import ImageCheck
+
+    return ImageCheck.of(checkpoints.folder(policy.checkpoint), trust_remote_code=policy.trust_remote_code)
 
 
 def load_value(value: ValueHandle) -> ValueModel:
@@ -71,6 +90,7 @@ def _cached_value(value: ValueHandle, device: str) -> ValueModel:
         dtype=value.value_backbone.dtype,
         device=device,
         trust_remote_code=value.value_backbone.trust_remote_code,
+        settings=value.value_backbone.settings,
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from storage import checkpoints, images, records, runs
@@ -14,6 +15,7 @@ from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, StageOutput, V
 from storage.schema import Image, ImageFile, Run, Sample, Value
 from tasks.configs.search import SearchConfig
 from tasks.models.handles import UNGUIDED, Guide, PolicyHandle, ValueHandle
+from tasks.models.loading import image_refusal
 from tasks.search.searcher import Searcher
 from tasks.stage.progress import Advance, progress
 from tasks.stage.quarantine import StageInputError
@@ -37,6 +39,7 @@ class Trained(NamedTuple):
     champion: PolicyCheckpoint | None  # None: no round was promoted, or its checkpoint is not to be found
     guide: Guide  # of its last round, without the scorer
     promoted: str = "base"  # the champion's name
+    dtypes: Mapping[str, str] = MappingProxyType({})  # digest of a policy that the run trained -> what it is loaded in
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,15 @@ def caption_images(
     Raises:
         StageInputError: the strategy needs something that is not there.
     """
-    errors = _unusable(paths)
+    errors = _unusable(paths, policy)
     samples = [Sample(str(path), str(path), prompt, "test") for path in paths if path not in errors]
     results: dict[str, SearchResult] = {}
     if samples:
         guide = replace(UNGUIDED if trained is None else trained.guide, scorer=scorer)
-        if guide.value is not None:  # it is loaded as the policy is
-            value_backbone = replace(policy, checkpoint=guide.value.value_backbone.checkpoint)
+        if guide.value is not None:  # it is loaded as the policy is, unless the run saved it in another format
+            backbone = guide.value.value_backbone.checkpoint
+            dtype = trained.dtypes.get(backbone.digest, policy.dtype) if trained else policy.dtype
+            value_backbone = replace(policy, checkpoint=backbone, dtype=dtype)
             guide = replace(guide, value=replace(guide.value, value_backbone=value_backbone))
         try:
             searcher = Searcher(config, policy, guide, seed=seed)
@@ -108,14 +113,17 @@ def caption_images(
     return [Described(path, results.get(str(path)), errors.get(path, "")) for path in paths]
 
 
-def _unusable(paths: Sequence[Path]) -> dict[Path, str]:
+def _unusable(paths: Sequence[Path], policy: PolicyHandle) -> dict[Path, str]:
     """What is wrong with the files that can't be used. No image is held in memory: there may be many."""
     errors = {}
+    refusal = image_refusal(policy)
     with _watched("read", len(paths)) as advance:
         for path in paths:
             row = images.read_image_file(path, image_id=str(path), source="command line", split="test", min_side=1)
             if not isinstance(row, Image):
                 errors[path] = row.detail
+            elif problem := refusal(row.width, row.height):
+                errors[path] = f"{path.name}: {problem}"
             advance(1)
     return errors
 
@@ -156,7 +164,13 @@ def _learned(run: Run) -> Trained:
     guide = Guide(margin=margin, answer_scores=(mean, std) if mean is not None and std is not None else None)
     if learned is not None:
         guide = replace(guide, value=_value(learned), held_out=learned.table(Value, "values"))
-    return Trained(run.run_id, champion if isinstance(champion, PolicyCheckpoint) else None, guide, run.champion)
+    dtypes = {
+        output.refs["policy"].digest: str(output.facts["dtype"])
+        for (stage, _), output in outputs.items()
+        if stage == "train" and "policy" in output.refs and "dtype" in output.facts
+    }
+    best = champion if isinstance(champion, PolicyCheckpoint) else None
+    return Trained(run.run_id, best, guide, run.champion, dtypes)
 
 
 def _value(learned: StageOutput) -> ValueHandle:

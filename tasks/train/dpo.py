@@ -10,7 +10,7 @@ from tasks.models.handles import PolicyHandle
 from tasks.models.loading import StoredImages, fresh_policy
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.training import TrainResult, publish_trained, shown_of, training_run
+from tasks.train.training import TrainResult, shown_of, train_result, training_run
 
 
 @stage()
@@ -45,8 +45,5 @@ def train_dpo(
     with training_run("train_dpo", config, seed, len(pairs), config.batch_size) as run:
         figures = run_dpo(loaded, pairs, run, beta=config.dpo.beta)
     untrainable = int(figures.pop("untrainable"))
-    return TrainResult(
-        policy=publish_trained(loaded, shown_of(pairs), policy),
-        figures=figures,
-        counters={"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows), "untrainable": untrainable},
-    )
+    counted = {"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows), "untrainable": untrainable}
+    return train_result(config, policy, loaded, shown_of(pairs), figures, counted)

@@ -14,7 +14,7 @@ from tasks.models.loading import StoredImages, fresh_policy
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
 from tasks.train.replay import Replay, draw_replayed, replay_count
-from tasks.train.training import TrainResult, publish_trained, shown_of, training_run
+from tasks.train.training import TrainResult, shown_of, train_result, training_run
 
 if TYPE_CHECKING:
     from tasks.core.train.sft import Example
@@ -61,17 +61,14 @@ def finetune(
     with training_run("finetune", config, seed, len(examples), config.batch_size) as run:
         figures = train_sft(loaded, examples, run)
     untrainable = int(figures.pop("untrainable", 0))
-    return TrainResult(
-        policy=publish_trained(loaded, shown_of(examples), policy),
-        figures=figures,
-        counters={
-            "examples": len(examples),
-            "replayed": len(replayed),
-            "replay_lacking": wanted - len(replayed),
-            "empty_captions": len(searched) - len(rows),
-            "untrainable": untrainable,
-        },
-    )
+    counted = {
+        "examples": len(examples),
+        "replayed": len(replayed),
+        "replay_lacking": wanted - len(replayed),
+        "empty_captions": len(searched) - len(rows),
+        "untrainable": untrainable,
+    }
+    return train_result(config, policy, loaded, shown_of(examples), figures, counted)
 
 
 def _examples(images: Table[Image], samples: Table[Sample], captions: Sequence[Caption]) -> list[Example]:

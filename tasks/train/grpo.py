@@ -22,7 +22,7 @@ from tasks.models.loading import StoredImages, fresh_policy
 from tasks.models.scorers import load_scores
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.training import TrainResult, publish_trained, shown_of, training_run
+from tasks.train.training import TrainResult, shown_of, train_result, training_run
 
 if TYPE_CHECKING:
     from tasks.core.models.policy import Policy
@@ -73,11 +73,8 @@ def train_grpo(
     with training_run("train_grpo", config, seed, prompts, groups) as run:
         figures = run_grpo(loaded, questions, reward_of, draw, run, sampling)
     counters["untrainable"] = int(figures.pop("untrainable"))
-    return TrainResult(
-        policy=publish_trained(loaded, shown_of(questions), policy),
-        figures=figures,
-        counters={**counters, "questions": len(questions), "asked_twice": prompts - len(questions)},
-    )
+    counted = {**counters, "questions": len(questions), "asked_twice": prompts - len(questions)}
+    return train_result(config, policy, loaded, shown_of(questions), figures, counted)
 
 
 def _draw(

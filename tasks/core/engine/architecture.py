@@ -41,6 +41,7 @@ class Prompt(NamedTuple):
             pending=None,
             position=self.positions[:, tokens - 1],
             next_position=int(self.positions[0, tokens]),
+            tokens=tuple(self.ids[:tokens]),
         )
 
 
@@ -71,6 +72,7 @@ def read_prompts(policy: Policy, inputs: dict[str, Any]) -> list[Prompt]:
             pending=ids[-1],
             position=positions[:, row, -1].clone(),
             next_position=int(positions[:, row, -1].max()) + 1,
+            tokens=tuple(ids[-length:]),
         )
         prompts.append(Prompt(prefix, ids[-length:], positions[:, row, -length:].clone()))
     return prompts

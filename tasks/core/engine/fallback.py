@@ -19,6 +19,7 @@ from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.draw import draw_tokens
 from tasks.core.engine.rows import Completion, Row, TokenTexts
+from tasks.core.models.decoding_rules import NEUTRAL
 from tasks.core.models.policy import Policy
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,10 @@ class PromptState:
     def first(self, count: int) -> PromptState:
         """The span of its first `count` tokens."""
         return replace(self, tokens=self.tokens[:count], state=None)
+
+    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(nothing: a prompt has no ids before it is read; tokens of the answer so far)."""
+        return (), self.before + self.tokens
 
     def prefix(self) -> PromptState:
         """The prefix at its end."""
@@ -97,11 +102,14 @@ class GenerateDecoder:
     @torch.inference_mode()
     def _generate(self, rows: Sequence[Row], limit: int) -> list[tuple[Row, Completion]]:
         inputs = self._inputs([row.prefix for row in rows])
+        for row, ids, mask in zip(rows, inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
+            row.start_history([id_ for id_, real in zip(ids, mask, strict=True) if real])
         forced = _ForcedRows(rows, self.token_texts)
         self.counters["vision_encodes"] += len(rows)
         self.counters["prefill_tokens"] += int(inputs["attention_mask"].sum())
         self.policy.model.generate(
             **inputs,
+            **NEUTRAL,
             do_sample=False,
             max_new_tokens=limit,
             logits_processor=LogitsProcessorList([forced]),
@@ -128,7 +136,9 @@ class _ForcedRows(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         device = scores.device
         uniform = torch.tensor([0.0 if row.cut else row.uniform() for row in self.rows], dtype=torch.float64)
-        drawn = draw_tokens(scores.float(), self.temperature.to(device), self.top_p.to(device), uniform.to(device))
+        temperature = self.temperature.to(device)
+        ruled = self.token_texts.ruled(scores.float().clone(), self.rows, temperature)
+        drawn = draw_tokens(ruled, temperature, self.top_p.to(device), uniform.to(device))
         for row, token in zip(self.rows, drawn.tolist(), strict=True):
             if row.cut is None:
                 row.take(token, self.token_texts)

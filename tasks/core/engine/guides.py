@@ -17,6 +17,7 @@ from tasks.core.engine.prompts import Prompts
 from tasks.core.models.sentence_scores import Images
 from tasks.core.models.value import StateValue, ValueModel
 from tasks.core.search.requests import Candidate
+from tasks.core.text import joined
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ def _texts(model: ValueModel, items: Sequence[tuple[Hashable, str, Candidate]]) 
     """(job, the text that V reads)."""
     prefix = model.spec.state == "prefix"
     return [
-        (job, f"{before} {candidate.text}".strip() if prefix else candidate.text) for job, before, candidate in items
+        (job, joined([before, candidate.text], ["", candidate.space]) if prefix else candidate.text)
+        for job, before, candidate in items
     ]
 
 

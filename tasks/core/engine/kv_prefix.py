@@ -36,6 +36,15 @@ class KVPrefix:
     position: torch.Tensor  # [axes] of the last token
     next_position: int  # of the token after it
     state: torch.Tensor | None = None  # [D] the policy's hidden state at the pending token, where requested
+    tokens: tuple[int, ...] = ()  # after the parent, the pending one included; of a prompt with its placeholders
+
+    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(tokens of the prompt, tokens read or decoded after it)."""
+        parts, prefix = [], self
+        while prefix.parent is not None:
+            parts.append(prefix.tokens)
+            prefix = prefix.parent
+        return prefix.tokens, tuple(token for part in reversed(parts) for token in part)
 
     def full_kv(self) -> torch.Tensor:
         """Keys and values with those of all parents, [2S, H, length, D]."""
@@ -63,6 +72,7 @@ class KVPrefix:
             position=torch.full_like(self.position, self.next_position + len(tokens) - 1),
             next_position=self.next_position + len(tokens),
             state=state,
+            tokens=tuple(tokens),
         )
 
     def prefix(self) -> KVPrefix:

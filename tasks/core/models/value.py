@@ -21,11 +21,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tasks.core.models.parts import learnable_below, lora_targets
-from tasks.core.models.policy import Policy, load_policy, user_turn
+from tasks.core.models.policy import Policy, load_policy
 from tasks.core.models.precision import add_adapters, autocast, learn_in_float32
 
 _IMAGE_IDS = ("image_token_id", "image_token_index")  # what configurations call the placeholder
-_BLANK = Image.new("RGB", (1, 1))
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ class ValueModel:
     def _tokens_behind_image(self, text: str) -> int:
         """How many tokens the template has behind the image: the text's and what ends the turn."""
         tokenizer, config = self.policy.tokenizer, self.policy.model.config
-        rendered = self.policy.processor.apply_chat_template([user_turn(_BLANK, text)], tokenize=False)
-        ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(self.policy.chat.rendered(text, answer_next=False), add_special_tokens=False)["input_ids"]
         image = next(id_ for id_ in (getattr(config, name, None) for name in _IMAGE_IDS) if isinstance(id_, int))
         return ids[::-1].index(image) if image in ids else 0
 

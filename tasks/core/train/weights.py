@@ -45,9 +45,7 @@ class Recipe:
     checkpoint_steps: int  # steps between resume points
     seed: int  # order of the examples and start of the adapters
     micro_batch_size: int | None = None  # rows read at once; None: as many as fit
-    save_dtype: str = (
-        "auto"  # policy: the format it came in; float32; auto: float32 where rounding keeps less than half
-    )
+    save_dtype: str = "auto"  # policy: the format it came in; float32; auto: float32 where that keeps less than half
 
 
 @dataclass(frozen=True)
