@@ -12,7 +12,8 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from tasks.core.models.policy import Policy
-from tests.support.tiny_models import ARCHITECTURES, BOS, EOS, tiny
+from tests.support.tiny.words import BOS
+from tests.support.tiny_models import ARCHITECTURES, tiny
 
 # LLaVA-1.5's: no first token in it, for the tokenizer adds it, and no end token behind an answer.
 VICUNA = (
@@ -62,18 +63,23 @@ def reads(policy: Policy) -> Iterator[list[list[int]]]:
         hook.remove()
 
 
+def end_text(policy: Policy) -> str:
+    """The token that ends an answer, as text."""
+    return str(policy.tokenizer.convert_ids_to_tokens(policy.end_id))
+
+
 def rendered(policy: Policy, prompt: str, answer: str) -> str:
     """Prompt and answer as they follow each other when the policy decodes, its end token behind them."""
     user = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}]
     text = str(policy.processor.apply_chat_template(user, tokenize=False, add_generation_prompt=True))
     space = " " if policy.processor.chat_template == VICUNA else ""  # it stands before an answer, not in the prompt
-    return f"{text}{space}{answer}{EOS}"
+    return f"{text}{space}{answer}{end_text(policy) if answer else ''}"
 
 
 def whole_inputs(policy: Policy, image: Any, text: str) -> dict[str, Any]:
     """Inputs of a rendered text, all made by the processor."""
     bos = policy.tokenizer.bos_token
     batch = policy.processor(
-        text=[text], images=[[image]], return_tensors="pt", add_special_tokens=not text.startswith(bos)
+        text=[text], images=[[image]], return_tensors="pt", add_special_tokens=not (bos and text.startswith(bos))
     )
     return {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}

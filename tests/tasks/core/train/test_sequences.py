@@ -46,9 +46,7 @@ def decoded(policy: Policy, pictures) -> list[list[int]]:
         whole = rendered(policy, prompt, text)
         # The prompt's text has one placeholder an image, its ids one a patch: only the end is compared with the text.
         tail = plain(whole, add_special_tokens=False)["input_ids"]
-        head = plain(rendered(policy, prompt, "").removesuffix("</s>").rstrip(" "), add_special_tokens=False)[
-            "input_ids"
-        ]
+        head = plain(rendered(policy, prompt, "").rstrip(" "), add_special_tokens=False)["input_ids"]
         assert tail[: len(head)] == head
         ids.append([*before, *tail[len(head) :]])
     return ids
