@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer
 
 from tasks.core.models.policy import Policy
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 from tasks.core.seeds import seed_for
 from tasks.core.train.answers import REFUSALS, as_reference, read_tokens, readable
 from tasks.core.train.leftovers import as_it_was, learning_mode
@@ -36,6 +36,10 @@ from tasks.core.train.weights import (
     restore,
     settle,
 )
+
+ensure_torchvision_operators()  # before transformers
+
+from transformers import PrinterCallback, Trainer  # noqa: E402
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from transformers import TrainerCallback, TrainingArguments
 
 from tasks.core.models.policy import Policy
 from tasks.core.models.precision import has_half
+from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 from tasks.core.train.answers import Turn
 from tasks.core.train.weights import Recipe, steps_of
+
+ensure_torchvision_operators()  # before transformers
+
+from transformers import TrainerCallback, TrainingArguments  # noqa: E402
 
 if TYPE_CHECKING:
     from tasks.core.train.step_trainer import StepTrainer
