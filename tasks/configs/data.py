@@ -93,5 +93,7 @@ class SampleConfig(StageConfig):
     def _of_words(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
         for prompt in prompts:
             if not strip_placeholders(prompt).strip():
-                raise ValueError(f"{prompt!r} asks nothing: the chat template writes the image's placeholder; give a text")
+                raise ValueError(
+                    f"{prompt!r} asks nothing: the chat template writes the image's placeholder; give a text"
+                )
         return prompts

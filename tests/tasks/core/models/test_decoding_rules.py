@@ -65,7 +65,11 @@ def generated(policy: Policy) -> list[list[int]]:
         banned = [id_ for id_ in policy.banned_ids if id_ < policy.model.get_output_embeddings().weight.shape[0]]
         given = policy.model.generation_config.suppress_tokens or []
         out = policy.model.generate(
-            **inputs, do_sample=False, max_new_tokens=LIMIT, pad_token_id=policy.pad_id, suppress_tokens=[*given, *banned]
+            **inputs,
+            do_sample=False,
+            max_new_tokens=LIMIT,
+            pad_token_id=policy.pad_id,
+            suppress_tokens=[*given, *banned],
         )
         tokens = out[0, inputs["input_ids"].shape[1] :].tolist()
         end = next((at for at, token in enumerate(tokens) if token in policy.end_ids), len(tokens))
@@ -115,7 +119,10 @@ def test_no_sampler_draws_a_placeholder(name: str) -> None:
 
 
 def test_qwens_frame_tokens_and_idefics_tiles_are_placeholders() -> None:
-    text = {name: tiny(name).tokenizer.convert_ids_to_tokens(list(tiny(name).banned_ids)) for name in ("qwen2_vl", "idefics3")}
+    text = {
+        name: tiny(name).tokenizer.convert_ids_to_tokens(list(tiny(name).banned_ids))
+        for name in ("qwen2_vl", "idefics3")
+    }
     assert set(text["qwen2_vl"]) == {"<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"}
     assert {"<image>", "<row_1_col_2>", "<fake_token_around_image>", "<global-img>"} <= set(text["idefics3"])
 
