@@ -14,6 +14,7 @@ from flows.cli import caption as captioning
 from flows.cli import compare as comparing
 from flows.cli import experiment as experimenting
 from flows.cli import maintain as keeping
+from flows.cli import plan as planning
 from flows.cli import run as running
 from flows.cli import show as looking
 from flows.cli.errors import DEBUG, Commands
@@ -33,7 +34,7 @@ app = typer.Typer(
 for command in (
     running.run,
     running.demo,
-    running.plan,
+    planning.plan,
     comparing.compare,
     experimenting.experiment,
     looking.runs,
