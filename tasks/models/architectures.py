@@ -97,8 +97,8 @@ def _parameters(model: Any) -> Parameters:
     """Parameters by what they belong to; a tied head shares the embedding's tensor and isn't counted twice."""
     from tasks.core.models.parts import language_model, towers
 
-    head = getattr(model.get_output_embeddings(), "weight", None)
-    embedding = model.get_input_embeddings().weight
+    head: Any = getattr(model.get_output_embeddings(), "weight", None)
+    embedding: Any = model.get_input_embeddings().weight
     tied = any(
         getattr(config, "tie_word_embeddings", False) for config in (model.config, model.config.get_text_config())
     )
