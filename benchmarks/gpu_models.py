@@ -1,6 +1,6 @@
 """The models of the GPU benchmark: released shapes with random weights, built on the device; nothing is downloaded.
 
-Texts are words of five letters. Full stops and end tokens are as likely as in captions, so that sentences have about 20 tokens
+Texts are words of six letters. Full stops and end tokens are as likely as in captions, so that sentences have about 20 tokens
 and answers about 5 sentences, whatever the layers compute.
 """
 
@@ -120,7 +120,7 @@ def words_tokenizer(count: int, *markers: str, start: bool = False, limit: int |
 
 def _word(index: int) -> str:
     letters = []
-    for place in range(5):
+    for place in range(6):
         letters.append("aeiou"[index % 5] if place % 2 else "bcdfghklmnprstvz"[index % 16])
         index //= 5 if place % 2 else 16
     return "".join(letters).capitalize()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from storage.artifacts import Table
+from storage.schema import Image
 from tasks.configs.value import ValueConfig
 from tasks.models.handles import PolicyHandle
-from tasks.models.loading import fresh_policy, load_policy
+from tasks.models.loading import StoredImages, fresh_policy, load_policy
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import current_runtime
@@ -31,6 +34,23 @@ class Answer(NamedTuple):
     held_out: bool
 
 
+class StoredPictures(Sequence["PIL.Image.Image"]):
+    """Images of a table by index, decoded when they are needed; the last ones that were are kept."""
+
+    KEPT = 256
+
+    def __init__(self, images: Table[Image], image_ids: Sequence[str]) -> None:
+        """Raises KeyError for an id that the table does not hold."""
+        self._ids, stored = image_ids, StoredImages(images, image_ids)
+        self._decoded = lru_cache(maxsize=self.KEPT)(stored.__getitem__)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._decoded(self._ids[index])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
 class Learner(NamedTuple):
     """A value model to be fitted on `answers`, whose sentences are what `value` understands."""
 
@@ -50,6 +70,7 @@ def image_and_text(
     config: ValueConfig, value_backbone: PolicyHandle, answers: list[Answer], pictures: Sequence[PIL.Image.Image]
 ) -> Learner:
     """A network of its own, on the policy's weights."""
+    from tasks.core.models.parts import recompute_activations
     from tasks.core.models.value import ValueModel, ValueSpec
 
     spec = ValueSpec(
@@ -63,6 +84,8 @@ def image_and_text(
     policy = fresh_policy(value_backbone)
     with _setting():
         value = ValueModel(policy, spec)
+    if policy.device.type != "cpu" and config.train != "frozen":
+        recompute_activations(policy.model)
     return Learner(
         value,
         lambda pairs: value([pictures[image] for image, _ in pairs], [text for _, text in pairs]),
@@ -97,7 +120,7 @@ def policy_states(
 
         states = sentence_states(
             policy,
-            [(pictures[answer.image], answer.prompt) for answer in answers],
+            [(partial(pictures.__getitem__, answer.image), answer.prompt) for answer in answers],
             [texts[answer.rollout_id] for answer in answers],
             layer=config.layer,
             batch_size=current_runtime().batch_size,

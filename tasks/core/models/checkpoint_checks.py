@@ -1,4 +1,4 @@
-"""What is wrong with a policy's folder, in a line: its kind, its files, its weights. The first two before anything is loaded."""
+"""What is wrong with a policy's folder, in a line: its kind, its files, its weights. The first two before it is loaded."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _by_row(processor: LogitsProcessor, logits: torch.Tensor, histories: Sequenc
     rows = []
     for row, history in zip(logits, histories, strict=True):
         ids: Any = torch.tensor([history.ids], device=logits.device)
-        rows.append(processor(ids, row[None].clone()))  # type: ignore[arg-type]
+        rows.append(processor(ids, row[None].clone()))
     return torch.cat(rows)
 
 

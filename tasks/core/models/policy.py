@@ -111,8 +111,11 @@ class Policy:
     def answer_ids(self, text: str) -> list[int]:
         """An answer's tokens as the policy would decode them after its prompt, without an end token.
 
-        White space before the text is what the template writes there; special tokens in the text are read as plain text.
+        White space before the text is what the template writes there; special tokens in the text are read as plain text. A
+        text of white space has no tokens.
         """
+        if not text.strip():
+            return []
         turn = self.chat.answered_turn
         return self._ids_after(turn.stem, turn.before + text.strip())
 
@@ -206,7 +209,7 @@ def load_policy(
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
         check_weights(folder)
         with _quietly():
-            model, info = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
@@ -217,6 +220,7 @@ def load_policy(
         raise
     except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, SafetensorError) as error:
         raise PolicyError(_not_loaded(folder, error)) from error
+    model, info = loaded
     check_kind(folder, model.config.to_dict())
     check_loaded(folder, info)
     if not getattr(processor, "chat_template", None):

@@ -80,7 +80,7 @@ def test_a_photograph_costs_llava_next_as_many_tokens_as_it_does_released() -> N
 def test_the_tokenizer_has_the_size_that_is_wanted() -> None:
     tok = words_tokenizer(400, "<image>")
     assert len(tok) == 400 and tok.unk_token_id not in tok(PROMPT)["input_ids"]
-    texts = ["Bacab. Vudab.", "Describe the following image."]
+    texts = ["Fecaba. Cababa.", "Describe the following image."]
     assert [tok.decode(tok(text)["input_ids"]) for text in texts] == texts
 
 
@@ -111,7 +111,7 @@ def test_clock_and_memory_measure_something() -> None:
 
 def test_the_scorer_scores(policy) -> None:
     scorer = build_scorer(TINY, "cpu", torch.float32)
-    vectors = scorer.embed_images(photographs(2, TINY.images)) @ scorer.embed_texts(["Bacab.", "Vudab sidab."]).T
+    vectors = scorer.embed_images(photographs(2, TINY.images)) @ scorer.embed_texts(["Fecaba.", "Cababa bababa."]).T
     assert len({round(float(value), 5) for value in vectors.ravel()}) == 4
 
 
