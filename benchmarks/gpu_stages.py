@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tasks.core.train.trl_trainer import TrainingRun
+from tasks.core.train.step_trainer import TrainingRun
 
 from benchmarks.gpu_measures import Clock, DecodeMeter
 from benchmarks.gpu_models import PROMPT, Size, build_policy, build_scorer

@@ -11,25 +11,22 @@ import logging
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from tasks.core.engine.architecture import (
-    CannotFork,
-    Prompt,
-    continuation_inputs,
-    cross_layers,
-    read_prompts,
-)
+from tasks.core.engine.architecture import Prompt, continuation_inputs, read_prompts
 from tasks.core.engine.batch import Batch
-from tasks.core.engine.cache import Buffer, cross_kv_of, gather
-from tasks.core.engine.kv_prefix import KVPrefix
-from tasks.core.engine.packing import pack
+from tasks.core.engine.cache import Buffer, fixed_tensors, gather
+from tasks.core.engine.kv_prefix import KVPrefix, UnreadPrefix
+from tasks.core.engine.layers import CannotFork, Layers, layers_of
+from tasks.core.engine.packing import Packing, pack
+from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.reading import Reading
 from tasks.core.engine.rows import Completion, Row, TokenTexts
+from tasks.core.models.hidden_states import hidden_states
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids
 
@@ -60,13 +57,13 @@ class Decoder:
             state_layer: keep the hidden states of this layer where sentences end; None: keep none.
 
         Raises:
-            CannotFork: if the cache is not a list of keys and values.
+            CannotFork: if continuations can't share a cache.
         """
-        check_forkable(policy)
+        self.layers = check_forkable(policy)
         self.policy, self.state_layer = policy, state_layer
         self.kv_token_budget, self.regroup_threshold = kv_token_budget, regroup_threshold
         self.token_texts = TokenTexts(policy)
-        self.cross_layers = cross_layers(policy.model)
+        self._prompts = {answer_next: Prompts(policy, answer_next=answer_next) for answer_next in (True, False)}
         self.counters: Counter[str] = Counter()
         self._waiting: deque[Row] = deque()
         self._batch: Batch | None = None
@@ -80,17 +77,39 @@ class Decoder:
 
         def read(part: Sequence[tuple[Image.Image, str]]) -> list[Prompt]:
             inputs = self.policy.inputs([i for i, _ in part], [t for _, t in part], answer_next=answer_next)
-            read = read_prompts(self.policy, inputs)
+            # A recurrent state is kept where the image ends; the text after it is read from there.
+            texts = [text for _, text in part]
+            ends = self._image_ends(inputs, texts, answer_next) if self.layers.recurrent else None
+            read = read_prompts(self.policy, self.layers, inputs, ends)
             self.counters["vision_encodes"] += len(part)
-            self.counters["prefill_tokens"] += int(inputs["attention_mask"].sum())
+            self.counters["prefill_tokens"] += sum(ends) if ends else int(inputs["attention_mask"].sum())
             self.counters["forwards"] += 1
-            return read
+            if ends is None:
+                return read
+            tails = [(prompt.prefix, prompt.ids[end:]) for prompt, end in zip(read, ends, strict=True)]
+            after = self._read_apart(tails, None)
+            return [
+                prompt._replace(prefix=replace(prefix, ends_prompt=True))
+                for prompt, prefix in zip(read, after, strict=True)
+            ]
 
         return self._halving(list(zip(images, prompts, strict=True)), read)
 
+    def _image_ends(self, inputs: dict[str, Any], texts: Sequence[str], answer_next: bool) -> list[int]:
+        """How many tokens each prompt's image ends after; all but its last token where the text comes first."""
+        ends = []
+        for text, mask in zip(texts, inputs["attention_mask"].tolist(), strict=True):
+            _, tail = self._prompts[answer_next].split(text)
+            ends.append(sum(mask) - max(1, len(tail)))
+        return ends
+
     @torch.inference_mode()
     def read(
-        self, items: Sequence[tuple[KVPrefix, Sequence[int]]], *, layer: int | None = None, keep: bool = True
+        self,
+        items: Sequence[tuple[KVPrefix | UnreadPrefix, Sequence[int]]],
+        *,
+        layer: int | None = None,
+        keep: bool = True,
     ) -> list[KVPrefix]:
         """Read tokens after prefixes, all in one batch; returns the prefixes after them.
 
@@ -102,33 +121,83 @@ class Decoder:
         """
         if keep and any(not tokens for _, tokens in items):
             raise ValueError("nothing to read: want at least one token for every prefix")
-        return self._halving(list(items), lambda part: self._read(part, layer, keep))
+        prefixes = self.settled([prefix for prefix, _ in items])
+        after = [(prefix, tokens) for prefix, (_, tokens) in zip(prefixes, items, strict=True)]
+        if keep and self.layers.recurrent:
+            return self._read_apart(after, layer)
+        return self._halving(after, lambda part: self._read(part, layer, keep))
+
+    @torch.inference_mode()
+    def settled(self, prefixes: Sequence[KVPrefix | UnreadPrefix]) -> list[KVPrefix]:
+        """The prefixes, those of recurrent models that end a decoded span read if they were not yet."""
+        unread = {id(p): p for p in prefixes if isinstance(p, UnreadPrefix) and p.read is None}
+        items = [(prefix.start, prefix.tokens) for prefix in unread.values()]
+        for prefix, read in zip(unread.values(), self._read_apart(items, None) if items else [], strict=True):
+            prefix.read = read
+        return [p.read if isinstance(p, UnreadPrefix) and p.read is not None else p for p in prefixes]  # type: ignore[misc]
+
+    def _read_apart(self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None) -> list[KVPrefix]:
+        """`read` of a model with recurrent layers: all tokens but the last, without padding, which would enter a state."""
+        by_length: dict[int, list[int]] = {}
+        for index, (prefix, tokens) in enumerate(items):
+            by_length.setdefault(len(tokens) - (prefix.pending is None), []).append(index)
+        read: dict[int, KVPrefix] = {}
+        for indices in by_length.values():
+            read |= zip(indices, self._halving([items[i] for i in indices], self._read_all_but_last), strict=True)
+        after = [read[index] for index in range(len(items))]
+        if layer is None:
+            return after
+        states = self._halving([(prefix, ()) for prefix in after], lambda part: self._read(part, layer, False))
+        return [prefix.with_state(last.state) for prefix, last in zip(after, states, strict=True)]
+
+    def _read_all_but_last(self, items: Sequence[tuple[KVPrefix, Sequence[int]]]) -> list[KVPrefix]:
+        if items[0][0].pending is None and len(items[0][1]) == 1:  # nothing to feed yet
+            empty = [tuple(slab[:, :, :0] for slab in prefix.kv) for prefix, _ in items]
+            return [p.extended(kv, tokens, None, p.recurrent) for (p, tokens), kv in zip(items, empty, strict=True)]
+        reading, buffer, _ = self._forward([(prefix, tokens[:-1]) for prefix, tokens in items], None)
+        columns = buffer.used - reading.steps
+        read = []
+        for (prefix, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
+            kv = tuple(slab[:, row, :, columns + start : columns + end].clone() for slab in buffer.slabs)
+            read.append(prefix.extended(kv, tokens, None, buffer.states(row)))
+        return read
 
     def _read(self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None, keep: bool) -> list[KVPrefix]:
-        reading = Reading.of(items)
+        reading, buffer, hidden = self._forward(items, layer)
+        columns = buffer.used - reading.steps
+        read = []
+        for (prefix, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
+            state = None if hidden is None else hidden[row, end - 1].float().clone()
+            if not keep:
+                read.append(prefix.with_state(state))
+                continue
+            kv = tuple(slab[:, row, :, columns + start : columns + end - 1].clone() for slab in buffer.slabs)
+            read.append(prefix.extended(kv, tokens, state))
+        return read
+
+    def _forward(
+        self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None
+    ) -> tuple[Reading, Buffer, torch.Tensor | None]:
+        """Feed tokens after prefixes; returns the hidden states [G, T, D] of a layer."""
+        reading = Reading.of(items, apart=self.layers.recurrent)
         prefixes = reading.prefixes
         columns = max(prefix.length for prefix in prefixes)
-        tensor = gather(
-            [p.full_kv() for p in prefixes], [columns] * len(prefixes), columns=columns, extra=reading.steps
-        )
-        buffer = Buffer(tensor, columns, cross_kv_of(prefixes), self.cross_layers)
-        out = self.policy.model.model(
+        slabs = gather(prefixes, columns=columns, extra=reading.steps)
+        fixed = fixed_tensors(prefixes, [prefix.recurrent for prefix in prefixes])
+        buffer = Buffer(self.layers, prefixes[0].root.layout, slabs, columns, fixed)
+        hidden = hidden_states(
+            self.policy.model,
+            layer,
             input_ids=reading.ids,
-            attention_mask=reading.mask(columns, tensor.dtype),
+            attention_mask=self.layers.mask(reading.mask(columns, buffer.dtype), reading.distance(columns)),
             position_ids=as_position_ids(reading.positions),
             past_key_values=buffer.cache,
             use_cache=True,
             **continuation_inputs(prefixes, reading.steps),
-            **({"output_hidden_states": True} if layer is not None else {}),
         )
         self.counters["read_tokens"] += reading.tokens
         self.counters["forwards"] += 1
-        read = []
-        for (prefix, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
-            state = None if layer is None else out.hidden_states[layer][row, end - 1].float().clone()
-            kv = tensor[:, row, :, columns + start : columns + end - 1]
-            read.append(prefix.extended(kv.clone(), tokens, state) if keep else prefix.with_state(state))
-        return read
+        return reading, buffer, hidden
 
     # Decoding
 
@@ -146,6 +215,8 @@ class Decoder:
         """Decode until rows finish and at most `regroup_threshold` of the batch is left; returns the finished rows."""
         done: list[tuple[Row, Completion]] = []
         regroup = bool(self._waiting)
+        for row, prefix in zip(self._waiting, self.settled([row.prefix for row in self._waiting]), strict=True):
+            row.prefix = prefix
         while not self.idle:
             low = self._batch is None or len(self._batch.active) <= self.regroup_threshold * self._batch.size
             if done and low:
@@ -170,16 +241,19 @@ class Decoder:
         waiting = list(self._waiting)
         fit = bisect_left(range(len(waiting)), True, key=lambda i: not self._fits([*active, *waiting[: i + 1]]))
         joining = waiting[: max(fit, 0 if active else 1)]
-        packing = pack([*active, *joining])
+        packing = self._packing([*active, *joining])
         self._tried = (len(active) + len(joining), packing.kv_tokens)
-        batch = Batch(packing, self._batch, cross_layers=self.cross_layers, state_layer=self.state_layer)
+        batch = Batch(packing, self._batch, layers=self.layers, state_layer=self.state_layer)
         for _ in joining:
             self._waiting.popleft()
         return batch
 
+    def _packing(self, rows: list[Row]) -> Packing:
+        return pack(rows, apart=self.layers.recurrent)
+
     def _fits(self, rows: list[Row]) -> bool:
         """Whether the rows fit the budget."""
-        return self.kv_token_budget is None or pack(rows).kv_tokens <= self.kv_token_budget
+        return self.kv_token_budget is None or self._packing(rows).kv_tokens <= self.kv_token_budget
 
     def _shrink(self, error: Exception) -> None:
         """Halve the budget and restart the unfinished rows: they will decode the same tokens, since each has its own seed."""
@@ -209,18 +283,19 @@ class Decoder:
         return self._halving(items[:middle], work) + self._halving(items[middle:], work)
 
 
-def check_forkable(policy: Policy) -> None:
-    """Raise CannotFork, with the reason, for a model whose cache is not a plain list of keys and values."""
+def check_forkable(policy: Policy) -> Layers:
+    """The layers of a policy's language model.
+
+    Raises:
+        CannotFork: with the reason, for a model whose continuations can't share a cache.
+    """
     name = type(policy.model).__name__
     if not hasattr(policy.model, "model"):
         raise CannotFork(f"{name} has no inner model that gives hidden states")
     attention = getattr(policy.model.config, "_attn_implementation", "sdpa")
     if attention not in ("sdpa", "eager"):
         raise CannotFork(f"{name} runs with {attention}, which takes no custom mask (load it with sdpa)")
-    kinds = {type(layer) for layer in DynamicCache(config=policy.model.config.get_text_config()).layers}
-    other = sorted(kind.__name__ for kind in kinds - {DynamicLayer})
-    if other:
-        raise CannotFork(f"{name} keeps {', '.join(other)} in its cache")
+    return layers_of(policy.model)
 
 
 def out_of_memory(error: BaseException) -> bool:

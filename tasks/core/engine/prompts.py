@@ -31,7 +31,7 @@ class Prompts:
     def image_prefix(self, prompt: Prompt, text: str) -> KVPrefix | None:
         """The prefix that ends with the image of a prompt that was read; None if the template doesn't put the text last."""
         _, tail = self.split(text)
-        if not tail or len(tail) >= len(prompt.ids) or tuple(prompt.ids[-len(tail) :]) != tail:
+        if not prompt.divisible or not tail or len(tail) >= len(prompt.ids) or tuple(prompt.ids[-len(tail) :]) != tail:
             return None
         return prompt.image_prefix(len(prompt.ids) - len(tail))
 

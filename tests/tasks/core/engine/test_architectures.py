@@ -17,8 +17,8 @@ from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.rows import Completion, Draw, Row
 from tasks.core.models.policy import Policy
 from tasks.core.search.requests import ANSWER, SENTENCE
-from tests.support.plain import answer, plain
-from tests.support.tiny_models import ARCHITECTURES, tiny
+from tests.support.plain import answer, plain, same
+from tests.support.tiny_models import ARCHITECTURES, MORE_ARCHITECTURES, tiny
 
 GREEDY = Draw(0.0, 1.0, ())
 SIZES = [(56, 40), (28, 60), (80, 80), (100, 30)]  # tiled differently
@@ -33,8 +33,19 @@ def noise(seed: int, width: int, height: int) -> Image.Image:
 IMAGES = [noise(seed, *size) for seed, size in enumerate(SIZES)]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+# Each has something in its cache that those before don't: interleaved axes, recurrent and convolutional states, windows, layers
+# of several widths.
+KINDS = (*ARCHITECTURES, "qwen3_vl", "qwen3_5", "lfm2_vl", "gemma3", "gemma4")
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def own(request) -> Policy:
+    torch.set_num_threads(1)
+    return tiny(request.param)
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES + MORE_ARCHITECTURES)
+def every(request) -> Policy:
     torch.set_num_threads(1)
     return tiny(request.param)
 
@@ -57,7 +68,8 @@ def two_steps(decoder: Decoder | GenerateDecoder) -> tuple[list[Completion], lis
     return first, answer(decoder, sentences([first[3 * i + (i + 1) % 3].span.prefix() for i in range(4)], 1))
 
 
-def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
+def test_greedy_is_what_generate_gives_token_for_token(every) -> None:
+    own = every
     decoder = open_decoder(own)
     assert isinstance(decoder, Decoder), "fell back to reading everything again"
     inputs = own.inputs(IMAGES, PROMPTS)
@@ -74,7 +86,8 @@ def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
     assert [completion.tokens for completion in completions] == expected
 
 
-def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(own, monkeypatch) -> None:
+def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(every, monkeypatch) -> None:
+    own = every
     decoder = Decoder(own)
     first, second = two_steps(decoder)
     assert any(c.drawn > len(c.tokens) + c.ended for c in [*first, *second]), "nothing was cut"
@@ -85,6 +98,8 @@ def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(own, monkeyp
     logits = next_logits(monkeypatch, decoder, prefixes)
     for i, at in enumerate(chosen):
         tokens = first[3 * i + (i + 1) % 3].tokens + second[at].tokens
+        if getattr(own.model.config, "image_token_id", None) in tokens:
+            continue  # a plain forward would want an image for it
         expected, state = plain(own, IMAGES[i], PROMPTS[i], tokens)
         assert torch.allclose(states[i], state, atol=1e-4), (states[i] - state).abs().max()
         assert torch.allclose(logits[i], expected, atol=1e-4), (logits[i] - expected).abs().max()
@@ -109,14 +124,15 @@ def test_tokens_that_are_read_are_as_if_they_had_been_decoded(own) -> None:
     read = decoder.read([(starts[i], completions[i].tokens) for i in some], layer=-1)
     for i, prefix in zip(some, read, strict=True):
         completion = completions[i]
-        drawn = completion.span.prefix()
+        (drawn,) = decoder.settled([completion.span.prefix()])
         assert (prefix.length, prefix.pending, prefix.next_position) == (
             drawn.length,
             drawn.pending,
             drawn.next_position,
         )
         assert torch.equal(prefix.position, drawn.position)
-        assert torch.allclose(prefix.full_kv(), drawn.full_kv(), atol=1e-4)
+        assert same(prefix.full_kv(), drawn.full_kv(), 1e-4)
+        assert same(prefix.recurrent, drawn.recurrent, 1e-4)
         assert torch.allclose(prefix.state, plain(own, IMAGES[i % 4], PROMPTS[i % 4], completion.tokens)[1], atol=1e-4)
 
 
@@ -126,8 +142,9 @@ def test_another_text_after_the_image_s_prefix_is_a_fresh_prompt(own) -> None:
     items, pairs = [], list(product(range(4), range(4)))
     for i, j in pairs:
         prefix, tail = prompts.image_prefix(read[i], PROMPTS[i]), prompts.tail(PROMPTS[j], PROMPTS[i])
-        assert prefix is not None and tail is not None
-        assert len(tail) < 12, "not only the text is read"
+        if prefix is None or tail is None:
+            pytest.skip("its prompts can't be divided after the image")
+        assert len(tail) < len(read[j].ids) - 1, "the image is read again"
         items.append((prefix, tail))
     before = decoder.counters["vision_encodes"], decoder.counters["prefill_tokens"]
     read_after = decoder.read(items, layer=-1)
