@@ -4,7 +4,8 @@
 
 Each case runs in a process of its own on a LLaVA of random float32 weights: libraries are warmed up on a tiny model, the
 baseline is taken, then the model is built and the stage's work is done. Measured is the peak of the resident memory above the
-baseline, on a GPU `max_memory_allocated`. The aim is 25 % on a CPU and 15 % on a GPU; what misses it is marked.
+baseline, on a GPU `max_memory_allocated`. All images are in flight at once, so reading some while others are decoded is not among
+the phases compared. The aim is 25 % on a CPU and 15 % on a GPU; what misses it is marked.
 """
 
 from __future__ import annotations
@@ -54,21 +55,20 @@ class Case:
 
 
 CASES = (
-    Case("decode", images=4, rows=1),
-    Case("decode", images=4, rows=6),
-    Case("decode", images=16, rows=6),
-    Case("decode", images=16, rows=6, side=448),
-    Case("decode", images=8, rows=12, tokens=128),
-    Case("decode", hidden=256, layers=8, images=16, rows=6, side=336),
+    Case("decode", images=4, rows=1, tokens=32),
+    Case("decode", images=4, rows=6, tokens=32),
+    Case("decode", images=16, rows=6, tokens=32),
+    Case("decode", images=16, rows=6, side=336, tokens=32),
+    Case("decode", hidden=256, layers=8, images=16, rows=12, tokens=32),
     Case("states", images=4, side=448),
-    Case("states", images=16, side=336),
+    Case("states", images=16, side=224),
     Case("sft", images=2, side=336),
-    Case("sft", images=8, side=336),
-    Case("sft", images=8, side=336, train="full"),
-    Case("sft", hidden=256, layers=8, images=8, side=336, train="full", tokens=128),
-    Case("sft", images=4, side=336, checkpointed=False),
-    Case("value", images=4, side=336, checkpointed=False),
-    Case("value", images=4, side=336, train="full", checkpointed=False),
+    Case("sft", images=8, side=224),
+    Case("sft", images=4, side=336, train="full"),
+    Case("sft", hidden=256, layers=8, images=8, side=224, train="full"),
+    Case("sft", images=2, side=336, checkpointed=False),
+    Case("value", images=4, side=224, checkpointed=False),
+    Case("value", images=4, side=224, train="full", checkpointed=False),
 )  # fmt: skip
 
 

@@ -73,7 +73,9 @@ def _from_folder(folder: Path, changed: int) -> Facts:
 @lru_cache(maxsize=16)
 def _from_shipped(path: Path) -> Facts:
     content = json.loads(path.read_text())
-    return facts_of_config(path.stem, f"deployments/architectures/{path.name}", content["config"], content["preprocessor"])
+    return facts_of_config(
+        path.stem, f"deployments/architectures/{path.name}", content["config"], content["preprocessor"]
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def _parameters(model: Any) -> Parameters:
     for parameter in model.parameters():
         if parameter is embedding:
             counts["embedding"] += parameter.numel()
-        elif parameter is head:
+        elif head is not None and parameter is head:
             counts["head"] += 0 if tied else parameter.numel()
         elif id(parameter) in vision:
             counts["vision"] += parameter.numel()
