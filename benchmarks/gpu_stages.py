@@ -17,10 +17,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-<<<<<<< HEAD
-from tasks.core.train.trl_trainer import TrainingRun
-=======
->>>>>>> decoding
 
 from benchmarks.gpu_measures import Clock, DecodeMeter
 from benchmarks.gpu_models import PROMPT, Size, build_policy, build_scorer

@@ -67,20 +67,27 @@ def _from_folder(folder: Path, changed: int) -> Facts:
     processor = _json(folder / "processor_config.json").get("image_processor") or _json(
         folder / "preprocessor_config.json"
     )
-    return _facts(folder.name, str(folder / "config.json"), config, processor)
+    return facts_of_config(folder.name, str(folder / "config.json"), config, processor)
 
 
 @lru_cache(maxsize=16)
 def _from_shipped(path: Path) -> Facts:
     content = json.loads(path.read_text())
-    return _facts(path.stem, f"deployments/architectures/{path.name}", content["config"], content["preprocessor"])
+    return facts_of_config(
+        path.stem, f"deployments/architectures/{path.name}", content["config"], content["preprocessor"]
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.is_file() else {}
 
 
-def _facts(name: str, source: str, raw: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Facts:
+def facts_of_config(name: str, source: str, raw: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> Facts:
+    """The sizes of a model by its configuration's fields; `source` names where they come from.
+
+    Raises:
+        ArchitectureUnknown: transformers can't build such a model.
+    """
     from tasks.core.models.meta import meta_model
 
     try:
@@ -97,8 +104,8 @@ def _parameters(model: Any) -> Parameters:
     """Parameters by what they belong to; a tied head shares the embedding's tensor and isn't counted twice."""
     from tasks.core.models.parts import language_model, towers
 
-    head = getattr(model.get_output_embeddings(), "weight", None)
-    embedding = model.get_input_embeddings().weight
+    head: Any = getattr(model.get_output_embeddings(), "weight", None)
+    embedding: Any = model.get_input_embeddings().weight
     tied = any(
         getattr(config, "tie_word_embeddings", False) for config in (model.config, model.config.get_text_config())
     )
@@ -109,7 +116,7 @@ def _parameters(model: Any) -> Parameters:
     for parameter in model.parameters():
         if parameter is embedding:
             counts["embedding"] += parameter.numel()
-        elif parameter is head:
+        elif head is not None and parameter is head:
             counts["head"] += 0 if tied else parameter.numel()
         elif id(parameter) in vision:
             counts["vision"] += parameter.numel()

@@ -80,7 +80,7 @@ def training_phases(arch: Architecture, cost: ImageCost, held: dict[str, float],
         return [*phases, Phase("the language model reads", terms)]
     if training.train == "full" and width < 4:
         terms["autocast's copies"] = arch.parameters.learning * width
-    each = layer_bytes(arch, tokens, width, residual)
+    each = layer_bytes(arch, tokens, training, residual)
     if training.checkpointed:
         terms["checkpointed activations"] = tokens * language.hidden * residual * language.layers
         terms["activations of a layer"] = each.saved + each.backward
@@ -103,13 +103,14 @@ class LayerBytes:
     backward: float  # gradients of its inner tensors
 
 
-def layer_bytes(arch: Architecture, tokens: float, width: int, residual: int) -> LayerBytes:
-    """What one layer saves for its backward: both norms' inputs and outputs and two residuals (six times the hidden size),
-    attention's operands (queries, keys and values repeated for every head, the result twice), and the gated network's four
-    inner tensors. The backward adds the gradients of three of these and of the residual stream.
+def layer_bytes(arch: Architecture, tokens: float, training: Training, residual: int) -> LayerBytes:
+    """What one layer saves for its backward: inputs and outputs of both norms (with weights that learn what is between them,
+    too), attention's operands and result, with keys and values repeated for every head, and the gated network's four inner
+    tensors. The backward adds the gradients of three of these and of the residual stream.
     """
-    language = arch.language
+    language, width = arch.language, training.width
     heads = language.heads * language.head_dim
-    saved = tokens * (6 * language.hidden * residual + (5 * heads + 4 * language.intermediate) * width)
+    hidden = 6 if training.train == "full" else 4
+    saved = tokens * (hidden * language.hidden * residual + (4 * heads + 4 * language.intermediate) * width)
     backward = tokens * (3 * language.hidden * residual + 3 * language.intermediate * width)
     return LayerBytes(saved, backward)

@@ -107,11 +107,7 @@ def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(every, monke
 
 
 def next_logits(monkeypatch, decoder: Decoder, prefixes: list[KVPrefix]) -> torch.Tensor:
-<<<<<<< HEAD
     """[B, V]: a step's logits before placeholders are banned, in order of the prefixes."""
-=======
-    """[B, V]: the logits of a step of the batch before any rule, in order of the prefixes."""
->>>>>>> decoding
     seen: list[torch.Tensor] = []
     ruled = TokenTexts.ruled
     monkeypatch.setattr(
