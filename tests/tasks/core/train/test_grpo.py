@@ -80,9 +80,9 @@ def test_answers_are_rewarded_in_whole_groups_of_their_own_question_and_learned_
     monkeypatch.setattr(grpo, "group_loss", lambda logs, rows, beta: (learned.extend(rows), loss(logs, rows, beta))[1])
     draws = engine_draw(fresh_policy, questions, Sampling(2, 1.0, 60, 0.0), seed=3)
 
-    def draw(asked, step):
-        groups = draws(asked, step)
-        for request, group in zip(asked, groups, strict=True):
+    def draw(put, step):
+        groups = draws(put, step)
+        for request, group in zip(put, groups, strict=True):
             drawn.extend((request.question, answer.tokens) for answer in group)
         return groups
 
@@ -160,8 +160,8 @@ def test_blank_answers_are_not_put_to_the_reward(fresh_policy, questions, tmp_pa
         scored.extend(answers)
         return [1.0] * len(answers)
 
-    def draw(asked, step):
-        return [[Drawn((), "", True), Drawn((5, 6), "A dog.", True)] for _ in asked]
+    def draw(put, step):
+        return [[Drawn((), "", True), Drawn((5, 6), "A dog.", True)] for _ in put]
 
     with pytest.raises(FinetuneError, match="no group of answers had different rewards"):
         fine_tune(

@@ -55,10 +55,10 @@ def test_pairs_and_questions_that_cant_be_read_are_left_out_too(pictures, tmp_pa
     assert train_dpo(fresh("qwen2_vl"), pairs, run(tmp_path / "dpo"), beta=0.1)["untrainable"] == 1
     policy = fresh("qwen2_vl")
 
-    def draw(asked, step):
-        policy.inputs([questions[request.question].image for request in asked], [PROMPT] * len(asked))
+    def draw(put, step):
+        policy.inputs([questions[request.question].image for request in put], [PROMPT] * len(put))
         texts = ["There is a dog.", "She looks up. He waits."]
-        return [[Drawn(tuple(policy.answer_ids(text)), text, True) for text in texts] for _ in asked]
+        return [[Drawn(tuple(policy.answer_ids(text)), text, True) for text in texts] for _ in put]
 
     questions = [Question(image, PROMPT) for image in (pictures[0], THIN)]
     facts = train_grpo(

@@ -48,9 +48,9 @@ def dpo(policy, pictures, how: TrainingRun) -> dict[str, float]:
 
 
 def grpo(policy, pictures, how: TrainingRun) -> dict[str, float]:
-    def draw(asked, step):
+    def draw(put, step):
         texts = [TEXTS[:2], TEXTS[2:]]
-        return [[Drawn(tuple(policy.answer_ids(t)), t, True) for t in texts[request.question]] for request in asked]
+        return [[Drawn(tuple(policy.answer_ids(t)), t, True) for t in texts[request.question]] for request in put]
 
     questions = [Question(pictures[i], PROMPT) for i in range(2)]
     return train_grpo(

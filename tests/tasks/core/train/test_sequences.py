@@ -76,9 +76,9 @@ def test_grpo_and_ppo_learn_the_ids_that_were_drawn(name: str, pictures, tmp_pat
     prompts, drawn = prompt_ids(policy, pictures), []
     draws = engine_draw(policy, questions, SAMPLING, seed=1)
 
-    def draw(asked, step):
-        groups = draws(asked, step)
-        for request, group in zip(asked, groups, strict=True):
+    def draw(put, step):
+        groups = draws(put, step)
+        for request, group in zip(put, groups, strict=True):
             end = [policy.end_id]
             drawn.extend(
                 [*prompts[request.question], *answer.tokens, *(end if answer.ended else [])] for answer in group
