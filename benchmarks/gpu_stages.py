@@ -17,7 +17,10 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from tasks.core.train.step_trainer import TrainingRun
+<<<<<<< HEAD
+from tasks.core.train.trl_trainer import TrainingRun
+=======
+>>>>>>> decoding
 
 from benchmarks.gpu_measures import Clock, DecodeMeter
 from benchmarks.gpu_models import PROMPT, Size, build_policy, build_scorer
@@ -34,6 +37,7 @@ from tasks.core.search.visvm import visvm
 from tasks.core.text import split_sentences
 from tasks.core.train.dpo import PreferencePair, train_dpo
 from tasks.core.train.sft import Example, train_sft
+from tasks.core.train.step_trainer import TrainingRun
 from tasks.core.train.weights import Recipe
 from tasks.core.value.fit import ValueFit
 from tasks.core.value.td import transitions

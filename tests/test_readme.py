@@ -193,7 +193,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         try:
             reader.keep_running("prefect server start")
             reader.own_images()
-            import trl  # noqa: F401  a dozen seconds of imports, while the server starts
+            import tasks.core.train.sft  # noqa: F401  seconds of imports, while the server starts
 
             wait_until("prefect server start", reader.server_answers)
             reader.environment["PREFECT_API_URL"] = reader.url

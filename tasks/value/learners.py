@@ -32,6 +32,7 @@ class Answer(NamedTuple):
     rewards: list[float]
     prompt: str
     held_out: bool
+    ends: Sequence[int] = ()  # offset after each sentence in the answer's text
 
 
 class StoredPictures(Sequence["PIL.Image.Image"]):
@@ -67,7 +68,11 @@ class Learner(NamedTuple):
 
 
 def image_and_text(
-    config: ValueConfig, value_backbone: PolicyHandle, answers: list[Answer], pictures: Sequence[PIL.Image.Image]
+    config: ValueConfig,
+    value_backbone: PolicyHandle,
+    answers: list[Answer],
+    texts: Mapping[str, str],
+    pictures: Sequence[PIL.Image.Image],
 ) -> Learner:
     """A network of its own, on the policy's weights."""
     from tasks.core.models.parts import recompute_activations
@@ -81,6 +86,8 @@ def image_and_text(
         config.lora_rank,
         pooling=config.pooling,
     )
+    # Of a text that is known a prefix is a part, with its own white space; else its sentences are joined by blanks.
+    prefixes = config.state == "prefix" and all(answer.rollout_id in texts for answer in answers)
     policy = fresh_policy(value_backbone)
     with _setting():
         value = ValueModel(policy, spec)
@@ -89,10 +96,17 @@ def image_and_text(
     return Learner(
         value,
         lambda pairs: value([pictures[image] for image, _ in pairs], [text for _, text in pairs]),
-        answers,
-        config.state,
+        _after_all_before(answers, texts) if prefixes else answers,
+        "sentence" if prefixes else config.state,
         states_tokens=0,
     )
+
+
+def _after_all_before(answers: Sequence[Answer], texts: Mapping[str, str]) -> list[Answer]:
+    """Answers with every sentence after all before it, in place of the sentence."""
+    return [
+        answer._replace(sentences=[texts[answer.rollout_id][:end].strip() for end in answer.ends]) for answer in answers
+    ]
 
 
 def policy_states(

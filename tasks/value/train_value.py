@@ -139,11 +139,11 @@ def _learner(
 ) -> Learner:
     """The value model of the kind that the profile names, with the answers it learns from and is judged on."""
     pictures = StoredPictures(images, labelled.image_ids)
+    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)} if rollouts is not None else {}
     if config.reads == "image_and_text":
-        return image_and_text(config, value_backbone, labelled.answers, pictures)
+        return image_and_text(config, value_backbone, labelled.answers, texts, pictures)
     if rollouts is None:
         raise StageInputError("value.reads policy_states reads whole answers: give train_value the rollouts table too")
-    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)}
     return policy_states(config, value_backbone, labelled.answers, texts, pictures)
 
 
@@ -162,7 +162,8 @@ def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Re
             sample = sample_of[rows[0].sample_id]
             sentences = [row.sentence for row in rows]
             held_out = sample.split == "val"
-            answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out))
+            ends = [row.end for row in rows]
+            answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out, ends))
     return answers
 
 

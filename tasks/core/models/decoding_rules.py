@@ -162,9 +162,8 @@ def _tensor(ids: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return _TENSORS[key]
 
 
-_TENSORS: dict[
-    tuple[tuple[int, ...], torch.device], torch.Tensor
-] = {}  # copying ids to a device at each step would wait for it
+# Copying ids to a device at each step would wait for it.
+_TENSORS: dict[tuple[tuple[int, ...], torch.device], torch.Tensor] = {}
 
 
 def _by_row(processor: LogitsProcessor, logits: torch.Tensor, histories: Sequence[TokenHistory]) -> torch.Tensor:
