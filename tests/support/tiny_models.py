@@ -63,6 +63,8 @@ ARCHITECTURES = (
     "mllama",
     "qwen3_vl",
     "internvl",
+    "gemma3",
+    "qwen3_5",
 )
 """Those that every test of exactness runs on."""
 REFUSED = ("florence2", "blip2", "llama4", "paligemma")

@@ -48,9 +48,9 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
 
 def _draw_tied(words: torch.Tensor, tok: Any, ends: tuple[str, ...]) -> None:
     """An embedding that is the output layer too has no bias: long rows are likely, short ones are not."""
-    torch.nn.init.normal_(words, std=3 * words.shape[1] ** -0.5)
+    torch.nn.init.normal_(words, std=1.5 * words.shape[1] ** -0.5)
     kept = set(tok.convert_tokens_to_ids(list(ends)))
-    words[sorted(kept)] *= 1.5
+    words[sorted(kept | set(tok.convert_tokens_to_ids([".", "!", "?"])))] *= 2.0
     words[sorted(_never_said(tok) - kept)] *= 0.2
 
 
