@@ -159,10 +159,8 @@ def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Re
         rows.sort(key=lambda row: row.step)
         shaped = [row.shaped for row in rows if row.shaped is not None]
         if len(shaped) == len(rows):
-            sample = sample_of[rows[0].sample_id]
-            sentences = [row.sentence for row in rows]
-            held_out = sample.split == "val"
-            ends = [row.end for row in rows]
+            sample, ends = sample_of[rows[0].sample_id], [row.end for row in rows]
+            sentences, held_out = [row.sentence for row in rows], sample.split == "val"
             answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out, ends))
     return answers
 

@@ -27,8 +27,8 @@ QUOTE = "The page says <image> in a box."
 
 def test_a_prompt_in_the_form_of_llavas_files_is_answered_as_the_prompt_alone() -> None:
     rows = samples()
-    asked = [lake.publish(Sample, [replace(rows[0], prompt=text), *rows[1:3]]) for text in ("<image>\nGo.", "Go.")]
-    written, alone = (rollout.fn(ROLLOUT, policy(), drawn().images, some, seed=0) for some in asked)
+    tables = [lake.publish(Sample, [replace(rows[0], prompt=text), *rows[1:3]]) for text in ("<image>\nGo.", "Go.")]
+    written, alone = (rollout.fn(ROLLOUT, policy(), drawn().images, some, seed=0) for some in tables)
     assert written.rollouts == alone.rollouts
 
 

@@ -139,10 +139,10 @@ def test_top_k_and_min_p_leave_the_likeliest_and_the_profile_wins() -> None:
     logits = torch.tensor([[3.0, 2.9, 2.8, 0.0], [3.0, 0.0, 0.0, 0.0], [3.0, 2.9, 2.8, 0.0]])
     kept = policy.rules.for_sampling(logits, torch.tensor([1.0, 1.0, 0.0])).isfinite().tolist()
     assert kept == [[True, True, False, False], [True, False, False, False], [True] * 4]
-    one = with_fields(tiny("llava"), top_k=1)
-    assert one.rules.for_sampling(logits, torch.zeros(3)) is logits
+    single = with_fields(tiny("llava"), top_k=1)
+    assert single.rules.for_sampling(logits, torch.zeros(3)) is logits
     with pytest.raises(ValueError, match=r"top_k is 1 .* set policy\.top_k=0"):
-        one.rules.for_sampling(logits, torch.ones(3))
+        single.rules.for_sampling(logits, torch.ones(3))
 
 
 @pytest.mark.parametrize("field", [{"forced_eos_token_id": 2}, {"guidance_scale": 1.5}, {"typical_p": 0.9}])
