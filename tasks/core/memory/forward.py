@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from tasks.core.memory.facts import Architecture, ImageCost, Phase, Vision
 
 PROMPT_TOKENS = 64  # of a prompt's text with its template
-STEPS_AHEAD = 32  # decoding steps that a buffer has columns for, as in tasks/core/engine/packing.py
 SLABS = 8  # parts that a cache is moved in, as in tasks/core/engine/layers.py
 PREFIX_COPIES = 1 + 1 / SLABS  # of a batch of prompts while the model's cache becomes a prefix a row
 BUFFERS = 1 + 1 / SLABS  # the new one while a batch is rebuilt, and what is left of the old one
@@ -93,7 +92,7 @@ def decoding_phases(
     prompt = cost.tokens + PROMPT_TOKENS
     per_token = language.kv_bytes(width)
     cross = language.cross_bytes(cost.cross_tokens, width)
-    columns = prompt + decoding.before + decoding.rows * (decoding.new + STEPS_AHEAD)
+    columns = prompt + decoding.before + decoding.rows * decoding.new
     buffer = count * columns
     if decoding.token_budget:
         buffer = max(min(buffer, decoding.token_budget), columns)
