@@ -4,8 +4,8 @@
 
 Each case runs in a process of its own on a LLaVA of random float32 weights: libraries are warmed up on a tiny model, the
 baseline is taken, then the model is built and the stage's work is done. Measured is the peak of the resident memory above the
-baseline, on a GPU `max_memory_allocated`. All images are in flight at once, so reading some while others are decoded isn't among
-the phases compared. The aim is 25 % on a CPU and 15 % on a GPU; what misses it is marked.
+baseline, on a GPU `max_memory_allocated`. All images are in flight at once, so reading some while others are decoded
+isn't among the phases compared. The aim is 25 % on a CPU and 15 % on a GPU; what misses it is marked.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@
     python -m benchmarks.precision              writes benchmarks/results/precision.json and .md, about five minutes
     python -m benchmarks.precision --put        puts the table into docs/training.md
 
-The demo's policy is rounded to the format, so that the start is the same, and trained by every method at the papers' learning
-rates, from the rounded weights in float32 and as a policy of that format: same seed, same data, same answers for GRPO and PPO. The
-projection of an update d on float32's d32, <d, d32> / <d32, d32>, is taken before the last rounding; 1 is the same update. Two
-ways to compute: float32, as on a CPU, and autocast to bfloat16, as on CUDA devices (here on the CPU). `kept`: the projection of
-the rounded update on the update, what a checkpoint in the policy's own format would hold.
+The demo's policy is rounded to the format, so that the start is the same, and trained by every method at the papers'
+learning rates, from the rounded weights in float32 and as a policy of that format: same seed, same data, same answers for
+GRPO and PPO. The projection of an update d on float32's d32, <d, d32> / <d32, d32>, is taken before the last rounding; 1
+is the same update. Two ways to compute: float32, as on a CPU, and autocast to bfloat16, as on CUDA devices (here on the
+CPU). `kept`: the projection of the rounded update on the update, what a checkpoint in the policy's own format would hold.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from storage import checkpoints, lake
 from storage.artifacts import Table, ValueCheckpoint
 from storage.schema import Image, Reward, Rollout, Sample, Value
 from tasks.configs.value import ValueConfig
-from tasks.core.value import health as value_health
 from tasks.models.handles import PolicyHandle
 from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
@@ -21,16 +20,12 @@ from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
-from tasks.value.held_out import held_out_values
+from tasks.value.held_out import ValueCollapsed, held_out_health, held_out_values
 from tasks.value.learners import Answer, Learner, StoredPictures, image_and_text, policy_states
 
 if TYPE_CHECKING:
     from tasks.core.value.fit import ValueFit
     from tasks.core.value.td import Transition
-
-
-class ValueCollapsed(StageInputError):
-    """The value model learned nothing that can guide a search."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def train_value(
     plan = fit.plan(data, config.batch_size, config.epochs, seed)
     losses = _fit(fit, data, plan, config.checkpoint_steps)
     rows = held_out_values(fit, learner, config, current_runtime().batch_size)
-    health = _health(rows, losses, learner.answers, config)
+    health = held_out_health(rows, losses, learner.answers, config)
     _check_moved(fit, len(plan), config.lr)
     return ValueResult(
         value=_published(learner),
@@ -231,30 +226,3 @@ def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
     path.with_suffix(".part").rename(path)
     for file in old:
         file.unlink()
-
-
-def _health(
-    rows: Sequence[Value], losses: Sequence[float], answers: Sequence[Answer], config: ValueConfig
-) -> dict[str, float]:
-    """Facts about V on held-out sentences and about its training; refuses a V that can't guide."""
-    from tasks.core.value.td import mc_returns
-
-    image_of = {answer.rollout_id: answer.image for answer in answers}
-    held = value_health.HeldOut(
-        np.array([image_of[row.rollout_id] for row in rows]),
-        np.array([row.value for row in rows]),
-        np.array([row.td_target for row in rows]),
-        np.array([row.mc_return for row in rows]),
-    )
-    learned = [answer.rewards for answer in answers if not answer.held_out]
-    returns = np.array(
-        [number for rewards in learned for number in mc_returns(rewards, gamma=config.gamma, mode=config.terminal)]
-    )
-    limits = value_health.Limits(config.min_spread, config.min_spearman)
-    wrong = value_health.problem_of(held, losses, returns, limits)
-    if wrong:
-        raise ValueCollapsed(
-            f"the value model can't guide: {wrong}; or search without it: --set search.strategy=clip_prm. "
-            f"(value.lr was {config.lr:g}.)"
-        )
-    return value_health.facts_of(held, losses)
