@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError, locate
-from storage.artifacts import PolicyCheckpoint
-from storage.checkpoints import import_checkpoint
 from storage.images import SUFFIXES, scan_folder
 from tasks.configs.search import SearchConfig, search_config
+from tasks.models.checks import import_policy
 from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_scorer
 from tasks.report.explain_page import write_page
@@ -57,7 +57,9 @@ def describe(
             files,
             search,
             policy,
-            scorer=import_scorer(locate(profile.scorer.checkpoint)) if "scorer" in search_needs(search) else None,
+            scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype)
+            if "scorer" in search_needs(search)
+            else None,
             trained=trained,
             prompt=prompt,
             seed=profile.seed,
@@ -75,19 +77,18 @@ def _policy(profile: Profile, checkpoint: str | None, trained: Trained | None) -
     """Who answers: the profile's policy, another checkpoint, or the champion of the latest run."""
     default = profile.policy.checkpoint
     if checkpoint != CHAMPION:
-        chosen = import_checkpoint(PolicyCheckpoint, locate(checkpoint or default))
-    elif trained is None:
+        return import_policy(locate(checkpoint or default), profile.policy)
+    if trained is None:
         raise StageInputError(f"no finished run of profile {profile.name} has a champion: visloop run {profile.name}")
-    elif trained.champion is not None:
-        chosen = trained.champion
-    elif trained.promoted == "base":
-        chosen = import_checkpoint(PolicyCheckpoint, locate(default))
-    else:
-        raise StageInputError(
-            f"run {trained.run_id}: its champion, {trained.promoted}, is no longer in the store, or an earlier version of "
-            f"visloop made it; visloop run {profile.name} makes one"
-        )
-    return PolicyHandle(chosen, profile.policy.dtype, profile.policy.trust_remote_code)
+    if trained.champion is not None:
+        loaded = PolicyHandle.of(trained.champion, profile.policy)
+        return replace(loaded, dtype=trained.dtypes.get(trained.champion.digest, loaded.dtype))
+    if trained.promoted == "base":
+        return import_policy(locate(default), profile.policy)
+    raise StageInputError(
+        f"run {trained.run_id}: its champion, {trained.promoted}, is no longer in the store, or an earlier version of "
+        f"visloop made it; visloop run {profile.name} makes one"
+    )
 
 
 def _search_config(profile: Profile, strategy: str) -> SearchConfig:

@@ -162,7 +162,7 @@ def _policy(profile: str) -> Check:
     checkpoint = locate(policy.checkpoint)
     if not Path(checkpoint).exists():
         return _absent("policy", policy.checkpoint)
-    return Check("ok", "policy", policy_state(checkpoint, policy.dtype))
+    return Check("ok", "policy", policy_state(checkpoint, policy))
 
 
 def _scorer(profile: str) -> Check:
@@ -170,10 +170,11 @@ def _scorer(profile: str) -> Check:
     from flows.profiles.loading import load_profile, locate
     from tasks.models.checks import scorer_state
 
-    checkpoint = locate(load_profile(profile).scorer.checkpoint)
+    scorer = load_profile(profile).scorer
+    checkpoint = locate(scorer.checkpoint)
     if not Path(checkpoint).exists():
         return _absent("scorer", checkpoint)
-    return Check("ok", "scorer", scorer_state(checkpoint))
+    return Check("ok", "scorer", scorer_state(checkpoint, scorer.dtype))
 
 
 def _absent(name: str, checkpoint: str) -> Check:

@@ -56,12 +56,17 @@ class Commands(TyperGroup):
             if not is_known(error):
                 raise
             show(error)
-            raise typer.Exit(FAILED if isinstance(error, RunFailed) else BAD_INPUT) from None
+            raise typer.Exit(FAILED if isinstance(error, RunFailed) or is_checkpoint(error) else BAD_INPUT) from None
 
 
 def is_known(error: BaseException) -> bool:
     """Whether an error's message was written for people."""
     return type(error).__module__.partition(".")[0] in OURS or isinstance(error, OSError)
+
+
+def is_checkpoint(error: BaseException) -> bool:
+    """Whether a model's files are at fault, and not the command; by name, since importing the class takes a while."""
+    return any(base.__name__ == "CheckpointError" for base in type(error).__mro__)
 
 
 def show(error: BaseException) -> None:

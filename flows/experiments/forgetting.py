@@ -36,7 +36,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     for name, x, settings in arms_of(profile, quick):
         arm_context = replace(context, profile=settings)
         trained = train_policy(arm_context, guide, drawn)
-        model = measure(arm_context, name, arm_context.handle(trained.policy))
+        model = measure(arm_context, name, arm_context.handle(trained))
         against = [base] if reference is None else [base, reference]
         reference = reference or model
         measured = evidence_of(arm_context, model, against, **examples_of(trained))

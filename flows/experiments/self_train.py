@@ -45,7 +45,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 def trained_as(context: CaptionContext, name: str, guide: RoundGuide, drawn: SampleResult) -> Model:
     """The guide's policy trained on captions of the context's search, then measured."""
-    return measure(context, name, context.handle(train_policy(context, guide, drawn).policy))
+    return measure(context, name, context.handle(train_policy(context, guide, drawn)))
 
 
 def second_round(profile: Profile, first: Model) -> Model:

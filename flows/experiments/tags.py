@@ -46,7 +46,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
             in_form(profile, training_answers, name),
             seed=profile.seed,
         )
-        models.append(measured(context, name, context.handle(trained.policy)))
+        models.append(measured(context, name, context.handle(trained)))
     facts = {"examples": training_answers.rows}
     results = [evidence_of(context, base, [])]
     return results + [

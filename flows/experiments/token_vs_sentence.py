@@ -41,7 +41,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     sentences: Model | None = None
     for name, x, settings in arms_of(profile, quick):
         arm_context = replace(context, profile=settings)
-        model = measure(arm_context, name, arm_context.handle(train_policy(arm_context, guide, drawn).policy))
+        model = measure(arm_context, name, arm_context.handle(train_policy(arm_context, guide, drawn)))
         against = [base] if sentences is None else [base, sentences]
         sentences = sentences or model
         results.append(replace(by_kind(arm_context, model, base, kinds, evidence_of(arm_context, model, against)), x=x))

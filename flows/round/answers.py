@@ -72,7 +72,7 @@ def prepare_answers(profile: Profile) -> tuple[AnswerContext, Model]:
         profile=profile,
         base=base_policy(profile),
         source=open_source(profile.data.train),
-        scorer=import_scorer(locate(profile.scorer.checkpoint)),
+        scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype),
         benchmark=questions.drawn,
         questions=questions,
     )
@@ -99,7 +99,7 @@ def answer_round(context: AnswerContext, champion: Model, base: Model, number: i
         seed=profile.seed,
     )
 
-    candidate = measure_answers(context, name, context.handle(trained.policy))
+    candidate = measure_answers(context, name, context.handle(trained))
     against = compared(context, candidate.scores.scores, champion.scores.scores, f"{name} - {champion.name}")
     decision = promote.with_label(name)(profile.promote, against.comparisons, candidate=name, champion=champion.name)
     if champion.name != base.name:

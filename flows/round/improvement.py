@@ -51,7 +51,7 @@ def improvement_round(context: CaptionContext, champion: Model, base: Model, num
     guide = fit_guide(context, champion.policy, drawn, train_needs(profile))  # rollouts, rewards, V
     trained = train_policy(context, guide, drawn)  # by the profile's method; sft searches first
 
-    candidate = measure(context, name, context.handle(trained.policy))
+    candidate = measure(context, name, context.handle(trained))
     moved = drift_of(context, candidate, base)
     against = compared(context, candidate.scores.scores, champion.scores.scores, f"{name} - {champion.name}")
     decision = promote.with_label(name)(

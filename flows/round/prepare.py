@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flows.profiles.loading import Profile, locate
-from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, Table
-from storage.checkpoints import import_checkpoint
+from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Annotation
 from tasks.data.sample import Draw, OpenSource, SampleResult, annotate, open_source, sample
+from tasks.models.checks import import_policy
 from tasks.models.handles import PolicyHandle
 from tasks.models.scorers import import_scorer
+from tasks.train.training import TrainResult
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +27,9 @@ class LoopContext:
     scorer: ScorerCheckpoint  # alone, or beside the profile's other rewards
     benchmark: SampleResult
 
-    def handle(self, checkpoint: PolicyCheckpoint) -> PolicyHandle:
-        """A policy of this loop, loaded as the base is."""
-        return PolicyHandle(checkpoint, self.base.dtype, self.base.trust_remote_code)
+    def handle(self, trained: TrainResult) -> PolicyHandle:
+        """A policy that this loop trained: loaded as the base is, but in the number format that it was saved in."""
+        return replace(self.base, checkpoint=trained.policy, dtype=trained.dtype)
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ class CaptionContext(LoopContext):
 
 def base_policy(profile: Profile) -> PolicyHandle:
     """The profile's own policy."""
-    model = profile.policy
-    checkpoint = import_checkpoint(PolicyCheckpoint, locate(model.checkpoint))
-    return PolicyHandle(checkpoint, model.dtype, model.trust_remote_code)
+    return import_policy(locate(profile.policy.checkpoint), profile.policy)
 
 
 def benchmark_draw(profile: Profile) -> Draw:
@@ -64,7 +63,7 @@ def prepare_loop(profile: Profile) -> CaptionContext:
         profile=profile,
         base=base_policy(profile),
         source=open_source(profile.data.train),
-        scorer=import_scorer(locate(profile.scorer.checkpoint)),
+        scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype),
         benchmark=benchmark,
         annotations=truth.annotations,
     )

@@ -51,7 +51,7 @@ def scorers_of(context: LoopContext, images: Table[Image]) -> list[ScorerCheckpo
             scorers.append(detect(reward.model_copy(update={"table": table}), context.scorer, tables).objects)
         elif isinstance(reward, CosineReward | TokenReward) and reward.checkpoint:
             located = reward.model_copy(update={"checkpoint": locate(reward.checkpoint)})
-            scorers.append(import_reward(located, context.scorer, context.base))
+            scorers.append(import_reward(located, context.scorer, context.base, dtype=context.profile.scorer.dtype))
         else:
             scorers.append(import_reward(reward, context.scorer, context.base))
     return scorers

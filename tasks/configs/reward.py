@@ -12,7 +12,7 @@ Weight = Annotated[float, Field(ge=-100, le=100, description="factor of this rew
 
 
 class CosineReward(StageConfig):
-    """The cosine of image and sentence by any open_clip model, SigLIP among them (VisVM section 3.1)."""
+    """The cosine of image and sentence by any CLIP or SigLIP of open_clip or transformers (VisVM section 3.1)."""
 
     model_config = ConfigDict(title="Cosine")
     kind: Literal["cosine"] = Field("cosine", description="an image-text model's cosine")
@@ -93,7 +93,11 @@ class ScorerConfig(StageConfig):
     model_config = ConfigDict(title="Scorer")
     checkpoint: str = Field(
         min_length=1,
-        description="an open_clip folder, hf-hub:ORG/NAME, or NAME/PRETRAINED as ViT-L-14-336-quickgelu/openai",
+        description="a folder of open_clip or of transformers (CLIP, SigLIP), hf-hub:ORG/NAME of either, or open_clip's "
+        "NAME/PRETRAINED as ViT-L-14-336-quickgelu/openai",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="precision of the weights of all image-text models here; cosines are float32"
     )
     rewards: tuple[Reward, ...] = Field(
         (),

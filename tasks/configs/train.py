@@ -87,6 +87,12 @@ class TrainingSettings(StageConfig):
         0.03, ge=0, lt=1, description="share of the steps with linear warm-up; then linear decay"
     )
     lora_rank: int = Field(16, ge=1, le=1024, title="LoRA rank", description="rank of the adapters where train is lora")
+    save_dtype: Literal["auto", "policy", "float32"] = Field(
+        "auto",
+        title="Saved number format",
+        description="of the trained checkpoint; policy: policy.dtype; float32: every bit of the update; auto: float32 where "
+        "policy.dtype would keep less than half of it; what is saved in float32 is loaded so",
+    )
     checkpoint_steps: int = Field(200, ge=1, description="steps between resume points", json_schema_extra=NOT_SEMANTIC)
 
 

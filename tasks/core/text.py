@@ -14,6 +14,7 @@ import sentencex
 
 # What the splitter takes for an end but is none when words follow: "approx. 30", "Dr. Who", a list's "1." by itself.
 _NO_END = re.compile(r"(?:^|[\s(])(?:approx|ca|incl|resp|vs|Dr|Mr|Mrs|Ms|Prof)\.$|^\d+[.)]$")
+PARTIAL, JOINER = "\ufffd", "\u200d"  # what part of a character decodes to; what joins emoji into one
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
@@ -54,12 +55,22 @@ def first_sentence_end(text: str) -> int | None:
 
 
 def fewest_tokens(tokens: Sequence[int], end: int, text_of: Callable[[Sequence[int]], str]) -> int:
-    """How many tokens, at least 1, have a text (`text_of`) that reaches the offset `end`; all of them where none does."""
+    """How many tokens, at least 1, have a text (`text_of`) that begins with the whole text up to the offset `end`.
+
+    A character may be several tokens: none of them is left out.
+    """
+    wanted = text_of(tokens)[:end]
 
     def reaches(count: int) -> bool:
-        return len(text_of(tokens[:count]).rstrip()) >= end
+        return text_of(tokens[:count])[:end] == wanted
 
     return bisect_left(range(1, len(tokens)), True, key=reaches) + 1
+
+
+def joined(sentences: Sequence[str], spaces: Sequence[str]) -> str:
+    """Sentences as one text, each after its own white space; the first's is dropped, and a missing one is a blank."""
+    known = [*spaces, *[" "] * (len(sentences) - len(spaces))]
+    return "".join(space + text for space, text in zip(known, sentences, strict=False)).strip()
 
 
 def words(text: str) -> list[str]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, Table, ValueCheckpoint
 from storage.schema import Value
+from tasks.configs.policy import PolicyConfig
+from tasks.core.models.policy_settings import DEFAULTS, PolicySettings
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,12 @@ class PolicyHandle:
     checkpoint: PolicyCheckpoint
     dtype: str = "float32"
     trust_remote_code: bool = False
+    settings: PolicySettings = DEFAULTS
+
+    @classmethod
+    def of(cls, checkpoint: PolicyCheckpoint, config: PolicyConfig) -> PolicyHandle:
+        """A checkpoint loaded as a profile says."""
+        return cls(checkpoint, config.dtype, config.trust_remote_code, config.settings)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def _cached_policy(policy: PolicyHandle, device: str) -> Policy:
         dtype=policy.dtype,
         device=device,
         trust_remote_code=policy.trust_remote_code,
+        settings=policy.settings,
     )
 
 
@@ -70,6 +71,7 @@ def _cached_value(value: ValueHandle, device: str) -> ValueModel:
         dtype=value.value_backbone.dtype,
         device=device,
         trust_remote_code=value.value_backbone.trust_remote_code,
+        settings=value.value_backbone.settings,
     )
 
 

@@ -1,7 +1,8 @@
-"""Scorers by reference: open_clip models, installed rewards, the other kinds of reward, and sums of several.
+"""Scorers by reference: image-text models, installed rewards, the other kinds of reward, and sums of several.
 
-A reference that is no open_clip folder is a small folder of our own: a name, or `reward.json` with the kind, its options and
-references to what it needs. Apart from the other models, since most stages need none.
+A reference that is no model's folder is a small folder of our own: a name, or `reward.json` with the kind, its options and
+references to what it needs. A model in another precision than float32 is such a reference too, so that the precision is a part
+of every key that the scores are in. Apart from the other models, since most stages need none.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +18,17 @@ from typing import TYPE_CHECKING, Any
 from storage import checkpoints
 from storage.artifacts import ArtifactRef, Checkpoint, ScorerCheckpoint, canonical_json, reference
 from tasks.configs.reward import CosineReward, JudgeReward, LikelihoodReward, ObjectsReward, PluginReward, Reward
+from tasks.core.models.policy_settings import PolicySettings
+from tasks.core.models.scorer_files import check_scorer_files
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device, load_policy
+from tasks.models.scorer_names import check_open_clip_name
 from tasks.stage.quarantine import StageInputError
 
 KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one of open_clip's own
 PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
 REWARD = "reward.json"  # any other kind: {"kind", "options", "refs": {name: reference}}
+COSINE, FULL_PRECISION = "cosine", "float32"  # a model in a precision of its own is of kind cosine
 OBJECTS = "objects.parquet"  # beside it, of kind objects: pixels (digest of an image's pixels), objects (list)
 
 if TYPE_CHECKING:
@@ -31,36 +37,49 @@ if TYPE_CHECKING:
     from tasks.models.endpoint import Endpoint
 
 
-def import_scorer(checkpoint: str) -> ScorerCheckpoint:
-    """A reference to a scorer: an open_clip folder, `hf-hub:ORG/NAME`, `NAME/PRETRAINED` as open_clip names it, `plugin:NAME`.
+def import_scorer(checkpoint: str, dtype: str = FULL_PRECISION) -> ScorerCheckpoint:
+    """A reference to a scorer: a folder, `hf-hub:ORG/NAME`, `NAME/PRETRAINED` as open_clip names it, `plugin:NAME`.
 
-    A known one is stored as its name; open_clip loads the weights when they are first needed. A plug-in is stored as its name
-    and a digest of its code.
+    A folder, and a hub repository's, is one of open_clip or of transformers, and its files are checked here. A name of
+    open_clip's is stored; open_clip loads the weights when they are first needed. A plug-in is stored as its name and a digest
+    of its code.
+
+    Args:
+        checkpoint: in one of the four forms.
+        dtype: precision of the model's weights.
 
     Raises:
         CheckpointNotFound: no such folder and no such repository.
-        ValueError: none of the four forms.
+        ScorerError: a folder without a scorer, or with a weights file that is none.
+        ValueError: none of the four forms, or a plug-in with a dtype.
     """
-    if Path(checkpoint).is_dir():
-        return checkpoints.import_checkpoint(ScorerCheckpoint, checkpoint)
-    if checkpoint.startswith("hf-hub:"):
-        return checkpoints.import_checkpoint(ScorerCheckpoint, checkpoint.removeprefix("hf-hub:"))
     if checkpoint.startswith("plugin:"):
         from tasks.core.models.plugin_scorer import code_of, find_reward
 
+        if dtype != FULL_PRECISION:
+            raise ValueError(f"scorer.dtype {dtype} for {checkpoint}: a plug-in loads its own model; leave dtype out")
         name = checkpoint.removeprefix("plugin:")
         return publish_scorer({PLUGIN: f"{name}\n{code_of(find_reward(name))}".encode()})
-    name, slash, pretrained = checkpoint.partition("/")
-    if not (name and slash and pretrained) or "/" in pretrained:
-        raise ValueError(
-            f"scorer.checkpoint {checkpoint!r}: no such folder, and neither hf-hub:ORG/NAME nor NAME/PRETRAINED "
-            "(for example ViT-L-14-336-quickgelu/openai) nor plugin:NAME"
-        )
+    model = _import_model(checkpoint)
+    return model if dtype == FULL_PRECISION else publish_scorer(described(COSINE, {"dtype": dtype}, {"scorer": model}))
+
+
+def _import_model(checkpoint: str) -> ScorerCheckpoint:
+    """A reference to an image-text model in full precision."""
+    if Path(checkpoint).is_dir() or checkpoint.startswith("hf-hub:"):
+        model = checkpoints.import_checkpoint(ScorerCheckpoint, checkpoint.removeprefix("hf-hub:"))
+        check_scorer_files(checkpoints.folder(model))
+        return model
+    check_open_clip_name(checkpoint)
     return publish_scorer({KNOWN: checkpoint.encode()})
 
 
 def import_reward(
-    reward: Reward, scorer: ScorerCheckpoint, policy: PolicyHandle, detections: ScorerCheckpoint | None = None
+    reward: Reward,
+    scorer: ScorerCheckpoint,
+    policy: PolicyHandle,
+    detections: ScorerCheckpoint | None = None,
+    dtype: str = FULL_PRECISION,
 ) -> ScorerCheckpoint:
     """A reference to a reward of the profile; what it needs is in it as references, its weight is not.
 
@@ -69,14 +88,15 @@ def import_reward(
         scorer: the profile's own, used where the reward names none.
         policy: the base policy, whose likelihood may be scored; not the one that is trained.
         detections: the output `objects` of `detect`, for a reward of kind objects.
+        dtype: precision of an image-text model that the reward names.
 
     Raises:
-        CheckpointNotFound: as `import_scorer`.
+        CheckpointNotFound, ScorerError: as `import_scorer`.
         ValueError: a checkpoint of no known form, or an objects reward without its detections.
         EndpointError: a judge's URL that can't be stored.
     """
     if isinstance(reward, CosineReward):
-        return import_scorer(reward.checkpoint)
+        return import_scorer(reward.checkpoint, FULL_PRECISION if reward.checkpoint.startswith("plugin:") else dtype)
     if isinstance(reward, PluginReward):
         return import_scorer(f"plugin:{reward.name}")
     if isinstance(reward, ObjectsReward):
@@ -85,13 +105,17 @@ def import_reward(
         return detections
     if isinstance(reward, LikelihoodReward):
         options: dict[str, Any] = {"contrast": reward.contrast, "prompt": reward.prompt}
-        loaded = {"dtype": policy.dtype, "trust_remote_code": policy.trust_remote_code}
+        loaded = {
+            "dtype": policy.dtype,
+            "trust_remote_code": policy.trust_remote_code,
+            "settings": asdict(policy.settings),
+        }
         return publish_scorer(described(reward.kind, options | loaded, {"policy": policy.checkpoint}))
     if isinstance(reward, JudgeReward):
         endpoint = {"url": reward.url, "model": reward.model, "key_variable": reward.key_variable}
         _endpoint(endpoint)  # refuses a URL that must not be stored
         return publish_scorer(described(reward.kind, endpoint, {}))
-    words = import_scorer(reward.checkpoint) if reward.checkpoint else scorer
+    words = import_scorer(reward.checkpoint, dtype) if reward.checkpoint else scorer
     return publish_scorer(described(reward.kind, {}, {"scorer": words}))
 
 
@@ -125,7 +149,7 @@ def publish_scorer(files: Mapping[str, bytes]) -> ScorerCheckpoint:
 
 
 def _description(scorer: ScorerCheckpoint) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
-    """(kind, options, what it needs) of a reward of our own; None for an open_clip model and a plug-in."""
+    """(kind, options, what it needs) of a reward of our own; None for an image-text model in float32 and a plug-in."""
     file = checkpoints.folder(scorer) / REWARD
     if not file.is_file():
         return None
@@ -151,7 +175,7 @@ def load_scores(scorer: ScorerCheckpoint, counters: Counter[str]) -> Scores:
         name = plugin.read_text().split()[0]
         return PluginScores(find_reward(name), name, counters)
     description = _description(scorer)
-    if description is None:
+    if description is None or description[0] == COSINE:
         from tasks.core.models.sentence_scores import Cosines
 
         return Cosines(load_scorer(scorer), counters)
@@ -174,7 +198,8 @@ def _load_objects(folder: Path, options: Any, refs: Any, counters: Counter[str])
 def _load_likelihood(folder: Path, options: dict[str, Any], refs: dict[str, Any], counters: Counter[str]) -> Scores:
     from tasks.core.models.likelihood import likelihood_scores
 
-    policy = load_policy(PolicyHandle(refs["policy"], options["dtype"], options["trust_remote_code"]))
+    settings = PolicySettings(**options["settings"])
+    policy = load_policy(PolicyHandle(refs["policy"], options["dtype"], options["trust_remote_code"], settings))
     return likelihood_scores(policy, options["prompt"], contrast=options["contrast"], counters=counters)
 
 
@@ -213,14 +238,21 @@ def _endpoint(options: Mapping[str, str]) -> Endpoint:
 
 
 def load_scorer(scorer: ScorerCheckpoint) -> Scorer:
-    """An open_clip model, loaded once a process."""
-    return _cached_scorer(scorer, current_device())
+    """An image-text model, loaded once a process.
+
+    Raises:
+        ScorerError: the reference is to something else, or its model can't be loaded.
+    """
+    description = _description(scorer)
+    if description is not None and description[0] == COSINE:
+        return _cached_scorer(description[2]["scorer"], scorer.digest, description[1]["dtype"], current_device())
+    return _cached_scorer(scorer, scorer.digest, FULL_PRECISION, current_device())
 
 
 @lru_cache(maxsize=4)  # those of a sum
-def _cached_scorer(scorer: ScorerCheckpoint, device: str) -> Scorer:
+def _cached_scorer(model: ScorerCheckpoint, digest: str, dtype: str, device: str) -> Scorer:
     from tasks.core.models.scorer import load_scorer as load
 
-    folder = checkpoints.folder(scorer)
+    folder = checkpoints.folder(model)
     known = folder / KNOWN
-    return load(known.read_text() if known.is_file() else folder, digest=scorer.digest, device=device)
+    return load(known.read_text() if known.is_file() else folder, digest=digest, dtype=dtype, device=device)

@@ -25,6 +25,7 @@ from storage.schema import Detection, Image
 from tasks.configs.reward import ObjectsReward
 from tasks.core.benchmarks.coco_words import SYNONYMS
 from tasks.core.models.object_list import pixel_digest
+from tasks.core.models.scorer_files import ScorerError
 from tasks.core.models.token_clip import phrase_of
 from tasks.core.reward.shaping import minimum_error
 from tasks.models.loading import load_images
@@ -52,7 +53,7 @@ def detect(reward: ObjectsReward, scorer: ScorerCheckpoint, images: list[Table[I
 
     Args:
         reward: the table, or none, and the least confidence.
-        scorer: an open_clip model; used where there is no table.
+        scorer: an image-text model; used where there is no table.
         images: all image tables that the reward will score: the round's, and the benchmark's.
 
     Raises:
@@ -160,13 +161,11 @@ def _seen(
     images: Sequence[Table[Image]], scorer: ScorerCheckpoint
 ) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
     """(id, decoded image, its cosines with the 80 kinds [80])."""
-    from tasks.core.models.scorer import ScorerError
-
     try:
         model = load_scorer(scorer)
     except ScorerError as error:
         raise StageInputError(
-            f"objects are detected zero-shot by an open_clip model, and the scorer is none; name a detector's table ({error})"
+            f"objects are detected zero-shot by an image-text model, and the scorer is none; name a detector's table ({error})"
         ) from error
     kinds = model.embed_texts([phrase_of(name) for name in KINDS]).astype(np.float64)
     pictures = _pictures(images)

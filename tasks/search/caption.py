@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from storage import checkpoints, images, records, runs
@@ -37,6 +38,7 @@ class Trained(NamedTuple):
     champion: PolicyCheckpoint | None  # None: no round was promoted, or its checkpoint is not to be found
     guide: Guide  # of its last round, without the scorer
     promoted: str = "base"  # the champion's name
+    dtypes: Mapping[str, str] = MappingProxyType({})  # digest of a policy that the run trained -> what it is loaded in
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,10 @@ def caption_images(
     results: dict[str, SearchResult] = {}
     if samples:
         guide = replace(UNGUIDED if trained is None else trained.guide, scorer=scorer)
-        if guide.value is not None:  # it is loaded as the policy is
-            value_backbone = replace(policy, checkpoint=guide.value.value_backbone.checkpoint)
+        if guide.value is not None:  # it is loaded as the policy is, unless the run saved it in another format
+            backbone = guide.value.value_backbone.checkpoint
+            dtype = trained.dtypes.get(backbone.digest, policy.dtype) if trained else policy.dtype
+            value_backbone = replace(policy, checkpoint=backbone, dtype=dtype)
             guide = replace(guide, value=replace(guide.value, value_backbone=value_backbone))
         try:
             searcher = Searcher(config, policy, guide, seed=seed)
@@ -156,7 +160,13 @@ def _learned(run: Run) -> Trained:
     guide = Guide(margin=margin, answer_scores=(mean, std) if mean is not None and std is not None else None)
     if learned is not None:
         guide = replace(guide, value=_value(learned), held_out=learned.table(Value, "values"))
-    return Trained(run.run_id, champion if isinstance(champion, PolicyCheckpoint) else None, guide, run.champion)
+    dtypes = {
+        output.refs["policy"].digest: str(output.facts["dtype"])
+        for (stage, _), output in outputs.items()
+        if stage == "train" and "policy" in output.refs and "dtype" in output.facts
+    }
+    best = champion if isinstance(champion, PolicyCheckpoint) else None
+    return Trained(run.run_id, best, guide, run.champion, dtypes)
 
 
 def _value(learned: StageOutput) -> ValueHandle:

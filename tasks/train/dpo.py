@@ -10,7 +10,7 @@ from tasks.models.handles import PolicyHandle
 from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.training import TrainResult, publish_trained, training_run
+from tasks.train.training import TrainResult, train_result, training_run
 
 
 @stage()
@@ -44,8 +44,6 @@ def train_dpo(
     loaded = fresh_policy(policy)
     with training_run("train_dpo", config, seed, len(pairs), config.batch_size) as run:
         figures = run_dpo(loaded, pairs, run, beta=config.dpo.beta)
-    return TrainResult(
-        policy=publish_trained(loaded, [(pair.image, pair.prompt) for pair in pairs[:4]], policy),
-        figures=figures,
-        counters={"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows)},
-    )
+    shown = [(pair.image, pair.prompt) for pair in pairs[:4]]
+    counted = {"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows)}
+    return train_result(config, policy, loaded, shown, figures, counted)

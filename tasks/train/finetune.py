@@ -14,7 +14,7 @@ from tasks.models.loading import fresh_policy, load_images
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
 from tasks.train.replay import Replay, draw_replayed, replay_count
-from tasks.train.training import TrainResult, publish_trained, training_run
+from tasks.train.training import TrainResult, train_result, training_run
 
 if TYPE_CHECKING:
     from tasks.core.train.sft import Example
@@ -59,16 +59,14 @@ def finetune(
     loaded = fresh_policy(policy)
     with training_run("finetune", config, seed, len(examples), config.batch_size) as run:
         figures = train_sft(loaded, examples, run)
-    return TrainResult(
-        policy=publish_trained(loaded, [(example.image, example.prompt) for example in examples[:4]], policy),
-        figures=figures,
-        counters={
-            "examples": len(examples),
-            "replayed": len(replayed),
-            "replay_lacking": wanted - len(replayed),
-            "empty_captions": len(searched) - len(rows),
-        },
-    )
+    shown = [(example.image, example.prompt) for example in examples[:4]]
+    counted = {
+        "examples": len(examples),
+        "replayed": len(replayed),
+        "replay_lacking": wanted - len(replayed),
+        "empty_captions": len(searched) - len(rows),
+    }
+    return train_result(config, policy, loaded, shown, figures, counted)
 
 
 def _examples(images: Table[Image], samples: Table[Sample], captions: Sequence[Caption]) -> list[Example]:

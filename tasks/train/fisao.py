@@ -22,7 +22,7 @@ from tasks.stage.calls import resume_folder
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.training import TrainResult, publish_trained, recipe_of, training_progress
+from tasks.train.training import TrainResult, recipe_of, train_result, training_progress
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -98,11 +98,8 @@ def train_fisao(
             on_step=lambda share: reached(int(100 * share + 1e-9)),
         )
     shown = [(pictures[sample.image_id], sample.prompt) for sample in sampled[:4]]
-    return TrainResult(
-        policy=publish_trained(loaded, shown, policy),
-        figures=figures,
-        counters={**counters, "answers": len(first), "empty_answers": len(first_rollouts) - len(first)},
-    )
+    counted = {**counters, "answers": len(first), "empty_answers": len(first_rollouts) - len(first)}
+    return train_result(config, policy, loaded, shown, figures, counted)
 
 
 class _Setup(NamedTuple):

@@ -21,7 +21,7 @@ from tasks.models.loading import fresh_policy, load_images
 from tasks.models.scorers import load_scores
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.training import TrainResult, publish_trained, training_run
+from tasks.train.training import TrainResult, train_result, training_run
 
 if TYPE_CHECKING:
     from tasks.core.train.grpo import Question, RewardOf
@@ -68,11 +68,9 @@ def train_grpo(
     sampling = Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta)
     with training_run("train_grpo", config, seed, prompts, groups) as run:
         figures = run_grpo(loaded, questions, reward_of, run, sampling)
-    return TrainResult(
-        policy=publish_trained(loaded, [(question.image, question.prompt) for question in questions[:4]], policy),
-        figures=figures,
-        counters={**counters, "questions": len(questions), "asked_twice": prompts - len(questions)},
-    )
+    shown = [(question.image, question.prompt) for question in questions[:4]]
+    counted = {**counters, "questions": len(questions), "asked_twice": prompts - len(questions)}
+    return train_result(config, policy, loaded, shown, figures, counted)
 
 
 def _groups(config: GrpoConfig) -> int:

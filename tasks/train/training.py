@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from storage import checkpoints
@@ -15,6 +15,7 @@ from tasks.models.loading import current_device
 from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
 from tasks.stage.results import StageResult
+from tasks.train.model_card import model_card
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -37,6 +38,7 @@ def recipe_of(config: TrainingSettings, seed: int) -> Recipe:
         lora_rank=config.lora_rank,
         checkpoint_steps=config.checkpoint_steps,
         seed=seed,
+        save_dtype=config.save_dtype,
     )
 
 
@@ -71,18 +73,46 @@ class TrainResult(StageResult):
     """A trained policy, a whole checkpoint with adapters merged."""
 
     policy: PolicyCheckpoint
+    dtype: str  # number format that it is saved in, and has to be loaded in
     figures: dict[str, float]  # of the training: how far the weights moved, and what its method measures
 
 
+def train_result(
+    config: TrainingSettings,
+    policy: PolicyHandle,
+    loaded: Policy,
+    shown: Sequence[tuple[PIL.Image.Image, str]],
+    figures: dict[str, float],
+    counters: Mapping[str, float],
+) -> TrainResult:
+    """Publish what was trained, with a model card.
+
+    Args:
+        config: how it was trained.
+        policy: what it was trained from.
+        loaded: the trained policy, adapters merged.
+        shown: (image, prompt) pairs whose logits are compared after a reload.
+        figures: facts of the training.
+        counters: of the stage.
+
+    Raises:
+        RuntimeError: the saved model does not give the logits that the trained one gives.
+    """
+    dtype = "float32" if figures["saved_in_float32"] else policy.dtype
+    published = publish_trained(loaded, shown, replace(policy, dtype=dtype), model_card(config, policy, dtype, figures))
+    return TrainResult(policy=published, dtype=dtype, figures=figures, counters=counters)
+
+
 def publish_trained(
-    loaded: Policy, shown: Sequence[tuple[PIL.Image.Image, str]], policy: PolicyHandle
+    loaded: Policy, shown: Sequence[tuple[PIL.Image.Image, str]], policy: PolicyHandle, card: str
 ) -> PolicyCheckpoint:
     """Save, reload, compare: the checkpoint gives the logits of the model that was trained.
 
     Args:
         loaded: the trained policy, adapters merged.
         shown: (image, prompt) pairs whose logits are compared.
-        policy: what it was trained from; it is reloaded as that was loaded.
+        policy: how it is loaded again: what it was trained from, in the number format that it is saved in.
+        card: the model card.
 
     Raises:
         RuntimeError: the saved model does not give the logits that the trained one gives.
@@ -95,18 +125,23 @@ def publish_trained(
         folder = scratch / "policy"
         loaded.model.save_pretrained(folder)
         loaded.processor.save_pretrained(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
         again = load_policy(
             folder,
             digest="reload check",
             dtype=policy.dtype,
             device=current_device(),
             trust_remote_code=policy.trust_remote_code,
+            settings=policy.settings,
         )
         images, prompts = [image for image, _ in shown], [prompt for _, prompt in shown]
         with torch.inference_mode():
             inputs, there = loaded.inputs(images, prompts), again.inputs(images, prompts)
-            difference = (loaded.model(**inputs).logits - again.model(**there).logits).abs().max().item()
-        if difference > 1e-4:
+            logits = loaded.model(**inputs).logits.float()
+            difference = (logits - again.model(**there).logits.float()).abs().max().item()
+        # In 16 bits: one step of the format at the largest logit.
+        step = torch.finfo(loaded.model.dtype).eps * logits.abs().max().item()
+        if not difference <= max(1e-4, step):
             raise RuntimeError(
                 f"the saved model does not reload to what was trained: logits differ by {difference:.3g}; "
                 "this checkpoint's save_pretrained loses weights or processor settings, so it can't be used in a loop"

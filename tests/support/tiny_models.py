@@ -13,12 +13,42 @@ from typing import Any
 import torch
 
 from tasks.core.models.policy import Policy
-from tests.support.tiny import cohere, gemma, glm, idefics, internvl, lfm2, llava, mistral, mllama, qwen
+from tests.support.tiny import (
+    cohere,
+    deepseek,
+    exaone,
+    experts,
+    gemma,
+    glm,
+    idefics,
+    internvl,
+    lfm2,
+    llava,
+    mistral,
+    mllama,
+    qwen,
+    refused,
+)
 from tests.support.tiny.weights import draw_weights
 
 import transformers as hf  # isort: skip  # after torchvision's operators, which the policy module declares
 
-_FAMILIES = (llava, qwen, idefics, mllama, gemma, internvl, glm, mistral, cohere, lfm2)
+_FAMILIES = (
+    llava,
+    qwen,
+    idefics,
+    mllama,
+    gemma,
+    internvl,
+    glm,
+    mistral,
+    cohere,
+    lfm2,
+    deepseek,
+    experts,
+    exaone,
+    refused,
+)
 BUILDERS = {name: builder for family in _FAMILIES for name, builder in family.BUILDERS.items()}
 ARCHITECTURES = (
     "llava",
@@ -29,18 +59,22 @@ ARCHITECTURES = (
     "idefics3",
     "smolvlm",
     "mllama",
+    "qwen3_vl",
+    "internvl",
 )
 """Those that every test of exactness runs on."""
-MORE_ARCHITECTURES = tuple(name for name in BUILDERS if name not in ARCHITECTURES)
+REFUSED = ("florence2", "blip2")
+"""Those that can't be loaded as a policy: their processors have no chat template."""
+MORE_ARCHITECTURES = tuple(name for name in BUILDERS if name not in {*ARCHITECTURES, *REFUSED})
 """Those that one cheap test each runs on."""
 
 
 def build(name: str) -> tuple[Any, Any]:
     """(model in float32, processor) of an architecture, with the same weights each time."""
-    config, processor, ends = BUILDERS[name]()
+    config, processor, ends, seed = BUILDERS[name]()
     tok = processor.tokenizer
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(7)
+        torch.manual_seed(seed)
         model = hf.AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
         draw_weights(model, tok, ends)
     ids = tok.convert_tokens_to_ids(list(ends))

@@ -49,6 +49,7 @@ class Prompt(NamedTuple):
             pending=None,
             position=self.positions[:, tokens - 1],
             next_position=int(self.positions[0, tokens]),
+            tokens=tuple(self.ids[:tokens]),
         )
 
 
@@ -94,6 +95,7 @@ def read_prompts(
             position=own[:, n - 1],
             next_position=int(own[:, -1].max()) + 1 if ends is None else int(own[0, n]),
             recurrent=states,
+            tokens=tuple(ids[:n]),
         )
         prompts.append(Prompt(prefix, ids, own, not reads_both_ways(model)))
     return prompts

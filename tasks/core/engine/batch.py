@@ -147,7 +147,7 @@ class Batch:
         if self.state_layer is not None:
             self._keep_states(out.hidden_states[self.state_layer])
         uniform = torch.tensor([row.uniform() for row in self.active], dtype=torch.float64)
-        logits = out.logits[self._chunk, self._query].float()
+        logits = token_texts.ruled(out.logits[self._chunk, self._query].float(), self.active, self._temperature)
         drawn = draw_tokens(logits, self._temperature, self._top_p, uniform.to(logits.device))
         self.pending[self._chunk, self._query] = drawn
         self.position = self.next_position[None].expand_as(self.position)

@@ -11,6 +11,7 @@ import logging
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -25,7 +26,7 @@ from tasks.core.engine.packing import Packing, pack
 from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.reading import Reading
 from tasks.core.engine.rows import Completion, Row, TokenTexts
-from tasks.core.models.hidden_states import hidden_states
+from tasks.core.models.parts import up_to_layer
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids
 
@@ -86,7 +87,7 @@ class Decoder:
             if ends is None:
                 return read
             tails = [(prompt.prefix, prompt.ids[end:]) for prompt, end in zip(read, ends, strict=True)]
-            after = self._read_apart(tails, None)
+            after = [replace(prefix, ends_prompt=True) for prefix in self._read_apart(tails, None)]
             return [prompt._replace(prefix=prefix) for prompt, prefix in zip(read, after, strict=True)]
 
         return self._halving(list(zip(images, prompts, strict=True)), read)
@@ -150,7 +151,7 @@ class Decoder:
         if items[0][0].pending is None and len(items[0][1]) == 1:  # nothing to feed yet
             empty = [tuple(slab[:, :, :0] for slab in prefix.kv) for prefix, _ in items]
             return [p.extended(kv, tokens, None, p.recurrent) for (p, tokens), kv in zip(items, empty, strict=True)]
-        reading, buffer, _ = self._forward([(prefix, tokens[:-1]) for prefix, tokens in items], None)
+        reading, buffer, _ = self._forward([(prefix, tokens[:-1]) for prefix, tokens in items], None, keep=True)
         columns = buffer.used - reading.steps
         read = []
         for (prefix, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
@@ -159,11 +160,11 @@ class Decoder:
         return read
 
     def _read(self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None, keep: bool) -> list[KVPrefix]:
-        reading, buffer, hidden = self._forward(items, layer)
+        reading, buffer, hidden = self._forward(items, layer, keep=keep)
         columns = buffer.used - reading.steps
         read = []
         for (prefix, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
-            state = None if hidden is None else hidden[row, end - 1].float().clone()
+            state = None if layer is None else hidden[row, end - 1].float().clone()
             if not keep:
                 read.append(prefix.with_state(state))
                 continue
@@ -172,25 +173,30 @@ class Decoder:
         return read
 
     def _forward(
-        self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None
-    ) -> tuple[Reading, Buffer, torch.Tensor | None]:
-        """Feed tokens after prefixes; returns the hidden states [G, T, D] of a layer."""
+        self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None, *, keep: bool
+    ) -> tuple[Reading, Buffer, torch.Tensor]:
+        """Feed tokens after prefixes; returns the hidden states [G, T, D] of a layer, by default the last."""
         reading = Reading.of(items, apart=self.layers.recurrent)
         prefixes = reading.prefixes
         columns = max(prefix.length for prefix in prefixes)
         slabs = gather(prefixes, columns=columns, extra=reading.steps)
         fixed = fixed_tensors(prefixes, [prefix.recurrent for prefix in prefixes])
         buffer = Buffer(self.layers, prefixes[0].root.layout, slabs, columns, fixed)
-        hidden = hidden_states(
-            self.policy.model,
-            layer,
-            input_ids=reading.ids,
-            attention_mask=self.layers.mask(reading.mask(columns, buffer.dtype), reading.distance(columns)),
-            position_ids=as_position_ids(reading.positions),
-            past_key_values=buffer.cache,
-            use_cache=True,
+        inputs = {
+            "input_ids": reading.ids,
+            "attention_mask": self.layers.mask(reading.mask(columns, buffer.dtype), reading.distance(columns)),
+            "position_ids": as_position_ids(reading.positions),
+            "past_key_values": buffer.cache,
+            "use_cache": True,
             **continuation_inputs(prefixes, reading.steps),
-        )
+        }
+        if not keep and layer is not None and layer < -1:
+            with up_to_layer(self.policy.model, layer) as reached:  # what is behind it is not computed
+                self.policy.model.model(**inputs)
+            hidden = reached[0]
+        else:
+            out = self.policy.model.model(**inputs, output_hidden_states=layer is not None and layer < -1)
+            hidden = out.last_hidden_state if layer in (None, -1) else out.hidden_states[layer]
         self.counters["read_tokens"] += reading.tokens
         self.counters["forwards"] += 1
         return reading, buffer, hidden

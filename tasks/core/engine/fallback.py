@@ -20,6 +20,7 @@ from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.draw import draw_tokens
 from tasks.core.engine.rows import Completion, Row, TokenTexts
+from tasks.core.models.decoding_rules import NEUTRAL
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids, prompt_positions
 
@@ -39,6 +40,10 @@ class PromptState:
     def first(self, count: int) -> PromptState:
         """The span of its first `count` tokens."""
         return replace(self, tokens=self.tokens[:count], state=None)
+
+    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(nothing: a prompt has no ids before it is read; tokens of the answer so far)."""
+        return (), self.before + self.tokens
 
     def prefix(self) -> PromptState:
         """The prefix at its end."""
@@ -107,8 +112,10 @@ class GenerateDecoder:
             read = self._generate_repeated(prefixes, rows, forced)
         else:
             read = self._inputs([row.prefix for row in rows])
+            _start_histories(rows, read, range(len(rows)))
             self.policy.model.generate(
                 **read,
+                **NEUTRAL,
                 do_sample=False,
                 max_new_tokens=limit,
                 logits_processor=LogitsProcessorList([forced]),
@@ -126,7 +133,9 @@ class GenerateDecoder:
         """Decode rows whose prefixes are read once each; returns the inputs that were read."""
         model, inputs = self.policy.model, self._inputs(prefixes)
         at = {id(prefix): index for index, prefix in enumerate(prefixes)}
-        of = torch.tensor([at[id(row.prefix)] for row in rows], device=self.policy.device)
+        read_at = [at[id(row.prefix)] for row in rows]
+        _start_histories(rows, inputs, read_at)
+        of = torch.tensor(read_at, device=self.policy.device)
         positions = prompt_positions(model, inputs)
         fed = {name: tensor for name, tensor in inputs.items() if name != "labels"}  # PaliGemma's processor adds them
         out = model(**fed, position_ids=as_position_ids(positions), use_cache=True, logits_to_keep=1)
@@ -158,6 +167,13 @@ class GenerateDecoder:
         )
 
 
+def _start_histories(rows: Sequence[Row], inputs: dict[str, Any], at: Sequence[int]) -> None:
+    """Give each row the tokens that were read before it: those of the inputs' row `at`, without padding."""
+    read = [ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    for row, index in zip(rows, at, strict=True):
+        row.start_history(read[index])
+
+
 class _ForcedRows(LogitsProcessor):
     """Draws every row's token itself and masks all others."""
 
@@ -169,7 +185,9 @@ class _ForcedRows(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         device = scores.device
         uniform = torch.tensor([0.0 if row.cut else row.uniform() for row in self.rows], dtype=torch.float64)
-        drawn = draw_tokens(scores.float(), self.temperature.to(device), self.top_p.to(device), uniform.to(device))
+        temperature = self.temperature.to(device)
+        ruled = self.token_texts.ruled(scores.float().clone(), self.rows, temperature)
+        drawn = draw_tokens(ruled, temperature, self.top_p.to(device), uniform.to(device))
         for row, token in zip(self.rows, drawn.tolist(), strict=True):
             if row.cut is None:
                 row.take(token, self.token_texts)

@@ -17,6 +17,7 @@ from tasks.core.models.per_token import reads_both_ways
 from tasks.core.models.sentence_scores import Images
 from tasks.core.models.value import StateValue, ValueModel
 from tasks.core.search.requests import Candidate
+from tasks.core.text import joined
 
 _PLACEHOLDER = "A cat."  # an image is read with some text after it, none of which is used
 
@@ -122,7 +123,8 @@ def _texts(model: ValueModel, items: Sequence[tuple[Hashable, str, Candidate]]) 
     """(job, the text that V reads)."""
     prefix = model.spec.state == "prefix"
     return [
-        (job, f"{before} {candidate.text}".strip() if prefix else candidate.text) for job, before, candidate in items
+        (job, joined([before, candidate.text], ["", candidate.space]) if prefix else candidate.text)
+        for job, before, candidate in items
     ]
 
 

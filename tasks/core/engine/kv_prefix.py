@@ -45,6 +45,17 @@ class KVPrefix:
     next_position: int  # of the token after it
     state: torch.Tensor | None = None  # [D] the policy's hidden state at the pending token, where requested
     recurrent: KV = ()  # the states of recurrent layers before the pending token, as the layout has them
+    tokens: tuple[int, ...] = ()  # after the parent, the pending one included; of a prompt with its placeholders
+    ends_prompt: bool = False  # a prompt that was read in two parts ends here
+
+    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(tokens of the prompt, tokens read or decoded after it)."""
+        chain = self.chain()
+        first = next((at for at, part in enumerate(chain) if part.ends_prompt), 0) + 1
+        prompt, answer = (
+            tuple(id_ for part in parts for id_ in part.tokens) for parts in (chain[:first], chain[first:])
+        )
+        return prompt, answer
 
     @property
     def before(self) -> int:
@@ -86,6 +97,7 @@ class KVPrefix:
             next_position=self.next_position + len(tokens),
             state=state,
             recurrent=recurrent,
+            tokens=tuple(tokens),
         )
 
     def prefix(self) -> KVPrefix:
@@ -104,6 +116,11 @@ class UnreadPrefix:
     start: KVPrefix
     tokens: tuple[int, ...]
     read: KVPrefix | None = None  # once it was
+
+    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(tokens of the prompt, tokens read or decoded after it)."""
+        prompt, answer = self.start.ids()
+        return prompt, answer + self.tokens
 
     def prefix(self) -> UnreadPrefix:
         """Itself."""

@@ -16,6 +16,7 @@ from PIL import Image
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
 from tasks.core.engine.custom_generate import BeamGroups, ContrastiveOptions, contrastive_search, diverse_beam_search
+from tasks.core.models.decoding_rules import NEUTRAL, TokenHistory
 from tasks.core.models.policy import Policy
 
 DEFAULTS: Mapping[str, Mapping[str, float]] = {
@@ -37,16 +38,24 @@ class GeneratedAnswer:
     drawn: int  # tokens decoded for it: its rows (beams or candidates) times the steps of the batch it ran in
 
 
-class _Steps(LogitsProcessor):
-    """Counts decoding steps (each calls its processors once) and changes nothing."""
+class _Ruled(LogitsProcessor):
+    """Applies the policy's rules, and counts decoding steps: each calls its processors once."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, policy: Policy, attention_mask: torch.Tensor) -> None:
+        """`attention_mask` [N, L] of the prompts; the rows of a prompt lie side by side."""
+        self.rules, self.count = policy.rules, 0
+        self._length = attention_mask.shape[1]
+        self._starts = (attention_mask != 0).int().argmax(dim=1).tolist()
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """The scores, unchanged."""
+        """The scores [R, V] under the rules."""
         self.count += 1
-        return scores
+        histories = []
+        if self.rules.needs_history:
+            copies = len(input_ids) // len(self._starts)
+            for row, ids in enumerate(input_ids.tolist()):
+                histories.append(TokenHistory(ids[self._starts[row // copies] : self._length], ids[self._length :]))
+        return self.rules(scores.clone(), histories)  # type: ignore[return-value]
 
 
 def generate_answers(
@@ -63,7 +72,7 @@ def generate_answers(
     Texts don't depend on the rest of the batch, but `drawn` does: `generate` runs until the last answer is finished.
 
     Args:
-        policy: the model; its generation config applies, apart from sampling.
+        policy: the model; its decoding rules apply, as in the engine.
         images: N of them.
         prompts: one for each image.
         method: "beam", "diverse_beam" or "contrastive".
@@ -75,10 +84,10 @@ def generate_answers(
     """
     rows, arguments = _arguments(method, options)
     inputs = policy.inputs(images, prompts)
-    steps = _Steps()
+    steps = _Ruled(policy, inputs["attention_mask"])
     out = policy.model.generate(
         **inputs,
-        **arguments,
+        **(NEUTRAL | arguments),
         do_sample=False,
         early_stopping=False,
         use_cache=True,

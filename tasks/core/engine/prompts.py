@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from PIL import Image
-
 from tasks.core.engine.architecture import Prompt
 from tasks.core.engine.kv_prefix import KVPrefix
-from tasks.core.models.policy import Policy, user_turn
-
-_BLANK = Image.new("RGB", (1, 1))
+from tasks.core.models.policy import Policy
 
 
 class Prompts:
@@ -27,12 +23,8 @@ class Prompts:
 
     def _split(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(ids up to the image's one placeholder, ids after it); the second is empty if the image comes last."""
-        processor, tokenizer = self.policy.processor, self.policy.tokenizer
-        rendered = processor.apply_chat_template(
-            [user_turn(_BLANK, text)], tokenize=False, add_generation_prompt=self.answer_next
-        )
-        bos = tokenizer.bos_token
-        ids = tokenizer(rendered, add_special_tokens=not (bos and rendered.startswith(bos))).input_ids
+        chat = self.policy.chat
+        ids = chat.ids(chat.rendered(text, answer_next=self.answer_next))
         if self._image_id not in ids:
             return tuple(ids), ()
         after = len(ids) - ids[::-1].index(self._image_id)

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from tasks.core.models.decoding_rules import TokenHistory
 from tasks.core.models.policy import Policy
 from tasks.core.search.requests import ANSWER, SENTENCE, Candidate
 from tasks.core.seeds import Part, uniforms
-from tasks.core.text import fewest_tokens, first_sentence_end, split_sentences
+from tasks.core.text import JOINER, PARTIAL, fewest_tokens, first_sentence_end, split_sentences
 
 _MAY_CLOSE = frozenset(".!?:;\n…。\uff01\uff1f")  # the last two are the full-width ! and ?
+_CONTEXT = 16  # tokens before a row, decoded with it to see the white space between
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,14 @@ class Completion:
     ended: bool  # the policy ended its answer here
     drawn: int  # tokens drawn, those past the cut and the end token included
     span: Any = None  # DecodedSpan (the fallback: PromptState), if the row was to be kept
+    space: str = " "  # white space between the answer before and this text
 
 
 class TokenTexts:
-    """A policy's tokens as text; which tokens may end a sentence is computed once."""
+    """A policy's tokens as text, and its rules for the next one; which tokens may end a sentence is computed once."""
 
     def __init__(self, policy: Policy) -> None:
-        self.tokenizer, self.end_ids = policy.tokenizer, policy.end_ids
+        self.tokenizer, self.end_ids, self.rules = policy.tokenizer, policy.end_ids, policy.rules
         self._size = max(len(policy.tokenizer), policy.model.get_input_embeddings().num_embeddings)
         self._closing: dict[frozenset[str], np.ndarray] = {}
 
@@ -49,11 +52,18 @@ class TokenTexts:
         """Decoded text without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
+    def ruled(self, logits: torch.Tensor, rows: Sequence[Row], temperature: torch.Tensor) -> torch.Tensor:
+        """Logits [B, V] under the checkpoint's rules, changed in place where possible; temperature [B] of each row."""
+        histories = [row.history() for row in rows] if self.rules.needs_history else []
+        return self.rules.for_sampling(self.rules(logits, histories), temperature)
+
     def may_close(self, token: int, marks: frozenset[str]) -> bool:
         """Whether a token's text contains one of the marks."""
         if marks not in self._closing:
             pieces = (self.tokenizer.decode([i]) for i in range(self._size))
-            self._closing[marks] = np.fromiter((bool(marks & set(piece)) for piece in pieces), bool, self._size)
+            # A token that is part of a character may complete a mark outside ASCII.
+            closing = marks | {PARTIAL} if any(not mark.isascii() for mark in marks) else marks
+            self._closing[marks] = np.fromiter((bool(closing & set(piece)) for piece in pieces), bool, self._size)
         return bool(self._closing[marks][token])
 
 
@@ -82,6 +92,7 @@ class Cut(NamedTuple):
     tokens: int  # kept
     text: str  # stripped
     ended: bool  # the policy ended its answer here
+    space: str  # between the answer before and the text
 
 
 @dataclass(eq=False)
@@ -94,6 +105,9 @@ class Row:
     limit: int
     keep: bool = True
     owner: Any = None
+    fresh: bool = (
+        False  # all of the prefix is a prompt; else the answer follows what its first part, the prompt, has read
+    )
     tokens: list[int] = field(default_factory=list)  # drawn so far
     states: dict[int, torch.Tensor] = field(
         default_factory=dict
@@ -106,6 +120,27 @@ class Row:
         """Random numbers are drawn in blocks: an answer is mostly far shorter than its limit."""
         self._marks, self._end = marks_of(self.until), end_finder(self.until)
         self._uniform = np.zeros(0)
+        self._history: TokenHistory | None = None
+
+    def before(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(tokens of the prompt, tokens of the answer before this row)."""
+        if self.prefix is None:
+            return (), ()
+        prompt, answer = self.prefix.ids()
+        return (prompt + answer, ()) if self.fresh else (prompt, answer)
+
+    def start_history(self, ids: Sequence[int]) -> None:
+        """Give all tokens before this row, where its prefix doesn't know them."""
+        _, answer = self.before()
+        self._history, self._counted = TokenHistory(ids[: len(ids) - len(answer)], answer), 0
+
+    def history(self) -> TokenHistory:
+        """The prompt and the answer so far."""
+        if self._history is None:
+            self._history, self._counted = TokenHistory(*self.before()), 0
+        self._history.extend(self.tokens[self._counted :])
+        self._counted = len(self.tokens)
+        return self._history
 
     def uniform(self) -> float:
         """The random number in [0, 1) for the next token, independent of other rows."""
@@ -117,7 +152,7 @@ class Row:
 
     def restarted(self) -> Row:
         """The same row from its start; it will decode the same tokens, since it has its own seed."""
-        return Row(self.prefix, self.draw, self.until, self.limit, self.keep, self.owner)
+        return Row(self.prefix, self.draw, self.until, self.limit, self.keep, self.owner, self.fresh)
 
     def take(self, token: int, token_texts: TokenTexts) -> bool:
         """Append a token; returns whether the row is finished."""
@@ -146,16 +181,30 @@ class Row:
         count = len(self.tokens)
         if end is not None:
             text = text[:end]
-            # The fewest tokens whose text contains the cut text: all but one or two, so a linear search will do.
-            while count > 1 and len(token_texts.text(self.tokens[: count - 1]).rstrip()) >= end:
+            # The fewest tokens whose text begins with the cut text: all but one or two, so a linear search will do.
+            while count > 1 and token_texts.text(self.tokens[: count - 1])[:end] == text:
                 count -= 1
-        self.cut = Cut(count, text.strip(), ended)
+        elif not ended:
+            # At the limit: a character whose last tokens are missing is left out.
+            while count and text.endswith((PARTIAL, JOINER)):
+                count -= 1
+                text = token_texts.text(self.tokens[:count])
+        self.cut = Cut(count, text.strip(), ended, self._space(count, token_texts))
+
+    def _space(self, count: int, token_texts: TokenTexts) -> str:
+        """White space between the answer before and this row's first `count` tokens; none at an answer's start."""
+        before = self.before()[1][-_CONTEXT:]
+        if not before:
+            return ""
+        stem = token_texts.text(before).rstrip()
+        rest = token_texts.text([*before, *self.tokens[:count]])[len(stem) :]
+        return rest[: len(rest) - len(rest.lstrip())]
 
     def completion(self, span: Any) -> Completion:
         """The completion of a finished row."""
         assert self.cut is not None
-        count, text, ended = self.cut
-        return Completion(tuple(self.tokens[:count]), text, ended, len(self.tokens), span)
+        count, text, ended, space = self.cut
+        return Completion(tuple(self.tokens[:count]), text, ended, len(self.tokens), span, space)
 
 
 def sentences_of(answer: Candidate, text_of: Callable[[Sequence[int]], str]) -> list[Candidate]:
@@ -167,11 +216,13 @@ def sentences_of(answer: Candidate, text_of: Callable[[Sequence[int]], str]) -> 
     span = answer.handle
     if span is None:
         raise ValueError("an answer that was not kept can't be split: propose it with keep")
-    sentences = split_sentences(text_of(span.tokens))
+    text = text_of(span.tokens)
+    sentences = split_sentences(text)
     candidates = []
     for index, sentence in enumerate(sentences):
         count = fewest_tokens(span.tokens, sentence.end, text_of)
         last = index + 1 == len(sentences)
         handle = span if last else span.first(count)
-        candidates.append(Candidate(sentence.text, answer.temperature, answer.ended and last, 0, handle))
+        space = text[sentences[index - 1].end : sentence.start] if index else answer.space
+        candidates.append(Candidate(sentence.text, answer.temperature, answer.ended and last, 0, handle, space))
     return candidates

@@ -160,7 +160,7 @@ class SearchScheduler:
         for (running, request), item in zip(requests, items, strict=True):
             prefix = next(started).prefix if item is None else next(read)
             self._decode(running, request, [
-                Row(prefix, Draw(0.0, 1.0, ()), ANSWER, request.max_tokens, keep=False, owner=(running, 0))
+                Row(prefix, Draw(0.0, 1.0, ()), ANSWER, request.max_tokens, keep=False, owner=(running, 0), fresh=True)
             ])  # fmt: skip
 
     def _after_image(self, running: _Running, text: str) -> tuple[Any, Sequence[int]] | None:
@@ -188,18 +188,22 @@ class SearchScheduler:
             self._resume(running, completions[0].text)
         elif request is not None:
             self._resume(running, [
-                Candidate(row.text, temperature, row.ended, row.drawn, row.span)
+                Candidate(row.text, temperature, row.ended, row.drawn, row.span, row.space)
                 for temperature, row in zip(request.temperatures, completions, strict=True)
             ])  # fmt: skip
 
     def _force(self, requests: list[tuple[_Running, Force]]) -> None:
         items = []
         for running, request in requests:
-            space = " " if request.after is not None and request.after.text else ""
-            ids = self.decoder.policy.tokenizer(space + request.text, add_special_tokens=False).input_ids
+            policy = self.decoder.policy
+            follows = request.after is not None and request.after.text
+            text = request.text
+            ids = policy.continued_ids(text, space=request.space) if follows else policy.answer_ids(text)
             items.append((_prefix(running, request.after), ids))
         for (running, request), prefix in zip(requests, self._reader.read(items), strict=True):
-            self._resume(running, Candidate(request.text, 0.0, ended=False, drawn=0, handle=prefix))
+            self._resume(
+                running, Candidate(request.text, 0.0, ended=False, drawn=0, handle=prefix, space=request.space)
+            )
 
     def _split(self, requests: list[tuple[_Running, SplitSentences]]) -> None:
         for running, request in requests:

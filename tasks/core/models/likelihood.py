@@ -73,12 +73,9 @@ class OwnLikelihood:
 
     def _read_blind(self) -> _Read:
         """The prompt in the same chat template, without an image."""
-        processor, tokenizer = self.policy.processor, self.policy.tokenizer
-        chat = [{"role": "user", "content": [{"type": "text", "text": self.prompt}]}]
+        chat = self.policy.chat
         try:
-            rendered = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-            bos = tokenizer.bos_token
-            ids = tokenizer(rendered, add_special_tokens=not (bos and rendered.startswith(bos))).input_ids
+            ids = chat.ids(chat.rendered(self.prompt, None))
             inputs = {"input_ids": torch.tensor([ids], device=self.policy.device)}
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
             if hasattr(self.policy.model.model, "get_rope_index"):
@@ -107,7 +104,7 @@ class OwnLikelihood:
 
     def _behind(self, prompt: _Read, texts: Sequence[str]) -> list[float | None]:
         """Mean log-probability of each text behind a prompt."""
-        ids = [list(self.policy.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        ids = [self.policy.answer_ids(text) for text in texts]
         sums = [float(prompt.first[tokens[0]]) if tokens else 0.0 for tokens in ids]
         by_width: dict[int, list[int]] = {}
         for index, tokens in enumerate(ids):

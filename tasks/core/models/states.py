@@ -71,5 +71,5 @@ def sentence_ends(policy: Policy, tokens: Sequence[int], text: str | None = None
 
 def _token_ids(policy: Policy, answer: str | Sequence[int]) -> list[int]:
     if isinstance(answer, str):
-        return list(policy.tokenizer(answer, add_special_tokens=False)["input_ids"])
+        return policy.answer_ids(answer)
     return list(answer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,11 +20,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tasks.core.models.policy import Policy, load_policy, user_turn
+from tasks.core.models.parts import learnable_below, lora_targets
+from tasks.core.models.policy import Policy, load_policy
+from tasks.core.models.precision import add_adapters, autocast, learn_in_float32
 
 _IMAGE_IDS = ("image_token_id", "image_token_index")  # what configurations call the placeholder
-_BLANK = Image.new("RGB", (1, 1))
-LINEAR_LAYERS = r".*(?:language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,18 @@ class ValueModel:
         torch.nn.init.zeros_(self.head.bias)
         self.head.to(policy.device, torch.float32)
         if spec.train == "lora":
-            from peft import LoraConfig, inject_adapter_in_model
-
+            targets = lora_targets(policy.model, spec.layer)
+            if targets.lack:
+                raise ValueError(f"train is 'lora': {targets.lack}; want full or frozen")
+        if spec.train != "frozen":
+            learn_in_float32(policy.model, spec.train)
+        policy.model.requires_grad_(False)
+        if spec.train == "lora":
             torch.manual_seed(0)  # the adapters' start
-            inject_adapter_in_model(
-                LoraConfig(r=spec.lora_rank, lora_alpha=2 * spec.lora_rank, target_modules=LINEAR_LAYERS), policy.model
-            )
-        for name, parameter in policy.model.named_parameters():
-            parameter.requires_grad_(_learns(name, spec.train))
+            add_adapters(policy.model, targets, spec.lora_rank)
+        elif spec.train == "full":
+            for parameter in learnable_below(policy.model, spec.layer).values():
+                parameter.requires_grad_(True)
         # What the features are read from is never sampled, so the backbone stays in evaluation mode: no dropout.
         self.tokens = 0
         # The same sentences come again every epoch, and a chat template is slow.
@@ -84,7 +89,9 @@ class ValueModel:
         """Values [B], float32."""
         inputs = self.policy.inputs(images, texts, answer_next=False)
         self.tokens += int(inputs["attention_mask"].sum())
-        hidden = self.policy.hidden(inputs, self.spec.layer)
+        # A frozen backbone is read as the policy is; one that learns, with float32 weights among others.
+        with nullcontext() if self.spec.train == "frozen" else autocast(self.policy.model):
+            hidden = self.policy.hidden(inputs, self.spec.layer)
         if self.spec.pooling == "last":
             return self.head_of(hidden[:, -1])  # left padding: the last position is every row's last token
         # An empty text may leave nothing behind the image, whose last token then ends the turn.
@@ -99,8 +106,7 @@ class ValueModel:
     def _tokens_behind_image(self, text: str) -> int:
         """How many tokens the template has behind the image: the text's and what ends the turn."""
         tokenizer, config = self.policy.tokenizer, self.policy.model.config
-        rendered = self.policy.processor.apply_chat_template([user_turn(_BLANK, text)], tokenize=False)
-        ids = tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(self.policy.chat.rendered(text, answer_next=False), add_special_tokens=False)["input_ids"]
         image = next(id_ for id_ in (getattr(config, name, None) for name in _IMAGE_IDS) if isinstance(id_, int))
         return ids[::-1].index(image) if image in ids else 0
 
@@ -219,12 +225,3 @@ def _fill(folder: Path, parameters: dict[str, torch.nn.Parameter], saved: dict[s
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])
-
-
-def _learns(name: str, train: str) -> bool:
-    if train == "frozen":
-        return False
-    if train == "lora":
-        return "lora_" in name
-    # Full: all but the vision tower, as LLaVA trains; the language head is not on the path to V.
-    return "vision" not in name and not name.startswith("lm_head")

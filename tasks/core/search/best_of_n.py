@@ -7,6 +7,7 @@ from tasks.core.search.judge import tournament
 from tasks.core.search.options import own_options
 from tasks.core.search.ranking import best, choose_answer, mean, non_empty, sentence_means
 from tasks.core.search.requests import ANSWER, Candidate, Search, propose, split_answer, value
+from tasks.core.text import joined
 
 
 def search(task: Task) -> Search[SearchResult]:
@@ -45,8 +46,8 @@ def value_means(answers: list[Candidate]) -> Search[list[float | None]]:
 
 def with_prefixes(sentences: list[Candidate]) -> list[tuple[str, Candidate]]:
     """Each sentence of one answer with the text before it."""
-    texts = [sentence.text for sentence in sentences]
-    return [(" ".join(texts[:i]), sentence) for i, sentence in enumerate(sentences)]
+    texts, spaces = [sentence.text for sentence in sentences], [sentence.space for sentence in sentences]
+    return [(joined(texts[:i], spaces), sentence) for i, sentence in enumerate(sentences)]
 
 
 def needs(settings: Settings) -> frozenset[str]:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from tasks.core.search.requests import Candidate, Request, Search
+from tasks.core.text import joined
 
 Judgements: TypeAlias = Mapping[int, tuple[float | None, float | None]]  # candidate index -> (score, value)
 
@@ -55,11 +56,18 @@ class SearchResult:
     sentences: list[str] = field(default_factory=list)
     trace: list[TraceRow] = field(default_factory=list)
     stop_reason: str = ""
+    spaces: list[str] = field(default_factory=list)  # white space before each sentence; a blank where it is not given
 
     @property
     def text(self) -> str:
         """The answer."""
-        return " ".join(self.sentences)
+        return joined(self.sentences, self.spaces)
+
+    def add(self, candidate: Candidate) -> None:
+        """Append a candidate's text, after the white space that its tokens have before it."""
+        self.spaces += [" "] * (len(self.sentences) - len(self.spaces))
+        self.spaces.append(candidate.space)
+        self.sentences.append(candidate.text)
 
     def record(
         self,

@@ -57,7 +57,7 @@ def grow(task: Task, *, scored: bool, valued: bool) -> Search[SearchResult]:
         if chosen is None:
             return result.finish(reason)
         after = candidates[chosen]
-        result.sentences.append(after.text)
+        result.add(after)
         if after.ended:
             return result.finish(StopReason.END)
     return result.finish(StopReason.MAX_SENTENCES)
@@ -87,7 +87,7 @@ def grow_as_released(task: Task, *, scored: bool, valued: bool) -> Search[Search
         result.record(step, candidates, judgements, chosen)
         if candidates[chosen].text:
             after = candidates[chosen]
-            result.sentences.append(after.text)
+            result.add(after)
     return result.finish(StopReason.MAX_SENTENCES)
 
 

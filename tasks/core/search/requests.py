@@ -24,6 +24,7 @@ class Candidate:
     ended: bool  # the policy ended its answer after it
     drawn: int  # tokens drawn for it, those past its end included
     handle: Any = field(default=None, compare=False, repr=False)  # opaque: how the engine continues after this text
+    space: str = field(default=" ", compare=False)  # white space between the answer before and the text
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Force:
 
     after: Candidate | None
     text: str
+    space: str = " "  # between the answer before and the text
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ def propose(
     return candidates
 
 
-def force(after: Candidate | None, text: str) -> Search[Candidate]:
-    """Continue the answer with a given text."""
-    forced: Candidate = yield Force(after, text)
+def force(after: Candidate | None, text: str, *, space: str = " ") -> Search[Candidate]:
+    """Continue the answer with a given text, after white space."""
+    forced: Candidate = yield Force(after, text, space)
     return forced
 
 

@@ -39,7 +39,7 @@ def stage_beam(task: Task) -> Search[SearchResult]:
         result.record(step, candidates, {}, winner, phase=purpose)
         after = candidates[winner]
         if after.text:
-            result.sentences.append(after.text)
+            result.add(after)
         if untagged:
             return result.finish(StopReason.UNTAGGED if after.text else how_it_ended(after))
         if after.ended or not whole:

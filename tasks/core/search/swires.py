@@ -24,6 +24,7 @@ class _Path:
     """The stages of an answer so far, their rows in the trace, and the reward of the last stage."""
 
     texts: tuple[str, ...] = ()
+    spaces: tuple[str, ...] = ()  # white space before each
     rows: tuple[int, ...] = ()
     last: Candidate | None = None
     reward: float | None = None
@@ -78,7 +79,7 @@ def _result(
     """The best finished path, or else the best of the longest unfinished ones."""
     longest = max((len(path.texts) for path in unfinished), default=0)
     (winner,) = _top(finished or [path for path in unfinished if len(path.texts) == longest], 1)
-    result.sentences = list(winner.texts)
+    result.sentences, result.spaces = list(winner.texts), list(winner.spaces)
     for row in winner.rows:
         result.trace[row] = replace(result.trace[row], chosen=True)
     return result.finish(reason if finished else StopReason.UNFINISHED)
@@ -111,7 +112,9 @@ def _stage(
     row = len(result.trace)
     result.record(step, candidates, {i: (reward, None) for i, reward in enumerate(rewards)}, None, phase=stage.lower())
     return [
-        _Path((*path.texts, candidate.text), (*path.rows, row + i), candidate, rewards[i])
+        _Path(
+            (*path.texts, candidate.text), (*path.spaces, candidate.space), (*path.rows, row + i), candidate, rewards[i]
+        )
         for i, candidate in enumerate(candidates)
         if (candidate.text if stage == ANSWER else is_whole(candidate.text, stage))
     ]

@@ -14,6 +14,7 @@ from tasks.core.search.ranking import best, fresh, how_it_ended, worth
 from tasks.core.search.requests import Candidate, Search, force, propose
 from tasks.core.search.vimar_answers import Guide, best_answer
 from tasks.core.search.vimar_released import append_as_released
+from tasks.core.text import joined
 
 
 def search(task: Task) -> Search[SearchResult]:
@@ -49,7 +50,8 @@ def search(task: Task) -> Search[SearchResult]:
     for _ in range(min(own["append"], settings.max_sentences - len(revision.kept)) if revision.kept else 0):
         if not (yield from revision.append()):
             break
-    result.sentences = revision.kept
+    for sentence in revision.kept:
+        result.add(sentence)
     if revision.changed:
         return result.finish(StopReason.REFINED)
     cut = len(revision.kept) < len(draft.sentences)
@@ -64,9 +66,9 @@ class _Revision:
     task: Task
     guide: Guide
     original: list[str]  # the sentences of the chosen answer
-    kept: list[str] = field(default_factory=list)  # the revised answer so far
+    kept: list[Candidate] = field(default_factory=list)  # the revised answer so far
     last_read: Candidate | None = None  # the last kept sentence that the policy has read in its present context
-    unread: list[str] = field(default_factory=list)  # kept sentences after it
+    unread: list[Candidate] = field(default_factory=list)  # kept sentences after it
     changed: bool = False
 
     def refine(self, old: Candidate, old_guide: float | None, *, only: bool) -> Search[None]:
@@ -105,31 +107,35 @@ class _Revision:
 
     def _keep(self, sentence: Candidate) -> None:
         """Keep a sentence of the answer; before any change the policy has read it in this context."""
-        self.kept.append(sentence.text)
+        self.kept.append(sentence)
         if self.changed:
-            self.unread.append(sentence.text)
+            self.unread.append(sentence)
         else:
             self.last_read = sentence
 
     def _add(self, candidate: Candidate) -> None:
         """Add a new sentence, proposed after all kept ones."""
-        self.kept.append(candidate.text)
+        self.kept.append(candidate)
         self.last_read, self.changed = candidate, True
 
     def _propose(self) -> Search[tuple[list[Candidate], dict[int, float | None]]]:
         """Candidates after all kept sentences, and the guides of the fresh ones by index."""
         if self.unread:
-            self.last_read = yield from force(self.last_read, " ".join(self.unread))
+            self.last_read = yield from force(self.last_read, _text_of(self.unread), space=self.unread[0].space)
             self.unread = []
         settings = self.task.settings
         candidates = yield from propose(self.last_read, settings.temperatures, max_tokens=settings.max_sentence_tokens)
-        new = fresh(candidates, [*self.original, *self.kept])
-        guides = yield from self.guide([(" ".join(self.kept), candidates[i]) for i in new])
+        new = fresh(candidates, [*self.original, *(sentence.text for sentence in self.kept)])
+        guides = yield from self.guide([(_text_of(self.kept), candidates[i]) for i in new])
         return candidates, dict(zip(new, guides, strict=True))
 
     def _record(self, candidates: list[Candidate], guides: dict[int, float | None], chosen: int | None) -> None:
         step = self.result.trace[-1].step + 1
         self.result.record(step, candidates, self.guide.judgements(guides), chosen, phase="refine")
+
+
+def _text_of(sentences: list[Candidate]) -> str:
+    return joined([sentence.text for sentence in sentences], [sentence.space for sentence in sentences])
 
 
 def needs(settings: Settings) -> frozenset[str]:

@@ -6,6 +6,7 @@ from tasks.core.search.contract import SearchResult, StopReason, Task
 from tasks.core.search.ranking import best, worth
 from tasks.core.search.requests import Search, propose
 from tasks.core.search.vimar_answers import Draft, Guide
+from tasks.core.text import joined
 
 
 def append_as_released(
@@ -18,9 +19,11 @@ def append_as_released(
     limits the proposed sentences; the released code has that limit commented out.
     """
     settings = task.settings
-    result.sentences = [sentence.text for sentence in draft.sentences]
+    for sentence in draft.sentences:
+        result.add(sentence)
     judged = zip(draft.sentences, draft.guides, strict=True)
-    previous = " ".join(sentence.text for sentence, estimate in judged if worth(estimate) >= threshold)
+    strong = [sentence for sentence, estimate in judged if worth(estimate) >= threshold]
+    previous = joined([sentence.text for sentence in strong], [sentence.space for sentence in strong])
     after = draft.answer
     for step in range(1, settings.max_sentences + 1):
         candidates = yield from propose(
@@ -35,6 +38,6 @@ def append_as_released(
             return result.finish(StopReason.REPEAT)
         previous = text
         if text:
-            result.sentences.append(text)
             after = candidates[chosen]
+            result.add(after)
     return result.finish(StopReason.MAX_SENTENCES)

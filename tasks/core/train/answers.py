@@ -12,7 +12,6 @@ from PIL import Image
 
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids, prompt_positions
-from tasks.core.train.weights import weights_before
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,15 @@ def as_reference(model: Any, before: Mapping[str, torch.Tensor], train: str) -> 
 
     Args:
         model: with adapters, where `train` is lora: they are switched off.
-        before: the weights it had, by name; they are put in place of what was learned, where `train` is full.
+        before: the weights that learn as they were, by name; they are put in place of what was learned, where `train` is full.
         train: lora or full.
     """
     if train == "lora":
         with model.disable_adapter():
             yield
         return
-    learned = weights_before(model)
+    now = dict(model.named_parameters())
+    learned = {name: now[name].detach().to("cpu", copy=True) for name in before}
     _load(model, before)
     try:
         yield

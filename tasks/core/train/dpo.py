@@ -10,7 +10,6 @@ Published defects that are checked for here: a truncation that drops images sile
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +27,7 @@ from tasks.core.train.trl_trainer import (
     train,
     user_message,
 )
-from tasks.core.train.weights import FinetuneError, adapters, steps_of
+from tasks.core.train.weights import FinetuneError, adapters, frozen_copy, steps_of
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def train_dpo(policy: Policy, pairs: Sequence[PreferencePair], run: TrainingRun,
         FinetuneError: if a batch has no pixels or an answer no loss, no weight changed, or weights are no longer numbers.
     """
     # Before anything is restored into the policy: the reference is the policy as it came.
-    reference = None if run.recipe.train == "lora" else copy.deepcopy(policy.model).eval().requires_grad_(False)
+    reference = None if run.recipe.train == "lora" else frozen_copy(policy.model)
     trainer, facts = train(policy, run, build=lambda: _trainer(policy, reference, pairs, run, beta), check=_check_batch)
     logged = {
         "accuracy": "rewards/accuracies",
@@ -96,7 +95,7 @@ def _trainer(policy: Policy, reference: Any, pairs: Sequence[PreferencePair], ru
         ),
         train_dataset=dataset(rows, "prompt", "chosen", "rejected"),
         processing_class=policy.processor,
-        peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
+        peft_config=adapters(policy.model, recipe.lora_rank) if recipe.train == "lora" else None,
         callbacks=[reporter(run.on_step)],
     )
 

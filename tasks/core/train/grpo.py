@@ -174,7 +174,7 @@ def _trainer(
         ),
         train_dataset=dataset(rows, "prompt", question=Value("int64")),
         processing_class=policy.processor,
-        peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
+        peft_config=adapters(policy.model, recipe.lora_rank) if recipe.train == "lora" else None,
         callbacks=[reporter(run.on_step)],
     )
 

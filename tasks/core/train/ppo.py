@@ -21,11 +21,12 @@ import numpy as np
 import torch
 
 from tasks.core.models.policy import Policy
+from tasks.core.models.precision import autocast
 from tasks.core.seeds import seed_for
 from tasks.core.train.advantages import Experience, LeastSquares, generalised_advantages, ppo_losses, whiten
 from tasks.core.train.answers import Answer, Read, as_reference, read_answers
 from tasks.core.train.resume import Progress, keep_progress, last_progress
-from tasks.core.train.weights import FinetuneError, Recipe, adapters, let_language_learn, settle, weights_before
+from tasks.core.train.weights import Before, FinetuneError, Recipe, adapters, let_learn, settle
 
 
 @dataclass(frozen=True)
@@ -64,43 +65,43 @@ def train_ppo(
         `reward_first`, `reward_last`: mean reward of an object word in the first and the last iteration's answers;
         `words_first`, `words_last`: such words an answer; `tokens_first`, `tokens_last`: of an answer; over the last pass
         `clip_share` of the tokens, `value_loss`, and `kl`, half the mean squared log ratio to the reference (k2);
-        `relative_change` of the weights that learn.
+        what `settle` gives.
 
     Raises:
         FinetuneError: no answers, a loss that is no number, or no weight changed.
     """
-    before = weights_before(policy.model)
-    let_language_learn(policy.model)
+    before = let_learn(policy.model, recipe.train)
     learner = _Learner(policy, recipe, settings, before)
     saved = last_progress(work)
     if saved is not None:
         learner.restore(saved)
     history: list[dict[str, float]] = [] if saved is None else saved.history
     for iteration in range(len(history), settings.iterations):
-        answers = answers_of(iteration)
+        with autocast(policy.model):
+            answers = answers_of(iteration)
         if not answers:
             raise FinetuneError(f"iteration {iteration + 1}: no answers to learn from; see the rollouts table")
         history.append(learner.iterate(iteration, answers, on_step))
         keep_progress(work, learner.progress(history))
-    change = settle(learner.model, before, recipe)
+    moved = settle(learner.model, before, recipe, _rates(history, recipe, settings))
     start, end = history[0], history[-1]
     facts = {f"{name}_{when}": figures[name] for name in ("reward", "words", "tokens")
              for when, figures in (("first", start), ("last", end))}  # fmt: skip
-    return facts | {name: end[name] for name in ("clip_share", "value_loss", "kl")} | {"relative_change": change}
+    return facts | {name: end[name] for name in ("clip_share", "value_loss", "kl")} | moved
 
 
 class _Learner:
     """The policy, its critic and what trains them."""
 
-    def __init__(self, policy: Policy, recipe: Recipe, settings: PpoSettings, before: dict[str, torch.Tensor]) -> None:
-        self.policy, self.recipe, self.settings, self._before = policy, recipe, settings, before
+    def __init__(self, policy: Policy, recipe: Recipe, settings: PpoSettings, before: Before) -> None:
+        self.policy, self.recipe, self.settings, self._before = policy, recipe, settings, before.weights
         self.model: Any = policy.model
         if recipe.train == "lora":
             from peft import get_peft_model
 
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_for("ppo adapters", recipe.seed) % 2**63)
-                self.model = get_peft_model(policy.model, adapters(recipe.lora_rank))
+                self.model = get_peft_model(policy.model, adapters(policy.model, recipe.lora_rank))
         # Dropout would move the ratio from 1 before anything was learned; only recomputed activations need training mode.
         self.model.eval()
         self.recomputes = policy.device.type != "cpu"
@@ -132,6 +133,7 @@ class _Learner:
         return {
             "reward": float(np.mean(rewards)) if rewards else 0.0,
             "words": len(rewards) / len(answers),
+            "steps": float(steps),
             "tokens": float(np.mean([len(answer.tokens) for answer in answers])),
             **{name: float(np.mean([step[name] for step in figures])) for name in ("clip_share", "value_loss", "kl")},
         }
@@ -143,7 +145,8 @@ class _Learner:
         chosen = [answers[index] for index in picked]
         longest = max(len(answer.tokens) for answer in chosen)
         rows = Experience(*(part[picked, part.shape[1] - longest :].to(self.policy.device) for part in experience))
-        read = read_answers(self.policy, chosen)
+        with autocast(self.model):
+            read = read_answers(self.policy, chosen)
         losses = ppo_losses(read.log_probs, self._values(read.states), rows, clip=self.settings.clip)
         loss = losses.policy + self.settings.value_weight * losses.value
         if not torch.isfinite(loss):
@@ -197,7 +200,9 @@ class _Learner:
     def _read_all(self, answers: Sequence[Answer]) -> Iterator[tuple[slice, Read]]:
         for start in range(0, len(answers), self.recipe.batch_size):
             part = slice(start, start + self.recipe.batch_size)
-            yield part, read_answers(self.policy, answers[part])
+            with autocast(self.model):
+                read = read_answers(self.policy, answers[part])
+            yield part, read
 
     def _values(self, states: torch.Tensor) -> torch.Tensor:
         values: torch.Tensor = self.critic(states)[..., 0]
@@ -215,6 +220,15 @@ class _Learner:
 def _fill_end(into: torch.Tensor, part: slice, values: torch.Tensor) -> None:
     """Put a batch's [B, t] into the last t columns of its rows."""
     into[part, into.shape[1] - values.shape[1] :] = values.float().cpu()
+
+
+def _rates(history: Sequence[dict[str, float]], recipe: Recipe, settings: PpoSettings) -> list[float]:
+    """Learning rate of every step of all iterations."""
+    return [
+        recipe.lr * _schedule((iteration + done / figures["steps"]) / settings.iterations, recipe.warmup_share)
+        for iteration, figures in enumerate(history)
+        for done in range(int(figures["steps"]))
+    ]
 
 
 def _schedule(share: float, warmup: float) -> float:

@@ -75,7 +75,7 @@ def _trainer(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> A
         ),
         train_dataset=dataset([example_row(example) for example in examples], "prompt", "completion"),
         processing_class=policy.processor,
-        peft_config=adapters(recipe.lora_rank) if recipe.train == "lora" else None,
+        peft_config=adapters(policy.model, recipe.lora_rank) if recipe.train == "lora" else None,
         callbacks=[reporter(run.on_step)],
     )
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tasks.core.models.policy import Policy
-from tasks.core.train.weights import Recipe, last_checkpoint, let_language_learn, restore, settle, weights_before
+from tasks.core.models.precision import has_half
+from tasks.core.train.movement import linear_rates
+from tasks.core.train.weights import Recipe, last_checkpoint, let_learn, restore, settle
 
 Report = Callable[[int, float], None]  # (steps done, loss)
 Message = list[dict[str, Any]]
@@ -78,7 +78,7 @@ def arguments(policy: Policy, run: TrainingRun, steps: int) -> dict[str, Any]:
         "save_steps": recipe.checkpoint_steps,
         "save_total_limit": 1,
         "activation_checkpointing": not on_cpu,
-        "bf16": policy.model.dtype == torch.bfloat16,
+        "bf16": has_half(policy.model),  # autocast: what learns is float32
         "use_cpu": on_cpu,
         "log_level": "error",
     }
@@ -108,7 +108,7 @@ def train(
         check: looks at the trainer before it trains.
 
     Returns:
-        The trainer after training, and facts: `steps`, `loss_first`, `loss_last`, `relative_change` of what learns.
+        The trainer after training, and facts: `steps`, `loss_first`, `loss_last`, and those of `settle`.
 
     Raises:
         FinetuneError: if no weight changed, or weights are no longer numbers, or whatever `check` finds.
@@ -116,23 +116,24 @@ def train(
     from transformers import PrinterCallback
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    before = weights_before(policy.model)
+    before = let_learn(policy.model, run.recipe.train)
     checkpoint = last_checkpoint(run.work)
     if checkpoint is not None and run.recipe.train == "full":
         restore(policy.model, checkpoint)
-    let_language_learn(policy.model)
     with _as_it_was(policy):
         trainer = build()
         trainer.remove_callback(PrinterCallback)
         check(trainer)
         trainer.train(resume_from_checkpoint=checkpoint)
-        change = settle(trainer.model, before, run.recipe)
+        steps = int(trainer.state.max_steps)
+        rates = linear_rates(run.recipe.lr, steps, trainer.args.get_warmup_steps(steps))
+        facts = settle(trainer.model, before, run.recipe, rates)
     losses = history(trainer, "loss")
     return trainer, {
         "steps": float(trainer.state.global_step),
         "loss_first": losses[0] if losses else float("nan"),
         "loss_last": losses[-1] if losses else float("nan"),
-        "relative_change": change,
+        **facts,
     }
 
 

@@ -103,7 +103,7 @@ def qwen3_5_moe() -> Parts:
     """Qwen3.5 with experts."""
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     more = {"shared_expert_intermediate_size": 32}
-    return _qwen3(hf.Qwen3_5MoeConfig, thinking=True, vision={}, **LINEAR, **experts, **more)
+    return _qwen3(hf.Qwen3_5MoeConfig, thinking=True, vision={}, **LINEAR, **experts, **more)._replace(seed=8)
 
 
 BUILDERS = {

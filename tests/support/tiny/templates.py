@@ -130,13 +130,45 @@ def gemma4(image: str) -> str:
 
 
 def prefix(image: str) -> str:
-    """PaliGemma's form: images, the first token, the text and a line break; there are no roles and no second turn."""
+    """PaliGemma's form: image and text; its processor writes the first token and a line break, and there are no roles."""
     return (
-        "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] if message['content'] is "
-        "string else message['content'][0]['text'] }}{{ eos_token }}{% else %}"
-        "{% for part in message['content'] if part['type'] == 'image' %}{{ '"
-        + image
-        + "' }}{% endfor %}{{ bos_token }}"
-        "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{{ '\\n' }}"
-        "{% endif %}{% endfor %}"
+        "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+        + _content(image)
+        + "{{ eos_token }}{% else %}"
+        + _content(image)
+        + "{% endif %}{% endfor %}"
+    )
+
+
+def words(image: str, *, end: str) -> str:
+    """DeepSeek-VL's form: roles as words, two line breaks after a user, the end behind an answer."""
+    return (
+        (
+            "{% for message in messages %}{{ message['role'].capitalize() + ': ' }}"
+            "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+            "{% if part['type'] == 'image' %}{{ 'IMAGE\\n' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+            "{{ 'END' if message['role'] == 'assistant' else '\\n\\n' }}{% endfor %}"
+            "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
+        )
+        .replace("IMAGE", image)
+        .replace("END", end)
+    )
+
+
+def header(image: str) -> str:
+    """Llama's form: a role between header marks and two line breaks."""
+    return (
+        "{{ bos_token }}{% for message in messages %}{{ '<|header_start|>' + message['role'] + '<|header_end|>\\n\\n' }}"
+        + _content(image)
+        + "{{ '<|eot|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|header_start|>assistant<|header_end|>\\n\\n' }}{% endif %}"
+    )
+
+
+def exaone(image: str) -> str:
+    """EXAONE's form: bracketed roles, an end after each turn but the last line break."""
+    return (
+        "{% for message in messages %}{{ '[|' + message['role'] + '|]\\n' }}"
+        + _content(image)
+        + "{{ '[|endofturn|]\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '[|assistant|]\\n' }}{% endif %}"
     )

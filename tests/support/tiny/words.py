@@ -42,6 +42,7 @@ class Parts(NamedTuple):
     config: Any
     processor: Any
     ends: tuple[str, ...] = (EOS,)  # tokens that end an answer; the generation config lists their ids
+    seed: int = 7  # of the weights: one whose greedy answers differ and end now and then
 
 
 def _words() -> list[str]:

@@ -25,11 +25,13 @@ from tasks.configs.reward import (
     Reward,
     TokenReward,
 )
+from tasks.core.models.scorer_files import ScorerError
 from tasks.models.endpoint import EndpointError
 from tasks.models.handles import PolicyHandle
-from tasks.models.scorers import import_reward, import_scorer, load_scores, needed_by, reward_name
+from tasks.models.scorers import import_reward, import_scorer, load_scorer, load_scores, needed_by, reward_name
 from tests.support.chat_server import answering, chat_server
 from tests.support.small_world import policy
+from tests.support.tiny_scorers import save_tiny_scorer
 
 FOLDER = "deployments/demo/scorer"
 
@@ -171,7 +173,7 @@ def test_a_siglip_is_a_scorer_like_any_other(tmp_path: Path) -> None:
 def tiny_siglip(folder: Path) -> Path:
     """A random open_clip checkpoint as SigLIP's are: timm's tower, a text tower without causal mask, a bias, its own mean and
     standard deviation, squashed images."""
-    from tasks.core.models.scorer import open_clip
+    from tasks.core.models.open_clip_scorer import open_clip
 
     text = {
         "context_length": 16, "vocab_size": 722, "hf_tokenizer_name": "tokenizer", "width": 64, "heads": 2, "layers": 1,
@@ -190,3 +192,56 @@ def tiny_siglip(folder: Path) -> Path:
         )
     save_file({k: v.contiguous() for k, v in built.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip2"])
+def test_a_folder_of_transformers_scores_in_the_precision_of_its_reference(tmp_path: Path, kind: str) -> None:
+    folder = str(save_tiny_scorer(kind, tmp_path))
+    full, low = import_scorer(folder), import_scorer(folder, "bfloat16")
+    pairs = [(0, "A dog."), (1, "A dog."), (0, "There is a cat.")]
+    exact, near = (load_scores(ref, Counter()).score(dict(enumerate(IMAGES)), pairs) for ref in (full, low))
+    assert exact != near and near == pytest.approx(exact, abs=0.02)
+    assert load_scorer(low).digest == low.digest and load_scorer(low).model.dtype == torch.bfloat16
+    assert load_scorer(full).model.dtype == torch.float32
+
+
+def test_the_precision_is_part_of_what_names_a_scorer() -> None:
+    refs = [import_scorer(FOLDER, dtype) for dtype in ("float32", "bfloat16", "float16")]
+    assert len({ref.digest for ref in refs}) == 3
+    assert refs[0] == import_scorer(FOLDER)
+    assert list(needed_by(refs[1])) == [refs[0]]
+    words = imported_in("bfloat16", TokenReward(checkpoint=FOLDER))
+    assert [ref.digest for ref in needed_by(words)] == [refs[1].digest, refs[0].digest]
+    assert imported_in("bfloat16", CosineReward(checkpoint=FOLDER)) == refs[1]
+
+
+def imported_in(dtype: str, reward: Reward) -> ScorerCheckpoint:
+    return import_reward(reward, import_scorer(FOLDER), PolicyHandle(policy()), dtype=dtype)
+
+
+def test_a_plugin_has_no_precision() -> None:
+    with pytest.raises(ValueError, match=r"scorer\.dtype bfloat16 for plugin:mine: a plug-in loads its own model"):
+        import_scorer("plugin:mine", "bfloat16")
+
+
+def test_a_hub_id_without_its_prefix_is_refused_before_anything_is_paid() -> None:
+    with pytest.raises(ValueError, match=r"no model 'openai'; a repository of the hub is hf-hub:openai/clip-vit-large"):
+        import_scorer("openai/clip-vit-large-patch14-336")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [
+        ("open_clip_model.safetensors", b"version https://git-lfs.github.com/spec/v1\nsize 1\n", "git lfs pull"),
+        ("open_clip_model.safetensors", b"", "download"),
+        ("config.json", b'{"model_type": "llava"}', "model_type is 'llava'"),
+    ],
+)
+def test_a_folder_that_is_no_scorer_is_refused_when_it_is_imported(
+    tmp_path: Path, name: str, content: bytes, remedy: str
+) -> None:
+    if name != "config.json":
+        shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ScorerError, match=remedy):
+        import_scorer(str(tmp_path))

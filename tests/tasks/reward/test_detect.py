@@ -168,5 +168,5 @@ def test_an_invalid_table_is_refused_with_the_reason(tmp_path: Path, text: str, 
 def test_a_missing_file_or_scorer_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(StageInputError, match=r"none\.csv: no such file"):
         detect(ObjectsReward(table=str(tmp_path / "none.csv")), scorer(), images())
-    with pytest.raises(StageInputError, match="zero-shot by an open_clip model"):
-        detect(ObjectsReward(), import_scorer("No-Such-Model/x"), images())
+    with pytest.raises(StageInputError, match="zero-shot by an image-text model"):
+        detect(ObjectsReward(), import_scorer("ViT-B-32/nothing"), images())

@@ -8,7 +8,7 @@ import torch
 from tasks.core.engine import batch
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.kv_prefix import KVPrefix
-from tasks.core.engine.rows import Completion, Draw, Row, sentences_of
+from tasks.core.engine.rows import Completion, Draw, Row, TokenTexts, sentences_of
 from tasks.core.search.requests import ANSWER, SENTENCE, Candidate
 from tasks.core.text import split_sentences
 from tests.support.plain import answer, plain, same
@@ -127,11 +127,13 @@ def test_logits_and_states_after_cut_sentences_are_those_of_a_fresh_prefill(
 
 
 def logits_of_a_step(monkeypatch, decoder: Decoder, at: list[KVPrefix]) -> torch.Tensor:
-    """[B, V]: what the next step draws from, in order of the prefixes."""
+    """[B, V]: the next step's logits before any rule, in order of the prefixes."""
     seen: list[torch.Tensor] = []
-    draw = batch.draw_tokens
+    ruled = TokenTexts.ruled
     with monkeypatch.context() as patch:
-        patch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
+        patch.setattr(
+            TokenTexts, "ruled", lambda self, logits, *rest: seen.append(logits.clone()) or ruled(self, logits, *rest)
+        )
         answer(decoder, [Row(prefix, GREEDY, ANSWER, 1) for prefix in at])
     (logits,) = seen
     return logits

@@ -78,3 +78,11 @@ def test_without_an_answer_next_the_turn_ends_with_the_text(policy, pictures) ->
 def test_images_and_texts_come_in_pairs(policy, pictures) -> None:
     with pytest.raises(ValueError, match="zip"):
         policy.inputs(pictures[:2], ["one"])
+
+
+def test_an_answer_s_tokens_are_its_text_and_special_tokens_in_it_are_text(policy) -> None:
+    plain = "There is a dog. There is a cat."
+    assert policy.answer_ids(f" {plain} ") == policy.tokenizer(plain, add_special_tokens=False).input_ids
+    ids = policy.answer_ids("The page shows <image> and </s>.")
+    assert not set(ids) & {policy.model.config.image_token_id, *policy.end_ids}
+    assert policy.end_id in policy.end_ids

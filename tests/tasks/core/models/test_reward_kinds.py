@@ -197,7 +197,7 @@ PROMPT = "Describe the image ."
 
 def by_whole_forward(policy: Policy, image: Image.Image, text: str) -> float | None:
     """Prompt and text read at once, one log-probability a token: what the likelihood is by definition."""
-    ids = policy.tokenizer(text, add_special_tokens=False).input_ids
+    ids = policy.answer_ids(text)
     if not ids:
         return None
     inputs = policy.answered([image], [PROMPT], [ids])
@@ -206,10 +206,12 @@ def by_whole_forward(policy: Policy, image: Image.Image, text: str) -> float | N
 
 def blind(policy: Policy, text: str) -> float | None:
     """The same behind the template's text alone, as `generate` would place it."""
-    ids = policy.tokenizer(text, add_special_tokens=False).input_ids
+    ids = policy.answer_ids(text)
     if not ids:
         return None
-    before = policy.tokenizer(f"<s><user>{PROMPT}<assistant>", add_special_tokens=False).input_ids
+    turn = {"role": "user", "content": [{"type": "text", "text": PROMPT}]}
+    written = policy.processor.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
+    before = policy.tokenizer(written, add_special_tokens=False).input_ids
     whole = torch.tensor([[*before, *ids]])
     inputs = {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
     return _mean_of_tail(policy, inputs, None, ids)

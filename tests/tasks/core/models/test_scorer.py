@@ -56,7 +56,7 @@ def test_the_limit_counts_start_and_end_tokens(scorer) -> None:
     longest = " ".join(["dog"] * max(lengths))
     vectors = scorer.embed_texts([longest, longest.rsplit(" ", 1)[0], longest + " dog dog"])
     assert not np.allclose(vectors[0], vectors[1], atol=1e-6)
-    full = int((scorer.tokenizer([longest]) != 0).sum())
+    full = int((scorer.encoder.tokenizer([longest]) != 0).sum())
     assert full == scorer.context_length
 
 

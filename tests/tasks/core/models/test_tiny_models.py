@@ -15,7 +15,7 @@ from tasks.core.text import split_sentences
 from tests.support.demo_models import PROMPTS
 from tests.support.tiny_models import ARCHITECTURES, tiny
 
-M_ROPE = {"qwen2_vl", "qwen2_5_vl"}
+M_ROPE = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
 NEW = torch.tensor([[5, 20, 30], [40, 8, 33], [25, 50, 6]])  # token ids that follow each row's prompt
 CLOSE = {"atol": 1e-4, "rtol": 0.0}
 

@@ -11,7 +11,7 @@ from tasks.core.models.policy import Policy, load_policy
 from tasks.core.train.advantages import Experience, LeastSquares, generalised_advantages, ppo_losses, whiten
 from tasks.core.train.answers import Answer, as_reference, read_answers
 from tasks.core.train.ppo import PpoSettings, train_ppo
-from tasks.core.train.weights import FinetuneError, Recipe, let_language_learn, weights_before
+from tasks.core.train.weights import FinetuneError, Recipe, let_learn
 from tests.support.paths import DEMO
 from tests.support.tiny_models import tiny
 
@@ -149,10 +149,14 @@ def test_the_reference_is_the_policy_as_it_came_and_what_was_learned_comes_back(
 
     from tasks.core.train.weights import adapters
 
-    before, first = weights_before(fresh_policy.model), log_probs(fresh_policy, answers)
-    let_language_learn(fresh_policy.model)
+    first = log_probs(fresh_policy, answers)
+    before = let_learn(fresh_policy.model, train_what).weights
     fresh_policy.model.eval()
-    model = get_peft_model(fresh_policy.model, adapters(2)) if train_what == "lora" else fresh_policy.model
+    model = (
+        get_peft_model(fresh_policy.model, adapters(fresh_policy.model, 2))
+        if train_what == "lora"
+        else fresh_policy.model
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -109,19 +109,19 @@ def test_weights_change_and_the_vision_tower_does_not(train: str, fresh_policy, 
 
 
 def test_merged_adapters_give_the_logits_from_before_merging(fresh_policy, examples, tmp_path, monkeypatch) -> None:
-    from peft import PeftModel
+    from tasks.core.train import trl_trainer
 
     inputs = fresh_policy.inputs([example.image for example in examples], [example.prompt for example in examples])
     before = {}
-    merge = PeftModel.merge_and_unload if hasattr(PeftModel, "merge_and_unload") else None
+    settle = trl_trainer.settle
 
-    def watched(model, *arguments, **options):
+    def watched(model, *arguments):
         model.eval()
         with torch.inference_mode():
             before["logits"] = model(**inputs).logits
-        return merge(model, *arguments, **options) if merge else model.base_model.merge_and_unload()
+        return settle(model, *arguments)
 
-    monkeypatch.setattr(PeftModel, "merge_and_unload", watched, raising=False)
+    monkeypatch.setattr(trl_trainer, "settle", watched)
     fine_tune(fresh_policy, examples, tmp_path, train="lora", epochs=4.0)
     with torch.inference_mode():
         assert torch.allclose(fresh_policy.model(**inputs).logits, before["logits"], atol=1e-4)
