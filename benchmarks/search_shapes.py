@@ -1,5 +1,8 @@
 """One guided search, computed in the ways people compute it; all draw the same tokens, so they differ in work only.
 
+    kept_cache   the strongest use of `generate`: the prompt's key-value cache is kept between sentences and repeated over the
+                 candidates; V reads each image once
+    kept_cache_8 the same with the candidates of 8 images in one call
     released     as VisVM's and ViMaR's released code calls its models: batch 1; each candidate's image is encoded and its
                  prompt and answer so far prefilled again; values one at a time, each reading the image again
     generate     well-written `generate`: all candidates of an image's step in one call, rows expanded as by
@@ -24,10 +27,9 @@ from typing import Any, NamedTuple
 import torch
 from PIL import Image
 
+from benchmarks.generate_shapes import KeptCache, OneCallAStep, OneCallEach
 from tasks.core.engine.decoder import Decoder
-from tasks.core.engine.fallback import GenerateDecoder, PromptState
 from tasks.core.engine.guides import StateValues, TurnValues, Values, WholeTurnValues
-from tasks.core.engine.rows import Completion, Row
 from tasks.core.engine.scheduler import Job, SearchScheduler
 from tasks.core.models.policy import Policy
 from tasks.core.models.value import StateValue, ValueModel
@@ -38,7 +40,7 @@ from tasks.core.search.visvm import visvm
 IN_FLIGHT = 8
 TOP_P = 0.9
 PADDED = 2560  # tokens that the released value model pads its input to
-SHAPES = ("released", "generate", "generate_8", "engine_1", "engine")
+SHAPES = ("kept_cache", "kept_cache_8", "released", "generate", "generate_8", "engine_1", "engine")
 
 
 @dataclass(frozen=True)
@@ -59,24 +61,6 @@ class Ran(NamedTuple):
     work: dict[str, int]
     cpu: float
     wall: float
-
-
-class OneCallEach(GenerateDecoder):
-    """A `generate` call for every candidate."""
-
-    def advance(self) -> list[tuple[Row, Completion]]:
-        """Decode all queued rows, one after the other."""
-        rows, self._waiting = self._waiting, []
-        return [done for row in rows for done in self._generate([row], row.limit)]
-
-
-class OneCallAStep(GenerateDecoder):
-    """A `generate` call for all queued candidates; image and prompt go through the processor once for all of them."""
-
-    def _inputs(self, prefixes: Sequence[PromptState]) -> dict[str, Any]:
-        different = list(dict.fromkeys(prefixes))
-        candidates = len(prefixes) // len(different)
-        return {name: rows.repeat_interleave(candidates, dim=0) for name, rows in super()._inputs(different).items()}
 
 
 class OneByOne(WholeTurnValues):
@@ -130,7 +114,10 @@ def shaped(shape: str, case: Case) -> SearchScheduler:
         return SearchScheduler(
             OneCallEach(case.policy, why), in_flight=1, top_p=TOP_P, values=OneByOne(case.value, work)
         )
-    in_flight = 1 if shape == "generate" else IN_FLIGHT
+    in_flight = 1 if shape in ("generate", "kept_cache") else IN_FLIGHT
+    if shape.startswith("kept_cache"):
+        values = TurnValues(case.value, work)
+        return SearchScheduler(KeptCache(case.policy, why), in_flight=in_flight, top_p=TOP_P, values=values)
     values = WholeTurnValues(case.value, work)
     return SearchScheduler(OneCallAStep(case.policy, why), in_flight=in_flight, top_p=TOP_P, values=values)
 

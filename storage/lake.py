@@ -41,6 +41,8 @@ Tables = Table[Any] | Sequence[Table[Any]]
 # large ones.
 _GROUP_ROWS = {Image.table: 100}
 _DEFAULT_GROUP_ROWS = 100_000
+# A single image is read with its whole group.
+_GROUP_BYTES = 16 * 2**20
 
 _allowed: ContextVar[bool] = ContextVar("annotations_allowed", default=False)
 
@@ -77,9 +79,26 @@ def publish(row_type: type[R], rows: Iterable[R] | pa.Table) -> Table[R]:
     with objects.using_store():
         temporary = objects.temporary_path(".parquet")
         group = _GROUP_ROWS.get(row_type.table, _DEFAULT_GROUP_ROWS)
-        pq.write_table(table, temporary, compression="zstd", row_group_size=group)
+        with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+            for start, count in _groups(row_type, table, group):
+                writer.write_table(table.slice(start, count), row_group_size=group)
         digest, size = objects.install_file(temporary, ".parquet")
     return Table(kind=row_type.table, digest=digest, rows=table.num_rows, schema_version=row_type.version, size=size)
+
+
+def _groups(row_type: type[Row], table: pa.Table, rows: int) -> Iterator[tuple[int, int]]:
+    """(first row, number of rows) of each group: at most `rows`, and of images no more bytes than `_GROUP_BYTES`."""
+    if row_type is not Image:
+        yield 0, table.num_rows
+        return
+    sizes = pc.fill_null(pc.binary_length(pc.struct_field(table.column("image"), "bytes")), 0).to_pylist()
+    start, held = 0, 0
+    for row, size in enumerate(sizes):
+        if row > start and (row - start == rows or held + size > _GROUP_BYTES):
+            yield start, row - start
+            start, held = row, 0
+        held += size
+    yield start, table.num_rows - start
 
 
 def _listed(refs: Tables) -> list[Table[Any]]:

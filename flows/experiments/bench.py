@@ -76,7 +76,7 @@ def prepare_bench(profile: Profile, specs: Iterable[str] = (), needs: Iterable[s
 
 def first_round(context: CaptionContext, needs: frozenset[str], number: int = 1) -> tuple[SampleResult, RoundGuide]:
     """A round's samples, and the guide fitted to the base policy's rollouts of them."""
-    drawn = sample(context.profile.sample, context.source, round_draw(context.profile, number))
+    drawn = sample(context.profile.sample, context.source, round_draw(context.profile, number), context.base)
     return drawn, fit_guide(context, context.base, drawn, needs)
 
 

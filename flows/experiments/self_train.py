@@ -55,7 +55,7 @@ def second_round(profile: Profile, first: Model) -> Model:
     """
     profile = varied(profile, value=UNCHECKED_VALUE)
     context = prepare_loop(profile)
-    drawn = sample(profile.sample, context.source, round_draw(profile, 2))
+    drawn = sample(profile.sample, context.source, round_draw(profile, 2), context.base)
     guide = fit_guide(context, first.policy, drawn, search_needs(profile.search))
     return trained_as(context, AGAIN, guide, drawn)
 

@@ -32,7 +32,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The same answers in four forms; the base is trained on each under the bare questions and measured as in a round."""
     profile = answers_of(profile)
     context, base = prepare_answers(profile)
-    questions = questions_about(profile, context.source, round_draw(profile, 1))
+    questions = questions_about(profile, context.source, round_draw(profile, 1), context.base)
     accepted = verified_answers(context, own_answers(context, base.policy, questions))
     training_answers = plain_answers(profile, accepted, questions).plain
     images, samples = questions.drawn.images, questions.plain.samples

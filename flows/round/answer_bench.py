@@ -34,9 +34,9 @@ class AnswerContext(LoopContext):
     questions: Questions
 
 
-def questions_about(profile: Profile, source: OpenSource, draw: Draw, label: str = "") -> Questions:
-    """Images drawn from a source, and questions about them, plain and with the instruction."""
-    drawn = sample.with_label(label)(profile.sample, source, draw)
+def questions_about(profile: Profile, source: OpenSource, draw: Draw, base: PolicyHandle, label: str = "") -> Questions:
+    """Images that the base policy takes, drawn from a source, and questions about them, plain and with the instruction."""
+    drawn = sample.with_label(label)(profile.sample, source, draw, base)
     digest = questions_digest(profile.questions, benchmark=draw.benchmark)
     plain, staged = (
         ask.with_label(name)(

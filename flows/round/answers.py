@@ -67,10 +67,11 @@ class Attempt:
 def prepare_answers(profile: Profile) -> tuple[AnswerContext, Model]:
     """The questions to measure on, and the base: asked plainly, as rounds are compared, and with the instruction."""
     check_answers(profile)
-    questions = questions_about(profile, open_source(profile.data.benchmark), benchmark_draw(profile), "benchmark")
+    base, benchmark = base_policy(profile), open_source(profile.data.benchmark)
+    questions = questions_about(profile, benchmark, benchmark_draw(profile), base, "benchmark")
     context = AnswerContext(
         profile=profile,
-        base=base_policy(profile),
+        base=base,
         source=open_source(profile.data.train),
         scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype),
         benchmark=questions.drawn,
@@ -86,7 +87,7 @@ def answer_round(context: AnswerContext, champion: Model, base: Model, number: i
     """Ask about new images, have answers in stages written and verified, learn them under the bare questions, measure."""
     profile, name = context.profile, f"round-{number}"
 
-    questions = questions_about(profile, context.source, round_draw(profile, number))
+    questions = questions_about(profile, context.source, round_draw(profile, number), context.base)
     attempt = own_answers(context, champion.policy, questions)
     accepted = verified_answers(context, attempt)
     lesson = plain_answers(profile, accepted, questions).plain

@@ -47,7 +47,7 @@ def improvement_round(context: CaptionContext, champion: Model, base: Model, num
     """Sample images, roll out captions, reward sentences, fit V, search, fine-tune, measure, decide."""
     profile, name = context.profile, f"round-{number}"
 
-    drawn = sample(profile.sample, context.source, round_draw(profile, number))  # images with prompts
+    drawn = sample(profile.sample, context.source, round_draw(profile, number), context.base)  # images with prompts
     guide = fit_guide(context, champion.policy, drawn, train_needs(profile))  # rollouts, rewards, V
     trained = train_policy(context, guide, drawn)  # by the profile's method; sft searches first
 

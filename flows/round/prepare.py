@@ -57,11 +57,12 @@ def round_draw(profile: Profile, number: int) -> Draw:
 def prepare_loop(profile: Profile) -> CaptionContext:
     """The sources, the scorer, the base policy and the annotated benchmark."""
     source = open_source(profile.data.benchmark)
-    benchmark = sample.with_label("benchmark")(profile.sample, source, benchmark_draw(profile))
+    base = base_policy(profile)
+    benchmark = sample.with_label("benchmark")(profile.sample, source, benchmark_draw(profile), base)
     truth = annotate.with_label("benchmark")(source, benchmark.images)
     return CaptionContext(
         profile=profile,
-        base=base_policy(profile),
+        base=base,
         source=open_source(profile.data.train),
         scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype),
         benchmark=benchmark,

@@ -83,6 +83,13 @@ class TrainingSettings(StageConfig):
     lr: float = Field(1e-5, gt=0, le=1, title="Learning rate", description="learning rate (VisVM: 1e-6, full)")
     epochs: float = Field(1.0, gt=0, le=1000, description="passes over the examples; fisao uses fisao.passes instead")
     batch_size: int = Field(16, ge=1, description="captions per step; dpo: pairs; grpo: answers, in whole groups")
+    micro_batch_size: int | None = Field(
+        None,
+        ge=1,
+        title="Micro-batch size",
+        description="how many of them are read at once, their gradients summed to batch_size; null: halved from batch_size "
+        "when memory runs out",
+    )
     warmup_share: float = Field(
         0.03, ge=0, lt=1, description="share of the steps with linear warm-up; then linear decay"
     )

@@ -19,8 +19,11 @@ from storage.images import read_image_file, scan_folder
 from storage.schema import Annotation, Box, Image, Quarantined, Sample
 from tasks.configs.data import CocoSource, DemoSource, FolderSource, SampleConfig
 from tasks.core.data.sampling import draw_prompt, held_out, round_slice, stratified_order, stratum
+from tasks.core.placeholders import strip_placeholders
 from tasks.core.seeds import digest_of, seed_for
 from tasks.demo.dataset import write_demo_dataset
+from tasks.models.handles import PolicyHandle
+from tasks.models.loading import image_refusal
 from tasks.stage.config import NOT_SEMANTIC
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError, check_nothing_lost
@@ -119,8 +122,9 @@ class SampleResult(StageResult):
 
 
 @stage()
-def sample(config: SampleConfig, source: OpenSource, draw: Draw) -> SampleResult:
-    """Draw images and give each its prompt."""
+def sample(config: SampleConfig, source: OpenSource, draw: Draw, policy: PolicyHandle | None = None) -> SampleResult:
+    """Draw images and give each its prompt; those that the policy's processor refuses go to quarantine, too."""
+    refusal = image_refusal(policy)
     files = {file.image_id: file for file in _list_files(source)}
     order = stratified_order({file.image_id: file.stratum for file in files.values()}, draw.seed)
     # A folder with fewer images is used as a whole in every round; a smaller benchmark would measure something else.
@@ -143,6 +147,8 @@ def sample(config: SampleConfig, source: OpenSource, draw: Draw) -> SampleResult
                 min_side=config.min_side,
                 max_megapixels=config.max_megapixels,
             )
+            if isinstance(row, Image) and (problem := refusal(row.width, row.height)):
+                row = Quarantined("sample", image_id, "processor", f"{files[image_id].path.name}: {problem}")
             if isinstance(row, Image):
                 images.append(row)
             else:
@@ -151,7 +157,7 @@ def sample(config: SampleConfig, source: OpenSource, draw: Draw) -> SampleResult
     check_nothing_lost("sample", len(drawn), len(images), len(refused), config.max_quarantined, unit="images")
     samples = []
     for image in images:
-        prompt = draw_prompt(config.prompts, draw.seed, image.image_id)
+        prompt = strip_placeholders(draw_prompt(config.prompts, draw.seed, image.image_id))
         samples.append(Sample(digest_of(source.name, image.image_id, prompt), image.image_id, prompt, image.split))
     return SampleResult(
         images=lake.publish(Image, images),

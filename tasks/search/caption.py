@@ -15,6 +15,7 @@ from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint, StageOutput, V
 from storage.schema import Image, ImageFile, Run, Sample, Value
 from tasks.configs.search import SearchConfig
 from tasks.models.handles import UNGUIDED, Guide, PolicyHandle, ValueHandle
+from tasks.models.loading import image_refusal
 from tasks.search.searcher import Searcher
 from tasks.stage.progress import Advance, progress
 from tasks.stage.quarantine import StageInputError
@@ -89,7 +90,7 @@ def caption_images(
     Raises:
         StageInputError: the strategy needs something that is not there.
     """
-    errors = _unusable(paths)
+    errors = _unusable(paths, policy)
     samples = [Sample(str(path), str(path), prompt, "test") for path in paths if path not in errors]
     results: dict[str, SearchResult] = {}
     if samples:
@@ -112,14 +113,17 @@ def caption_images(
     return [Described(path, results.get(str(path)), errors.get(path, "")) for path in paths]
 
 
-def _unusable(paths: Sequence[Path]) -> dict[Path, str]:
+def _unusable(paths: Sequence[Path], policy: PolicyHandle) -> dict[Path, str]:
     """What is wrong with the files that can't be used. No image is held in memory: there may be many."""
     errors = {}
+    refusal = image_refusal(policy)
     with _watched("read", len(paths)) as advance:
         for path in paths:
             row = images.read_image_file(path, image_id=str(path), source="command line", split="test", min_side=1)
             if not isinstance(row, Image):
                 errors[path] = row.detail
+            elif problem := refusal(row.width, row.height):
+                errors[path] = f"{path.name}: {problem}"
             advance(1)
     return errors
 

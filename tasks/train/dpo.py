@@ -7,10 +7,10 @@ from storage.artifacts import Table
 from storage.schema import Image, Preference, Sample
 from tasks.configs.train import DpoConfig
 from tasks.models.handles import PolicyHandle
-from tasks.models.loading import fresh_policy, load_images
+from tasks.models.loading import StoredImages, fresh_policy
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.training import TrainResult, train_result, training_run
+from tasks.train.training import TrainResult, shown_of, train_result, training_run
 
 
 @stage()
@@ -26,7 +26,7 @@ def train_dpo(
     """Learn preferences. Figures: accuracy, margins, how far it moved.
 
     `config.batch_size` counts pairs. An empty rejected answer is one to learn from, an empty chosen one is not: such pairs are
-    left out and counted.
+    left out and counted, and so are pairs that the processor refuses (untrainable).
     """
     from tasks.core.train.dpo import PreferencePair
     from tasks.core.train.dpo import train_dpo as run_dpo
@@ -36,14 +36,14 @@ def train_dpo(
     rows = [row for row in preferred if row.chosen_text.strip()]
     if not rows:
         raise StageInputError("no preference to learn from: every better answer is empty; see the preferences table")
-    pictures = load_images(images, [row.image_id for row in rows])
+    pictures = StoredImages(images, [row.image_id for row in rows])
     pairs = [
-        PreferencePair(pictures[row.image_id], prompts[row.sample_id], row.chosen_text, row.rejected_text)
+        PreferencePair(pictures.picture(row.image_id), prompts[row.sample_id], row.chosen_text, row.rejected_text)
         for row in rows
     ]
     loaded = fresh_policy(policy)
     with training_run("train_dpo", config, seed, len(pairs), config.batch_size) as run:
         figures = run_dpo(loaded, pairs, run, beta=config.dpo.beta)
-    shown = [(pair.image, pair.prompt) for pair in pairs[:4]]
-    counted = {"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows)}
-    return train_result(config, policy, loaded, shown, figures, counted)
+    untrainable = int(figures.pop("untrainable"))
+    counted = {"pairs": len(pairs), "empty_chosen": len(preferred) - len(rows), "untrainable": untrainable}
+    return train_result(config, policy, loaded, shown_of(pairs), figures, counted)

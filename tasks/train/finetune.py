@@ -10,11 +10,11 @@ from storage.artifacts import Table
 from storage.schema import Caption, Image, Sample
 from tasks.configs.train import SftConfig
 from tasks.models.handles import PolicyHandle
-from tasks.models.loading import fresh_policy, load_images
+from tasks.models.loading import StoredImages, fresh_policy
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
 from tasks.train.replay import Replay, draw_replayed, replay_count
-from tasks.train.training import TrainResult, train_result, training_run
+from tasks.train.training import TrainResult, shown_of, train_result, training_run
 
 if TYPE_CHECKING:
     from tasks.core.train.sft import Example
@@ -34,7 +34,8 @@ def finetune(
     """Fine-tune on captions.
 
     `replay`: other material, of which so much is mixed in that it is `config.replay.share` of the examples; all of it if that
-    is not enough. Counters: examples (all), replayed (of them), replay_lacking (how many more were wanted), empty_captions.
+    is not enough. Counters: examples (all), replayed (of them), replay_lacking (how many more were wanted), empty_captions,
+    untrainable (left out, for the processor refuses the image or the prompt).
 
     Raises:
         StageInputError: nothing to learn, or a share to replay without material.
@@ -59,14 +60,15 @@ def finetune(
     loaded = fresh_policy(policy)
     with training_run("finetune", config, seed, len(examples), config.batch_size) as run:
         figures = train_sft(loaded, examples, run)
-    shown = [(example.image, example.prompt) for example in examples[:4]]
+    untrainable = int(figures.pop("untrainable", 0))
     counted = {
         "examples": len(examples),
         "replayed": len(replayed),
         "replay_lacking": wanted - len(replayed),
         "empty_captions": len(searched) - len(rows),
+        "untrainable": untrainable,
     }
-    return train_result(config, policy, loaded, shown, figures, counted)
+    return train_result(config, policy, loaded, shown_of(examples), figures, counted)
 
 
 def _examples(images: Table[Image], samples: Table[Sample], captions: Sequence[Caption]) -> list[Example]:
@@ -74,5 +76,5 @@ def _examples(images: Table[Image], samples: Table[Sample], captions: Sequence[C
     from tasks.core.train.sft import Example
 
     prompts = {sample.sample_id: sample.prompt for sample in lake.read_rows(Sample, samples)}
-    pictures = load_images(images, [row.image_id for row in captions])
-    return [Example(pictures[row.image_id], prompts[row.sample_id], row.text) for row in captions]
+    pictures = StoredImages(images, [row.image_id for row in captions])
+    return [Example(pictures.picture(row.image_id), prompts[row.sample_id], row.text) for row in captions]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,10 +13,9 @@ from storage.schema import Image, Rollout, Sample, TokenScore
 from tasks.configs.train import FisaoConfig
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
-from tasks.core.search.requests import Candidate
-from tasks.models.engine import jobs_of, open_engine, whole_answers
+from tasks.models.engine import open_engine
 from tasks.models.handles import PolicyHandle
-from tasks.models.loading import fresh_policy, load_images
+from tasks.models.loading import StoredImages, fresh_policy
 from tasks.models.scorers import load_scores
 from tasks.stage.calls import resume_folder
 from tasks.stage.progress import progress
@@ -25,8 +24,6 @@ from tasks.stage.stage import stage
 from tasks.train.training import TrainResult, recipe_of, train_result, training_progress
 
 if TYPE_CHECKING:
-    import PIL.Image
-
     from tasks.core.models.policy import Policy
     from tasks.core.models.sentence_scores import Scores
     from tasks.core.train.answers import Answer
@@ -72,7 +69,7 @@ def train_fisao(
         )
     sampled = lake.read_rows(Sample, samples)
     first_rollouts = lake.read_rows(Rollout, rollouts)
-    pictures = load_images(images, list(dict.fromkeys(sample.image_id for sample in sampled)))
+    pictures = StoredImages(images, {sample.image_id for sample in sampled})
     loaded = fresh_policy(policy)
     counters: Counter[str] = Counter()
     setup = _Setup(loaded, sampled, pictures, load_scores(reward.scorer, counters))
@@ -107,15 +104,16 @@ class _Setup(NamedTuple):
 
     policy: Policy
     samples: list[Sample]
-    pictures: Mapping[str, PIL.Image.Image]
+    pictures: StoredImages
     scores: Scores
 
 
 class _TextAnswer(NamedTuple):
-    """An answer of the policy as text."""
+    """An answer of the policy."""
 
     sample: Sample
     text: str
+    tokens: tuple[int, ...]  # without an end token
     ended: bool  # by the policy, not by the token limit
 
 
@@ -125,30 +123,45 @@ def _first_answers(setup: _Setup, sampled: Sequence[Rollout], rows: Sequence[Tok
     for row in rows:
         words[row.rollout_id].append((row.end, row.reward or 0.0))
     sample_of = {sample.sample_id: sample for sample in setup.samples}
-    texts = [_TextAnswer(sample_of[row.sample_id], row.text, row.finish_reason == "stop") for row in sampled]
+    texts = [
+        _TextAnswer(
+            sample_of[row.sample_id],
+            row.text,
+            tuple(setup.policy.answer_ids(row.text)) if row.text else (),
+            row.finish_reason == "stop",
+        )
+        for row in sampled
+    ]
     return _answers(setup, texts, [words[row.rollout_id] for row in sampled])
 
 
 def _draw(setup: _Setup, like: Sequence[Rollout], temperature: float, seed: tuple[str | int, ...]) -> list[_TextAnswer]:
     """New answers, for each sample as many as there are in `like`."""
+    from tasks.core.train.drawing import Drawing, draw_answers
+
     count = Counter(row.sample_id for row in like)
     longest = max(row.n_tokens for row in like)
     # Without the nucleus: what is learned is the policy's own probability of a token, the unlikely ones' too.
     engine = open_engine(setup.policy, top_p=1.0)
     todo = [sample for sample in setup.samples if count[sample.sample_id]]
-    jobs = jobs_of(
-        todo,
-        lambda sample: setup.pictures[sample.image_id],
-        lambda sample: whole_answers([temperature] * count[sample.sample_id], longest),
-        seed=seed,
-        draws=lambda sample: [(number,) for number in range(count[sample.sample_id])],
-    )
-    drawn: dict[int, list[Candidate]] = {}
+    drawings = [
+        Drawing(
+            setup.pictures.picture(sample.image_id),
+            sample.prompt,
+            temperature,
+            longest,
+            seed=(*seed, sample.sample_id),
+            draws=[(number,) for number in range(count[sample.sample_id])],
+        )
+        for sample in todo
+    ]
     with progress("train_fisao: new answers", len(todo), unit="images") as advance:
-        for index, answers in engine.run(jobs):
-            drawn[index] = [row.proposal for row in answers.trace]
-            advance(1)
-    return [_TextAnswer(sample, each.text, each.ended) for index, sample in enumerate(todo) for each in drawn[index]]
+        drawn = draw_answers(engine, drawings, advance)
+    return [
+        _TextAnswer(sample, each.text, each.tokens, each.ended)
+        for sample, answers in zip(todo, drawn, strict=True)
+        for each in answers
+    ]
 
 
 def _rewarded(setup: _Setup, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
@@ -157,7 +170,8 @@ def _rewarded(setup: _Setup, texts: Sequence[_TextAnswer], baselines: Baselines,
     for answer in texts:
         mentions = find_mentions(answer.text)
         phrases = [(answer.sample.image_id, PHRASE.format(object=mention.object)) for mention in mentions]
-        scores = setup.scores.score(setup.pictures, phrases) if phrases else []
+        image_id = answer.sample.image_id
+        scores = setup.scores.score({image_id: setup.pictures[image_id]}, phrases) if phrases else []
         rewards = word_rewards([mention.object for mention in mentions], scores, baselines, margin=margin)
         words.append([(mention.end, reward) for mention, reward in zip(mentions, rewards, strict=True)])
     return _answers(setup, texts, words)
@@ -167,19 +181,16 @@ def _answers(setup: _Setup, texts: Sequence[_TextAnswer], words: Sequence[Sequen
     """Answers as tokens, the end included; those without any token have nothing to be learned and are left out."""
     from tasks.core.train.answers import Answer
 
-    tokenizer, ends = setup.policy.tokenizer, setup.policy.end_ids
-    end = tokenizer.eos_token_id if tokenizer.eos_token_id in ends else min(ends)
+    tokenizer = setup.policy.tokenizer
 
     def text_of(tokens: Sequence[int]) -> str:
         return str(tokenizer.decode(tokens, skip_special_tokens=True)).lstrip()
 
     answers = []
     for answer, rewards in zip(texts, words, strict=True):
-        tokens = list(tokenizer(answer.text, add_special_tokens=False)["input_ids"]) if answer.text else []
-        placed = rewarded_tokens(tokens, rewards, text_of) if tokens else {}
-        if answer.ended:
-            tokens.append(end)
+        placed = rewarded_tokens(answer.tokens, rewards, text_of) if answer.tokens else {}
+        tokens = (*answer.tokens, setup.policy.end_id) if answer.ended else answer.tokens
         if tokens:
             sample = answer.sample
-            answers.append(Answer(setup.pictures[sample.image_id], sample.prompt, tuple(tokens), placed))
+            answers.append(Answer(setup.pictures.picture(sample.image_id), sample.prompt, tokens, placed))
     return answers

@@ -16,15 +16,18 @@ from tasks.configs.train import GrpoConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
 from tasks.models.answer_values import PromptedAnswer, mean_values, sentence_values
+from tasks.models.engine import open_engine
 from tasks.models.handles import PolicyHandle, ValueHandle
-from tasks.models.loading import fresh_policy, load_images
+from tasks.models.loading import StoredImages, fresh_policy
 from tasks.models.scorers import load_scores
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.stage import stage
-from tasks.train.training import TrainResult, train_result, training_run
+from tasks.train.training import TrainResult, shown_of, train_result, training_run
 
 if TYPE_CHECKING:
-    from tasks.core.train.grpo import Question, RewardOf
+    from tasks.core.models.policy import Policy
+    from tasks.core.train.drawing import Drawing, Drawn
+    from tasks.core.train.grpo import Draw, Question, Request, RewardOf, Sampling
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,44 @@ def train_grpo(
 
     grpo, groups = config.grpo, _groups(config)
     sampled = lake.read_rows(Sample, samples)
-    pictures = load_images(images, [sample.image_id for sample in sampled])
-    questions = [Question(pictures[sample.image_id], sample.prompt) for sample in sampled]
+    pictures = StoredImages(images, [sample.image_id for sample in sampled])
+    questions = [Question(pictures.picture(sample.image_id), sample.prompt) for sample in sampled]
     counters: Counter[str] = Counter()
     scored = grpo.reward == "score"
     reward_of = _scored(reward, questions, counters) if scored else _valued(value, questions, counters)
     loaded = fresh_policy(policy)
     prompts = len(filled(len(questions), groups))
     sampling = Sampling(grpo.generations, grpo.temperature, grpo.max_new_tokens, grpo.beta)
+    draw = _draw(loaded, sampled, questions, sampling, seed)
     with training_run("train_grpo", config, seed, prompts, groups) as run:
-        figures = run_grpo(loaded, questions, reward_of, run, sampling)
-    shown = [(question.image, question.prompt) for question in questions[:4]]
+        figures = run_grpo(loaded, questions, reward_of, draw, run, sampling)
+    counters["untrainable"] = int(figures.pop("untrainable"))
     counted = {**counters, "questions": len(questions), "asked_twice": prompts - len(questions)}
-    return train_result(config, policy, loaded, shown, figures, counted)
+    return train_result(config, policy, loaded, shown_of(questions), figures, counted)
+
+
+def _draw(
+    loaded: Policy, samples: Sequence[Sample], questions: Sequence[Question], sampling: Sampling, seed: int
+) -> Draw:
+    """Draws answers by the engine, from the whole distribution; a draw is named by sample, step, repetition and number."""
+    from tasks.core.train.drawing import Drawing, draw_answers
+
+    def drawing(request: Request, step: int) -> Drawing:
+        question = questions[request.question]
+        return Drawing(
+            question.image,
+            question.prompt,
+            sampling.temperature,
+            sampling.max_new_tokens,
+            seed=("grpo", seed, step, samples[request.question].sample_id),
+            draws=[(request.repetition, number) for number in range(sampling.generations)],
+        )
+
+    def draw(requests: Sequence[Request], step: int) -> list[list[Drawn]]:
+        # A new engine each time: the policy has changed since the last one.
+        return draw_answers(open_engine(loaded, top_p=1.0), [drawing(request, step) for request in requests])
+
+    return draw
 
 
 def _groups(config: GrpoConfig) -> int:
@@ -86,11 +114,13 @@ def _groups(config: GrpoConfig) -> int:
 
 def _scored(shaped: ShapedReward, questions: Sequence[Question], counters: Counter[str]) -> RewardOf:
     """Mean shaped reward of an answer's scored sentences; None for an answer without one."""
+    from tasks.core.train.answers import opened
+
     scores = load_scores(shaped.scorer, counters)
-    pictures = {index: question.image for index, question in enumerate(questions)}
 
     def reward(indices: Sequence[int], answers: Sequence[str]) -> list[float | None]:
         sentences = [[sentence.text for sentence in split_sentences(answer)] for answer in answers]
+        pictures = {index: opened(questions[index].image) for index in set(indices)}
         given = iter(
             scores.score(
                 pictures, [(index, text) for index, texts in zip(indices, sentences, strict=True) for text in texts]
@@ -118,12 +148,14 @@ def _valued(value: ValueHandle | None, questions: Sequence[Question], counters: 
             "finetune.grpo.reward=value rewards answers by a value model: give train_grpo a value model, or reward "
             "them by the scorer: --set finetune.grpo.reward=score"
         )
+    from tasks.core.train.answers import opened
+
     read = sentence_values(value)
 
     def reward(indices: Sequence[int], answers: Sequence[str]) -> list[float | None]:
         counters["answers"] += len(answers)
         prompted = [
-            PromptedAnswer(questions[index].image, questions[index].prompt, answer)
+            PromptedAnswer(opened(questions[index].image), questions[index].prompt, answer)
             for index, answer in zip(indices, answers, strict=True)
         ]
         return mean_values(read, prompted)

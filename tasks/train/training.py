@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from storage import checkpoints
 from storage.artifacts import PolicyCheckpoint
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from tasks.core.models.policy import Policy
-    from tasks.core.train.trl_trainer import TrainingRun
+    from tasks.core.train.answers import Picture
+    from tasks.core.train.steps import TrainingRun
     from tasks.core.train.weights import Recipe
 
 
@@ -39,13 +40,26 @@ def recipe_of(config: TrainingSettings, seed: int) -> Recipe:
         checkpoint_steps=config.checkpoint_steps,
         seed=seed,
         save_dtype=config.save_dtype,
+        micro_batch_size=config.micro_batch_size,
     )
+
+
+class Shown(Protocol):
+    """A prompt about an image."""
+
+    @property
+    def image(self) -> Picture:
+        """Decoded, or what decodes it."""
+
+    @property
+    def prompt(self) -> str:
+        """Its text."""
 
 
 @contextmanager
 def training_run(name: str, config: TrainingSettings, seed: int, examples: int, batch: int) -> Iterator[TrainingRun]:
     """A training of `examples` in steps of `batch`: its recipe, its progress, and the stage's resume points."""
-    from tasks.core.train.trl_trainer import TrainingRun
+    from tasks.core.train.steps import TrainingRun
     from tasks.core.train.weights import steps_of
 
     with training_progress(name, steps_of(examples, batch, config.epochs), "steps") as reached:
@@ -101,6 +115,13 @@ def train_result(
     dtype = "float32" if figures["saved_in_float32"] else policy.dtype
     published = publish_trained(loaded, shown, replace(policy, dtype=dtype), model_card(config, policy, dtype, figures))
     return TrainResult(policy=published, dtype=dtype, figures=figures, counters=counters)
+
+
+def shown_of(examples: Sequence[Shown]) -> list[tuple[PIL.Image.Image, str]]:
+    """Images and prompts of the first few, whose logits `publish_trained` compares."""
+    from tasks.core.train.answers import opened
+
+    return [(opened(example.image), example.prompt) for example in examples[:4]]
 
 
 def publish_trained(

@@ -15,7 +15,6 @@ from storage.schema import Image, Reward, Rollout, Sample, Value
 from tasks.configs.value import ValueConfig
 from tasks.core.value import health as value_health
 from tasks.models.handles import PolicyHandle
-from tasks.models.loading import load_images
 from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
@@ -23,7 +22,7 @@ from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
 from tasks.value.held_out import held_out_values
-from tasks.value.learners import Answer, Learner, image_and_text, policy_states
+from tasks.value.learners import Answer, Learner, StoredPictures, image_and_text, policy_states
 
 if TYPE_CHECKING:
     from tasks.core.value.fit import ValueFit
@@ -84,6 +83,7 @@ def train_value(
         method=config.target,
         trace=config.trace,
         published=config.published,
+        micro_batch=config.micro_batch_size,
     )
     train = [(answer.image, answer.sentences, answer.rewards) for answer in learner.answers if not answer.held_out]
     data = transitions(train, state=learner.state, mode=config.terminal)
@@ -93,6 +93,7 @@ def train_value(
     losses = _fit(fit, data, plan, config.checkpoint_steps)
     rows = held_out_values(fit, learner, config, current_runtime().batch_size)
     health = _health(rows, losses, learner.answers, config)
+    _check_moved(fit, len(plan), config.lr)
     return ValueResult(
         value=_published(learner),
         values=lake.publish(Value, rows),
@@ -137,13 +138,12 @@ def _learner(
     rollouts: Table[Rollout] | list[Table[Rollout]] | None,
 ) -> Learner:
     """The value model of the kind that the profile names, with the answers it learns from and is judged on."""
-    loaded = load_images(images, labelled.image_ids)
-    pictures = [loaded[image_id] for image_id in labelled.image_ids]
+    pictures = StoredPictures(images, labelled.image_ids)
+    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)} if rollouts is not None else {}
     if config.reads == "image_and_text":
-        return image_and_text(config, value_backbone, labelled.answers, pictures)
+        return image_and_text(config, value_backbone, labelled.answers, texts, pictures)
     if rollouts is None:
         raise StageInputError("value.reads policy_states reads whole answers: give train_value the rollouts table too")
-    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)}
     return policy_states(config, value_backbone, labelled.answers, texts, pictures)
 
 
@@ -162,7 +162,8 @@ def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Re
             sample = sample_of[rows[0].sample_id]
             sentences = [row.sentence for row in rows]
             held_out = sample.split == "val"
-            answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out))
+            ends = [row.end for row in rows]
+            answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out, ends))
     return answers
 
 
@@ -204,7 +205,24 @@ def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], 
             run_fit(fit, data, plan=plan, start=start, after_step=after_step)
         except FloatingPointError as error:
             raise ValueCollapsed(f"training broke off: {error}") from error
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            size = fit.micro_batch or "a batch of"
+            raise StageInputError(
+                f"memory ran out with {size} transitions a forward ({str(error).splitlines()[0]}): set a smaller "
+                "value.micro_batch_size, value.train=lora or value.reads=policy_states, or take smaller images"
+            ) from error
     return losses
+
+
+def _check_moved(fit: ValueFit, steps: int, lr: float) -> None:
+    """Refuse weights that moved further or less than so many steps at this rate can move them."""
+    from tasks.core.train.movement import expected_movement, refusal
+
+    wrong = refusal(fit.movement(), expected_movement([lr] * steps), 0.0, f"{steps} steps at value.lr ({lr:g})")
+    if wrong:
+        raise ValueCollapsed(
+            f"the value model: {wrong}; the number format failed: set policy.dtype=float32 or another lr"
+        )
 
 
 def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:

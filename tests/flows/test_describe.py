@@ -9,6 +9,7 @@ import pytest
 from flows import describe as module
 from flows.profiles.loading import load_profile
 from storage.artifacts import PolicyCheckpoint, StageOutput
+from tasks.models.handles import PolicyHandle
 from tasks.search import caption
 from tasks.search.caption import TRAINING, latest_trained
 from tasks.stage.quarantine import StageInputError
@@ -28,7 +29,7 @@ def finished(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(caption.runs, "list_runs", lambda: [run])
         monkeypatch.setattr(caption.runs, "stage_runs", lambda run_id: [row])
         monkeypatch.setattr(caption.records, "load", lambda *_: (record if stored else None, None))
-        monkeypatch.setattr(module, "import_checkpoint", lambda kind, path: BASE)
+        monkeypatch.setattr(module, "import_policy", lambda path, config: PolicyHandle.of(BASE, config))
 
     return leave
 

@@ -79,7 +79,7 @@ def in_process(home: Path, *overrides: str, kill_in: str = "") -> int:
     """Run it to its end, or its death; the exit code. Processes are forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.support.tiny_run", "flows.self_training", "tasks.core.train.sft", "trl", "datasets", "open_clip"]
+        ["tests.support.tiny_run", "flows.self_training", "tasks.core.train.sft", "peft", "open_clip"]
     )
     process: ForkServerProcess = context.Process(target=improve_here, args=(str(home), overrides, kill_in))
     process.start()

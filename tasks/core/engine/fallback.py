@@ -112,7 +112,7 @@ class GenerateDecoder:
             read = self._generate_repeated(prefixes, rows, forced)
         else:
             read = self._inputs([row.prefix for row in rows])
-            _start_histories(rows, read, range(len(rows)))
+            _start_histories(rows, read["input_ids"], read["attention_mask"])
             self.policy.model.generate(
                 **read,
                 **NEUTRAL,
@@ -133,9 +133,7 @@ class GenerateDecoder:
         """Decode rows whose prefixes are read once each; returns the inputs that were read."""
         model, inputs = self.policy.model, self._inputs(prefixes)
         at = {id(prefix): index for index, prefix in enumerate(prefixes)}
-        read_at = [at[id(row.prefix)] for row in rows]
-        _start_histories(rows, inputs, read_at)
-        of = torch.tensor(read_at, device=self.policy.device)
+        of = torch.tensor([at[id(row.prefix)] for row in rows], device=self.policy.device)
         positions = prompt_positions(model, inputs)
         fed = {name: tensor for name, tensor in inputs.items() if name != "labels"}  # PaliGemma's processor adds them
         out = model(**fed, position_ids=as_position_ids(positions), use_cache=True, logits_to_keep=1)
@@ -145,6 +143,7 @@ class GenerateDecoder:
         cross = inputs.get("cross_attention_mask")
         more = {} if cross is None else {"cross_attention_mask": cross[of, -1:]}
         ids = inputs["input_ids"][of]
+        _start_histories(rows, ids, mask)
         while True:
             drawn = forced(ids, logits).argmax(dim=-1, keepdim=True)
             if all(row.cut is not None for row in rows):
@@ -165,13 +164,6 @@ class GenerateDecoder:
         return self.policy.answered(
             [p.image for p in prefixes], [p.prompt for p in prefixes], [p.before for p in prefixes]
         )
-
-
-def _start_histories(rows: Sequence[Row], inputs: dict[str, Any], at: Sequence[int]) -> None:
-    """Give each row the tokens that were read before it: those of the inputs' row `at`, without padding."""
-    read = [ids[mask.bool()].tolist() for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
-    for row, index in zip(rows, at, strict=True):
-        row.start_history(read[index])
 
 
 class _ForcedRows(LogitsProcessor):
@@ -204,6 +196,12 @@ class _Finished(StoppingCriteria):
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
         finished = [row.cut is not None for row in self.rows.rows]
         return torch.tensor(finished, device=input_ids.device)  # type: ignore[return-value]
+
+
+def _start_histories(rows: Sequence[Row], ids: torch.Tensor, mask: torch.Tensor) -> None:
+    """Give each row the tokens before it, from left-padded [B, L], for rules that count what was there."""
+    for row, before, real in zip(rows, ids.tolist(), mask.bool().tolist(), strict=True):
+        row.start_history([token for token, counts in zip(before, real, strict=True) if counts])
 
 
 def _span(row: Row) -> PromptState:

@@ -46,16 +46,14 @@ class KVPrefix:
     state: torch.Tensor | None = None  # [D] the policy's hidden state at the pending token, where requested
     recurrent: KV = ()  # the states of recurrent layers before the pending token, as the layout has them
     tokens: tuple[int, ...] = ()  # after the parent, the pending one included; of a prompt with its placeholders
-    ends_prompt: bool = False  # a prompt that was read in two parts ends here
+    ends_prompt: bool = False  # its tokens and those of its parents are the prompt's; else the first parent's alone
 
     def ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """(tokens of the prompt, tokens read or decoded after it)."""
-        chain = self.chain()
-        first = next((at for at, part in enumerate(chain) if part.ends_prompt), 0) + 1
-        prompt, answer = (
-            tuple(id_ for part in parts for id_ in part.tokens) for parts in (chain[:first], chain[first:])
-        )
-        return prompt, answer
+        parts = self.chain()
+        last = max((index for index, part in enumerate(parts) if part.ends_prompt), default=0)
+        tokens = [[token for part in some for token in part.tokens] for some in (parts[: last + 1], parts[last + 1 :])]
+        return tuple(tokens[0]), tuple(tokens[1])
 
     @property
     def before(self) -> int:

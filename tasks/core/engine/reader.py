@@ -16,7 +16,7 @@ from tasks.core.engine.kv_prefix import KVPrefix, UnreadPrefix
 from tasks.core.engine.layers import Layers
 from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.reading import Reading
-from tasks.core.models.parts import up_to_layer
+from tasks.core.models.hidden_states import hidden_states
 from tasks.core.models.policy import Policy
 from tasks.core.models.positions import as_position_ids
 
@@ -125,7 +125,7 @@ class Reader:
         columns = buffer.used - reading.steps
         read = []
         for (prefix, tokens), (row, start, end) in zip(items, reading.spans, strict=True):
-            state = None if layer is None else hidden[row, end - 1].float().clone()
+            state = None if hidden is None else hidden[row, end - 1].float().clone()
             if not keep:
                 read.append(prefix.with_state(state))
                 continue
@@ -135,8 +135,8 @@ class Reader:
 
     def _forward(
         self, items: Sequence[tuple[KVPrefix, Sequence[int]]], layer: int | None, *, keep: bool
-    ) -> tuple[Reading, Buffer, torch.Tensor]:
-        """Feed tokens after prefixes; returns the hidden states [G, T, D] of a layer, by default the last."""
+    ) -> tuple[Reading, Buffer, torch.Tensor | None]:
+        """Feed tokens after prefixes; returns the hidden states [G, T, D] of a layer."""
         reading = Reading.of(items, apart=self.layers.recurrent)
         prefixes = reading.prefixes
         columns = max(prefix.length for prefix in prefixes)
@@ -151,13 +151,10 @@ class Reader:
             "use_cache": True,
             **continuation_inputs(prefixes, reading.steps),
         }
-        if not keep and layer is not None and layer < -1:
-            with up_to_layer(self.policy.model, layer) as reached:  # what is behind it is not computed
-                self.policy.model.model(**inputs)
-            hidden = reached[0]
+        if keep and layer is not None and layer < -1:  # the layers behind it must read too, for what follows
+            hidden = self.policy.model.model(**inputs, output_hidden_states=True).hidden_states[layer]
         else:
-            out = self.policy.model.model(**inputs, output_hidden_states=layer is not None and layer < -1)
-            hidden = out.last_hidden_state if layer in (None, -1) else out.hidden_states[layer]
+            hidden = hidden_states(self.policy.model, layer, **inputs)
         self.counters["read_tokens"] += reading.tokens
         self.counters["forwards"] += 1
         return reading, buffer, hidden

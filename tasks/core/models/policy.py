@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from tasks.core.models.hidden_states import hidden_states
 from tasks.core.models.packages import missing_package
-from tasks.core.models.parts import up_to_layer
 from tasks.core.models.per_token import with_answers
 from tasks.core.models.positions import as_position_ids, prompt_positions
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging  # noqa: E402
 from tasks.core.models.chat import Chat, Message, user_turn  # noqa: E402
 from tasks.core.models.checkpoint_checks import PolicyError, check_folder, check_kind, check_loaded, check_weights  # noqa: E402
 from tasks.core.models.decoding_rules import DecodingRules  # noqa: E402
+from tasks.core.models.image_check import ImageCheck, UnusableImage  # noqa: E402
 from tasks.core.models.image_size import limit_pixels  # noqa: E402
 from tasks.core.models.placeholders import placeholder_tokens  # noqa: E402
 from tasks.core.models.policy_settings import DEFAULTS, PolicySettings  # noqa: E402
@@ -38,6 +39,8 @@ from tasks.core.models.weight_files import CheckpointError  # noqa: E402
 __all__ = ["Message", "Policy", "PolicyError", "load_policy", "user_turn"]
 
 transformers_logging.disable_progress_bar()  # a bar for each file of a checkpoint hides the stages' own progress
+
+_OF_IMAGES = ("pixel", "image", "aspect", "video")  # how inputs begin whose second dimension is no token's
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,11 @@ class Policy:
     def answer_ids(self, text: str) -> list[int]:
         """An answer's tokens as the policy would decode them after its prompt, without an end token.
 
-        White space before the text is what the template writes there; special tokens in the text are read as plain text.
+        White space before the text is what the template writes there; special tokens in the text are read as plain text. A
+        text of white space has no tokens.
         """
+        if not text.strip():
+            return []
         turn = self.chat.answered_turn
         return self._ids_after(turn.stem, turn.before + text.strip())
 
@@ -136,7 +142,13 @@ class Policy:
         Raises:
             UnusableImage: the processor refuses an image.
         """
-        batch = self.chat.inputs(images, texts, answer_next=answer_next)
+        try:
+            batch = self.chat.inputs(images, texts, answer_next=answer_next)
+        except Exception as error:
+            check = ImageCheck(self.processor)
+            if problem := next(filter(None, (check.problem(*image.size) for image in images)), None):
+                raise UnusableImage(problem) from error
+            raise
         return {
             name: value.to(self.device, self.model.dtype if value.is_floating_point() else None)
             for name, value in batch.items()
@@ -154,12 +166,9 @@ class Policy:
         What is behind the layer is not computed.
         """
         positions = as_position_ids(prompt_positions(self.model, inputs))
-        if layer == -1:
-            states: torch.Tensor = self.model.model(**inputs, position_ids=positions, use_cache=False).last_hidden_state
-            return states
-        with up_to_layer(self.model, layer) as reached:
-            self.model.model(**inputs, position_ids=positions, use_cache=False)
-        return reached[0]
+        states = hidden_states(self.model, layer, **inputs, position_ids=positions, use_cache=False)
+        assert states is not None
+        return states
 
 
 def load_policy(
@@ -182,7 +191,7 @@ def load_policy(
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
         check_weights(folder)
         with _quietly():
-            model, info = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
@@ -193,6 +202,7 @@ def load_policy(
         raise
     except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, SafetensorError) as error:
         raise PolicyError(_not_loaded(folder, error)) from error
+    model, info = loaded
     check_kind(folder, model.config.to_dict())
     check_loaded(folder, info)
     if not getattr(processor, "chat_template", None):

@@ -1,40 +1,29 @@
-"""Direct preference optimisation with TRL, on images (Rafailov et al., arXiv 2305.18290).
+"""Direct preference optimisation, on images (Rafailov et al., arXiv 2305.18290).
 
 The loss is -log sigmoid(beta * (log-ratio of the chosen answer - log-ratio of the rejected one)); a log-ratio is the policy's
-log-probability of the answer's tokens less the reference's, which is the policy before training: with LoRA the adapters are
-switched off for it, otherwise a frozen copy stands beside it.
-
-Published defects that are checked for here: a truncation that drops images silently (trl#5285) or cuts image tokens
-(trl#4289). Nothing is cut, and the first batch must have its pixels and a loss on both answers.
+log-probability of the answer's tokens, its end included, less the reference's, which is the policy before training. The
+reference's are read once, before the first step, and kept with the resume points: no second network is held.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from PIL import Image
+import torch
 
 from tasks.core.models.policy import Policy
-from tasks.core.train.trl_trainer import (
-    TrainingRun,
-    arguments,
-    assistant_message,
-    dataset,
-    first_and_last,
-    reporter,
-    train,
-    user_message,
-)
-from tasks.core.train.weights import FinetuneError, adapters, frozen_copy, steps_of
+from tasks.core.train.answers import Picture, Turn, answer_tokens
+from tasks.core.train.step_trainer import StepTrainer, train
+from tasks.core.train.steps import Objective, Row, TrainingRun, first_and_last
 
 
 @dataclass(frozen=True)
 class PreferencePair:
     """Two answers to one prompt about one image."""
 
-    image: Image.Image
+    image: Picture
     prompt: str
     chosen: str
     rejected: str
@@ -50,67 +39,64 @@ def train_dpo(policy: Policy, pairs: Sequence[PreferencePair], run: TrainingRun,
         beta: strength of the reference; the smaller, the further the policy may go.
 
     Returns:
-        `steps`, `loss_first`, `loss_last`, `relative_change`, and of the first and the last tenth of the steps: `accuracy`
-        (share of pairs whose chosen answer has the larger log-ratio), `margin` (beta times the difference of the log-ratios),
-        `chosen` and `rejected` (log-probabilities of the answers).
+        `steps`, `loss_first`, `loss_last`, `relative_change`, `untrainable` (pairs that the processor refuses),
+        `micro_batch_size`, and of the first and the last tenth of the steps: `accuracy` (share of pairs whose chosen answer has
+        the larger log-ratio), `margin` (beta times the difference of the log-ratios), `chosen` and `rejected`
+        (log-probabilities of the answers).
 
     Raises:
-        FinetuneError: if a batch has no pixels or an answer no loss, no weight changed, or weights are no longer numbers.
+        FinetuneError: if no pair can be read, no weight changed, weights are no longer numbers, or memory runs out.
     """
-    # Before anything is restored into the policy: the reference is the policy as it came.
-    reference = None if run.recipe.train == "lora" else frozen_copy(policy.model)
-    trainer, facts = train(policy, run, build=lambda: _trainer(policy, reference, pairs, run, beta), check=_check_batch)
-    logged = {
-        "accuracy": "rewards/accuracies",
-        "margin": "rewards/margins",
-        "chosen": "logps/chosen",
-        "rejected": "logps/rejected",
-    }
-    for fact, name in logged.items():
-        facts |= first_and_last(trainer, name, fact)
-    return facts
+    known: dict[int, torch.Tensor] = {}  # item -> [2], of the reference
+
+    def rows(items: Sequence[int], trainer: StepTrainer) -> list[Row]:
+        if not known:
+            known.update(_reference(policy, pairs, trainer, run.work / "reference.safetensors"))
+        for item in items:
+            if item not in known:
+                trainer.refuse(item, "the reference could not read it")
+        here = [item for item in items if item in known]
+        return [replace(pair_row(policy, item, pairs[item]), reference=(known[item],)) for item in here]
+
+    def loss(log_probs: torch.Tensor, part: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return preference_loss(log_probs, part, beta)
+
+    trainer, facts = train(policy, run, Objective(rows, loss, len(pairs), run.recipe.batch_size))
+    return facts | first_and_last(trainer, "accuracy", "margin", "chosen", "rejected")
 
 
-def _trainer(policy: Policy, reference: Any, pairs: Sequence[PreferencePair], run: TrainingRun, beta: float) -> Any:
-    """TRL's trainer over the pairs."""
-    from trl import DPOConfig, DPOTrainer
-
-    recipe = run.recipe
-    rows = [
-        {
-            "images": [pair.image],
-            "prompt": user_message(pair.prompt),
-            "chosen": assistant_message(pair.chosen),
-            "rejected": assistant_message(pair.rejected),
-        }
-        for pair in pairs
-    ]
-    return DPOTrainer(
-        model=policy.model,
-        ref_model=reference,
-        args=DPOConfig(
-            **arguments(policy, run, steps_of(len(pairs), recipe.batch_size, recipe.epochs)),
-            beta=beta,
-            max_length=None,  # cutting a pair would cut image tokens
-        ),
-        train_dataset=dataset(rows, "prompt", "chosen", "rejected"),
-        processing_class=policy.processor,
-        peft_config=adapters(policy.model, recipe.lora_rank) if recipe.train == "lora" else None,
-        callbacks=[reporter(run.on_step)],
-    )
+def pair_row(policy: Policy, item: int, pair: PreferencePair) -> Row:
+    """A pair as tokens, the chosen answer first."""
+    turns = (Turn(pair.image, pair.prompt, answer_tokens(policy, text)) for text in (pair.chosen, pair.rejected))
+    return Row(item, tuple(turns), weight=1.0)
 
 
-def _check_batch(trainer: Any) -> None:
-    """The first batch has pixels for every row, and every answer has loss, on its own tokens only."""
-    batch = next(iter(trainer.get_train_dataloader()))
-    if batch.get("pixel_values") is None or not batch["pixel_values"].numel():
-        raise FinetuneError(
-            f"the first batch has no pixel_values, only {sorted(batch)}: the images never reach the model; "
-            "check the checkpoint's processor"
-        )
-    learned, read = batch["completion_mask"].sum(dim=1), batch["attention_mask"].sum(dim=1)
-    if not bool((learned > 0).all()) or bool((learned == read).any()):
-        raise FinetuneError(
-            f"tokens with loss in the first batch (chosen, then rejected): {learned.tolist()} of {read.tolist()}; "
-            "want the answers', not none and not all: check the checkpoint's chat template"
-        )
+def preference_loss(
+    log_probs: torch.Tensor, rows: Sequence[Row], beta: float
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Summed over pairs; log-probabilities [2 * pairs, T], each pair's chosen answer first."""
+    answers = log_probs.sum(dim=1).view(-1, 2)
+    ratios = answers - torch.stack([row.reference[0] for row in rows]).to(answers)
+    margin = beta * (ratios[:, 0] - ratios[:, 1])
+    figures = {"accuracy": (margin > 0).float(), "margin": margin, "chosen": answers[:, 0], "rejected": answers[:, 1]}
+    return -torch.nn.functional.logsigmoid(margin).sum(), {name: value.sum() for name, value in figures.items()}
+
+
+def _reference(
+    policy: Policy, pairs: Sequence[PreferencePair], trainer: StepTrainer, path: Path
+) -> dict[int, torch.Tensor]:
+    """The reference's log-probabilities of both answers of every pair that can be read, from the file if it is there."""
+    from safetensors.torch import load_file, save_file
+
+    if path.is_file():
+        saved = load_file(path)
+        return dict(zip(saved["item"].tolist(), saved["log_probs"], strict=True))
+    rows = trainer.with_reference([pair_row(policy, item, pair) for item, pair in enumerate(pairs)])
+    known = {row.item: torch.stack([log_probs.sum() for log_probs in row.reference]) for row in rows}
+    part = path.with_suffix(".part")
+    items = torch.tensor(list(known), dtype=torch.int64)
+    sums = torch.stack(list(known.values())) if known else torch.zeros(0, 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"item": items, "log_probs": sums}, part)
+    part.rename(path)
+    return known

@@ -1,46 +1,30 @@
-"""Supervised fine-tuning on captions with TRL: loss on the answer's tokens only, LoRA merged or all weights.
+"""Supervised fine-tuning on captions: cross-entropy of the answer's tokens and its end, LoRA merged or all weights.
 
-Departs from the released `sft_training.py`, whose labels mask only padding and image tokens, so that it trains on the user's
-prompt as well. What the weights were and are is compared, since an adapter that silently does nothing is a known failure.
+The mean is over all answer tokens of the effective batch. Departs from the released `sft_training.py`, whose labels mask only
+padding and image tokens, so that it trains on the user's prompt as well. What the weights were and are is compared, since an
+adapter that silently does nothing is a known failure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from PIL import Image
+import torch
 
 from tasks.core.models.policy import Policy
-from tasks.core.train.trl_trainer import (
-    TrainingRun,
-    arguments,
-    assistant_message,
-    dataset,
-    reporter,
-    train,
-    user_message,
-)
-from tasks.core.train.weights import FinetuneError, adapters, steps_of
+from tasks.core.train.answers import Picture, Turn, answer_tokens
+from tasks.core.train.step_trainer import StepTrainer, train
+from tasks.core.train.steps import Objective, Row, TrainingRun
 
 
 @dataclass(frozen=True)
 class Example:
     """One caption to learn."""
 
-    image: Image.Image
+    image: Picture
     prompt: str
     answer: str
-
-
-def example_row(example: Example) -> dict[str, Any]:
-    """A row in TRL's prompt/completion form with its image."""
-    return {
-        "images": [example.image],
-        "prompt": user_message(example.prompt),
-        "completion": assistant_message(example.answer),
-    }
 
 
 def train_sft(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> dict[str, float]:
@@ -52,40 +36,25 @@ def train_sft(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> 
         run: how and where.
 
     Returns:
-        `steps`, `loss_first`, `loss_last`, `relative_change` of the weights that learn.
+        `steps`, `loss_first`, `loss_last`, `relative_change` of the weights that learn, `untrainable` (examples that the
+        processor refuses), `micro_batch_size`.
 
     Raises:
-        FinetuneError: if no token carries loss, no weight changed, or weights are no longer numbers.
+        FinetuneError: if no example can be read, no weight changed, weights are no longer numbers, or memory runs out.
     """
-    _, facts = train(policy, run, build=lambda: _trainer(policy, examples, run), check=_check_labels)
-    return facts
+
+    def rows(items: Sequence[int], trainer: StepTrainer) -> list[Row]:
+        return [caption_row(policy, item, examples[item]) for item in items]
+
+    return train(policy, run, Objective(rows, cross_entropy, len(examples), run.recipe.batch_size))[1]
 
 
-def _trainer(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> Any:
-    """TRL's trainer over the examples."""
-    from trl import SFTConfig, SFTTrainer
-
-    recipe = run.recipe
-    return SFTTrainer(
-        model=policy.model,
-        args=SFTConfig(
-            **arguments(policy, run, steps_of(len(examples), recipe.batch_size, recipe.epochs)),
-            completion_only_loss=True,
-            max_length=None,  # cutting an example would cut image tokens
-        ),
-        train_dataset=dataset([example_row(example) for example in examples], "prompt", "completion"),
-        processing_class=policy.processor,
-        peft_config=adapters(policy.model, recipe.lora_rank) if recipe.train == "lora" else None,
-        callbacks=[reporter(run.on_step)],
-    )
+def caption_row(policy: Policy, item: int, example: Example) -> Row:
+    """An example as tokens; it weighs as many as it has."""
+    tokens = answer_tokens(policy, example.answer)
+    return Row(item, (Turn(example.image, example.prompt, tokens),), weight=len(tokens))
 
 
-def _check_labels(trainer: Any) -> None:
-    """The first batch has loss on some tokens and none on image or prompt tokens."""
-    batch = next(iter(trainer.get_train_dataloader()))
-    learned = (batch["labels"] != -100).sum(dim=1)
-    if not bool((learned > 0).all()) or bool((learned == batch["attention_mask"].sum(dim=1)).any()):
-        raise FinetuneError(
-            f"tokens with loss in the first batch: {learned.tolist()} of {batch['attention_mask'].sum(dim=1).tolist()}; "
-            "want the answer's, not none and not all: check the checkpoint's chat template"
-        )
+def cross_entropy(log_probs: torch.Tensor, rows: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Summed over the tokens [B, T]."""
+    return -log_probs.sum(), {}

@@ -6,7 +6,6 @@ that a coarse number format blew up or left where they were.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,6 @@ from tasks.core.models.precision import (
     KEEPS_HALF,
     Formats,
     adapter_config,
-    computes_in_float32,
     learn_in_float32,
     merged,
     to_float32,
@@ -47,9 +45,7 @@ class Recipe:
     checkpoint_steps: int  # steps between resume points
     seed: int  # order of the examples and start of the adapters
     micro_batch_size: int | None = None  # rows read at once; None: as many as fit
-    save_dtype: str = (
-        "auto"  # policy: the format it came in; float32; auto: float32 where rounding keeps less than half
-    )
+    save_dtype: str = "auto"  # policy: the format it came in; float32; auto: float32 where that keeps less than half
 
 
 @dataclass(frozen=True)
@@ -85,14 +81,6 @@ def let_learn(model: Any, train: str) -> Before:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in learned)
     return Before(formats, learned, targets, squares, count)
-
-
-def frozen_copy(model: Any) -> Any:
-    """A reference that stays as the policy is now, computed as the policy will be: in float32 but on CUDA devices."""
-    reference = copy.deepcopy(model).eval().requires_grad_(False)
-    if computes_in_float32(next(model.parameters()).device):
-        to_float32(reference)
-    return reference
 
 
 def adapters(model: Any, rank: int) -> Any:

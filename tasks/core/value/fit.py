@@ -5,6 +5,7 @@ The value function is a callable on (image, text) pairs; the caller handles mode
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from tasks.core.seeds import seed_for
+from tasks.core.value.batches import answer_batches, batches
 from tasks.core.value.td import (
     Transition,
     by_answer,
@@ -24,6 +25,8 @@ from tasks.core.value.td import (
     td_loss,
     td_target,
 )
+
+log = logging.getLogger(__name__)
 
 Pair = tuple[int, str]  # (image, text)
 ValueFn = Callable[[Sequence[Pair]], torch.Tensor]  # [B] with gradient
@@ -57,16 +60,29 @@ class ValueFit:
     method: str = "td0"
     trace: float = 0.9
     published: bool = False
+    micro_batch: int | None = None  # transitions in one forward; None: the whole batch, halved when memory runs out
     target: dict[str, torch.Tensor] = field(init=False)
+    start: dict[str, torch.Tensor] = field(init=False)  # the parameters before any step, on the host
     optimizer: torch.optim.AdamW = field(init=False)
+    micro_batch_is_given: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start the target network as a copy and the optimizer without weight decay."""
+        """Start the target network as a copy and the optimizer without weight decay.
+
+        Raises:
+            ValueError: another method, or parameters that are not float32: small steps would be rounded away.
+        """
+        self.micro_batch_is_given = self.micro_batch is not None
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}: want one of {', '.join(METHODS)}")
+        coarse = sorted({str(p.dtype) for p in self.parameters.values()} - {"torch.float32"})
+        if coarse:
+            raise ValueError(f"parameters of {', '.join(coarse)}: what learns has to be float32")
+        self.start = {name: p.detach().to("cpu", copy=True) for name, p in self.parameters.items()}
         self.target = {}
         if self.bootstraps and not self.published:
-            self.target = {name: p.detach().clone() for name, p in self.parameters.items()}
+            # In 16 bits a step of (1 - decay) of the way would mostly be rounded away.
+            self.target = {name: p.detach().float().clone() for name, p in self.parameters.items()}
         self.optimizer = torch.optim.AdamW(list(self.parameters.values()), lr=self.lr, weight_decay=0.0)
 
     @property
@@ -76,44 +92,77 @@ class ValueFit:
 
     def step(self, batch: Sequence[Transition]) -> float:
         """One update; returns the batch's loss."""
-        loss = self._published(batch) if self.published else self._loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self._accumulated(batch)
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
         with torch.no_grad():
             for name, target in self.target.items():
                 target.lerp_(self.parameters[name], 1 - self.target_decay)
-        return float(loss.detach())
+        return loss
 
-    def _loss(self, batch: Sequence[Transition]) -> torch.Tensor:
-        target = self.targets(batch)
-        value = self.value([(step.image, step.text) for step in batch])
-        return td_loss(value, target.to(value.dtype))
-
-    def _published(self, batch: Sequence[Transition]) -> torch.Tensor:
-        if any(step.terminal for step in batch):
+    def _accumulated(self, batch: Sequence[Transition]) -> float:
+        """Gradients of the batch's mean loss, in parts that fit in memory; the loss."""
+        if self.published and any(step.terminal for step in batch):
             raise ValueError("the released update trains no last sentence: give it transitions of bootstrap_forever")
-        with torch.no_grad():  # the same network, as it is now
-            following = self.value([(step.image, str(step.following)) for step in batch])
-        value = self.value([(step.image, step.text) for step in batch])
-        reward = torch.tensor([step.reward for step in batch]).to(value)
-        return published_loss(value, reward, following.to(value), gamma=self.gamma)
+        while True:
+            self.optimizer.zero_grad(set_to_none=True)
+            size = min(self.micro_batch or len(batch), len(batch))
+            try:
+                return self._in_parts(batch, size)
+            except (torch.OutOfMemoryError, MemoryError):
+                if self.micro_batch_is_given or size == 1:
+                    raise
+            # Outside the handler: the error's traceback holds on to the tensors of the failed part.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.micro_batch = size // 2
+            log.warning(
+                "memory ran out: %d transitions a forward from now on (value.micro_batch_size)", self.micro_batch
+            )
 
-    def targets(self, batch: Sequence[Transition]) -> torch.Tensor:
-        """What V of the batch is regressed on, [B] float32; a bootstrap comes from the target network."""
+    def _in_parts(self, batch: Sequence[Transition], size: int) -> float:
+        parts = [batch[start : start + size] for start in range(0, len(batch), size)]
+        if self.published:
+            with torch.no_grad():  # the same network, as it is now
+                aims = torch.cat([self.value([(step.image, str(step.following)) for step in part]) for part in parts])
+        else:
+            aims = self.targets(batch, size)
+        reward, total = torch.tensor([step.reward for step in batch]).to(aims), 0.0
+        for part, aim in zip(parts, aims.split(size), strict=True):
+            value = self.value([(step.image, step.text) for step in part])
+            if self.published:
+                loss = published_loss(value, reward.to(value), aim.to(value), gamma=self.gamma)
+            else:
+                loss = td_loss(value, aim.to(value.dtype))
+            if len(parts) > 1:
+                loss = loss * (len(part) / len(batch))
+            loss.backward()
+            total += float(loss.detach())
+        return total
+
+    def movement(self) -> float:
+        """How far the parameters have moved from the start: root mean square over all of them."""
+        moved = sum(float((p.detach().cpu() - self.start[n]).square().sum()) for n, p in self.parameters.items())
+        return (moved / sum(p.numel() for p in self.parameters.values())) ** 0.5
+
+    def targets(self, batch: Sequence[Transition], size: int | None = None) -> torch.Tensor:
+        """What V of the batch is regressed on, [B] float32; a bootstrap comes from the target network.
+
+        `size`: how many next states are read in one forward; None: all.
+        """
+        following = torch.zeros(0) if self.method == "mc" else self._next_values(batch, size or len(batch))
         compute = {"td0": self._one_step, "td_lambda": self._mixed, "mc": self._returns}[self.method]
-        return compute(batch).to(next(iter(self.parameters.values())).device)
+        return compute(batch, following).to(next(iter(self.parameters.values())).device)
 
-    def _one_step(self, batch: Sequence[Transition]) -> torch.Tensor:
+    def _one_step(self, batch: Sequence[Transition], next_values: torch.Tensor) -> torch.Tensor:
         terminal = torch.tensor([step.terminal for step in batch])
         reward = torch.tensor([step.reward for step in batch], dtype=torch.float32)
         share = torch.tensor([reward_share(step.to_go, self.gamma) for step in batch], dtype=torch.float32)
-        return td_target(reward, self._next_values(batch), terminal, gamma=self.gamma, mode=self.mode, share=share)
+        return td_target(reward, next_values, terminal, gamma=self.gamma, mode=self.mode, share=share)
 
-    def _mixed(self, batch: Sequence[Transition]) -> torch.Tensor:
+    def _mixed(self, batch: Sequence[Transition], next_values: torch.Tensor) -> torch.Tensor:
         """Lambda-returns of whole answers."""
-        following, targets = iter(self._next_values(batch).tolist()), list[float]()
+        following, targets = iter(next_values.tolist()), list[float]()
         for answer in by_answer(batch, mode=self.mode):
             rewards = answer[0].rewards
             values = [next(following) for _ in answer][: len(rewards) - 1]  # what follows an end is nothing
@@ -121,18 +170,19 @@ class ValueFit:
             targets += returns[: len(answer)]  # without an end the last sentence is not trained
         return torch.tensor(targets, dtype=torch.float32)
 
-    def _returns(self, batch: Sequence[Transition]) -> torch.Tensor:
+    def _returns(self, batch: Sequence[Transition], next_values: torch.Tensor) -> torch.Tensor:
         returns = [mc_returns(step.rewards, gamma=self.gamma, mode=self.mode)[0] for step in batch]
         return torch.tensor(returns, dtype=torch.float32)
 
-    def _next_values(self, batch: Sequence[Transition]) -> torch.Tensor:
+    def _next_values(self, batch: Sequence[Transition], size: int) -> torch.Tensor:
         """The target network's values of the next states, [B] float32; 0 where there is none."""
         following = [(step.image, step.following) for step in batch if step.following is not None]
         terminal = torch.tensor([step.terminal for step in batch])
         values = torch.zeros(len(batch), dtype=torch.float32)
         if following:
             with torch.no_grad(), self.as_target():
-                values[~terminal] = self.value(following).float().cpu()
+                parts = [following[start : start + size] for start in range(0, len(following), size)]
+                values[~terminal] = torch.cat([self.value(part).float().cpu() for part in parts])
         return values
 
     @contextmanager
@@ -175,33 +225,6 @@ class ValueFit:
         if self.method != "td_lambda" or self.published:
             return batches(len(data), batch_size, epochs, seed)
         return answer_batches([len(steps) for steps in by_answer(data, mode=self.mode)], batch_size, epochs, seed)
-
-
-def batches(count: int, batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
-    """Index batches of all epochs, shuffled by seed; the last one of an epoch may be short."""
-    all_epochs = []
-    for epoch in range(epochs):
-        order = np.random.Generator(np.random.Philox(key=seed_for("value batches", seed, epoch))).permutation(count)
-        all_epochs += [order[start : start + batch_size] for start in range(0, count, batch_size)]
-    return all_epochs
-
-
-def answer_batches(lengths: Sequence[int], batch_size: int, epochs: int, seed: int) -> list[np.ndarray]:
-    """Index batches of whole answers, shuffled by seed: as many as fit in `batch_size` transitions, one at least.
-
-    `lengths` are the answers' transitions, which lie one answer after the other.
-    """
-    starts = np.cumsum([0, *lengths])
-    all_epochs = []
-    for answers in batches(len(lengths), max(1, len(lengths)), epochs, seed):  # an epoch's order
-        batch: list[int] = []
-        for answer in answers:
-            if batch and len(batch) + lengths[answer] > batch_size:
-                all_epochs.append(np.array(batch))
-                batch = []
-            batch += range(starts[answer], starts[answer + 1])
-        all_epochs += [np.array(batch)] if batch else []
-    return all_epochs
 
 
 def run_fit(

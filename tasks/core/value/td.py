@@ -141,18 +141,19 @@ def published_loss(
     on all of row i, that is on the batch's mean reward instead of its own: the reward of the sentence itself is lost.
 
     Args:
-        value: [B], with gradient.
-        reward: [B].
-        next_value: [B] of the same network; no gradient flows into it.
+        value: [P], with gradient, of the batch or of a part of it.
+        reward: [B], of the whole batch.
+        next_value: [P] of the same network; no gradient flows into it.
         gamma: discount.
     """
-    if value.ndim != 1 or not value.shape == reward.shape == next_value.shape:
+    if value.ndim != 1 or reward.ndim != 1 or value.shape != next_value.shape or len(value) > len(reward):
         raise ValueError(
-            f"value {tuple(value.shape)}, reward {tuple(reward.shape)}, next_value {tuple(next_value.shape)}: want one [B]"
+            f"value {tuple(value.shape)}, reward {tuple(reward.shape)}, next_value {tuple(next_value.shape)}: want one [B], "
+            "or the whole batch's rewards with a part's values"
         )
-    square = (len(value), len(value))
-    target = reward[None, :].expand(square) + gamma * next_value.detach()[:, None].expand(square)
-    return torch.nn.functional.mse_loss(value[:, None].expand(square), target)
+    pairs = (len(value), len(reward))
+    target = reward[None, :].expand(pairs) + gamma * next_value.detach()[:, None].expand(pairs)
+    return torch.nn.functional.mse_loss(value[:, None].expand(pairs), target)
 
 
 def mc_returns(rewards: Sequence[float], *, gamma: float, mode: str) -> list[float]:

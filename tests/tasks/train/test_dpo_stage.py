@@ -43,7 +43,11 @@ def test_a_whole_checkpoint_comes_out_that_prefers_what_was_better(train: str) -
     assert before.processor.chat_template == after.processor.chat_template
     assert output.figures["relative_change"] > 0
     assert output.figures["margin_last"] > output.figures["margin_first"]
-    assert output.counters == {"pairs": len(lake.read_rows(Preference, preferences())), "empty_chosen": 0}
+    assert output.counters == {
+        "pairs": len(lake.read_rows(Preference, preferences())),
+        "empty_chosen": 0,
+        "untrainable": 0,
+    }
 
 
 def test_the_same_preferences_give_the_same_checkpoint_and_another_beta_another() -> None:
@@ -55,6 +59,6 @@ def test_the_same_preferences_give_the_same_checkpoint_and_another_beta_another(
 def test_pairs_whose_better_answer_is_empty_are_left_out_and_counted() -> None:
     first, *others = lake.read_rows(Preference, preferences())
     mixed = lake.publish(Preference, [replace(first, chosen_text=" "), *others])
-    assert trained(mixed).counters == {"pairs": len(others), "empty_chosen": 1}
+    assert trained(mixed).counters == {"pairs": len(others), "empty_chosen": 1, "untrainable": 0}
     with pytest.raises(StageInputError, match="every better answer is empty"):
         trained(lake.publish(Preference, [replace(first, chosen_text="")]))

@@ -30,6 +30,8 @@ TEXTS = [
     "B.",
 ]
 
+FACTS = {"relative_change": 0.1, "surviving_share": 1.0, "saved_in_float32": 0.0}
+
 
 def trained(
     config: SftConfig = FINETUNE, captions: Table[Caption] | None = None, replay: Replay | None = None
@@ -105,9 +107,9 @@ def test_a_checkpoint_that_does_not_reload_to_what_was_trained_is_not_published(
 
 def test_a_share_of_the_examples_is_replayed_with_its_own_images_and_prompts(monkeypatch) -> None:
     learned = []
-    monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or {})
+    monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or FACTS)
     counters = trained(replaying(0.25), replay=others()).counters
-    assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2}
+    assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2, "untrainable": 0}
     texts = [example.answer for example in learned]
     assert [text for text in texts if not text.startswith("Other")] == [text for text in TEXTS if text]
     prompts = {f"Other {i}.": sample.prompt for i, sample in enumerate(samples())}
@@ -116,7 +118,7 @@ def test_a_share_of_the_examples_is_replayed_with_its_own_images_and_prompts(mon
 
 
 def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> None:
-    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
+    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: dict(FACTS))
     counters = trained(replaying(0.9), replay=others()).counters
     assert (counters["replayed"], counters["replay_lacking"]) == (15, 54 - 15)
 
@@ -124,7 +126,7 @@ def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> Non
 def test_a_share_without_material_is_an_error_and_of_material_without_a_share_nothing_is_learned(monkeypatch) -> None:
     with pytest.raises(StageInputError, match=r"finetune.replay.share is 0.5, but there is nothing to replay"):
         trained(replaying(0.5))
-    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: {})
+    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: dict(FACTS))
     assert trained(replay=others()).counters["examples"] == 6
 
 
@@ -132,3 +134,10 @@ def test_replayed_examples_are_trained_on() -> None:
     replayed, plain = trained(replaying(0.5), replay=others()), trained()
     assert replayed.figures["steps"] == 2 * plain.figures["steps"]
     assert replayed.policy != plain.policy
+
+
+def test_a_caption_with_the_text_of_special_tokens_is_learned() -> None:
+    texts = ["The page says <image> in a box.", "He wrote </s> and went on.", *TEXTS[2:]]
+    output = trained(captions=captions_of(texts))
+    assert (output.counters["examples"], output.counters["untrainable"]) == (6, 0)
+    assert output.figures["relative_change"] > 0
