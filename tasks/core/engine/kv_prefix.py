@@ -115,6 +115,11 @@ class UnreadPrefix:
     tokens: tuple[int, ...]
     read: KVPrefix | None = None  # once it was
 
+    def ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(tokens of the prompt, tokens read or decoded after it)."""
+        prompt, answer = self.start.ids()
+        return prompt, answer + self.tokens
+
     def prefix(self) -> UnreadPrefix:
         """Itself."""
         return self
