@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from tasks.core.train.trl_trainer import TrainingRun
 
 from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
@@ -27,6 +26,7 @@ from tasks.core.models.value import StateValue, ValueModel, ValueSpec
 from tasks.core.search.requests import ANSWER, SENTENCE
 from tasks.core.train.dpo import PreferencePair, train_dpo
 from tasks.core.train.sft import Example, train_sft
+from tasks.core.train.step_trainer import TrainingRun
 from tasks.core.train.weights import Recipe
 from tests.support.plain import answer, plain
 
@@ -35,7 +35,17 @@ PROMPTS = ["Describe the image .", "What is there ?", "There is a dog on the lef
 ANSWERS = ["There is a dog on the left.", "Two cats lie by it. A man walks to his house.", "We see many more.", "No."]
 LIMIT = 25  # tokens
 # Modules that read pixels or sound, as the libraries call them: on purpose not the rule that training goes by.
-TOWERS = {"vision_tower", "vision_model", "vision_encoder", "visual", "vision", "audio_tower", "vqmodel", "tower"}
+TOWERS = {
+    "vision_tower",
+    "vision_model",
+    "vision_encoder",
+    "visual",
+    "vision",
+    "audio_tower",
+    "vqmodel",
+    "image_tower",
+    "video_tower",
+}
 
 
 class Case(NamedTuple):
@@ -200,9 +210,9 @@ def sequence_equal(training: Training, answers: Sequence[str]) -> str:
         if prompt is None:
             good.append(False)
             continue
-        *said, end = row[len(prompt) :]
-        text = policy.tokenizer.decode(said).strip()
-        good.append(text in answers and end in policy.end_ids and not policy.end_ids & set(said))
+        *learned, end = row[len(prompt) :]
+        text = policy.tokenizer.decode(learned).strip()
+        good.append(text in answers and end in policy.end_ids and not policy.end_ids & set(learned))
     return _of_all(good, "rows") if good else "no: nothing was read"
 
 

@@ -61,7 +61,7 @@ def run(
     flow
         Which flow: self-training.
     profile
-        A shipped profile (demo, folder, llava-7b-coco) or a YAML file.
+        A shipped profile (demo, folder, visvm-llava-next-7b) or a YAML file.
     overrides
         Override a setting, NAME=VALUE; may be given many times.
     rounds

@@ -10,6 +10,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import PIL.Image
@@ -44,6 +45,24 @@ def scan_folder(root: Path) -> list[Path]:
         raise FileNotFoundError(f"{root}: no such folder of images")
     files = [path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(root).parts))
+
+
+def largest_size(files: Sequence[Path], max_megapixels: float) -> tuple[int, int] | None:
+    """Width and height of the file with the most pixels, by the headers; None where none can be read."""
+    sizes = []
+    for path in files:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+                with PIL.Image.open(path) as opened:
+                    sizes.append(opened.size)
+        except (*_BROKEN, PIL.Image.DecompressionBombError):
+            continue
+    return max(
+        (size for size in sizes if size[0] * size[1] <= max_megapixels * 1e6),
+        key=lambda size: size[0] * size[1],
+        default=None,
+    )
 
 
 def read_image_file(

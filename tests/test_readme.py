@@ -55,7 +55,7 @@ SMALL_OF = {
     "demo-fisao": DRAWN,
     "demo-cot": DRAWN,
     "folder": SMALL,
-    "llava-7b-coco": [
+    "visvm-llava-next-7b": [
         "policy.checkpoint=deployments/demo/policy", "policy.dtype=float32", "scorer.checkpoint=deployments/demo/scorer",
         "data.train.split=train", "data.benchmark.split=test", "runtime.device=cpu",
     ],
@@ -193,7 +193,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         try:
             reader.keep_running("prefect server start")
             reader.own_images()
-            import trl  # noqa: F401  a dozen seconds of imports, while the server starts
+            import tasks.core.train.sft  # noqa: F401  seconds of imports, while the server starts
 
             wait_until("prefect server start", reader.server_answers)
             reader.environment["PREFECT_API_URL"] = reader.url
@@ -205,7 +205,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 def small(line: str, home: Path) -> str:
     """A run or plan with SMALL numbers in front of its own settings; what needs a GPU is planned."""
     verb, profile, rest = re.fullmatch(r"visloop (run|plan|compare) (\S+)(.*)", line).groups()
-    verb = "plan" if profile == "llava-7b-coco" else verb
+    verb = "plan" if profile == "visvm-llava-next-7b" else verb
     settings = " ".join(f"--set {shlex.quote(setting)}" for setting in SMALL_OF[profile])
     return f"visloop {verb} {profile} {settings}{rest}".replace("/data/coco", str(home / "coco"))
 

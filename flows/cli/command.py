@@ -14,6 +14,8 @@ from flows.cli import caption as captioning
 from flows.cli import compare as comparing
 from flows.cli import experiment as experimenting
 from flows.cli import maintain as keeping
+from flows.cli import new as making
+from flows.cli import plan as planning
 from flows.cli import run as running
 from flows.cli import show as looking
 from flows.cli.errors import DEBUG, Commands
@@ -33,7 +35,8 @@ app = typer.Typer(
 for command in (
     running.run,
     running.demo,
-    running.plan,
+    planning.plan,
+    making.init,
     comparing.compare,
     experimenting.experiment,
     looking.runs,

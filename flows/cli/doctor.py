@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "open_clip_torch", "prefect", "fastapi", "duckdb", "pyarrow")
+PACKAGES = ("torch", "transformers", "peft", "open_clip_torch", "prefect", "fastapi", "duckdb", "pyarrow")
 INSTALL = "pip install -c constraints.txt -e ."
 LEAST_DISK = 5e9  # bytes: the demo needs 1, a 7B run tens
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 Name = Annotated[str | None, typer.Argument(metavar="NAME", help="Which one; all are listed if left out.")]
 ProfileOption = Annotated[
-    str, typer.Option("--profile", metavar="PROFILE", help="A shipped profile (demo, folder, llava-7b-coco) or a file.")
+    str,
+    typer.Option(
+        "--profile", metavar="PROFILE", help="A shipped profile (demo, folder, visvm-llava-next-7b) or a file."
+    ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Small numbers, fewer arms: see that it works, in seconds.")]
 With = Annotated[
@@ -51,7 +54,7 @@ def experiment(
 
         visloop experiment budget-curve --profile demo --set evaluate.images=100
 
-        visloop experiment cross-model --profile llava-7b-coco --with other.yaml
+        visloop experiment cross-model --profile visvm-llava-next-7b --with other.yaml
     """
     from flows.experiments.catalogue import QUESTIONS, find
 

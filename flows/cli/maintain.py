@@ -21,7 +21,7 @@ def doctor(
 
         visloop doctor
 
-        visloop doctor --profile llava-7b-coco
+        visloop doctor --profile visvm-llava-next-7b
     """
     from flows.cli.doctor import all_checks
 

@@ -1,4 +1,4 @@
-"""Commands that run something: run, demo, plan, make-demo-data."""
+"""Commands that run something: run, demo, make-demo-data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.errors import RunFailed, is_known
-from flows.cli.output import console, print_rounds, print_table
+from flows.cli.output import console, print_rounds
 
 if TYPE_CHECKING:
     from flows.profiles.loading import Profile
 
 ProfileName = Annotated[
-    str, typer.Argument(metavar="PROFILE", help="A shipped profile (demo, folder, llava-7b-coco) or a YAML file.")
+    str, typer.Argument(metavar="PROFILE", help="A shipped profile (demo, folder, visvm-llava-next-7b) or a YAML file.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override a setting; may be given many times.")
@@ -59,36 +59,6 @@ def demo(overrides: Overrides = None, rounds: Rounds = None) -> None:
         visloop demo --set search.candidates=4
     """
     execute(load("demo", overrides, rounds))
-
-
-def plan(profile: ProfileName, overrides: Overrides = None, rounds: Rounds = None) -> None:
-    """Print what would run, and why.
-
-    Which stages are cached, which will run, and which setting or module changed since; nothing runs.
-
-    Examples:
-
-        visloop plan demo
-
-        visloop plan demo --set search.candidates=4
-    """
-    loaded = load(profile, overrides, rounds)
-    from flows import self_training
-    from tasks.stage.plan import planning
-
-    with planning() as planned:
-        self_training.plan(loaded)
-    lines = []
-    for entry in planned.entries:
-        shards = "" if entry.shards is None else ", ".join(map(str, entry.shards))
-        lines.append([entry.action, entry.stage.replace("_", "-"), entry.label, shards, entry.why])
-    print_table(["", "stage", "for", "shards", "why"], lines)
-    counts = {action: sum(entry.action == action for entry in planned.entries) for action in ("cached", "run", "waits")}
-    console().print(
-        f"{counts['cached']} cached, {counts['run']} to run, {counts['waits']} waiting for one of these "
-        f"(and cached, too, if its output comes out as before)",
-        style="dim",
-    )
 
 
 def execute(profile: Profile) -> None:

@@ -10,7 +10,7 @@ from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings
 from tasks.report.experiment_figures import Plot
-from tasks.value.train_value import ValueCollapsed
+from tasks.value.held_out import ValueCollapsed
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ is reported at once. Nothing here opens a model, an image or the network.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -28,8 +29,11 @@ from tasks.configs.value import ValueConfig
 from tasks.stage.config import StageConfig
 from tasks.stage.runtime import RuntimeConfig
 
+log = logging.getLogger(__name__)
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROFILES = CHECKOUT / "deployments" / "profiles"
+RENAMED_PROFILES = {"llava-7b-coco": "visvm-llava-next-7b"}  # a shipped profile's former name -> its name
 
 
 class ProfileError(ValueError):
@@ -157,6 +161,10 @@ def _find(name_or_path: str) -> Path:
         if path.is_file():
             return path
         raise ProfileError(f"no profile file at {path}; shipped profiles: {', '.join(available_profiles())}")
+    if name_or_path in RENAMED_PROFILES:
+        present = RENAMED_PROFILES[name_or_path]
+        log.warning("profile %s is now %s; the former name will be refused one day", name_or_path, present)
+        name_or_path = present
     named = PROFILES / f"{name_or_path}.yaml"
     if named.is_file():
         return named

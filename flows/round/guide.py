@@ -108,7 +108,9 @@ def value_of(
         drawn.samples,
         [part.rewards for part in answers],
         # What it doesn't read must not be part of its key.
-        rollouts=[part.rollouts for part in answers] if config.reads == "policy_states" else None,
+        rollouts=[part.rollouts for part in answers]
+        if config.reads == "policy_states" or config.state == "prefix"
+        else None,
         seed=context.profile.seed,
     )
 

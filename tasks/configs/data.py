@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
+from tasks.core.placeholders import strip_placeholders
 from tasks.stage.config import StageConfig
 
 DETAIL_PROMPTS = (
@@ -86,3 +87,13 @@ class SampleConfig(StageConfig):
     min_side: int = Field(8, ge=1, description="pixels; smaller images go to quarantine")
     max_megapixels: float = Field(50.0, gt=0, description="larger images go to quarantine, undecoded")
     max_quarantined: float = Field(0.05, ge=0, le=1, description="share of bad images above which the stage fails")
+
+    @field_validator("prompts")
+    @classmethod
+    def _of_words(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            if not strip_placeholders(prompt).strip():
+                raise ValueError(
+                    f"{prompt!r} asks nothing: the chat template writes the image's placeholder; give a text"
+                )
+        return prompts

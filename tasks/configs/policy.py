@@ -34,7 +34,7 @@ class PolicyConfig(StageConfig):
     top_k: int | None = Field(
         None,
         ge=0,
-        description="likeliest tokens that are drawn from, 0 for all; null: what the checkpoint's generation config has",
+        description="likeliest tokens that are drawn from, 0 for all; null: as the checkpoint's generation config",
     )
 
     @field_validator("template")

@@ -49,6 +49,12 @@ class ValueConfig(StageConfig):
     lr: float = Field(1e-4, gt=0, le=1, title="Learning rate", description="learning rate")
     epochs: int = Field(1, ge=1, le=1000, description="passes over the transitions")
     batch_size: int = Field(32, ge=2, description="transitions a step")
+    micro_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="transitions in one forward; batch_size is reached by accumulation; none: found automatically",
+        json_schema_extra=NOT_SEMANTIC,
+    )
     target_decay: float = Field(
         0.95, ge=0, lt=1, description="Polyak decay of the target network; 0: no target network"
     )

@@ -15,6 +15,7 @@ import sentencex
 # What the splitter takes for an end but is none when words follow: "approx. 30", "Dr. Who", a list's "1." by itself.
 _NO_END = re.compile(r"(?:^|[\s(])(?:approx|ca|incl|resp|vs|Dr|Mr|Mrs|Ms|Prof)\.$|^\d+[.)]$")
 PARTIAL, JOINER = "\ufffd", "\u200d"  # what part of a character decodes to; what joins emoji into one
+_MOST_BYTES = 16  # tokens that are left out at most
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
@@ -54,6 +55,18 @@ def first_sentence_end(text: str) -> int | None:
     return sentences[0].end if len(sentences) > 1 else None
 
 
+def whole_characters(tokens: Sequence[int], count: int, text_of: Callable[[Sequence[int]], str]) -> int:
+    """How many of the first `count` tokens end with a whole character: those that begin another are left out.
+
+    A vocabulary of bytes decodes a part of a character, or the whole run of bytes that it ends, to replacement characters.
+    Where a few tokens less don't help, they are what was decoded, and stay.
+    """
+    for fewer in range(count, max(-1, count - _MOST_BYTES), -1):
+        if not fewer or not text_of(tokens[:fewer]).endswith((PARTIAL, JOINER)):
+            return fewer
+    return count
+
+
 def fewest_tokens(tokens: Sequence[int], end: int, text_of: Callable[[Sequence[int]], str]) -> int:
     """How many tokens, at least 1, have a text (`text_of`) that begins with the whole text up to the offset `end`.
 
@@ -62,7 +75,7 @@ def fewest_tokens(tokens: Sequence[int], end: int, text_of: Callable[[Sequence[i
     wanted = text_of(tokens)[:end]
 
     def reaches(count: int) -> bool:
-        return text_of(tokens[:count])[:end] == wanted
+        return text_of(tokens[: whole_characters(tokens, count, text_of)])[:end] == wanted
 
     return bisect_left(range(1, len(tokens)), True, key=reaches) + 1
 

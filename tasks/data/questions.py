@@ -19,6 +19,7 @@ from storage.artifacts import Table
 from storage.schema import Answer, Box, Caption, Image, Quarantined, Sample
 from tasks.configs.staged import QuestionConfig
 from tasks.core.data.questions import AnnotatedImage, make_questions
+from tasks.core.placeholders import strip_placeholders
 from tasks.core.seeds import digest_of, seed_for
 from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
@@ -250,6 +251,7 @@ def _read_line(line: bytes) -> tuple[str, _Question] | str:
     if not isinstance(item, dict):
         return f"a {type(item).__name__}; wanted an object with image_id, question and answer"
     image_id, question, answer = (item.get(name) for name in ("image_id", "question", "answer"))
+    question = strip_placeholders(question) if isinstance(question, str) else question
     if not isinstance(image_id, str | int) or not isinstance(question, str) or not question.strip():
         return f"wanted image_id and question, got the fields {', '.join(sorted(item))}"
     if not isinstance(answer, str | int | float | None) or isinstance(answer, bool):

@@ -90,5 +90,5 @@ def _of_turns(value: ValueHandle) -> SentenceValues:
 
 def _turns_of(text: str, *, prefixes: bool) -> list[str]:
     """What V reads of an answer, a text a sentence, as it read them in training."""
-    sentences = [sentence.text for sentence in split_sentences(text)]
-    return [" ".join(sentences[: i + 1]) for i in range(len(sentences))] if prefixes else sentences
+    sentences = split_sentences(text)
+    return [text[: sentence.end].strip() if prefixes else sentence.text for sentence in sentences]

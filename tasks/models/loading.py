@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from storage import checkpoints, lake
 from storage.artifacts import Table
@@ -34,18 +35,44 @@ def current_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+Model = TypeVar("Model")
+
+
+class _Loaded(Generic[Model]):
+    """The last model that was loaded. It goes before the next one comes: a device seldom has room for both."""
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._model: Model | None = None
+
+    def get(self, key: Hashable, load: Callable[[], Model]) -> Model:
+        """The model of this key."""
+        if self._model is None or self._key != key:
+            self.release()
+            self._key, self._model = key, load()
+        return self._model
+
+    def release(self) -> None:
+        """Forget it."""
+        if self._model is not None:
+            self._key = self._model = None
+            gc.collect()  # modules refer to each other
+
+
 def load_policy(policy: PolicyHandle) -> Policy:
     """The policy, loaded once a process. Don't train it: `fresh_policy` is for that."""
-    return _cached_policy(policy, current_device())
+    device = current_device()
+    return _POLICY.get((policy, device), lambda: _read_policy(policy, device))
 
 
 def fresh_policy(policy: PolicyHandle) -> Policy:
-    """The policy, loaded anew: the caller may change it."""
-    return _cached_policy.__wrapped__(policy, current_device())
+    """The policy, loaded anew: the caller may change it. What other stages have loaded makes room for it."""
+    _POLICY.release()
+    _VALUE.release()
+    return _read_policy(policy, current_device())
 
 
-@lru_cache(maxsize=1)
-def _cached_policy(policy: PolicyHandle, device: str) -> Policy:
+def _read_policy(policy: PolicyHandle, device: str) -> Policy:
     from tasks.core.models.policy import load_policy as load
 
     return load(
@@ -77,11 +104,11 @@ def _image_check(policy: PolicyHandle) -> ImageCheck:
 
 def load_value(value: ValueHandle) -> ValueModel:
     """The value model on its backbone, loaded once a process."""
-    return _cached_value(value, current_device())
+    device = current_device()
+    return _VALUE.get((value, device), lambda: _read_value(value, device))
 
 
-@lru_cache(maxsize=1)
-def _cached_value(value: ValueHandle, device: str) -> ValueModel:
+def _read_value(value: ValueHandle, device: str) -> ValueModel:
     from tasks.core.models.value import load_value as load
 
     return load(
@@ -107,6 +134,10 @@ def layer_read(value: ValueHandle) -> int | None:
 
     spec = read_spec(checkpoints.folder(value.checkpoint))
     return spec.layer if spec.reads == "policy_states" else None
+
+
+_POLICY: _Loaded[Policy] = _Loaded()
+_VALUE: _Loaded[ValueModel] = _Loaded()
 
 
 class Pictures:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tasks.core.models.policy import Policy
     from tasks.core.train.answers import Picture
-    from tasks.core.train.step_trainer import TrainingRun
+    from tasks.core.train.steps import TrainingRun
     from tasks.core.train.weights import Recipe
 
 
@@ -59,7 +59,7 @@ class Shown(Protocol):
 @contextmanager
 def training_run(name: str, config: TrainingSettings, seed: int, examples: int, batch: int) -> Iterator[TrainingRun]:
     """A training of `examples` in steps of `batch`: its recipe, its progress, and the stage's resume points."""
-    from tasks.core.train.step_trainer import TrainingRun
+    from tasks.core.train.steps import TrainingRun
     from tasks.core.train.weights import steps_of
 
     with training_progress(name, steps_of(examples, batch, config.epochs), "steps") as reached:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from storage.schema import Value
 from tasks.configs.value import ValueConfig
-from tasks.value.learners import Learner
+from tasks.core.value import health as value_health
+from tasks.stage.quarantine import StageInputError
+from tasks.value.learners import Answer, Learner
 
 if TYPE_CHECKING:
     from tasks.core.value.fit import ValueFit
+
+
+class ValueCollapsed(StageInputError):
+    """The value model learned nothing that can guide a search."""
 
 
 def held_out_values(fit: ValueFit, learner: Learner, config: ValueConfig, batch_size: int) -> list[Value]:
@@ -45,3 +54,34 @@ def held_out_values(fit: ValueFit, learner: Learner, config: ValueConfig, batch_
             rows.append(Value(answer.rollout_id, step, reward, float(values[at]), float(target[at]), mc))
             at += 1
     return rows
+
+
+def held_out_health(
+    rows: Sequence[Value], losses: Sequence[float], answers: Sequence[Answer], config: ValueConfig
+) -> dict[str, float]:
+    """Facts about V on held-out sentences and about its training.
+
+    Raises:
+        ValueCollapsed: V can't guide a search.
+    """
+    from tasks.core.value.td import mc_returns
+
+    image_of = {answer.rollout_id: answer.image for answer in answers}
+    held = value_health.HeldOut(
+        np.array([image_of[row.rollout_id] for row in rows]),
+        np.array([row.value for row in rows]),
+        np.array([row.td_target for row in rows]),
+        np.array([row.mc_return for row in rows]),
+    )
+    learned = [answer.rewards for answer in answers if not answer.held_out]
+    returns = np.array(
+        [number for rewards in learned for number in mc_returns(rewards, gamma=config.gamma, mode=config.terminal)]
+    )
+    limits = value_health.Limits(config.min_spread, config.min_spearman)
+    wrong = value_health.problem_of(held, losses, returns, limits)
+    if wrong:
+        raise ValueCollapsed(
+            f"the value model can't guide: {wrong}; or search without it: --set search.strategy=clip_prm. "
+            f"(value.lr was {config.lr:g}.)"
+        )
+    return value_health.facts_of(held, losses)

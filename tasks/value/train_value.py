@@ -13,25 +13,19 @@ from storage import checkpoints, lake
 from storage.artifacts import Table, ValueCheckpoint
 from storage.schema import Image, Reward, Rollout, Sample, Value
 from tasks.configs.value import ValueConfig
-from tasks.core.value import health as value_health
 from tasks.models.handles import PolicyHandle
-from tasks.models.loading import load_images
 from tasks.stage.calls import fault_point, resume_folder
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
-from tasks.value.held_out import held_out_values
-from tasks.value.learners import Answer, Learner, image_and_text, policy_states
+from tasks.value.held_out import ValueCollapsed, held_out_health, held_out_values
+from tasks.value.learners import Answer, Learner, StoredPictures, image_and_text, policy_states
 
 if TYPE_CHECKING:
     from tasks.core.value.fit import ValueFit
     from tasks.core.value.td import Transition
-
-
-class ValueCollapsed(StageInputError):
-    """The value model learned nothing that can guide a search."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +78,7 @@ def train_value(
         method=config.target,
         trace=config.trace,
         published=config.published,
+        micro_batch=config.micro_batch_size,
     )
     train = [(answer.image, answer.sentences, answer.rewards) for answer in learner.answers if not answer.held_out]
     data = transitions(train, state=learner.state, mode=config.terminal)
@@ -92,7 +87,8 @@ def train_value(
     plan = fit.plan(data, config.batch_size, config.epochs, seed)
     losses = _fit(fit, data, plan, config.checkpoint_steps)
     rows = held_out_values(fit, learner, config, current_runtime().batch_size)
-    health = _health(rows, losses, learner.answers, config)
+    health = held_out_health(rows, losses, learner.answers, config)
+    _check_moved(fit, len(plan), config.lr)
     return ValueResult(
         value=_published(learner),
         values=lake.publish(Value, rows),
@@ -137,13 +133,12 @@ def _learner(
     rollouts: Table[Rollout] | list[Table[Rollout]] | None,
 ) -> Learner:
     """The value model of the kind that the profile names, with the answers it learns from and is judged on."""
-    loaded = load_images(images, labelled.image_ids)
-    pictures = [loaded[image_id] for image_id in labelled.image_ids]
+    pictures = StoredPictures(images, labelled.image_ids)
+    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)} if rollouts is not None else {}
     if config.reads == "image_and_text":
-        return image_and_text(config, value_backbone, labelled.answers, pictures)
+        return image_and_text(config, value_backbone, labelled.answers, texts, pictures)
     if rollouts is None:
         raise StageInputError("value.reads policy_states reads whole answers: give train_value the rollouts table too")
-    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts)}
     return policy_states(config, value_backbone, labelled.answers, texts, pictures)
 
 
@@ -159,10 +154,9 @@ def _answers(samples: Sequence[Sample], ids: Sequence[str], rewards: Sequence[Re
         rows.sort(key=lambda row: row.step)
         shaped = [row.shaped for row in rows if row.shaped is not None]
         if len(shaped) == len(rows):
-            sample = sample_of[rows[0].sample_id]
-            sentences = [row.sentence for row in rows]
-            held_out = sample.split == "val"
-            answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out))
+            sample, ends = sample_of[rows[0].sample_id], [row.end for row in rows]
+            sentences, held_out = [row.sentence for row in rows], sample.split == "val"
+            answers.append(Answer(rollout_id, at[sample.image_id], sentences, shaped, sample.prompt, held_out, ends))
     return answers
 
 
@@ -204,7 +198,24 @@ def _fit(fit: ValueFit, data: Sequence[Transition], plan: Sequence[np.ndarray], 
             run_fit(fit, data, plan=plan, start=start, after_step=after_step)
         except FloatingPointError as error:
             raise ValueCollapsed(f"training broke off: {error}") from error
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            size = fit.micro_batch or "a batch of"
+            raise StageInputError(
+                f"memory ran out with {size} transitions a forward ({str(error).splitlines()[0]}): set a smaller "
+                "value.micro_batch_size, value.train=lora or value.reads=policy_states, or take smaller images"
+            ) from error
     return losses
+
+
+def _check_moved(fit: ValueFit, steps: int, lr: float) -> None:
+    """Refuse weights that moved further or less than so many steps at this rate can move them."""
+    from tasks.core.train.movement import expected_movement, refusal
+
+    wrong = refusal(fit.movement(), expected_movement([lr] * steps), 0.0, f"{steps} steps at value.lr ({lr:g})")
+    if wrong:
+        raise ValueCollapsed(
+            f"the value model: {wrong}; the number format failed: set policy.dtype=float32 or another lr"
+        )
 
 
 def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
@@ -215,30 +226,3 @@ def _replace(folder: Path, step: int, save: Callable[[Path], None]) -> None:
     path.with_suffix(".part").rename(path)
     for file in old:
         file.unlink()
-
-
-def _health(
-    rows: Sequence[Value], losses: Sequence[float], answers: Sequence[Answer], config: ValueConfig
-) -> dict[str, float]:
-    """Facts about V on held-out sentences and about its training; refuses a V that can't guide."""
-    from tasks.core.value.td import mc_returns
-
-    image_of = {answer.rollout_id: answer.image for answer in answers}
-    held = value_health.HeldOut(
-        np.array([image_of[row.rollout_id] for row in rows]),
-        np.array([row.value for row in rows]),
-        np.array([row.td_target for row in rows]),
-        np.array([row.mc_return for row in rows]),
-    )
-    learned = [answer.rewards for answer in answers if not answer.held_out]
-    returns = np.array(
-        [number for rewards in learned for number in mc_returns(rewards, gamma=config.gamma, mode=config.terminal)]
-    )
-    limits = value_health.Limits(config.min_spread, config.min_spearman)
-    wrong = value_health.problem_of(held, losses, returns, limits)
-    if wrong:
-        raise ValueCollapsed(
-            f"the value model can't guide: {wrong}; or search without it: --set search.strategy=clip_prm. "
-            f"(value.lr was {config.lr:g}.)"
-        )
-    return value_health.facts_of(held, losses)

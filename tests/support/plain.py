@@ -23,7 +23,10 @@ def plain(policy: Policy, image: Image.Image, prompt: str, tokens: Sequence[int]
         if name == "input_ids":
             inputs[name] = torch.cat([given, answer_ids], dim=1)
         elif given.shape[:2] == (1, width):  # masks and token types: repeat those of the prompt's last token
-            inputs[name] = torch.cat([given, given[:, -1:].expand(-1, len(tokens), *given.shape[2:])], dim=1)
+            last = given[:, -1:].expand(-1, len(tokens), *given.shape[2:])
+            # PaliGemma's 0 is of the prompt, whose tokens see each other in both directions.
+            last = torch.ones_like(last) if name == "token_type_ids" and "pali" in policy.digest else last
+            inputs[name] = torch.cat([given, last], dim=1)
     out = policy.model(**inputs, use_cache=False, output_hidden_states=True)
     return out.logits[0, -1], out.hidden_states[layer][0, -1]
 
@@ -35,3 +38,8 @@ def answer(decoder: Decoder | GenerateDecoder, rows: Sequence[Row]) -> list[Comp
     while len(completions) < len(rows):
         completions |= {row.owner: completion for row, completion in decoder.advance()}
     return [completions[index] for index in range(len(rows))]
+
+
+def same(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], atol: float) -> bool:
+    """Whether two lists of tensors agree to `atol`."""
+    return all(torch.allclose(a, b, atol=atol, rtol=0) for a, b in zip(ours, theirs, strict=True))

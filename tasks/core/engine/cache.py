@@ -1,4 +1,4 @@
-"""A key-value cache with spare columns: one buffer, written in place, for rows that are padded on the left."""
+"""A key-value cache with spare columns: buffers, written in place, for rows that are padded on the left."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DummyLayer, DynamicLayer
 
-from tasks.core.engine.kv_prefix import KVPrefix
+from tasks.core.engine.kv_prefix import KV, KVPrefix
+from tasks.core.engine.layers import CROSS, NOTHING, RECURRENT, Entry, Layers, Layout, state_layer, tensor_of
 
 
 class _BufferLayer(DynamicLayer):
@@ -37,28 +38,29 @@ class _BufferLayer(DynamicLayer):
 
 
 class Buffer:
-    """Keys and values of a batch of rows, [2S, B, H, capacity, D], right-aligned at column `used`."""
+    """The cache of a batch of rows: keys and values right-aligned at column `used`, states, and the image's keys and values."""
 
     def __init__(
-        self, tensor: torch.Tensor, used: int, cross_kv: torch.Tensor | None, cross_layers: frozenset[int]
+        self, layers: Layers, layout: Layout, slabs: list[torch.Tensor], used: int, fixed: dict[Entry, torch.Tensor]
     ) -> None:
-        """Layers in the model's order; those at the indices `cross_layers` hold `cross_kv` [2C, B, H, T, D]."""
-        self.tensor, self.cross_kv, self.cross_layers = tensor, cross_kv, cross_layers
-        layers: list[DynamicLayer] = []
-        own = cross_at = 0
-        for index in range(tensor.shape[0] // 2 + len(cross_layers)):
-            if index in cross_layers:
-                assert cross_kv is not None
-                layer = DynamicLayer()
-                layer.lazy_initialization(cross_kv[cross_at], cross_kv[cross_at + 1])
-                layer.keys, layer.values = cross_kv[cross_at], cross_kv[cross_at + 1]
-                cross_at += 2
+        """`slabs` as the layout has them, each [E, B, H, capacity, D]; `fixed`: states and cross-attention tensors [B, ...]."""
+        self.slabs, self.layout = slabs, layout
+        own = {e: slab[at] for slab, entries in zip(slabs, layout.slabs, strict=True) for at, e in enumerate(entries)}
+        cached: list[Any] = []
+        for index, kind in enumerate(layers.kinds):
+            keys, values = Entry(index, "keys"), Entry(index, "values")
+            if kind == CROSS:
+                layer: Any = DynamicLayer()
+                layer.lazy_initialization(fixed[keys], fixed[values])
+                layer.keys, layer.values = fixed[keys], fixed[values]
+            elif kind == RECURRENT:
+                entries = [entry for entry in layout.states if entry.layer == index]
+                layer = state_layer(layers.states, entries, [fixed[entry] for entry in entries])
             else:
-                layer = _BufferLayer(tensor[own], tensor[own + 1], used)
-                own += 2
-            layers.append(layer)
-        self.cache = Cache(layers=list(layers))
-        self._own = next(layer for layer in layers if isinstance(layer, _BufferLayer))
+                layer = DummyLayer() if kind == NOTHING else _BufferLayer(own[keys], own[values], used)
+            cached.append(layer)
+        self.cache = Cache(layers=cached)
+        self._own = next(layer for layer in cached if isinstance(layer, _BufferLayer))
 
     @property
     def used(self) -> int:
@@ -68,17 +70,46 @@ class Buffer:
     @property
     def capacity(self) -> int:
         """Columns in all."""
-        return self.tensor.shape[3]
+        return self.slabs[0].shape[3]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.slabs[0].dtype
+
+    def release(self, index: int) -> None:
+        """Free the slab `index`: its layers can't be used any more."""
+        for entry in self.layout.slabs[index]:
+            self.cache.layers[entry.layer] = DummyLayer()
+        self.slabs[index] = self.slabs[index].new_empty(0)
+
+    def states(self, row: int) -> tuple[torch.Tensor, ...]:
+        """A row's convolutional and recurrent states, as the layout has them, cloned."""
+        return tuple(tensor_of(self.cache, entry)[row].clone() for entry in self.layout.states)
 
 
-def gather(prefixes: Sequence[torch.Tensor], ends: Sequence[int], *, columns: int, extra: int) -> torch.Tensor:
-    """A buffer of B rows, [2S, B, H, columns + extra, D], with the prefix [2S, H, n, D] of row b up to column `ends[b]`."""
-    layers, heads, _, width = prefixes[0].shape
+def gather(prefixes: Sequence[KVPrefix], *, columns: int, extra: int) -> list[torch.Tensor]:
+    """Slabs of B rows, each [E, B, H, columns + extra, D], with each prefix's keys and values up to column `columns`."""
+    slabs = []
+    for index in range(len(prefixes[0].kv)):
+        slabs.append(new_slab(prefixes, index, columns + extra))
+        for row, prefix in enumerate(prefixes):
+            put_prefix(slabs[-1], index, row, prefix, columns)
+    return slabs
+
+
+def new_slab(prefixes: Sequence[KVPrefix], index: int, capacity: int) -> torch.Tensor:
+    """An empty slab for a row after each prefix, [E, B, H, capacity, D]."""
+    entries, heads, _, width = prefixes[0].kv[index].shape
     # Zeros, not empty: a masked column has weight 0, and 0 * NaN is not 0.
-    tensor = prefixes[0].new_zeros(layers, len(prefixes), heads, columns + extra, width)
-    for row, (prefix, end) in enumerate(zip(prefixes, ends, strict=True)):
-        tensor[:, row, :, end - prefix.shape[2] : end] = prefix
-    return tensor
+    return prefixes[0].kv[index].new_zeros(entries, len(prefixes), heads, capacity, width)
+
+
+def put_prefix(slab: torch.Tensor, index: int, row: int, prefix: KVPrefix, end: int) -> None:
+    """Copy a prefix's keys and values into its row of the slab `index`, up to column `end`."""
+    for part in prefix.chain():
+        start = end - prefix.length + part.before
+        slab[:, row, :, start : start + part.length - part.before] = part.kv[index]
 
 
 def attention_mask(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -87,7 +118,10 @@ def attention_mask(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return nothing.masked_fill(~seen, torch.finfo(dtype).min)[:, None]
 
 
-def cross_kv_of(prefixes: Sequence[KVPrefix]) -> torch.Tensor | None:
-    """[2C, B, H, T, D] keys and values of cross-attention layers; None if the model has none."""
-    parts = [prefix.root.cross_kv for prefix in prefixes if prefix.root.cross_kv is not None]
-    return torch.stack(parts, dim=1) if parts else None
+def fixed_tensors(prefixes: Sequence[KVPrefix], states: Sequence[KV]) -> dict[Entry, torch.Tensor]:
+    """Of each row's prefix and `states`: cross-attention tensors and states, each [B, ...]."""
+    layout = prefixes[0].root.layout
+    fixed = {
+        entry: torch.stack([prefix.root.cross_kv[at] for prefix in prefixes]) for at, entry in enumerate(layout.cross)
+    }
+    return fixed | {entry: torch.stack([row[at] for row in states]) for at, entry in enumerate(layout.states)}

@@ -1,6 +1,7 @@
-"""For models whose cache can't be forked: the decoder's work by plain `generate`, which reads everything again each time.
+"""For models whose cache can't be forked: prompt and answer so far are read again for each step of a search.
 
-Rows decode the same tokens as in `Decoder`: a logits processor draws each token with the row's own seed and masks all others.
+Rows after one prefix share that reading where the model's own cache can be repeated; else each reads by itself, in `generate`.
+Rows decode the same tokens as in `Decoder`: each token is drawn with the row's own seed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tasks.core.engine.draw import draw_tokens
 from tasks.core.engine.rows import Completion, Row, TokenTexts
 from tasks.core.models.decoding_rules import NEUTRAL
 from tasks.core.models.policy import Policy
+from tasks.core.models.positions import as_position_ids, prompt_positions
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +58,15 @@ class UnreadPrompt:
 
 
 class GenerateDecoder:
-    """The interface of `Decoder` over `generate`; slower, since everything is read again."""
+    """The interface of `Decoder` without forks; slower, since everything is read again."""
 
     def __init__(self, policy: Policy, why: str) -> None:
-        """Log the reason `why` the faster decoder can't be used."""
-        log.warning("%s: candidates can't share a cache, so each step reads image and prompt again by generate", why)
+        """Log the reason `why` the faster decoder can't be used, once for each policy."""
+        warn_once(policy, "%s: continuations can't share a cache, so each step reads image and prompt again", why)
         self.policy, self.token_texts = policy, TokenTexts(policy)
+        self._repeats = hasattr(policy.model, "model") and not policy.model.config.is_encoder_decoder
+        if not self._repeats:
+            warn_once(policy, "%s: and each candidate does so by itself, in generate", why)
         self.counters: Counter[str] = Counter()
         self._waiting: list[Row] = []
 
@@ -101,23 +106,59 @@ class GenerateDecoder:
 
     @torch.inference_mode()
     def _generate(self, rows: Sequence[Row], limit: int) -> list[tuple[Row, Completion]]:
-        inputs = self._inputs([row.prefix for row in rows])
-        for row, ids, mask in zip(rows, inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
-            row.start_history([id_ for id_, real in zip(ids, mask, strict=True) if real])
+        prefixes = list({id(row.prefix): row.prefix for row in rows}.values())
         forced = _ForcedRows(rows, self.token_texts)
-        self.counters["vision_encodes"] += len(rows)
-        self.counters["prefill_tokens"] += int(inputs["attention_mask"].sum())
-        self.policy.model.generate(
-            **inputs,
-            **NEUTRAL,
-            do_sample=False,
-            max_new_tokens=limit,
-            logits_processor=LogitsProcessorList([forced]),
-            stopping_criteria=StoppingCriteriaList([_Finished(forced)]),
-        )
+        if self._repeats and len(prefixes) < len(rows):
+            read = self._generate_repeated(prefixes, rows, forced)
+        else:
+            read = self._inputs([row.prefix for row in rows])
+            _start_histories(rows, read["input_ids"], read["attention_mask"])
+            self.policy.model.generate(
+                **read,
+                **NEUTRAL,
+                do_sample=False,
+                max_new_tokens=limit,
+                logits_processor=LogitsProcessorList([forced]),
+                stopping_criteria=StoppingCriteriaList([_Finished(forced)]),
+            )
+        self.counters["vision_encodes"] += len(read["input_ids"])
+        self.counters["prefill_tokens"] += int(read["attention_mask"].sum())
         self.counters["decode_tokens"] += sum(len(row.tokens) for row in rows)
         self.counters["forwards"] += max(len(row.tokens) for row in rows)
         return [(row, row.completion(_span(row))) for row in rows]
+
+    def _generate_repeated(
+        self, prefixes: Sequence[PromptState], rows: Sequence[Row], forced: _ForcedRows
+    ) -> dict[str, Any]:
+        """Decode rows whose prefixes are read once each; returns the inputs that were read."""
+        model, inputs = self.policy.model, self._inputs(prefixes)
+        at = {id(prefix): index for index, prefix in enumerate(prefixes)}
+        of = torch.tensor([at[id(row.prefix)] for row in rows], device=self.policy.device)
+        positions = prompt_positions(model, inputs)
+        fed = {name: tensor for name, tensor in inputs.items() if name != "labels"}  # PaliGemma's processor adds them
+        out = model(**fed, position_ids=as_position_ids(positions), use_cache=True, logits_to_keep=1)
+        cache, logits = out.past_key_values, out.logits[:, -1][of]
+        cache.reorder_cache(of)  # any order will do, and a row may come several times
+        mask, following = inputs["attention_mask"][of], positions[:, :, -1].amax(dim=0)[of] + 1
+        cross = inputs.get("cross_attention_mask")
+        more = {} if cross is None else {"cross_attention_mask": cross[of, -1:]}
+        ids = inputs["input_ids"][of]
+        _start_histories(rows, ids, mask)
+        while True:
+            drawn = forced(ids, logits).argmax(dim=-1, keepdim=True)
+            if all(row.cut is not None for row in rows):
+                return inputs
+            ids = torch.cat([ids, drawn], dim=1)
+            mask = torch.cat([mask, torch.ones_like(drawn)], dim=1)
+            out = model(
+                input_ids=drawn,
+                attention_mask=mask,
+                position_ids=as_position_ids(following.expand(len(positions), 1, -1).transpose(1, 2)),
+                past_key_values=cache,
+                use_cache=True,
+                **more,
+            )
+            logits, following = out.logits[:, -1], following + 1
 
     def _inputs(self, prefixes: Sequence[PromptState]) -> dict[str, Any]:
         return self.policy.answered(
@@ -157,9 +198,25 @@ class _Finished(StoppingCriteria):
         return torch.tensor(finished, device=input_ids.device)  # type: ignore[return-value]
 
 
+def _start_histories(rows: Sequence[Row], ids: torch.Tensor, mask: torch.Tensor) -> None:
+    """Give each row the tokens before it, from left-padded [B, L], for rules that count what was there."""
+    for row, before, real in zip(rows, ids.tolist(), mask.bool().tolist(), strict=True):
+        row.start_history([token for token, counts in zip(before, real, strict=True) if counts])
+
+
 def _span(row: Row) -> PromptState:
     assert row.cut is not None
     return replace(row.prefix, tokens=tuple(row.tokens[: row.cut.tokens]))
+
+
+_WARNED: set[tuple[str, str]] = set()
+
+
+def warn_once(policy: Policy, message: str, why: object) -> None:
+    """Log a warning about a policy that was not logged before."""
+    if (policy.digest, message % why) not in _WARNED:
+        _WARNED.add((policy.digest, message % why))
+        log.warning(message, why)
 
 
 def open_decoder(policy: Policy, **options: Any) -> Decoder | GenerateDecoder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
@@ -11,15 +10,14 @@ import torch
 
 from tasks.core.engine.architecture import CannotFork
 from tasks.core.engine.decoder import Decoder
-from tasks.core.engine.fallback import GenerateDecoder
+from tasks.core.engine.fallback import GenerateDecoder, warn_once
 from tasks.core.engine.kv_prefix import KVPrefix
 from tasks.core.engine.prompts import Prompts
+from tasks.core.models.per_token import reads_both_ways
 from tasks.core.models.sentence_scores import Images
 from tasks.core.models.value import StateValue, ValueModel
 from tasks.core.search.requests import Candidate
 from tasks.core.text import joined
-
-log = logging.getLogger(__name__)
 
 _PLACEHOLDER = "A cat."  # an image is read with some text after it, none of which is used
 
@@ -157,13 +155,13 @@ class StateValues:
 def turn_values(model: ValueModel, counters: Counter[str]) -> TurnValues | WholeTurnValues:
     """`TurnValues` if the backbone and the pooling allow it, else `WholeTurnValues`."""
     if model.spec.pooling != "last":
-        log.warning("value.pooling %s: each candidate's value reads the image again", model.spec.pooling)
+        warn_once(model.policy, "value.pooling %s: each candidate's value reads the image again", model.spec.pooling)
         return WholeTurnValues(model, counters)
     prompts = Prompts(model.policy, answer_next=False)
-    if prompts.tail("A dog.", _PLACEHOLDER) is None:
+    if prompts.tail("A dog.", _PLACEHOLDER) is None or reads_both_ways(model.policy.model):
         return WholeTurnValues(model, counters)
     try:
         return TurnValues(model, counters)
     except CannotFork as why:
-        log.warning("%s: each candidate's value reads the image again", why)
+        warn_once(model.policy, "%s: each candidate's value reads the image again", why)
         return WholeTurnValues(model, counters)

@@ -40,8 +40,11 @@ class Packing:
         return len(self.chunks) * (self.columns + self.extra)
 
 
-def pack(rows: Iterable[Row]) -> Packing:
-    """The packing with the least work: wide chunks copy a prefix fewer times, narrow ones waste no queries."""
+def pack(rows: Iterable[Row], *, apart: bool = False) -> Packing:
+    """The packing with the least work: wide chunks copy a prefix fewer times, narrow ones waste no queries.
+
+    With `apart` every row is a chunk of its own: a recurrent layer knows no mask.
+    """
     together: dict[tuple[int, int], list[Row]] = {}
     for row in rows:
         together.setdefault((id(row.prefix), len(row.tokens)), []).append(row)
@@ -49,7 +52,8 @@ def pack(rows: Iterable[Row]) -> Packing:
     if not groups:
         raise ValueError("no rows to pack")
     sizes = [(len(group), group[0].prefix.length) for group in groups]
-    width = min(range(1, max(size for size, _ in sizes) + 1), key=lambda w: (_work(sizes, w), w))
+    widest = 1 if apart else max(size for size, _ in sizes)
+    width = min(range(1, widest + 1), key=lambda w: (_work(sizes, w), w))
     chunks = tuple(
         Chunk(group[0].prefix, len(group[0].tokens), tuple(group[at : at + width]))
         for group in groups

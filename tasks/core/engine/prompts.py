@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from tasks.core.engine.architecture import Prompt
 from tasks.core.engine.kv_prefix import KVPrefix
+from tasks.core.models.placeholders import image_marks
 from tasks.core.models.policy import Policy
 
 
@@ -15,9 +16,7 @@ class Prompts:
     def __init__(self, policy: Policy, *, answer_next: bool) -> None:
         """`answer_next`: whether the template's generation prompt follows the text."""
         self.policy, self.answer_next = policy, answer_next
-        config = policy.model.config
-        ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
-        self._image_id: int | None = next((token for token in ids if isinstance(token, int)), None)
+        self._marks = image_marks(policy.model.config, policy.processor)
         # The same sentences are proposed many times, and a chat template is slow.
         self.split = lru_cache(maxsize=50_000)(self._split)
 
@@ -25,15 +24,14 @@ class Prompts:
         """(ids up to the image's one placeholder, ids after it); the second is empty if the image comes last."""
         chat = self.policy.chat
         ids = chat.ids(chat.rendered(text, answer_next=self.answer_next))
-        if self._image_id not in ids:
-            return tuple(ids), ()
-        after = len(ids) - ids[::-1].index(self._image_id)
+        behind = next((count for count, id_ in enumerate(reversed(ids)) if id_ in self._marks), 0)
+        after = len(ids) - behind
         return tuple(ids[:after]), tuple(ids[after:])
 
     def image_prefix(self, prompt: Prompt, text: str) -> KVPrefix | None:
         """The prefix that ends with the image of a prompt that was read; None if the template doesn't put the text last."""
         _, tail = self.split(text)
-        if not tail or len(tail) >= len(prompt.ids) or tuple(prompt.ids[-len(tail) :]) != tail:
+        if not prompt.divisible or not tail or len(tail) >= len(prompt.ids) or tuple(prompt.ids[-len(tail) :]) != tail:
             return None
         return prompt.image_prefix(len(prompt.ids) - len(tail))
 

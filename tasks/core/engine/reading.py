@@ -22,15 +22,18 @@ class Reading:
     text: torch.Tensor  # [G, T] index of the item that a token belongs to; -1: padding
 
     @classmethod
-    def of(cls, items: Sequence[tuple[KVPrefix, Sequence[int]]]) -> Reading:
-        """Lay out items (prefix, tokens) in rows; a prefix's pending token comes before each of its texts."""
+    def of(cls, items: Sequence[tuple[KVPrefix, Sequence[int]]], *, apart: bool = False) -> Reading:
+        """Lay out items (prefix, tokens) in rows; a prefix's pending token comes before each of its texts.
+
+        With `apart` every item has a row of its own: a recurrent layer knows no mask.
+        """
         rows: dict[int, int] = {}
         prefixes: list[KVPrefix] = []
         ids: list[list[int]] = []
         positions: list[list[torch.Tensor]] = []
         spans = []
-        for prefix, tokens in items:
-            row = rows.setdefault(id(prefix), len(rows))
+        for index, (prefix, tokens) in enumerate(items):
+            row = rows.setdefault(index if apart else id(prefix), len(rows))
             if row == len(prefixes):
                 prefixes.append(prefix)
                 ids.append([])
@@ -73,3 +76,14 @@ class Reading:
             self.steps, self.steps, device=device
         ).tril().bool()
         return attention_mask(torch.cat([cached.expand(-1, self.steps, -1), own], dim=2), dtype)
+
+    def distance(self, columns: int) -> torch.Tensor:
+        """[G, T, columns + T] tokens from what a column holds to a query, where the query attends to it."""
+        device = self.ids.device
+        length = torch.tensor([prefix.length for prefix in self.prefixes], device=device)[:, None]
+        within = torch.zeros_like(self.ids)  # [G, T] a token's place within its text
+        for row, start, end in self.spans:
+            within[row, start:end] = torch.arange(end - start, device=device)
+        query = length + within
+        cached = torch.arange(columns, device=device)[None] - columns + length  # [G, columns]
+        return query[:, :, None] - torch.cat([cached, query], dim=1)[:, None]

@@ -13,7 +13,7 @@ from tasks.core.models.decoding_rules import TokenHistory
 from tasks.core.models.policy import Policy
 from tasks.core.search.requests import ANSWER, SENTENCE, Candidate
 from tasks.core.seeds import Part, uniforms
-from tasks.core.text import JOINER, PARTIAL, fewest_tokens, first_sentence_end, split_sentences
+from tasks.core.text import PARTIAL, fewest_tokens, first_sentence_end, split_sentences, whole_characters
 
 _MAY_CLOSE = frozenset(".!?:;\n…。\uff01\uff1f")  # the last two are the full-width ! and ?
 _CONTEXT = 16  # tokens before a row, decoded with it to see the white space between
@@ -158,10 +158,8 @@ class Row:
         """Append a token; returns whether the row is finished."""
         last = len(self.tokens) + 1 == self.limit
         if token in token_texts.end_ids:
-            text = token_texts.text(self.tokens)
-            end = self._end(text)
             # An answer may end right after a second sentence began, which doesn't belong to this row.
-            self._cut(end, text, token_texts, ended=end is None)
+            self._cut(token_texts, ended=True)
             self.tokens.append(token)
             return True
         self.tokens.append(token)
@@ -169,27 +167,26 @@ class Row:
         self.closing = (self.keep or self.until != ANSWER) and token_texts.may_close(token, self._marks)
         # A sentence is finished when the next one has begun; a given text as soon as it appears.
         near = self.closed or (self.closing and self.until != SENTENCE)
-        if last or (near and self.until != ANSWER):
-            text = token_texts.text(self.tokens)
-            end = self._end(text)
-            if end is not None or last:
-                self._cut(end, text, token_texts, ended=False)
+        near = near and self.until != ANSWER
+        if last or (near and self._end(token_texts.text(self.tokens)) is not None):
+            self._cut(token_texts, ended=False)
         self.closed = self.closed or self.closing
         return self.cut is not None
 
-    def _cut(self, end: int | None, text: str, token_texts: TokenTexts, *, ended: bool) -> None:
-        count = len(self.tokens)
+    def _cut(self, token_texts: TokenTexts, *, ended: bool) -> None:
+        """Finish the row; `ended`: the policy has ended its answer."""
+        count = whole_characters(self.tokens, len(self.tokens), token_texts.text)
+        text = token_texts.text(self.tokens[:count])
+        end = self._end(text)
         if end is not None:
             text = text[:end]
             # The fewest tokens whose text begins with the cut text: all but one or two, so a linear search will do.
-            while count > 1 and token_texts.text(self.tokens[: count - 1])[:end] == text:
-                count -= 1
-        elif not ended:
-            # At the limit: a character whose last tokens are missing is left out.
-            while count and text.endswith((PARTIAL, JOINER)):
-                count -= 1
-                text = token_texts.text(self.tokens[:count])
-        self.cut = Cut(count, text.strip(), ended, self._space(count, token_texts))
+            while count > 1:
+                fewer = whole_characters(self.tokens, count - 1, token_texts.text)
+                if not fewer or token_texts.text(self.tokens[:fewer])[:end] != text:
+                    break
+                count = fewer
+        self.cut = Cut(count, text.strip(), ended and end is None, self._space(count, token_texts))
 
     def _space(self, count: int, token_texts: TokenTexts) -> str:
         """White space between the answer before and this row's first `count` tokens; none at an answer's start."""

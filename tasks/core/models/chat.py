@@ -128,8 +128,9 @@ class Chat:
         for token in self.processor.tokenizer.get_added_vocab():
             stem = stem.rsplit(token, 1)[-1] if token else stem
         before, _, after = whole.rpartition(_SAMPLE_ANSWER)
-        space = before[len(before.rstrip()) :] if before.startswith(prompt) else prompt[len(prompt.rstrip()) :]
-        return AnsweredTurn(stem, space.removeprefix(prompt[len(prompt.rstrip()) :]), after)
+        space = before.removeprefix(prompt) if before.startswith(prompt) else ""
+        # Text there (Qwen3.5 closes a thought that its prompt opens) is nothing that an answer is decoded behind.
+        return AnsweredTurn(stem, "" if space.strip() else space, after)
 
 
 def user_turn(image: Image.Image | None, text: str) -> Message:

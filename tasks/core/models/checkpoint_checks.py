@@ -1,4 +1,4 @@
-"""What is wrong with a policy's folder, in a line: its kind, its files, its weights. The first two before anything is loaded."""
+"""What is wrong with a policy's folder, in a line: its kind, its files, its weights. The first two before it is loaded."""
 
 from __future__ import annotations
 
@@ -93,15 +93,16 @@ def check_loaded(folder: str | Path, info: Mapping[str, Any]) -> None:
         PolicyError: how many weights of which kind, the first names, and what to do.
     """
     wrong = []
-    for what, keys in (
-        ("are missing", info["missing_keys"]),
-        ("have another shape", [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]),
-        ("are left over", info["unexpected_keys"]),
+    shapes = [key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]]
+    for single, several, keys in (
+        ("is missing", "are missing", info["missing_keys"]),
+        ("of another shape", "of another shape", shapes),
+        ("left over", "left over", info["unexpected_keys"]),
     ):
         if keys:
             names = sorted(keys)
-            more = ", ..." if len(names) > _NAMED else ""
-            wrong.append(f"{len(names)} weight{'s' * (len(names) > 1)} {what}: {', '.join(names[:_NAMED])}{more}")
+            what = f"1 weight {single}" if len(names) == 1 else f"{len(names)} weights {several}"
+            wrong.append(f"{what}: {', '.join(names[:_NAMED])}" + (", ..." if len(names) > _NAMED else ""))
     if wrong:
         raise PolicyError(
             f"{folder}: {'; '.join(wrong)}; its config.json and its weights don't belong together, or the download is not "

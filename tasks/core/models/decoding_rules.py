@@ -162,16 +162,15 @@ def _tensor(ids: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return _TENSORS[key]
 
 
-_TENSORS: dict[
-    tuple[tuple[int, ...], torch.device], torch.Tensor
-] = {}  # copying ids to a device at each step would wait for it
+# Copying ids to a device at each step would wait for it.
+_TENSORS: dict[tuple[tuple[int, ...], torch.device], torch.Tensor] = {}
 
 
 def _by_row(processor: LogitsProcessor, logits: torch.Tensor, histories: Sequence[TokenHistory]) -> torch.Tensor:
     rows = []
     for row, history in zip(logits, histories, strict=True):
         ids: Any = torch.tensor([history.ids], device=logits.device)
-        rows.append(processor(ids, row[None].clone()))  # type: ignore[arg-type]
+        rows.append(processor(ids, row[None].clone()))
     return torch.cat(rows)
 
 

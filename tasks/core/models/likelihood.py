@@ -126,7 +126,8 @@ class OwnLikelihood:
             fed[row, : len(tokens) - 1] = torch.tensor(tokens[:-1])
             wanted[row, : len(tokens) - 1] = torch.tensor(tokens[1:])
         cache = copy.deepcopy(prompt.cache)
-        cache.batch_repeat_interleave(_ROWS)
+        # Not batch_repeat_interleave, which layers with recurrent states don't have.
+        cache.reorder_cache(torch.zeros(_ROWS, dtype=torch.long, device=device))
         positions = torch.arange(prompt.following, prompt.following + width, device=device)
         more = (
             {}

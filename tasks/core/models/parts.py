@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
@@ -78,32 +76,6 @@ def text_layers(model: Any) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module
     raise ValueError(f"{type(model).__name__}: no list of {count} layers in its language model")
-
-
-@contextmanager
-def up_to_layer(model: Any, layer: int) -> Iterator[list[torch.Tensor]]:
-    """Within the context a forward ends at a layer, counted from the end (below -1), and leaves its output in the list.
-
-    -2 is the output of the last layer but one; the layers behind it are not computed.
-    """
-    layers, reached = text_layers(model), list[torch.Tensor]()
-    count = len(layers) + 1 + layer  # layers that are computed
-    tail = list(layers[max(count, 1) :])
-
-    def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        reached[:] = [output[0] if isinstance(output, tuple) else output]
-
-    def keep_input(module: nn.Module, inputs: Any, options: Any) -> None:
-        reached[:] = [inputs[0] if inputs else options["hidden_states"]]
-
-    first = layers[0].register_forward_pre_hook(keep_input, with_kwargs=True) if count == 0 else None
-    hook = first or layers[count - 1].register_forward_hook(keep)
-    del layers[max(count, 1) :]
-    try:
-        yield reached
-    finally:
-        hook.remove()
-        layers.extend(tail)
 
 
 def recompute_activations(model: Any) -> None:

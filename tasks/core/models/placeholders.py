@@ -24,6 +24,16 @@ def placeholder_tokens(config: Any, processor: Any) -> dict[int, str]:
     return by_config | named | tiles
 
 
+def image_marks(config: Any, processor: Any) -> frozenset[int]:
+    """Ids that may stand for the image in a rendered prompt: what the model replaces by features, and what the processor
+    replaces by that (Gemma 3's <start_of_image>, Aya's and Ovis2's <image>).
+    """
+    ids = (getattr(config, name, None) for name in ("image_token_id", "image_token_index"))
+    text = str(getattr(processor, "image_token", ""))  # an AddedToken, or its text
+    written = processor.tokenizer.get_vocab().get(text)
+    return frozenset(id_ for id_ in (*ids, written) if isinstance(id_, int))
+
+
 def _named_ids(config: Any) -> Iterator[int]:
     for name, value in vars(config).items():
         if _ID_NAME.fullmatch(name):

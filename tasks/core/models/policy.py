@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
+from tasks.core.models.hidden_states import hidden_states
 from tasks.core.models.packages import missing_package
-from tasks.core.models.parts import up_to_layer
+from tasks.core.models.per_token import with_answers
 from tasks.core.models.positions import as_position_ids, prompt_positions
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 
@@ -111,8 +112,11 @@ class Policy:
     def answer_ids(self, text: str) -> list[int]:
         """An answer's tokens as the policy would decode them after its prompt, without an end token.
 
-        White space before the text is what the template writes there; special tokens in the text are read as plain text.
+        White space before the text is what the template writes there; special tokens in the text are read as plain text. A
+        text of white space has no tokens.
         """
+        if not text.strip():
+            return []
         turn = self.chat.answered_turn
         return self._ids_after(turn.stem, turn.before + text.strip())
 
@@ -153,24 +157,8 @@ class Policy:
     def answered(
         self, images: Sequence[Image.Image], texts: Sequence[str], answers: Sequence[Sequence[int]]
     ) -> dict[str, Any]:
-        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left.
-
-        Every input that has a value a token (masks, token types) is extended: on the answer as on the prompt's last token.
-        """
-        inputs = self.inputs(images, texts)
-        longest = max(map(len, answers))
-        rows, width = inputs["input_ids"].shape
-        for name, prompt in inputs.items():
-            if prompt.shape[:2] != (rows, width) or name.startswith(_OF_IMAGES):
-                continue  # not one for each token
-            wider = prompt.new_full((rows, width + longest, *prompt.shape[2:]), self.pad_id * (name == "input_ids"))
-            for row, answer in enumerate(answers):
-                end = width + longest - len(answer)
-                wider[row, end - width : end] = prompt[row]
-                # An answer is text, like the prompt's last token.
-                wider[row, end:] = torch.tensor(answer).to(wider) if name == "input_ids" else prompt[row, -1]
-            inputs[name] = wider
-        return inputs
+        """Inputs of user turns with the tokens of answers behind them, [B, L + longest answer], padded on the left."""
+        return with_answers(self.model, self.inputs(images, texts), answers, pad_id=self.pad_id)
 
     def hidden(self, inputs: dict[str, Any], layer: int) -> torch.Tensor:
         """Hidden states [B, L, D] of a layer, from the end: -1 is the last one after the final norm.
@@ -178,12 +166,9 @@ class Policy:
         What is behind the layer is not computed.
         """
         positions = as_position_ids(prompt_positions(self.model, inputs))
-        if layer == -1:
-            states: torch.Tensor = self.model.model(**inputs, position_ids=positions, use_cache=False).last_hidden_state
-            return states
-        with up_to_layer(self.model, layer) as reached:
-            self.model.model(**inputs, position_ids=positions, use_cache=False)
-        return reached[0]
+        states = hidden_states(self.model, layer, **inputs, position_ids=positions, use_cache=False)
+        assert states is not None
+        return states
 
 
 def load_policy(
@@ -206,7 +191,7 @@ def load_policy(
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code)
         check_weights(folder)
         with _quietly():
-            model, info = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 folder,
                 dtype=getattr(torch, dtype),
                 trust_remote_code=trust_remote_code,
@@ -217,6 +202,7 @@ def load_policy(
         raise
     except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError, SafetensorError) as error:
         raise PolicyError(_not_loaded(folder, error)) from error
+    model, info = loaded
     check_kind(folder, model.config.to_dict())
     check_loaded(folder, info)
     if not getattr(processor, "chat_template", None):

@@ -18,6 +18,7 @@ import torch
 from tasks.core.models.parts import LoraTargets, learnable
 
 HALVES = (torch.float16, torch.bfloat16)
+_NAMES_OF_EXPERTS = {"gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"}
 KEEPS_HALF = 0.5  # of an update: where rounding leaves less, `auto` saves float32
 
 
@@ -61,12 +62,19 @@ def adapter_config(targets: LoraTargets, rank: int) -> Any:
     """PEFT's configuration of LoRA on the targets; alpha is twice the rank."""
     from peft import LoraConfig
 
+    modules, parameters = list(targets.modules), list(targets.parameters)
+    if parameters:
+        # PEFT takes layers of these names in a model with fused experts for the experts' and drops them; by their weights
+        # they stay targets of their own.
+        taken = [name for name in modules if name.rpartition(".")[2] in _NAMES_OF_EXPERTS]
+        modules = [name for name in modules if name not in taken]
+        parameters += [f"{name}.weight" for name in taken]
     return LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
         lora_dropout=0.0,
-        target_modules=list(targets.modules),
-        target_parameters=list(targets.parameters) or None,
+        target_modules=modules,
+        target_parameters=parameters or None,
     )
 
 

@@ -18,7 +18,7 @@ from tasks.core.text import fewest_tokens, split_sentences
 @torch.inference_mode()
 def sentence_states(
     policy: Policy,
-    turns: Sequence[tuple[Image.Image, str]],
+    turns: Sequence[tuple[Image.Image | Callable[[], Image.Image], str]],
     answers: Sequence[str | Sequence[int]],
     *,
     layer: int,
@@ -29,7 +29,7 @@ def sentence_states(
 
     Args:
         policy: what reads.
-        turns: the image and the prompt of each answer.
+        turns: the image, or what decodes it when it is needed, and the prompt of each answer.
         answers: texts, or their token ids without an end token.
         layer: hidden layer from the end; -1 is the last one after the final norm, what the language head reads.
         batch_size: answers a forward.
@@ -44,7 +44,8 @@ def sentence_states(
     for start in range(0, len(answers), batch_size):
         part = slice(start, start + batch_size)
         ids = [_token_ids(policy, answer) for answer in answers[part]]
-        images, prompts = [image for image, _ in turns[part]], [prompt for _, prompt in turns[part]]
+        images = [image() if callable(image) else image for image, _ in turns[part]]
+        prompts = [prompt for _, prompt in turns[part]]
         inputs = policy.answered(images, prompts, ids)
         hidden = policy.hidden(inputs, layer)
         for answer, tokens, row in zip(answers[part], ids, hidden, strict=True):

@@ -21,10 +21,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tasks.core.models.parts import learnable_below, lora_targets
+from tasks.core.models.placeholders import image_marks
 from tasks.core.models.policy import Policy, load_policy
 from tasks.core.models.precision import add_adapters, autocast, learn_in_float32
-
-_IMAGE_IDS = ("image_token_id", "image_token_index")  # what configurations call the placeholder
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,10 @@ class ValueModel:
 
     def _tokens_behind_image(self, text: str) -> int:
         """How many tokens the template has behind the image: the text's and what ends the turn."""
-        tokenizer, config = self.policy.tokenizer, self.policy.model.config
-        ids = tokenizer(self.policy.chat.rendered(text, answer_next=False), add_special_tokens=False)["input_ids"]
-        image = next(id_ for id_ in (getattr(config, name, None) for name in _IMAGE_IDS) if isinstance(id_, int))
-        return ids[::-1].index(image) if image in ids else 0
+        policy = self.policy
+        ids = policy.tokenizer(policy.chat.rendered(text, answer_next=False), add_special_tokens=False)["input_ids"]
+        marks = image_marks(policy.model.config, policy.processor)
+        return next((behind for behind, id_ in enumerate(reversed(ids)) if id_ in marks), 0)
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Learned tensors by name, on the CPU."""
@@ -139,9 +138,10 @@ class StateValue:
         self.net = torch.nn.Sequential(inner, torch.nn.GELU(), outer).to(mean.device)
 
     @classmethod
-    def of(cls, states: torch.Tensor, spec: ValueSpec) -> StateValue:
-        """A fresh head for states like these, [N, D]."""
-        return cls(states.mean(dim=0), states.std(dim=0, correction=0), spec)
+    def of(cls, states: torch.Tensor, spec: ValueSpec, device: str | torch.device | None = None) -> StateValue:
+        """A fresh head for states like these, [N, D]; on their device unless another is named."""
+        mean, std = states.mean(dim=0), states.std(dim=0, correction=0)
+        return cls(mean.to(device or states.device), std.to(device or states.device), spec)
 
     def parameters(self) -> dict[str, torch.nn.Parameter]:
         """What learns: all of the head."""

@@ -75,7 +75,8 @@ def answer_inputs(policy: Policy, turns: Sequence[Turn]) -> dict[str, Any]:
     inputs = policy.answered(
         [images[id(turn.image)] for turn in turns], [turn.prompt for turn in turns], [turn.tokens for turn in turns]
     )
-    if inputs.get("pixel_values") is None or not inputs["pixel_values"].numel():
+    # Most processors call them pixel_values, Video-LLaVA's pixel_values_images.
+    if not any(name.startswith("pixel_values") and values.numel() for name, values in inputs.items()):
         raise FinetuneError(
             f"a batch has no pixel_values, only {sorted(inputs)}: the images never reach the model; "
             "check the checkpoint's processor"

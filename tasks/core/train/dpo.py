@@ -15,7 +15,8 @@ import torch
 
 from tasks.core.models.policy import Policy
 from tasks.core.train.answers import Picture, Turn, answer_tokens
-from tasks.core.train.step_trainer import Objective, Row, StepTrainer, TrainingRun, first_and_last, train
+from tasks.core.train.step_trainer import StepTrainer, train
+from tasks.core.train.steps import Objective, Row, TrainingRun, first_and_last
 
 
 @dataclass(frozen=True)

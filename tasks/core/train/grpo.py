@@ -21,7 +21,8 @@ import torch
 from tasks.core.models.policy import Policy
 from tasks.core.train.answers import REFUSALS, Picture, Turn, opened
 from tasks.core.train.drawing import Drawn
-from tasks.core.train.step_trainer import Objective, Row, StepTrainer, TrainingRun, first_and_last, history, train
+from tasks.core.train.step_trainer import StepTrainer, train
+from tasks.core.train.steps import Objective, Row, TrainingRun, first_and_last, history
 from tasks.core.train.weights import FinetuneError
 
 # (indices into the questions, answers, none of them blank) -> rewards, one each; None: this answer can't be scored.

@@ -12,6 +12,7 @@ Not TRL's: its PPO takes one score an answer, and no images.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from tasks.core.models.precision import autocast
 from tasks.core.seeds import seed_for
 from tasks.core.train.advantages import Experience, LeastSquares, generalised_advantages, ppo_losses, whiten
 from tasks.core.train.answers import Answer, Read, as_reference, read_answers
+from tasks.core.train.leftovers import as_it_was, learning_mode
+from tasks.core.train.micro_batches import MicroBatches
 from tasks.core.train.resume import Progress, keep_progress, last_progress
 from tasks.core.train.weights import Before, FinetuneError, Recipe, adapters, let_learn, settle
 
@@ -65,29 +68,31 @@ def train_ppo(
         `reward_first`, `reward_last`: mean reward of an object word in the first and the last iteration's answers;
         `words_first`, `words_last`: such words an answer; `tokens_first`, `tokens_last`: of an answer; over the last pass
         `clip_share` of the tokens, `value_loss`, and `kl`, half the mean squared log ratio to the reference (k2);
-        what `settle` gives.
+        `micro_batch_size` (answers read at once); what `settle` gives.
 
     Raises:
         FinetuneError: no answers, a loss that is no number, or no weight changed.
     """
     before = let_learn(policy.model, recipe.train)
-    learner = _Learner(policy, recipe, settings, before)
-    saved = last_progress(work)
-    if saved is not None:
-        learner.restore(saved)
-    history: list[dict[str, float]] = [] if saved is None else saved.history
-    for iteration in range(len(history), settings.iterations):
-        with autocast(policy.model):
-            answers = answers_of(iteration)
-        if not answers:
-            raise FinetuneError(f"iteration {iteration + 1}: no answers to learn from; see the rollouts table")
-        history.append(learner.iterate(iteration, answers, on_step))
-        keep_progress(work, learner.progress(history))
+    with as_it_was(policy):
+        learner = _Learner(policy, recipe, settings, before)
+        saved = last_progress(work)
+        if saved is not None:
+            learner.restore(saved)
+        history: list[dict[str, float]] = [] if saved is None else saved.history
+        for iteration in range(len(history), settings.iterations):
+            with autocast(policy.model):
+                answers = answers_of(iteration)
+            if not answers:
+                raise FinetuneError(f"iteration {iteration + 1}: no answers to learn from; see the rollouts table")
+            history.append(learner.iterate(iteration, answers, on_step))
+            keep_progress(work, learner.progress(history))
     moved = settle(learner.model, before, recipe, _rates(history, recipe, settings))
     start, end = history[0], history[-1]
     facts = {f"{name}_{when}": figures[name] for name in ("reward", "words", "tokens")
              for when, figures in (("first", start), ("last", end))}  # fmt: skip
-    return facts | {name: end[name] for name in ("clip_share", "value_loss", "kl")} | moved
+    facts |= {name: end[name] for name in ("clip_share", "value_loss", "kl")} | moved
+    return facts | {"micro_batch_size": float(learner.micro.size)}
 
 
 class _Learner:
@@ -102,11 +107,11 @@ class _Learner:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_for("ppo adapters", recipe.seed) % 2**63)
                 self.model = get_peft_model(policy.model, adapters(policy.model, recipe.lora_rank))
-        # Dropout would move the ratio from 1 before anything was learned; only recomputed activations need training mode.
+        # Dropout would move the ratio from 1 before anything was learned.
         self.model.eval()
-        self.recomputes = policy.device.type != "cpu"
-        if self.recomputes:
-            policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        if policy.device.type != "cpu":
+            policy.model.activation_checkpointing_enable({"use_reentrant": False})
+        self.micro = MicroBatches(recipe.micro_batch_size, recipe.batch_size)
         self.critic = torch.nn.Linear(policy.model.get_output_embeddings().weight.shape[1], 1).to(policy.device)
         learned = {f"policy/{n}": p for n, p in self.model.named_parameters() if p.requires_grad}
         self.learned = learned | {f"critic/{n}": p for n, p in self.critic.named_parameters()}
@@ -118,7 +123,7 @@ class _Learner:
         size, passes = self.recipe.batch_size, self.settings.passes
         steps = math.ceil(len(answers) / size) * passes
         done, figures = 0, list[dict[str, float]]()
-        self.model.train(self.recomputes)
+        learning_mode(self.model)
         for number in range(passes):
             figures = []
             seed = seed_for("ppo batches", self.recipe.seed, iteration, number)
@@ -142,26 +147,36 @@ class _Learner:
         self, answers: Sequence[Answer], picked: np.ndarray, experience: Experience, share: float
     ) -> dict[str, float]:
         """One update on the picked answers; figures of it."""
-        chosen = [answers[index] for index in picked]
-        longest = max(len(answer.tokens) for answer in chosen)
-        rows = Experience(*(part[picked, part.shape[1] - longest :].to(self.policy.device) for part in experience))
-        with autocast(self.model):
-            read = read_answers(self.policy, chosen)
-        losses = ppo_losses(read.log_probs, self._values(read.states), rows, clip=self.settings.clip)
-        loss = losses.policy + self.settings.value_weight * losses.value
-        if not torch.isfinite(loss):
-            raise FinetuneError(
-                f"fine-tuning diverged: the loss is {loss.item()}; lower finetune.lr ({self.recipe.lr:g})"
-            )
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * _schedule(share, self.recipe.warmup_share)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        figures = self.micro.run(lambda: self._accumulate(answers, picked, experience), self.optimizer.zero_grad)
         torch.nn.utils.clip_grad_norm_(self.learned.values(), 1.0)
         self.optimizer.step()
-        divergence = ((read.log_probs.detach() - rows.reference).square() * rows.mask).sum() / rows.mask.sum() / 2
-        figures = {"clip_share": losses.clipped, "value_loss": losses.value, "kl": divergence}
-        return {name: float(value.detach()) for name, value in figures.items()}
+        self.optimizer.zero_grad(set_to_none=True)
+        return figures
+
+    def _accumulate(self, answers: Sequence[Answer], picked: np.ndarray, experience: Experience) -> dict[str, float]:
+        """Gradients of the picked answers' mean loss over tokens, read in parts; figures of it."""
+        tokens = float(experience.mask[picked].sum())
+        figures: dict[str, float] = defaultdict(float)
+        for part in self.micro.parts(list(picked)):
+            chosen = [answers[index] for index in part]
+            longest = max(len(answer.tokens) for answer in chosen)
+            rows = Experience(*(each[part, each.shape[1] - longest :].to(self.policy.device) for each in experience))
+            with autocast(self.model):
+                read = read_answers(self.policy, chosen)
+            losses = ppo_losses(read.log_probs, self._values(read.states), rows, clip=self.settings.clip)
+            loss = losses.policy + self.settings.value_weight * losses.value
+            if not torch.isfinite(loss):
+                raise FinetuneError(
+                    f"fine-tuning diverged: the loss is {loss.item()}; lower finetune.lr ({self.recipe.lr:g})"
+                )
+            weight = float(rows.mask.sum()) / tokens
+            (loss * weight).backward()
+            divergence = ((read.log_probs.detach() - rows.reference).square() * rows.mask).sum() / rows.mask.sum() / 2
+            for name, value in {"clip_share": losses.clipped, "value_loss": losses.value, "kl": divergence}.items():
+                figures[name] += weight * float(value.detach())
+        return dict(figures)
 
     @torch.no_grad()
     def _gather(self, answers: Sequence[Answer], *, fit_critic: bool) -> Experience:
@@ -198,11 +213,16 @@ class _Learner:
         return Experience(old * mask, reference * mask, whiten(gains.advantages, mask), gains.returns, mask)
 
     def _read_all(self, answers: Sequence[Answer]) -> Iterator[tuple[slice, Read]]:
-        for start in range(0, len(answers), self.recipe.batch_size):
-            part = slice(start, start + self.recipe.batch_size)
-            with autocast(self.model):
-                read = read_answers(self.policy, answers[part])
+        start = 0
+        while start < len(answers):
+            read = self.micro.run(lambda at=start: self._read(answers[at : at + self.micro.size]), lambda: None)  # type: ignore[misc]
+            part = slice(start, start + len(read.log_probs))
+            start = part.stop
             yield part, read
+
+    def _read(self, answers: Sequence[Answer]) -> Read:
+        with autocast(self.model):
+            return read_answers(self.policy, answers)
 
     def _values(self, states: torch.Tensor) -> torch.Tensor:
         values: torch.Tensor = self.critic(states)[..., 0]

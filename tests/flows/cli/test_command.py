@@ -68,7 +68,7 @@ def test_every_example_in_a_help_parses(command: str) -> None:
 
 def test_all_commands_of_the_plan_are_there() -> None:
     assert set(COMMANDS) == {
-        "run", "demo", "plan", "compare", "experiment", "runs", "show", "tables", "query", "caption", "report",
+        "run", "demo", "plan", "init", "compare", "experiment", "runs", "show", "tables", "query", "caption", "report",
         "make-demo-data", "doctor",
         "verify", "gc",
     }  # fmt: skip

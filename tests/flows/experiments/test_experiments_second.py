@@ -106,7 +106,7 @@ def test_the_fixed_v_is_learned_once_for_the_whole_ladder(home: Path, tmp_path: 
 
 
 def test_the_other_policy_must_be_named_where_none_is_known(home: Path, tmp_path: Path) -> None:
-    elsewhere = load_profile("llava-7b-coco", ["data.train.root=/nowhere", "data.benchmark.root=/nowhere"])
+    elsewhere = load_profile("visvm-llava-next-7b", ["data.train.root=/nowhere", "data.benchmark.root=/nowhere"])
     with pytest.raises(ProfileError, match="--with PROFILE"):
         cross_model.other_policies(elsewhere, (), 1)
     with pytest.raises(ProfileError, match="same policy"):

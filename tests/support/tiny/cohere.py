@@ -38,7 +38,7 @@ def _tiles(kind: Any, **more: Any) -> Any:
 
 
 def cohere2_vision() -> Parts:
-    """Command A Vision."""
+    """Command A Vision: sliding windows; an answer stands between response markers that the model writes itself."""
     named = {
         "image_token": "<|IMG_PATCH|>",
         "boi_token": "<|START_OF_IMG|>",
@@ -61,7 +61,7 @@ def cohere2_vision() -> Parts:
 
 
 def aya_vision() -> Parts:
-    """Aya Vision: tiles that are numbered in text."""
+    """Aya Vision: sliding windows; numbered tiles; the prompt ends with the response marker."""
     others = (
         "<|START_OF_IMG|>",
         "<|END_OF_IMG|>",

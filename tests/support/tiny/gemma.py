@@ -13,7 +13,7 @@ WINDOW = 6  # tokens; shorter than every prompt
 
 
 def gemma3() -> Parts:
-    """Gemma 3: two of three layers see the last tokens only, image tokens see their whole image."""
+    """Gemma 3: sliding windows in two of three layers, bidirectional attention within an image, two end tokens."""
     named = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
     ends = ("<end_of_turn>", "<eos>")
     tok = chat_tokenizer(named, "<start_of_turn>", *ends, bos="<bos>", eos="<eos>", adds_bos=True)
@@ -76,17 +76,17 @@ def _gemma4(**text: Any) -> Parts:
 
 
 def gemma4() -> Parts:
-    """Gemma 4 31B's kind: layers with full attention have wider heads; the images' tokens see each other."""
+    """Gemma 4 31B: sliding windows, wider heads in the other layers, bidirectional attention within an image."""
     return _gemma4(hidden_size_per_layer_input=0, global_head_dim=32, use_bidirectional_attention="vision")
 
 
 def gemma4_e2b() -> Parts:
-    """Gemma 4 E2B's kind: the last layers read the keys of earlier ones, and each layer has an embedding of the tokens."""
+    """Gemma 4 E2B: sliding windows; the last layers use earlier layers' keys and values; token embeddings for each layer."""
     return _gemma4(hidden_size_per_layer_input=8, global_head_dim=32, num_kv_shared_layers=2)
 
 
 def paligemma() -> Parts:
-    """PaliGemma: image and prompt see each other in both directions."""
+    """PaliGemma: bidirectional attention over image and prompt."""
     tok = chat_tokenizer({"image_token": "<image>"}, bos="<bos>", eos="<eos>", adds_bos=True)
     images = hf.SiglipImageProcessor(size={"height": TILE, "width": TILE})
     images.image_seq_length = (TILE // PATCH) ** 2

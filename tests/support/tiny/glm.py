@@ -37,9 +37,11 @@ def _glm(config: Callable[..., Any], processor: Callable[..., Any], **text: Any)
         text_config=text_sizes(tok, rope_parameters=rope, **text),
         **ids,
     )
-    images = hf.Glm4vImageProcessor(size={"shortest_edge": 2 * TILE**2, "longest_edge": 24 * TILE**2}, patch_size=PATCH)
+    size = {"shortest_edge": 2 * TILE**2, "longest_edge": 24 * TILE**2}
+    old = processor is hf.Glm4vProcessor
+    images = (hf.Glm4vImageProcessor if old else hf.Glm46VImageProcessor)(size=size, patch_size=PATCH)
     template = templates.glm(f"{START}{IMAGE}{END}")
-    videos = hf.Glm4vVideoProcessor() if processor is hf.Glm4vProcessor else hf.Glm46VVideoProcessor()
+    videos = hf.Glm4vVideoProcessor() if old else hf.Glm46VVideoProcessor()
     return Parts(built, processor(images, tok, videos, chat_template=template), (USER, LAST))
 
 
@@ -54,14 +56,19 @@ _IDS = {
 
 
 def glm4v() -> Parts:
-    """GLM-4.1V."""
+    """GLM-4.1V: the next turn's marker is an end token; the template writes none."""
     return _glm(hf.Glm4vConfig, hf.Glm4vProcessor)
 
 
 def glm4v_moe() -> Parts:
-    """GLM-4.5V: experts after a first dense layer."""
+    """GLM-4.5V: as GLM-4.1V, with experts after a first dense layer."""
     experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "first_k_dense_replace": 1}
     return _glm(hf.Glm4vMoeConfig, hf.Glm4vProcessor, **experts)
 
 
-BUILDERS = {"glm4v": glm4v, "glm4v_moe": glm4v_moe}
+def glm46v() -> Parts:
+    """GLM-4.6V Flash: GLM-4.1V's layers under another processor."""
+    return _glm(hf.Glm46VConfig, hf.Glm46VProcessor)
+
+
+BUILDERS = {"glm4v": glm4v, "glm46v": glm46v, "glm4v_moe": glm4v_moe}

@@ -12,7 +12,7 @@ from tests.support.tiny.words import EOS, PATCH, TILE, VISION, Parts, chat_token
 
 
 def idefics3(config: Callable[..., Any] = hf.Idefics3Config) -> Parts:
-    """Idefics3."""
+    """Idefics3: tiles with row and column marks; a template of markers."""
     tiles = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)]
     tok = tokenizer("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *tiles)
     patch, factor = PATCH // 2, 2
@@ -29,7 +29,7 @@ def idefics3(config: Callable[..., Any] = hf.Idefics3Config) -> Parts:
 
 
 def smolvlm() -> Parts:
-    """With the processor of Idefics3, which differs in videos only: SmolVLM's own needs one more package."""
+    """SmolVLM with the processor of Idefics3, which differs in videos only; its own needs the package num2words."""
     return idefics3(hf.SmolVLMConfig)
 
 

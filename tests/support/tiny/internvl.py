@@ -9,7 +9,7 @@ from tests.support.tiny.words import PATCH, TILE, VISION, Parts, byte_tokenizer,
 
 
 def internvl() -> Parts:
-    """InternVL 3: start and end tokens around each image, a space and a line break nowhere but after the image."""
+    """InternVL 3: tiles and a thumbnail between a start and an end token; ChatML; two end tokens."""
     end, last = "<|im_end|>", "<|endoftext|>"
     named = {
         "start_image_token": "<img>",

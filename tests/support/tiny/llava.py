@@ -35,7 +35,7 @@ def _llava_with(tok: hf.PreTrainedTokenizerFast, template: str) -> Parts:
 
 
 def llava() -> Parts:
-    """A template of markers."""
+    """LLaVA: one image size; a template of markers."""
     return _llava_with(tokenizer("<image>"), templates.markers("<image>"))
 
 
@@ -58,7 +58,7 @@ def _next_with(tok: hf.PreTrainedTokenizerFast, template: str) -> Parts:
 
 
 def llava_next() -> Parts:
-    """Tiles of an image and its newline feature."""
+    """LLaVA-NeXT: tiles with newline features; a template of markers."""
     return _next_with(tokenizer("<image>"), templates.markers("<image>"))
 
 
@@ -82,12 +82,12 @@ def _onevision_with(tok: hf.PreTrainedTokenizerFast, template: str, ends: tuple[
 
 
 def llava_onevision() -> Parts:
-    """A template of markers."""
+    """LLaVA-OneVision: tiles, a SigLIP tower; a template of markers."""
     return _onevision_with(tokenizer("<image>", "<video>"), templates.markers("<image>"), (EOS,))
 
 
 def llava_onevision_chatml() -> Parts:
-    """OneVision as released: `assistant ` and a line break in a finished turn, no space in the generation prompt."""
+    """LLaVA-OneVision as released: a space after `assistant` in a finished turn, none in the generation prompt."""
     end = "<|im_end|>"
     tok = chat_tokenizer(
         {"image_token": "<image>", "video_token": "<video>"}, "<|im_start|>", end, eos=end, pad="<|endoftext|>"
@@ -110,7 +110,7 @@ def vipllava() -> Parts:
 
 
 def llava_next_video() -> Parts:
-    """LLaVA-NeXT-Video, about an image."""
+    """LLaVA-NeXT-Video, asked about an image."""
     tok = chat_tokenizer({"image_token": "<image>", "video_token": "<video>"}, bos="<s>", eos=EOS, adds_bos=True)
     config = hf.LlavaNextVideoConfig(
         vision_config=_clip(),
@@ -131,6 +131,27 @@ def llava_next_video() -> Parts:
     return Parts(config, processor)
 
 
+def video_llava() -> Parts:
+    """Video-LLaVA, asked about an image: a tower each for images and videos."""
+    tok = chat_tokenizer({"image_token": "<image>", "video_token": "<video>"}, bos="<s>", eos=EOS, adds_bos=True)
+    config = hf.VideoLlavaConfig(
+        vision_config=_clip(),
+        text_config=hf.LlamaConfig(**text_sizes(tok)),
+        image_token_index=tok.image_token_id,
+        video_token_index=tok.video_token_id,
+        image_seq_length=PER_TILE,
+    )
+    size = {"size": {"shortest_edge": TILE}, "crop_size": {"height": TILE, "width": TILE}}
+    processor = hf.VideoLlavaProcessor(
+        hf.VideoLlavaImageProcessor(**size),
+        hf.VideoLlavaVideoProcessor(**size),
+        tok,
+        patch_size=PATCH,
+        chat_template=templates.vicuna("<image>"),
+    )
+    return Parts(config, processor)
+
+
 BUILDERS = {
     "llava": llava,
     "llava_next": llava_next,
@@ -140,4 +161,5 @@ BUILDERS = {
     "llava_onevision_chatml": llava_onevision_chatml,
     "vipllava": vipllava,
     "llava_next_video": llava_next_video,
+    "video_llava": video_llava,
 }

@@ -9,7 +9,7 @@ from tests.support.tiny.words import PATCH, TILE, Parts, text_sizes, tokenizer
 
 
 def mllama() -> Parts:
-    """Llama 3.2 Vision."""
+    """Llama 3.2 Vision: cross-attention to tiles instead of placeholders; a template of markers."""
     tok = tokenizer("<|image|>")
     vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "attention_heads": 2}
     levels = [0, 1]

@@ -38,12 +38,12 @@ def _qwen2(config: Callable[..., Any], processor: Callable[..., Any], vision: di
 
 
 def qwen2_vl() -> Parts:
-    """Qwen2-VL."""
+    """Qwen2-VL: rotary axes for time, height and width; a template of markers."""
     return _qwen2(hf.Qwen2VLConfig, hf.Qwen2VLProcessor, {"embed_dim": 32, "hidden_size": 64, "mlp_ratio": 2})
 
 
 def qwen2_5_vl() -> Parts:
-    """Qwen2.5-VL: windows in the tower."""
+    """Qwen2.5-VL: as Qwen2-VL, with windows in the tower."""
     vision = {"hidden_size": 32, "out_hidden_size": 64, "intermediate_size": 64, "window_size": 2 * TILE}
     return _qwen2(hf.Qwen2_5_VLConfig, hf.Qwen2_5_VLProcessor, {**vision, "fullatt_block_indexes": [1]})
 
@@ -66,14 +66,22 @@ def _qwen3(config: Callable[..., Any], *, thinking: bool, vision: dict[str, Any]
 
 
 def qwen3_vl() -> Parts:
-    """Qwen3-VL: features of two of the tower's layers are added to the language model's first layers; two end tokens."""
+    """Qwen3-VL: deepstack (tower features added to the first text layers); ChatML; two end tokens."""
     return _qwen3(hf.Qwen3VLConfig, thinking=False, vision={"deepstack_visual_indexes": [0, 1]})
 
 
+def qwen3_vl_tied() -> Parts:
+    """Qwen3-VL 2B and 4B: the output layer is the token embedding."""
+    parts = _qwen3(hf.Qwen3VLConfig, thinking=False, vision={"deepstack_visual_indexes": [0, 1]})
+    parts.config.tie_word_embeddings = parts.config.text_config.tie_word_embeddings = True
+    return parts._replace(seed=11)
+
+
 def qwen3_vl_moe() -> Parts:
-    """Qwen3-VL with experts."""
+    """Qwen3-VL with experts in each layer."""
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
-    return _qwen3(hf.Qwen3VLMoeConfig, thinking=False, vision={"deepstack_visual_indexes": [0, 1]}, **experts)
+    vision = {"deepstack_visual_indexes": [0, 1]}
+    return _qwen3(hf.Qwen3VLMoeConfig, thinking=False, vision=vision, **experts)._replace(seed=9)
 
 
 LINEAR = {
@@ -95,12 +103,12 @@ LINEAR = {
 
 
 def qwen3_5() -> Parts:
-    """Qwen3.5: two of three layers keep a recurrent and a convolution state; its template opens a thought."""
+    """Qwen3.5: recurrent and convolution states in two of three layers; the generation prompt opens a thought."""
     return _qwen3(hf.Qwen3_5Config, thinking=True, vision={}, **LINEAR)
 
 
 def qwen3_5_moe() -> Parts:
-    """Qwen3.5 with experts."""
+    """Qwen3.5 with experts in each layer."""
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
     more = {"shared_expert_intermediate_size": 32}
     return _qwen3(hf.Qwen3_5MoeConfig, thinking=True, vision={}, **LINEAR, **experts, **more)._replace(seed=8)
@@ -111,6 +119,7 @@ BUILDERS = {
     "qwen2_5_vl": qwen2_5_vl,
     "qwen3_vl": qwen3_vl,
     "qwen3_5": qwen3_5,
+    "qwen3_vl_tied": qwen3_vl_tied,
     "qwen3_vl_moe": qwen3_vl_moe,
     "qwen3_5_moe": qwen3_5_moe,
 }

@@ -76,7 +76,7 @@ def blip2() -> Parts:
 
 
 def llama4() -> Parts:
-    """Llama 4: layers that see a chunk of the text, experts, tiles."""
+    """Llama 4: attention in chunks, experts, tiles."""
     end = "<|eot|>"
     marks = ("<|image_start|>", "<|image_end|>", "<|image|>", "<|tile_x_separator|>", "<|tile_y_separator|>")
     others = ("<|header_start|>", "<|header_end|>", *marks)

@@ -172,3 +172,13 @@ def exaone(image: str) -> str:
         + _content(image)
         + "{{ '[|endofturn|]\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '[|assistant|]\\n' }}{% endif %}"
     )
+
+
+def ernie(image: str) -> str:
+    """ERNIE's form: roles as words, an end token after an answer, a line break after a user."""
+    return (
+        "{{ bos_token }}{% for message in messages %}{{ message['role'].capitalize() + ': ' }}"
+        + _content(image)
+        + "{{ eos_token if message['role'] == 'assistant' else '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+    )

@@ -9,7 +9,8 @@ import torch
 from tests.support.tiny.words import said_tokens
 
 _INTO_RESIDUAL = ("o_proj.weight", "down_proj.weight")
-_IN_TEXT = (*_INTO_RESIDUAL, "out_proj.weight")
+_IN_TEXT = (*_INTO_RESIDUAL, "feed_forward.w2.weight", "out_proj.weight", "per_layer_projection.weight")
+_EXPERTS = ("experts.down_proj", "fc2.weight")  # of all experts in one tensor
 
 
 def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
@@ -25,7 +26,13 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
             torch.nn.init.constant_(weight, 0.5)
         if name.endswith(_IN_TEXT if "language_model" in name else _INTO_RESIDUAL):
             torch.nn.init.zeros_(weight[0])
+        if weight.dim() == 3 and name.endswith(_EXPERTS):  # [experts, rows, columns], either way round
+            axis = list(weight.shape).index(model.config.get_text_config().hidden_size, 1)
+            torch.nn.init.zeros_(weight.select(axis, 0))
     words, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    if words is output:
+        _draw_tied(words, tok, ends)
+        return
     torch.nn.init.normal_(words)
     torch.nn.init.constant_(words[:, 0], 2.0)
     words /= getattr(model.get_input_embeddings(), "embed_scale", 1.0)  # Gemma's are multiplied when they are read
@@ -37,6 +44,14 @@ def draw_weights(model: Any, tok: Any, ends: tuple[str, ...]) -> None:
         output[tok.convert_tokens_to_ids(token), 0] = bias
     indices = torch.tensor(sorted(_never_said(tok) - set(tok.convert_tokens_to_ids(list(ends)))))
     output[indices[indices < len(output)], 0] = -20.0
+
+
+def _draw_tied(words: torch.Tensor, tok: Any, ends: tuple[str, ...]) -> None:
+    """An embedding that is the output layer too has no bias: long rows are likely, short ones are not."""
+    torch.nn.init.normal_(words, std=1.5 * words.shape[1] ** -0.5)
+    kept = set(tok.convert_tokens_to_ids(list(ends)))
+    words[sorted(kept | set(tok.convert_tokens_to_ids([".", "!", "?"])))] *= 2.0
+    words[sorted(_never_said(tok) - kept)] *= 0.2
 
 
 def _never_said(tok: Any) -> set[int]:

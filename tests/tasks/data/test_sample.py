@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 
 from storage import lake
+from storage.artifacts import PolicyCheckpoint
+from storage.checkpoints import import_checkpoint
 from storage.images import decode
 from storage.schema import Image, Quarantined, Sample
 from tasks.configs.data import CocoSource, FolderSource, SampleConfig
 from tasks.data.sample import Draw, annotate, open_source, sample
+from tasks.models.handles import PolicyHandle
 from tasks.stage.quarantine import StageInputError, TooManyQuarantined
 from tests.support.small_world import IMAGES, drawn, samples, source
+from tests.support.tiny_models import tiny
 from tests.support.wild_folder import GOOD, picture, wild_folder
 
 
@@ -104,3 +108,34 @@ def test_a_folder_has_no_truth_to_annotate_with(tmp_path: Path) -> None:
     picture(0).save(tmp_path / "a.png")
     with pytest.raises(StageInputError, match=r"has no annotations; set data\.benchmark"):
         annotate.fn(open_source(FolderSource(root=str(tmp_path))), drawn().images)
+
+
+def test_an_image_that_the_policys_processor_refuses_is_in_quarantine_with_its_reason(tmp_path: Path) -> None:
+    policy = tiny("qwen2_vl")
+    policy.model.save_pretrained(tmp_path / "policy")
+    policy.processor.save_pretrained(tmp_path / "policy")
+    handle = PolicyHandle(import_checkpoint(PolicyCheckpoint, str(tmp_path / "policy")))
+    root = tmp_path / "images"
+    root.mkdir()
+    for index, size in enumerate([(60, 40), (8, 2000), (40, 40)]):
+        picture(index, size).save(root / f"{index}.png")
+    config, drawn_from = SampleConfig(val_share=0.3, max_quarantined=0.5), open_source(FolderSource(root=str(root)))
+    output = sample.fn(config, drawn_from, Draw(images=3, seed=0), handle)
+    (refused,) = lake.read_rows(Quarantined, output.quarantine)
+    assert (refused.item_id, refused.reason) == ("1.png", "processor")
+    assert "8x2000 pixels" in refused.detail and "aspect ratio" in refused.detail
+    assert {row.image_id for row in lake.read_rows(Image, output.images)} == {"0.png", "2.png"}
+    everything = sample.fn(config, drawn_from, Draw(images=3, seed=0))
+    assert everything.quarantine.rows == 0, "without a policy no image is refused by one"
+
+
+@pytest.mark.parametrize("prompts", [["<image>"], ["Describe it.", "<image>\n"]])
+def test_a_prompt_of_placeholders_only_is_refused(prompts: list[str]) -> None:
+    with pytest.raises(ValueError, match="asks nothing"):
+        SampleConfig(prompts=tuple(prompts))
+
+
+def test_a_prompts_placeholder_is_left_out_of_the_samples(tmp_path: Path) -> None:
+    config = SampleConfig(val_share=0.3, prompts=("<image>\nDescribe the image.",))
+    output = sample.fn(config, source(), Draw(images=4, seed=0))
+    assert {row.prompt for row in lake.read_rows(Sample, output.samples)} == {"Describe the image."}

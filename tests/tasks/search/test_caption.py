@@ -30,6 +30,7 @@ FACTS = {"strategy": "visvm", "prompt": "What is <this>?"}
 @pytest.fixture(autouse=True)
 def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Searcher", FakeSearcher)
+    monkeypatch.setattr(module, "image_refusal", lambda policy: lambda width, height: None)
     monkeypatch.setattr(FakeSearcher, "made", [])
 
 
@@ -136,3 +137,15 @@ def test_many_images_are_folded_and_listed(tmp_path: Path) -> None:
     assert text.count("<details>") == 7 and text.count('<a href="#image-') == 7
     write_page(tmp_path / "page.html", described(paths[:2]), FACTS)
     assert (tmp_path / "page.html").read_text().count("<details open>") == 2
+
+
+def test_an_image_that_the_processor_refuses_is_named_and_the_others_are_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module, "image_refusal", lambda policy: lambda width, height: "too thin" if width > 9 * height else None
+    )
+    paths = [*draw(tmp_path, ["thin.png"], size=(200, 8)), *draw(tmp_path, ["square.png"], size=(40, 40))]
+    thin, square = described(paths)
+    assert thin.result is None and thin.error == "thin.png: too thin"
+    assert square.result is not None and not square.error

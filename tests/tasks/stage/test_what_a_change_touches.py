@@ -63,7 +63,7 @@ def touched(root: Path, file: str, old: str, new: str) -> set[str]:
         ("core/engine/draw.py", "stable=True", "stable=False", {"rollout", "search"}),
         ("core/engine/kv_prefix.py", "length=self.length + expected", "length=self.length", {"rollout", "search"}),
         ("core/search/majority_vote.py", "own_options(", "dict(", {"search"}),
-        ("core/train/sft.py", "completion_only_loss=True", "completion_only_loss=False", {"finetune"}),
+        ("core/train/sft.py", "-log_probs.sum()", "-log_probs.mean()", {"finetune"}),
         ("core/benchmarks/chair.py", "mention.object not in truth", "mention.object in truth", {"evaluate"}),
         ("core/data/sampling.py", "jitter = ", "jitter = 1 + ", {"sample"}),
         ("evaluate/promote.py", "hallucination.ci_high < 0", "hallucination.ci_high <= 0", {"promote"}),

@@ -134,3 +134,10 @@ def test_replayed_examples_are_trained_on() -> None:
     replayed, plain = trained(replaying(0.5), replay=others()), trained()
     assert replayed.figures["steps"] == 2 * plain.figures["steps"]
     assert replayed.policy != plain.policy
+
+
+def test_a_caption_with_the_text_of_special_tokens_is_learned() -> None:
+    texts = ["The page says <image> in a box.", "He wrote </s> and went on.", *TEXTS[2:]]
+    output = trained(captions=captions_of(texts))
+    assert (output.counters["examples"], output.counters["untrainable"]) == (6, 0)
+    assert output.figures["relative_change"] > 0

@@ -17,7 +17,8 @@ from tasks.core.value.td import TERMINAL_MODES, mc_returns
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.runtime import current_runtime, use_runtime
 from tasks.value import train_value as stage
-from tasks.value.train_value import ValueCollapsed, ValueResult
+from tasks.value.held_out import ValueCollapsed
+from tasks.value.train_value import ValueResult
 from tests.support.small_world import VALUE, drawn, policy, rollouts, samples, shaped, trained
 
 

@@ -9,16 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
-from tasks.core.engine import batch
 from tasks.core.engine.decoder import Decoder
 from tasks.core.engine.fallback import GenerateDecoder, open_decoder
 from tasks.core.engine.kv_prefix import KVPrefix
 from tasks.core.engine.prompts import Prompts
-from tasks.core.engine.rows import Completion, Draw, Row
+from tasks.core.engine.rows import Completion, Draw, Row, TokenTexts
 from tasks.core.models.policy import Policy
 from tasks.core.search.requests import ANSWER, SENTENCE
-from tests.support.plain import answer, plain
-from tests.support.tiny_models import ARCHITECTURES, tiny
+from tests.support.plain import answer, plain, same
+from tests.support.tiny_models import ARCHITECTURES, MORE_ARCHITECTURES, tiny
 
 GREEDY = Draw(0.0, 1.0, ())
 SIZES = [(56, 40), (28, 60), (80, 80), (100, 30)]  # tiled differently
@@ -33,8 +32,19 @@ def noise(seed: int, width: int, height: int) -> Image.Image:
 IMAGES = [noise(seed, *size) for seed, size in enumerate(SIZES)]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+# Each of the last two has something in its cache that the others don't: convolution states alone, layers of several widths.
+KINDS = (*ARCHITECTURES, "lfm2_vl", "gemma4")
+EVERY = ARCHITECTURES + MORE_ARCHITECTURES
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def own(request) -> Policy:
+    torch.set_num_threads(1)
+    return tiny(request.param)
+
+
+@pytest.fixture(scope="module", params=EVERY)
+def every(request) -> Policy:
     torch.set_num_threads(1)
     return tiny(request.param)
 
@@ -57,7 +67,8 @@ def two_steps(decoder: Decoder | GenerateDecoder) -> tuple[list[Completion], lis
     return first, answer(decoder, sentences([first[3 * i + (i + 1) % 3].span.prefix() for i in range(4)], 1))
 
 
-def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
+def test_greedy_is_what_generate_gives_token_for_token(every) -> None:
+    own = every
     decoder = open_decoder(own)
     assert isinstance(decoder, Decoder), "fell back to reading everything again"
     inputs = own.inputs(IMAGES, PROMPTS)
@@ -74,10 +85,12 @@ def test_greedy_is_what_generate_gives_token_for_token(own) -> None:
     assert [completion.tokens for completion in completions] == expected
 
 
-def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(own, monkeypatch) -> None:
+def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(every, monkeypatch) -> None:
+    own = every
     decoder = Decoder(own)
     first, second = two_steps(decoder)
-    assert any(c.drawn > len(c.tokens) + c.ended for c in [*first, *second]), "nothing was cut"
+    cut = any(c.drawn > len(c.tokens) + c.ended for c in [*first, *second])
+    assert cut or own.digest.endswith("_tied"), "nothing was cut"  # a random tied output hardly ever draws a full stop
     assert any(not completion.ended for completion in first), "no sentence was continued"
     chosen = [3 * i + (2 * i) % 3 for i in range(4)]
     prefixes = [second[at].span.prefix() for at in chosen]
@@ -85,16 +98,20 @@ def test_forked_and_cut_sentences_leave_what_a_plain_forward_leaves(own, monkeyp
     logits = next_logits(monkeypatch, decoder, prefixes)
     for i, at in enumerate(chosen):
         tokens = first[3 * i + (i + 1) % 3].tokens + second[at].tokens
+        if getattr(own.model.config, "image_token_id", None) in tokens:
+            continue  # a plain forward would want an image for it
         expected, state = plain(own, IMAGES[i], PROMPTS[i], tokens)
         assert torch.allclose(states[i], state, atol=1e-4), (states[i] - state).abs().max()
         assert torch.allclose(logits[i], expected, atol=1e-4), (logits[i] - expected).abs().max()
 
 
 def next_logits(monkeypatch, decoder: Decoder, prefixes: list[KVPrefix]) -> torch.Tensor:
-    """[B, V]: what a step of the batch draws from, in order of the prefixes."""
+    """[B, V]: a step's logits before any rule, such as the ban of placeholders, in order of the prefixes."""
     seen: list[torch.Tensor] = []
-    draw = batch.draw_tokens
-    monkeypatch.setattr(batch, "draw_tokens", lambda logits, *rest: seen.append(logits.clone()) or draw(logits, *rest))
+    ruled = TokenTexts.ruled
+    monkeypatch.setattr(
+        TokenTexts, "ruled", lambda self, logits, *rest: seen.append(logits.clone()) or ruled(self, logits, *rest)
+    )
     answer(decoder, [Row(prefix, GREEDY, ANSWER, 1) for prefix in prefixes])
     (logits,) = seen
     return logits
@@ -109,14 +126,15 @@ def test_tokens_that_are_read_are_as_if_they_had_been_decoded(own) -> None:
     read = decoder.read([(starts[i], completions[i].tokens) for i in some], layer=-1)
     for i, prefix in zip(some, read, strict=True):
         completion = completions[i]
-        drawn = completion.span.prefix()
+        (drawn,) = decoder.settled([completion.span.prefix()])
         assert (prefix.length, prefix.pending, prefix.next_position) == (
             drawn.length,
             drawn.pending,
             drawn.next_position,
         )
         assert torch.equal(prefix.position, drawn.position)
-        assert torch.allclose(prefix.full_kv(), drawn.full_kv(), atol=1e-4)
+        assert same(prefix.full_kv(), drawn.full_kv(), 1e-4)
+        assert same(prefix.recurrent, drawn.recurrent, 1e-4)
         assert torch.allclose(prefix.state, plain(own, IMAGES[i % 4], PROMPTS[i % 4], completion.tokens)[1], atol=1e-4)
 
 
@@ -126,8 +144,9 @@ def test_another_text_after_the_image_s_prefix_is_a_fresh_prompt(own) -> None:
     items, pairs = [], list(product(range(4), range(4)))
     for i, j in pairs:
         prefix, tail = prompts.image_prefix(read[i], PROMPTS[i]), prompts.tail(PROMPTS[j], PROMPTS[i])
-        assert prefix is not None and tail is not None
-        assert len(tail) < 12, "not only the text is read"
+        if prefix is None or tail is None:
+            pytest.skip("its prompts can't be divided after the image")
+        assert len(tail) < len(read[j].ids) - 1, "the image is read again"
         items.append((prefix, tail))
     before = decoder.counters["vision_encodes"], decoder.counters["prefill_tokens"]
     read_after = decoder.read(items, layer=-1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
-from tasks.core.engine.architecture import CannotFork, _stacked
 from tasks.core.engine.decoder import Decoder, check_forkable
 from tasks.core.engine.fallback import GenerateDecoder, open_decoder
+from tasks.core.engine.layers import CannotFork, Layers, Layout
 from tasks.core.engine.rows import Completion, Draw, Row
 from tasks.core.engine.scheduler import Job, SearchScheduler
 from tasks.core.models.policy import Policy
@@ -53,7 +52,7 @@ def test_rows_of_many_calls_are_answered_and_counted(policy, pictures, prompts) 
     assert not decoder.idle
     completions = {row.owner: completion for row, completion in decoder.advance()}
     assert set(completions) == {0, 1, 2, "more"} and decoder.idle
-    assert decoder.counters["vision_encodes"] == 4
+    assert decoder.counters["vision_encodes"] == 3, "two rows after one prompt read it once"
     assert decoder.counters["decode_tokens"] == sum(completion.drawn for completion in completions.values())
 
 
@@ -108,26 +107,23 @@ def test_a_model_without_an_inner_one_falls_back_and_says_so(policy, caplog) -> 
     with pytest.raises(CannotFork, match="Bare has no inner model that gives hidden states"):
         check_forkable(odd)
     assert isinstance(open_decoder(odd, kv_token_budget=1000), GenerateDecoder)
-    assert "Bare has no inner model" in caplog.text and "reads image and prompt again by generate" in caplog.text
+    assert "Bare has no inner model" in caplog.text and "each candidate does so by itself, in generate" in caplog.text
     assert isinstance(open_decoder(policy, kv_token_budget=1000), Decoder)
 
 
-def test_a_model_with_a_sliding_window_falls_back(policy, monkeypatch) -> None:
+def test_a_model_that_attends_in_chunks_falls_back(policy, monkeypatch) -> None:
     text = policy.model.config.get_text_config()
-    monkeypatch.setattr(text, "sliding_window", 8, raising=False)
-    monkeypatch.setattr(text, "layer_types", ["sliding_attention"] * text.num_hidden_layers, raising=False)
-    with pytest.raises(CannotFork, match="keeps DynamicSlidingWindowLayer in its cache"):
+    monkeypatch.setattr(text, "attention_chunk_size", 8, raising=False)
+    monkeypatch.setattr(text, "layer_types", ["chunked_attention"] * text.num_hidden_layers, raising=False)
+    with pytest.raises(CannotFork, match="attends in chunks"):
         check_forkable(policy)
     assert isinstance(open_decoder(policy), GenerateDecoder)
 
 
-def test_a_cache_that_turns_out_to_be_more_than_keys_and_values_is_refused() -> None:
+def test_a_cache_that_turns_out_to_be_another_than_the_configuration_promises_is_refused() -> None:
     cache = DynamicCache()
     cache.layers = [DynamicSlidingWindowLayer(sliding_window=4)]
-    with pytest.raises(CannotFork, match="layer 0 of its cache is a DynamicSlidingWindowLayer"):
-        _stacked(cache, frozenset())
-    cache = DynamicCache()
-    for layer, width in enumerate((4, 6)):
-        cache.update(torch.zeros(1, 2, 3, width), torch.zeros(1, 2, 3, width), layer)
-    with pytest.raises(CannotFork, match="keys and values differ in shape"):
-        _stacked(cache, frozenset())
+    with pytest.raises(
+        CannotFork, match="layer 0 of its cache is a DynamicSlidingWindowLayer, wanted one of kind full"
+    ):
+        Layout.of(cache, Layers(("full",), ("full_attention",), None))

@@ -134,16 +134,16 @@ def test_memory_that_runs_out_in_the_middle_loses_and_repeats_no_row(
 def test_a_batch_that_can_not_even_be_made_is_made_smaller(policy, pictures, prompts, expected, monkeypatch) -> None:
     from tasks.core.engine import batch
 
-    gather = batch.gather
+    new_slab = batch.new_slab
 
     def small(prefixes: Any, *args: Any, **options: Any) -> Any:
         if len(prefixes) > 7:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return gather(prefixes, *args, **options)
+        return new_slab(prefixes, *args, **options)
 
     decoder = Decoder(policy)
     rows = rows_of(decoder, pictures, prompts)
-    monkeypatch.setattr(batch, "gather", small)
+    monkeypatch.setattr(batch, "new_slab", small)
     assert bare(answer(decoder, rows)) == expected
     assert decoder.counters["out_of_memory"] > 1
 

@@ -253,16 +253,17 @@ def test_a_likelihood_is_the_same_to_the_last_bit_whoever_is_beside_it() -> None
     assert rate([images[1]], [many])[0] == together[1][::-1]
 
 
-def test_a_policy_that_needs_an_image_says_how_to_do_without_the_contrast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_that_needs_an_image_says_how_to_do_without_the_contrast() -> None:
     policy = tiny("llava")
 
     class Processor:
+        tokenizer = policy.tokenizer
+
         def apply_chat_template(self, chat, **options):
             if not any(part["type"] == "image" for turn in chat for part in turn.get("content", ())):
                 raise ValueError("this template wants an image")
 
     rate = OwnLikelihood(Policy(policy.model, Processor(), "p"), PROMPT, contrast=True)
-    monkeypatch.setattr(Policy, "tokenizer", policy.tokenizer)
     with pytest.raises(
         PolicyError, match=r"without an image \(ValueError: this template wants an image\); set contrast: false"
     ):

@@ -60,7 +60,7 @@ def test_every_architecture_reads_as_if_it_were_given_the_whole_text(architectur
     for picture, prompt, answer, of_answer in zip(pictures, prompts, answers, result, strict=False):
         (text,) = own.processor.apply_chat_template([[user_turn(picture, prompt)]], add_generation_prompt=True)
         for sentence, state in zip(split_sentences(answer), of_answer, strict=True):
-            whole = [text + answer[: sentence.end]]
+            whole = [text + own.chat.answered_turn.before + answer[: sentence.end]]
             inputs = own.processor(text=whole, images=[[picture]], return_tensors="pt", add_special_tokens=False)
             with torch.inference_mode():  # the model finds its positions itself
                 alone = own.model.model(**inputs).last_hidden_state[0, -1]

@@ -15,7 +15,7 @@ from tasks.core.text import split_sentences
 from tests.support.demo_models import PROMPTS
 from tests.support.tiny_models import ARCHITECTURES, tiny
 
-M_ROPE = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
+M_ROPE = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"}
 NEW = torch.tensor([[5, 20, 30], [40, 8, 33], [25, 50, 6]])  # token ids that follow each row's prompt
 CLOSE = {"atol": 1e-4, "rtol": 0.0}
 
@@ -28,7 +28,11 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
 IMAGES = [noise(28, 28, 1), noise(60, 28, 2), noise(90, 90, 3)]  # tiled differently
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+# Rows of windows can't be masked and states can't be picked: the engine's own tests are about these.
+PLAIN_CACHES = [name for name in ARCHITECTURES if name not in {"gemma3", "qwen3_5"}]
+
+
+@pytest.fixture(scope="module", params=PLAIN_CACHES)
 def named_policy(request) -> tuple[str, Policy]:
     torch.set_num_threads(1)
     return request.param, tiny(request.param)
@@ -64,7 +68,7 @@ def test_rows_of_a_batch_are_left_padded_and_finite(named_policy) -> None:
     assert torch.isfinite(policy.model(**inputs).logits[inputs["attention_mask"].bool()]).all()
 
 
-@pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in {"llava", "mllama"}])
+@pytest.mark.parametrize("name", [name for name in PLAIN_CACHES if name not in {"llava", "mllama"}])
 def test_images_of_other_shapes_take_other_numbers_of_placeholders(name) -> None:
     policy = tiny(name)
     ids = policy.inputs(IMAGES, ["Go."] * 3)["input_ids"]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tasks.core.models.policy import load_policy
-from tasks.core.train import dpo
 from tasks.core.train.dpo import PreferencePair, train_dpo
-from tasks.core.train.step_trainer import TrainingRun
+from tasks.core.train.steps import TrainingRun
 from tasks.core.train.weights import FinetuneError, Recipe
 from tests.support.paths import DEMO
 
@@ -49,43 +46,6 @@ def log_probability(policy, pair: PreferencePair, answer: str) -> float:
     with torch.inference_mode():
         logits = policy.model(input_ids=ids, pixel_values=inputs["pixel_values"]).logits[0, -len(tokens) - 1 : -1]
     return -torch.nn.functional.cross_entropy(logits, tokens, reduction="sum").item()
-
-
-def test_what_is_learned_is_the_answer_and_its_end_under_the_prompt_of_inference(
-    fresh_policy, pairs, tmp_path, monkeypatch
-) -> None:
-    seen: list[dict[str, torch.Tensor]] = []
-
-    def look(trainer) -> None:
-        seen.extend(trainer.get_train_dataloader())
-        raise InterruptedError
-
-    monkeypatch.setattr(dpo, "_check_batch", look)
-    with pytest.raises(InterruptedError):
-        fine_tune(fresh_policy, pairs, tmp_path)
-    expected = {}
-    for pair in pairs:
-        inputs = fresh_policy.inputs([pair.image], [pair.prompt])
-        for answer in (pair.chosen, pair.rejected):
-            expected[inputs["pixel_values"].sum().item(), answer] = inputs
-    checked = 0
-    for batch in seen:
-        for ids, learned, mask, pixels in zip(
-            batch["input_ids"],
-            batch["completion_mask"].bool(),
-            batch["attention_mask"].bool(),
-            batch["pixel_values"],
-            strict=True,
-        ):
-            answer = ids[learned]
-            assert answer[-1].item() in fresh_policy.end_ids, "the model never learns to stop"
-            text = fresh_policy.tokenizer.decode(answer[:-1])
-            nearest = min(expected, key=lambda key: (key[1] != text, abs(key[0] - pixels.sum().item())))
-            assert nearest[1] == text
-            assert ids[mask & ~learned].tolist() == expected[nearest]["input_ids"][0].tolist()
-            assert torch.allclose(pixels, expected[nearest]["pixel_values"][0], atol=1e-5), "another image"
-            checked += 1
-    assert checked == 2 * len(pairs)
 
 
 def test_log_probabilities_are_those_of_the_whole_answers(fresh_policy, pairs, tmp_path) -> None:
@@ -147,35 +107,3 @@ def test_resumed_training_ends_with_bit_equal_weights_and_the_same_facts(
 def test_weights_that_stay_as_they_are_are_refused(fresh_policy, pairs, tmp_path) -> None:
     with pytest.raises(FinetuneError, match=r"left every weight as it was; check finetune\.lr"):
         fine_tune(fresh_policy, pairs[:1], tmp_path, lr=0.0, epochs=1.0)
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"pixel_values": None}, "no pixel_values, .* the images never reach the model"),
-        ({"completion_mask": torch.zeros(2, 5)}, "check the checkpoint's chat template"),
-        ({"completion_mask": torch.ones(2, 5)}, "check the checkpoint's chat template"),
-    ],
-)
-def test_a_batch_without_pixels_or_with_loss_on_nothing_or_everything_is_refused(change, match) -> None:
-    mask = torch.ones(2, 5)
-    batch = {"pixel_values": torch.ones(2, 3), "attention_mask": mask, "completion_mask": mask.tril(), **change}
-
-    class Trainer:
-        def get_train_dataloader(self):
-            return [batch]
-
-    with pytest.raises(FinetuneError, match=match):
-        dpo._check_batch(Trainer())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl"])
-def test_other_architectures_start_as_their_own_reference(name: str, pairs, tmp_path) -> None:
-    from tests.support.tiny_models import tiny
-
-    shared = tiny(name)
-    copied = replace(shared, model=copy.deepcopy(shared.model))
-    facts = fine_tune(copied, pairs[:2], tmp_path, train="lora", epochs=1.0)
-    assert facts["loss_first"] == pytest.approx(0.6931, abs=1e-4)
-    assert facts["relative_change"] > 0

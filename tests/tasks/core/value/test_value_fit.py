@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.core.value.fit import METHODS, FitState, ValueFit, answer_batches, batches, run_fit
+from tasks.core.value.batches import answer_batches, batches
+from tasks.core.value.fit import METHODS, FitState, ValueFit, run_fit
 from tasks.core.value.td import (
     TERMINAL_MODES,
     Transition,
