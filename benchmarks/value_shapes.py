@@ -49,7 +49,7 @@ class Released:
 
     def __init__(self, policy: Policy, width: int) -> None:
         """Put a head over all `width` positions on `policy`, which it owns from now on."""
-        self.policy = Padding(policy.model.requires_grad_(True), policy.processor, policy.digest, width)
+        self.policy = Padding(policy.model.requires_grad_(True), policy.processor, policy.digest, width=width)
         self.head = torch.nn.Linear(width * policy.model.config.get_text_config().hidden_size, 1)
         self.parameters = [*policy.model.model.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=LR)

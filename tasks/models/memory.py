@@ -58,6 +58,12 @@ class _Run:
         return BYTES[self.settings.policy.dtype]
 
     @property
+    def training_width(self) -> int:
+        """Bytes of a frozen weight while others learn: float32 where training doesn't run under autocast."""
+        in_float32 = self.settings.policy.dtype == "float16" or self.settings.runtime.device == "cpu"
+        return 4 if in_float32 else self.width
+
+    @property
     def scorer_weights(self) -> dict[str, float]:
         """Scorers stay loaded once they were used."""
         return {"scorer weights": sum(sizes.weights for sizes in self.scorers)}
@@ -179,7 +185,7 @@ def _value(run: _Run) -> list[Phase]:
         value.lora_rank,
         _micro(value.micro_batch_size, value.batch_size),
         text,
-        run.width,
+        run.width if value.train == "frozen" else run.training_width,
         layer=value.layer,
         logits=False,
         target=value.target != "mc" and not value.published,
@@ -213,7 +219,7 @@ def _finetune(run: _Run) -> list[Phase]:
         config.lora_rank,
         rows * (2 if isinstance(config, DpoConfig) else 1),
         answer_limit(settings),
-        run.width,
+        run.training_width,
         checkpointed=settings.runtime.device != "cpu",
         foreach=isinstance(config, FisaoConfig),
     )

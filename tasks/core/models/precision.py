@@ -2,8 +2,8 @@
 
 A step of 1e-6 is less than half the distance between neighbouring bfloat16 numbers from 2.6e-4 on, so weights that learn in
 bfloat16 mostly stay where they are; float16 overflows. Weights that learn, and adapters, are float32 here. On a CUDA device the
-forward runs under autocast to bfloat16 and frozen parts keep their format; elsewhere everything is computed in float32, and the
-frozen parts return to their format afterwards, which changes none of them.
+forward of a bfloat16 policy runs under autocast and frozen parts keep their format; elsewhere, and for a float16 policy,
+everything is computed in float32, and the frozen parts return to their format afterwards, which changes none of them.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ def learn_in_float32(model: Any, train: str) -> Formats:
     """
     formats = Formats({name: tensor.dtype for name, tensor in _floats(model)})
     everything = formats.half and computes_in_float32(next(model.parameters()).device)
+    # Autocast to bfloat16 can't mix with float16, and gradients in float16 underflow without a scaler.
+    everything |= torch.float16 in formats.dtypes.values()
     chosen = {id(parameter) for parameter in learnable(model).values()} if train == "full" else set()
     for _, tensor in _floats(model):
         if everything or id(tensor) in chosen:
