@@ -47,7 +47,7 @@ class TurnValues:
         self.model, self.counters = model, counters
         self._decoder, self._whole = Decoder(model.policy), WholeTurnValues(model, counters)
         self._prompts = Prompts(model.policy, answer_next=False)
-        self._image_prefixes: dict[Hashable, KVPrefix] = {}
+        self._image_prefixes: dict[Hashable, KVPrefix | None] = {}  # None: nothing can be read behind this image
         self._known: dict[Hashable, dict[str, float]] = {}  # job -> text -> V: the same texts are proposed repeatedly
 
     def value(self, images: Images, items: Sequence[tuple[Hashable, str, Candidate]]) -> list[float]:
@@ -55,22 +55,25 @@ class TurnValues:
         texts = _texts(self.model, items)
         new = [(job, text) for job, text in dict.fromkeys(texts) if text not in self._known.get(job, {})]
         tails = {item: tail for item in new if (tail := self._prompts.tail(item[1], _PLACEHOLDER)) is not None}
+        before = self._tokens()
+        self._read_images(images, list(dict.fromkeys(job for job, _ in tails)))
+        self.counters["value_tokens"] += self._tokens() - before
+        tails = {item: tail for item, tail in tails.items() if self._image_prefixes[item[0]] is not None}
         # Without a text the turn may end with the image, and there is nothing to read after it.
         bare = [item for item in new if item not in tails]
-        values = dict(zip(bare, self._whole.of_texts(images, bare), strict=True)) | self._after_images(images, tails)
+        values = dict(zip(bare, self._whole.of_texts(images, bare), strict=True)) | self._after_images(tails)
         for (job, text), estimate in values.items():
             self._known.setdefault(job, {})[text] = estimate
         return [self._known[job][text] for job, text in texts]
 
     @torch.inference_mode()
-    def _after_images(
-        self, images: Images, tails: dict[tuple[Hashable, str], tuple[int, ...]]
-    ) -> dict[tuple[Hashable, str], float]:
-        if not tails:
+    def _after_images(self, tails: dict[tuple[Hashable, str], tuple[int, ...]]) -> dict[tuple[Hashable, str], float]:
+        items = [
+            (prefix, tail) for (job, _), tail in tails.items() if (prefix := self._image_prefixes[job]) is not None
+        ]
+        if not items:
             return {}
         before = self._tokens()
-        self._read_images(images, list(dict.fromkeys(job for job, _ in tails)))
-        items = [(self._image_prefixes[job], tail) for (job, _), tail in tails.items()]
         read = self._decoder.read(items, layer=self.model.spec.layer, keep=False)
         values = self.model.head_of(torch.stack([prefix.state for prefix in read if prefix.state is not None]))
         self.counters["value_tokens"] += self._tokens() - before
@@ -79,13 +82,15 @@ class TurnValues:
     def _tokens(self) -> int:
         return self._decoder.counters["read_tokens"] + self._decoder.counters["prefill_tokens"]
 
+    @torch.inference_mode()
     def _read_images(self, images: Images, jobs: Sequence[Hashable]) -> None:
         new = [job for job in jobs if job not in self._image_prefixes]
         read = self._decoder.start([images[job] for job in new], [_PLACEHOLDER] * len(new), answer_next=False)
         for job, prompt in zip(new, read, strict=True):
-            prefix = self._prompts.image_prefix(prompt, _PLACEHOLDER)
-            assert prefix is not None, "a chat template that puts the text before the image"
-            self._image_prefixes[job] = prefix
+            # The processor may write more behind the image than the template does (Gemma 3), in tokens joined to the text's.
+            self._image_prefixes[job] = self._prompts.image_prefix(prompt, _PLACEHOLDER)
+            if self._image_prefixes[job] is None:
+                warn_once(self.model.policy, "%s: each value reads it again", "no text can be read behind an image")
 
     def forget(self, job: Hashable) -> None:
         """Drop the job's image and values."""
