@@ -72,7 +72,6 @@ def measured(policy: Any, pictures: list[Any], monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_rebuilt_batch_holds_the_prefixes_a_buffer_and_one_slab_of_the_old(policy, pictures, monkeypatch) -> None:
     peaks, buffers, slabs = measured(policy, pictures[:4], monkeypatch)
-    print("copies while a batch was made:", peaks, "buffers:", buffers, "slabs:", slabs)
     assert len(peaks) >= 2, "no batch was rebuilt"
     # The prefixes, the new buffer, and the old one's slab that is being moved.
     assert max(peaks) <= 1.03 * (1 + (1 + 1 / slabs) * max(buffers))
