@@ -26,6 +26,11 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # Around the stages, not in them: what they compute does not depend on the machinery, nor on how settings are declared.
 _NOT_IN_KEYS = ("tasks.stage.", "tasks.configs.")
 
+# Modules that put as much into a forward as `runtime.batch_size` and `runtime.token_budget` allow.
+_BATCHED = frozenset(
+    {"tasks.models.engine", "tasks.models.answer_values", "tasks.value.learners", "tasks.value.train_value"}
+)
+
 
 def canonical(value: Any) -> Any:
     """A value as plain JSON data that is the same in every process.
@@ -115,6 +120,23 @@ def build_identity(stage: str, code: Mapping[str, str], arguments: Mapping[str, 
         "inputs": inputs,
         "shard": None if shard is None else canonical(shard),
     }
+
+
+def batch_settings(code: Mapping[str, str], arguments: Mapping[str, Any], runtime: Any) -> dict[str, Any]:
+    """The runtime's settings that change what a stage gives: the batch's shape, for 16-bit models that run in such batches.
+
+    Sums in 16 bits round differently in batches of another shape, and texts follow. In float32 it isn't in the key.
+    """
+    if _BATCHED.isdisjoint(code) or not any(map(_in_16_bits, arguments.values())):
+        return {}
+    return {f"runtime.{name}": getattr(runtime, name) for name in ("batch_size", "token_budget")}
+
+
+def _in_16_bits(value: Any) -> bool:
+    """Whether an argument is or holds a model that is loaded with another dtype than float32."""
+    if _is_record(value) and getattr(value, "dtype", "float32") != "float32":
+        return True
+    return any(map(_in_16_bits, contained(value)))
 
 
 def key_of(identity: Identity) -> str:

@@ -1,7 +1,7 @@
-"""How fast, never what: device, batch sizes, shards.
+"""How fast, not what: device, batch sizes, shards.
 
-A flow opens `use_runtime`; stages, and what they load, call `current_runtime`. No stage takes it as an argument, for no result
-depends on it.
+A flow opens `use_runtime`; stages, and what they load, call `current_runtime`. No stage takes it as an argument. With a model in
+16 bits the batch's shape changes rows; `identity.batch_settings` puts it into the key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tasks.stage.config import NOT_SEMANTIC, StageConfig
 
 
 class RuntimeConfig(StageConfig):
-    """How fast, never what: nothing here changes a result."""
+    """How fast, not what; with 16-bit models the shape of a batch changes rows and is in the key."""
 
     section: ClassVar[str] = "runtime"
     model_config = ConfigDict(title="Runtime")

@@ -155,6 +155,7 @@ class Stage(Generic[P, R]):
         if self.plug_in_code is not None:
             code |= self.plug_in_code(**in_key)
         identity = ids.build_identity(self.name, code, in_key, arguments.get("shard"))
+        identity["config"] |= ids.batch_settings(code, arguments, current_runtime())
         index = shard.index if shard.of > 1 else None
         return Call(self, arguments, identity, label=self.label, index=index, title=self._title(shard))
 

@@ -36,6 +36,10 @@ class _BufferLayer(DynamicLayer):
         """Columns in use."""
         return self.used
 
+    def release(self) -> None:
+        """Let go of the buffer; only `used` stays."""
+        self.all_keys = self.all_values = self.keys = self.values = self.all_keys.new_empty(0)
+
 
 class Buffer:
     """The cache of a batch of rows: keys and values right-aligned at column `used`, states, and the image's keys and values."""
@@ -80,6 +84,9 @@ class Buffer:
     def release(self, index: int) -> None:
         """Free the slab `index`: its layers can't be used any more."""
         for entry in self.layout.slabs[index]:
+            layer = self.cache.layers[entry.layer]
+            if isinstance(layer, _BufferLayer):
+                layer.release()  # `_own` is one of them: its views would keep a slab alive
             self.cache.layers[entry.layer] = DummyLayer()
         self.slabs[index] = self.slabs[index].new_empty(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import os
 import shutil
@@ -13,9 +14,11 @@ import pytest
 from pydantic import BaseModel, Field
 
 from storage.artifacts import StageOutput, Table
+from tasks.stage import identity as identity_module
 from tasks.stage.differences import differences
-from tasks.stage.identity import build_identity, canonical, code_of, key_of
+from tasks.stage.identity import CHECKOUT, batch_settings, build_identity, canonical, code_of, key_of
 from tasks.stage.plan import planning
+from tasks.stage.runtime import RuntimeConfig, use_runtime
 from tests.support import toy_stages as toy
 from tests.support.paths import ROOT
 from tests.support.toy_stages import Config
@@ -185,3 +188,55 @@ def test_pending_results_can_be_used_as_if_they_were_there() -> None:
         assert drawn.promoted
         assert drawn.facts.get("x").nothing  # type: ignore[union-attr]
     assert [entry.action for entry in made.entries] == ["run", "waits"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Guided:
+    policy: Loaded
+
+
+BATCHED = {"tasks.models.engine": "0"}
+WIDE, NARROW = RuntimeConfig(batch_size=16), RuntimeConfig(batch_size=2, token_budget=500)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_shape_of_a_batch_is_in_the_key_of_a_16_bit_model(dtype: str) -> None:
+    for held in (Loaded(dtype), Guided(Loaded(dtype)), [Loaded(dtype)]):
+        assert batch_settings(BATCHED, {"policy": held}, WIDE) == {
+            "runtime.batch_size": 16,
+            "runtime.token_budget": 0,
+        }
+        assert batch_settings(BATCHED, {"policy": held}, NARROW) != batch_settings(BATCHED, {"policy": held}, WIDE)
+        assert batch_settings({"tasks.report": "0"}, {"policy": held}, NARROW) == {}
+
+
+def test_the_shape_of_a_batch_is_not_in_the_key_in_float32() -> None:
+    assert batch_settings(BATCHED, {"policy": Guided(Loaded())}, NARROW) == {}
+
+
+@pytest.mark.parametrize(("dtype", "same"), [("float32", True), ("bfloat16", False)])
+def test_a_stage_has_another_key_in_another_batch_where_results_differ(monkeypatch, dtype: str, same: bool) -> None:
+    from tests.support import toy_stages
+
+    monkeypatch.setattr(identity_module, "_BATCHED", frozenset({toy_stages.__name__}))
+    keys = set()
+    for runtime in (WIDE, NARROW):
+        with use_runtime(runtime):
+            keys.add(toy_stages.draw._call({"config": Loaded(dtype)}, toy_stages.WHOLE).key)
+    assert (len(keys) == 1) == same
+
+
+def test_every_module_that_fills_batches_is_known_to_the_key() -> None:
+    """A module that reads the runtime's batch is in the list, or its results don't follow from it."""
+    reads = {
+        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+        for path in (CHECKOUT / "tasks").rglob("*.py")
+        if "current_runtime().batch_size" in path.read_text() or "runtime.token_budget or" in path.read_text()
+    }
+    only_reads_ahead, measures_speed = "tasks.models.loading", "tasks.analysis.cost"
+    assert reads - {only_reads_ahead, measures_speed} == identity_module._BATCHED
