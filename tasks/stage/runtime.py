@@ -1,7 +1,7 @@
 """How fast, not what: device, batch sizes, shards.
 
-A flow opens `use_runtime`; stages, and what they load, call `current_runtime`. No stage takes it as an argument. With a model in
-16 bits the batch's shape changes rows; `identity.batch_settings` puts it into the key.
+A flow opens `use_runtime`; stages, and what they load, call `current_runtime`. No stage takes it as an argument. With a
+16-bit model the batch's shape changes rows; `identity.batch_settings` puts it into the key.
 """
 
 from __future__ import annotations
