@@ -50,8 +50,21 @@ ITEMS: Items = [(i, before, candidate(text)) for i in range(4) for before in (""
 @pytest.mark.parametrize(("state", "layer"), [("sentence", -1), ("prefix", -2)])
 @pytest.mark.parametrize(
     "name",
-    ["demo", "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "idefics3", "mllama"]
-    + ["qwen3_vl", "qwen3_5", "gemma3", "gemma4", "internvl"],
+    [
+        "demo",
+        "llava",
+        "llava_next",
+        "llava_onevision",
+        "qwen2_vl",
+        "qwen2_5_vl",
+        "idefics3",
+        "mllama",
+        "qwen3_vl",
+        "qwen3_5",
+        "gemma3",
+        "gemma4",
+        "internvl",
+    ],
 )
 def test_values_after_an_image_that_was_read_are_those_of_whole_turns(
     pictures, name: str, state: str, layer: int
