@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.gpu_formula import Computed
 from benchmarks.gpu_measures import FORMULA, GIB, Memory, copy_bandwidth, device_name
 from benchmarks.gpu_models import POLICIES, SIZES, Size, build_policy
 from benchmarks.gpu_photographs import photographs
@@ -38,6 +39,7 @@ class Measured:
     stage: str
     outcome: Outcome | None  # None: not done
     peak: float = 0.0  # bytes
+    computed: float | None = None  # bytes, by the formulas of docs/memory.md
     why: str = ""  # it was not done
 
 
@@ -50,6 +52,7 @@ def run_model(
     images = photographs(scale.images, size.images)
     policy = build_policy(name, size, device, dtype)
     bench = Bench(name, policy, size, scale, images, device, dtype, bandwidth)
+    formula = Computed(policy, scale, size.images)
     rows: list[Measured] = []
     failed: set[str] = set()
     for at, stage in enumerate(stages):
@@ -65,10 +68,10 @@ def run_model(
         memory.restart()
         try:
             outcome = STAGES[stage](bench)
-            rows.append(Measured(name, stage, outcome, memory.peak()))
+            rows.append(Measured(name, stage, outcome, memory.peak(), formula.peak(stage)))
         except (RuntimeError, ValueError, MemoryError) as error:  # what was measured before is not lost
             why = "out of memory" if out_of_memory(error) else f"{FAILED}: {' '.join(str(error).split())[:200]}"
-            rows.append(Measured(name, stage, None, memory.peak(), why))
+            rows.append(Measured(name, stage, None, memory.peak(), formula.peak(stage), why))
             failed.add(stage)
         print(f"{name}, {stage}: {rows[-1].why or 'done'}", file=sys.stderr, flush=True)
         gc.collect()
@@ -95,16 +98,27 @@ def page(rows: Sequence[Measured], facts: Sequence[str]) -> str:
         "",
         *(f"- {fact}" for fact in facts),
         "",
-        "| model | stage | done | s | tokens/s | peak GiB | |",
-        "|---|---|---|---|---|---|---|",
+        "| model | stage | done | s | tokens/s | peak GiB | computed GiB | peak/computed | |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         done = row.outcome
         if done is None:
             continue
         speed = f"{done.tokens / done.seconds:,.0f}" if done.tokens else ""
-        columns = (row.model, row.stage, done.items, f"{done.seconds:.2f}", speed, f"{row.peak / GIB:.2f}", done.note)
-        lines.append(f"| {' | '.join(columns)} |")
+        computed = "not computed" if row.computed is None else f"{row.computed / GIB:.2f}"
+        ratio = "" if row.computed is None else f"{row.peak / row.computed:.2f}"
+        columns = (
+            row.model,
+            row.stage,
+            done.items,
+            f"{done.seconds:.2f}",
+            speed,
+            f"{row.peak / GIB:.2f}",
+            computed,
+            ratio,
+        )
+        lines.append(f"| {' | '.join((*columns, done.note))} |")
     left = [f"{row.model}, {row.stage} ({row.why})" for row in rows if row.outcome is None]
     return "\n".join([*lines, "", f"Left out: {'; '.join(left)}." if left else "Nothing was left out.", ""])
 
@@ -130,9 +144,9 @@ def measure(
         f"{scale.images} images of {width} x {height}, {scale.in_flight} in flight, {len(scale.temperatures)} answers or "
         f"candidates, at most {scale.max_new_tokens} tokens an answer",
         f"bandwidth of a copy on this device {bandwidth / 1e9:,.0f} GB/s; {FORMULA}",
-        "peak memory: max_memory_allocated"
+        "peak memory: max_memory_allocated; computed: by docs/memory.md"
         if device.startswith("cuda")
-        else "peak memory: resident, less its baseline",
+        else "peak memory: resident, less its baseline: of small models mostly the libraries', so the ratio is no check",
     ]
     return rows, page(rows, facts)
 

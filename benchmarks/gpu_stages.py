@@ -32,7 +32,8 @@ from tasks.core.search.requests import ANSWER, Search, propose
 from tasks.core.search.visvm import visvm
 from tasks.core.text import split_sentences
 from tasks.core.train.dpo import PreferencePair, train_dpo
-from tasks.core.train.sft import Example, TrainingRun, train_sft
+from tasks.core.train.sft import Example, train_sft
+from tasks.core.train.step_trainer import TrainingRun
 from tasks.core.train.weights import Recipe
 from tasks.core.value.fit import ValueFit
 from tasks.core.value.td import transitions

@@ -122,6 +122,7 @@ def test_every_stage_runs_on_every_model() -> None:
     assert all(row.outcome and row.outcome.seconds > 0 and row.peak >= 0 for row in rows), text
     assert text.count("% of the bandwidth limit") == 2 and text.count("times as long as in rollout") == 4
     assert "Nothing was left out." in text
+    assert [row.stage for row in rows if not row.computed] == ["score", "score"]  # a CLIP has no formula here
 
 
 def test_what_there_was_no_time_for_is_printed() -> None:
@@ -149,8 +150,13 @@ def test_a_failed_stage_loses_nothing(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_the_page_has_speed_and_peak() -> None:
-    rows = [Measured("m", "s", Outcome("2 of 2 images", 0.5, 100, "note"), 2.0**30)]
-    assert "| m | s | 2 of 2 images | 0.50 | 200 | 1.00 | note |" in page(rows, ["device"])
+    rows = [
+        Measured("m", "s", Outcome("2 of 2 images", 0.5, 100, "note"), 2.0**30, computed)
+        for computed in (2.0**31, None)
+    ]
+    text = page(rows, ["device"])
+    assert "| m | s | 2 of 2 images | 0.50 | 200 | 1.00 | 2.00 | 0.50 | note |" in text
+    assert "| m | s | 2 of 2 images | 0.50 | 200 | 1.00 | not computed |  | note |" in text
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -109,8 +109,8 @@ def test_the_policy_learns_what_is_rewarded_and_the_vision_tower_does_not(
     before, side = weights(fresh_policy), fresh_policy.tokenizer.padding_side
     fresh_policy.tokenizer.padding_side = "right"
     facts = fine_tune(
-        fresh_policy, questions, tmp_path, train=train, epochs=4.0, lr=3e-3 if train == "lora" else 1e-3, batch_size=8,
-        generations=4, beta=0.01,
+        fresh_policy, questions, tmp_path, train=train, epochs=8.0 if train == "lora" else 4.0,
+        lr=5e-3 if train == "lora" else 1e-3, batch_size=8, generations=4, beta=0.01,
     )  # fmt: skip
     after = weights(fresh_policy)
     assert after.keys() == before.keys(), "adapters were left in the model"
