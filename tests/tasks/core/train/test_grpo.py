@@ -118,7 +118,7 @@ def test_the_policy_learns_what_is_rewarded_and_the_vision_tower_does_not(
     assert changed
     assert not any("vision" in name for name in changed)
     assert facts["reward_last"] > facts["reward_first"]
-    assert facts["kl_last"] > facts["kl_first"] == pytest.approx(0, abs=1e-5)
+    assert facts["kl_last"] > 10 * facts["kl_first"] and facts["kl_first"] < 1e-3  # of the first tenth of the steps
     assert fresh_policy.tokenizer.padding_side == "right", "the processor is saved with the policy: it is left alone"
     assert "forward" not in vars(fresh_policy.model)
     assert not fresh_policy.model.training
