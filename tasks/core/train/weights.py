@@ -113,14 +113,16 @@ def settle(trained: Any, before: Before, recipe: Recipe, rates: Sequence[float])
         `relative_change`: norm of the difference over the norm of the weights that may learn, before rounding;
         `surviving_share`: what of it the policy's own format keeps, as the projection of the rounded difference on the
         difference, 1 for a float32 policy; `saved_in_float32`: 1 or 0;
-        with adapters `lora_covered` of `lora_all` linear weights.
+        with adapters `lora_covered` of `lora_all` linear weights, an expert's counted as one; those that have an adapter.
 
     Raises:
         FinetuneError: if no weight changed, weights are no longer numbers, or they moved further or less than AdamW can at
             these rates.
     """
     moved = kept = 0.0
+    adapted = 0
     for name, was, weight in _differences(trained, before):
+        adapted += len(was) if was.dim() == 3 else 1
         change = weight - was
         moved += float(change.square().sum())
         kept += float(((weight.to(before.formats.dtypes[name]).float() - was) * change).sum())
@@ -132,7 +134,7 @@ def settle(trained: Any, before: Before, recipe: Recipe, rates: Sequence[float])
     _finish(trained, before, in_float32=in_float32)
     facts = {"relative_change": relative, "surviving_share": share, "saved_in_float32": float(in_float32)}
     if before.targets:
-        facts |= {"lora_covered": float(before.targets.covered), "lora_all": float(before.targets.all)}
+        facts |= {"lora_covered": float(adapted), "lora_all": float(before.targets.all)}
     return facts
 
 
