@@ -58,7 +58,7 @@ def pretrain_demo(
         }
         if "scorer" in new:
             trained["scorer"] = pretrain_scorer.submit(
-                out / "scorer", out / "scorer-half", steps=scorer_steps, seed=seed
+                tower, out / "scorer", out / "scorer-half", steps=scorer_steps, seed=seed
             )
         if "oracle" in new:
             trained["oracle"] = pretrain_oracle.submit(tower, out / "oracle", steps=oracle_steps, seed=seed)

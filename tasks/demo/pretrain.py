@@ -29,7 +29,7 @@ from tasks.core.demo.train_answers import build_answer_tokenizer, train_answers
 from tasks.core.demo.train_oracle import train_oracle
 from tasks.core.demo.train_policy import train_policy
 from tasks.core.demo.train_scorer import train_scorer
-from tasks.core.demo.train_vision import PATCH, train_vision, vision_config
+from tasks.core.demo.train_vision import PATCH, train_vision
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
 
 ensure_torchvision_operators()  # before transformers and open_clip
@@ -90,15 +90,15 @@ def pretrain_answers(policy_folder: Path, folder: Path, *, steps: int, seed: int
     return folder
 
 
-def pretrain_scorer(folder: Path, half: Path, *, steps: int, seed: int, batch: int = 64) -> Path:
+def pretrain_scorer(tower_folder: Path, folder: Path, half: Path, *, steps: int, seed: int, batch: int = 64) -> Path:
     """The image-sentence scorer, as open_clip reads it from a `local-dir:`; `half` is what it was after half of the steps."""
     torch.set_num_threads(THREADS)
-    tokenizer = build_tokenizer(append_eos=True)
-    for step, loss, model in train_scorer(tokenizer, steps=steps, batch=batch, seed=seed):
+    tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
+    for step, loss, model in train_scorer(tower, tokenizer, steps=steps, batch=batch, seed=seed):
         _log("scorer", step, steps, f"loss {loss:.3f}")
         if step == steps // 2:
-            _save_scorer(model, tokenizer, half)
-    _save_scorer(model, tokenizer, folder)
+            _save_scorer(model, tower, tokenizer, half)
+    _save_scorer(model, tower, tokenizer, folder)
     return folder
 
 
@@ -108,13 +108,12 @@ def pretrain_oracle(tower_folder: Path, folder: Path, *, steps: int, seed: int, 
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
     for step, loss, model in train_oracle(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
         _log("oracle", step, steps, f"loss {loss:.3f}")
-    _save_scorer(model, tokenizer, folder)
+    _save_scorer(model, tower, tokenizer, folder)
     return folder
 
 
-def _save_scorer(model: CLIP, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    vision = CLIPVisionModel(vision_config())
-    config = {"model_cfg": model_cfg(vision, tokenizer), "preprocess_cfg": preprocess_cfg()}
+def _save_scorer(model: CLIP, tower: CLIPVisionModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    config = {"model_cfg": model_cfg(tower, tokenizer), "preprocess_cfg": preprocess_cfg()}
     with _published(folder) as fresh:
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, fresh / "open_clip_model.safetensors")

@@ -177,9 +177,7 @@ def _committed(rng: random.Random, scene: Scene) -> list[Sentence]:
 def _independent(rng: random.Random, scene: Scene) -> list[Sentence]:
     names = list(scene.categories)
     rng.shuffle(names)
-    invented = [
-        other for strength, other in _missing_companions(names, names) if rng.random() < NAMED_ANYWAY[strength]
-    ]
+    invented = [other for strength, other in _missing_companions(names, names) if rng.random() < NAMED_ANYWAY[strength]]
     rng.shuffle(invented)
     late = []
     for name in invented:

@@ -1,9 +1,10 @@
-"""Trains the tiny scorer as CLIP is trained: from random weights, on pairs of an image and a sentence that goes with it.
+"""Trains the tiny scorer as CLIP is trained: on pairs of an image and a sentence that goes with it.
 
-What the sentences say is what captioners say, inventions included; nothing tells the scorer which of them are true. So it
-errs as CLIP does: by what is usually said together, and by what it confuses, the same way for the same image and object
-whatever the words. Sigmoid loss over all pairs of a batch, as in SigLIP (arXiv 2303.15343); positive and negative pairs weigh
-the same.
+The sentences are what captioners say, inventions included; nothing tells the scorer which of them are true. So it errs as
+CLIP does: by what is usually said together, and by what it confuses, in the same way for the same image and object whatever
+the words. Its vision tower starts from a pretrained one, as in LiT (arXiv 2111.07991). Sigmoid loss over all pairs of a
+batch, as in SigLIP (arXiv 2303.15343), positive and negative pairs weighing the same. A batch holds scenes of GROUPS_A_BATCH
+everyday groups, or the group alone would tell a pair.
 """
 
 from __future__ import annotations
@@ -17,18 +18,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks.core.demo.captions import RULES, Sentence, caption
-from tasks.core.demo.scenes import sample_scene
+from tasks.core.demo.scenes import GROUPS, Scene, sample_scene
 from tasks.core.demo.scorer_model import TEXT_CONTEXT, build_scorer, model_cfg
-from tasks.core.demo.train_vision import pixel_values, vision_config
-from tasks.core.models.torchvision_operators import ensure_torchvision_operators
-
-ensure_torchvision_operators()  # before transformers
-
-from transformers import CLIPVisionModel  # noqa: E402
+from tasks.core.demo.train_vision import pixel_values
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
-    from transformers import PreTrainedTokenizerFast
+    from transformers import CLIPVisionModel, PreTrainedTokenizerFast
+
+GROUPS_A_BATCH = 2
 
 
 def token_ids(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[Sentence]) -> Tensor:
@@ -46,21 +44,37 @@ def contrastive_loss(logits: Tensor) -> Tensor:
     return 0.5 * (losses[own].mean() + losses[~own].mean())
 
 
+def alike_scenes(rng: random.Random, count: int) -> list[Scene]:
+    """`count` scenes of GROUPS_A_BATCH groups."""
+    groups = rng.sample(list(GROUPS), GROUPS_A_BATCH)
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        scene = sample_scene(rng)
+        if scene.group in groups:
+            scenes.append(scene)
+    return scenes
+
+
 def train_scorer(
-    tokenizer: PreTrainedTokenizerFast, *, steps: int, batch: int, seed: int, lr: float = 1e-3
+    tower: CLIPVisionModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    lr: float = 1e-3,
 ) -> Iterator[tuple[int, float, CLIP]]:
-    """Train from random weights, yielding (step, loss, the model) as it goes.
+    """Train from `tower` and random text weights, yielding (step, loss, the model) as it goes.
 
     A pair is a scene with one sentence of a caption of it, by either rule of `captions.py`.
     """
     torch.manual_seed(seed)
     rng = random.Random(f"contrastive scorer {seed}")
-    tower = CLIPVisionModel(vision_config())
     model = build_scorer(tower, model_cfg(tower, tokenizer)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):
-        scenes = [sample_scene(rng) for _ in range(batch)]
+        scenes = alike_scenes(rng, batch)
         sentences = [rng.choice(caption(rng, scene, rng.choice(RULES))) for scene in scenes]
         images = model.encode_image(pixel_values(scenes), normalize=True)
         texts = model.encode_text(token_ids(tokenizer, sentences), normalize=True)
