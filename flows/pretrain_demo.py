@@ -37,11 +37,7 @@ def pretrain_demo(
     out: Path,
     seed: int = 0,
     models: Sequence[str] = MODELS,
-    tower_steps: int = 600,
-    policy_steps: int = 1800,
-    scorer_steps: int = pretrain.SCORER_STEPS,
-    oracle_steps: int = 1500,
-    answer_steps: int = 2000,
+    steps: pretrain.Steps = pretrain.Steps(),  # noqa: B008  frozen
     scenes: int = 1000,
 ) -> dict[str, Any]:
     """Train `models` into `out`, measure them on `scenes` new scenes, return the figures.
@@ -50,22 +46,22 @@ def pretrain_demo(
     """
     new = [name for name in models if not (out / name).exists()]
     with tempfile.TemporaryDirectory() as scratch:
-        tower = pretrain_tower(Path(scratch) / "tower", steps=tower_steps, seed=seed) if new else None
+        tower = pretrain_tower(Path(scratch) / "tower", steps=steps.tower, seed=seed) if new else None
         trained: dict[str, Any] = {
-            name: pretrain_policy.submit(tower, out / name, steps=policy_steps, seed=seed, rule=rule)
+            name: pretrain_policy.submit(tower, out / name, steps=steps.policy, seed=seed, rule=rule)
             for name, rule in pretrain.POLICIES.items()
             if name in new
         }
         if "scorer" in new:
             trained["scorer"] = pretrain_scorer.submit(
-                tower, out / "scorer", out / "scorer-half", steps=scorer_steps, seed=seed
+                tower, out / "scorer", out / "scorer-half", steps=steps.scorer, seed=seed
             )
         if "oracle" in new:
-            trained["oracle"] = pretrain_oracle.submit(tower, out / "oracle", steps=oracle_steps, seed=seed)
+            trained["oracle"] = pretrain_oracle.submit(tower, out / "oracle", steps=steps.oracle, seed=seed)
         for future in trained.values():
             future.result()
         if "policy-cot" in new:
-            pretrain_answers(out / "policy", out / "policy-cot", steps=answer_steps, seed=seed)
+            pretrain_answers(out / "policy", out / "policy-cot", steps=steps.answers, seed=seed)
     file = out / "measured.json"
     figures = measure_models(out, file, scenes=scenes, seed=seed)
     if "policy-cot" in models:
@@ -82,9 +78,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it runs")
     arguments = parser.parse_args()
     out = arguments.out or objects.home() / "demo-models" / f"seed-{arguments.seed}"
-    steps = ("tower_steps", "policy_steps", "scorer_steps", "oracle_steps", "answer_steps", "scenes")
-    quick = dict.fromkeys(steps, 20) if arguments.quick else {}
-    pretrain_demo(out=out.resolve(), seed=arguments.seed, models=arguments.models, **quick)
+    quick: dict[str, Any] = {"steps": pretrain.Steps(*[20] * len(pretrain.Steps._fields)), "scenes": 20}
+    pretrain_demo(out=out.resolve(), seed=arguments.seed, models=arguments.models, **(quick if arguments.quick else {}))
 
 
 if __name__ == "__main__":

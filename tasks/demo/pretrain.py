@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -47,8 +47,19 @@ LOG_EVERY = 100  # steps
 THREADS = 1  # a task: two train side by side, and one thread gives the same weights again
 POLICIES = {"policy": "committed", "policy-independent": "independent"}  # folder -> captioning rule
 SCORERS = ("scorer", "scorer-half", "oracle")
-SCORER_STEPS = 2000
+
+
 TEMPERATURES = (0.0, 0.3, 0.6, 0.9)  # of the rollouts the models are measured on
+
+
+class Steps(NamedTuple):
+    """How long each model trains."""
+
+    tower: int = 600
+    policy: int = 1800
+    scorer: int = 1500
+    oracle: int = 1500
+    answers: int = 2000
 
 
 def pretrain_tower(folder: Path, *, steps: int, seed: int, batch: int = 64) -> Path:

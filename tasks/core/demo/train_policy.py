@@ -17,6 +17,7 @@ from tasks.core.demo.train_vision import pixel_values
 if TYPE_CHECKING:
     from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
+LR = 1.5e-3
 IGNORED = -100  # label of a token no loss is taken on
 
 
@@ -61,15 +62,17 @@ def train_policy(
     batch: int,
     seed: int,
     rule: str = "committed",
-    lr: float = 1.5e-3,
 ) -> Iterator[tuple[int, float, LlavaForConditionalGeneration]]:
-    """Train from `tower` and random language weights on captions of a rule, yielding (step, loss in nats a token, the model) as it goes."""
+    """Train from `tower` and random language weights on captions of a rule.
+
+    Yields (step, loss in nats a token, the model) as it goes.
+    """
     torch.manual_seed(seed)
     rng = random.Random(f"{rule} policy {seed}")
     model = build_policy(tower, tokenizer).train()
     image_tokens = model.config.image_seq_length
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):
         scenes, inputs = _batch(rng, tokenizer, batch, image_tokens, rule)
         loss = model(pixel_values=pixel_values(scenes), **inputs).loss
