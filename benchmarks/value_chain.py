@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.measured import RESULTS
 from tasks.core.value.fit import METHODS, ValueFit, run_fit
-from tasks.core.value.td import Transition, mc_returns, reward_share, transitions
+from tasks.core.value.td import TERMINAL_MODES, Transition, mc_returns, reward_share, transitions
 from tasks.report.figures import ACCENT, MUTED, SECOND, STYLE, WARM, encode
 
 # optimal_stopping takes a maximum: its values solve no linear system.
