@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from benchmarks.measured import fill_blocks, write_results
 from tasks.core.analysis.certainty import Effect, over_seeds
 from tasks.report.figures import ACCENT, INK, MUTED, SECOND, STYLE, TEAL, WARM, encode
-from tasks.report.tables import markdown_lines
+from tasks.report.pages import markdown_lines
 
 DOCS = Path(__file__).parent.parent / "docs"
 FAR, NEAR, RANDOM, PRM = "V, gamma 0.9", "V, gamma 0", "random V", "CLIP-PRM"
