@@ -45,6 +45,7 @@ class Judged(NamedTuple):
     unclear: float  # replies that choose neither
     right_in_both: float  # pairs whose better text is chosen in both orders, as a search asks for
     wrong_in_both: float  # pairs whose worse text is
+    shorter: float  # pairs whose better text is the shorter: what a look at the length would give
     n: int  # pairs
 
 
@@ -98,7 +99,7 @@ def answer_figures(
     owned = own_captions(questions, scenes, draws)
     if owned:
         rows, pairs = zip(*owned, strict=True)
-        judges["own captions"] = judged(verdicts_on(model, processor, [scenes[row] for row in rows], pairs))
+        judges["own captions"] = judged(pairs, verdicts_on(model, processor, [scenes[row] for row in rows], pairs))
     return figures | {f"judge, {name}": value._asdict() for name, value in judges.items()}
 
 
@@ -108,9 +109,10 @@ def judge_figures(model: Any, processor: LlavaProcessor, scenes: Sequence[Scene]
     purposes = [list(PURPOSES)[row % len(PURPOSES)] for row in range(len(scenes))]
     pairs = [draw_pair(rng, scene, purpose) for scene, purpose in zip(scenes, purposes, strict=True)]
     verdicts = verdicts_on(model, processor, scenes, pairs)
-    figures = {"all": judged(verdicts)}
+    figures = {"all": judged(pairs, verdicts)}
     for purpose in dict.fromkeys(purposes):
-        figures[purpose] = judged([both for both, name in zip(verdicts, purposes, strict=True) if name == purpose])
+        rows = [row for row, name in enumerate(purposes) if name == purpose]
+        figures[purpose] = judged([pairs[row] for row in rows], [verdicts[row] for row in rows])
     return figures
 
 
@@ -147,8 +149,8 @@ def verdicts_on(
     return list(zip(*orders, strict=True))
 
 
-def judged(verdicts: Sequence[tuple[int | None, int | None]]) -> Judged:
-    """Figures of `verdicts_on` (not empty)."""
+def judged(pairs: Sequence[Pair], verdicts: Sequence[tuple[int | None, int | None]]) -> Judged:
+    """Figures of pairs (at least one) and `verdicts_on` them."""
     replies = [reply for both in verdicts for reply in both]
     clear = [reply for reply in replies if reply is not None]
     return Judged(
@@ -157,7 +159,8 @@ def judged(verdicts: Sequence[tuple[int | None, int | None]]) -> Judged:
         unclear=replies.count(None) / len(replies),
         right_in_both=sum(both == (1, 2) for both in verdicts) / len(verdicts),
         wrong_in_both=sum(both == (2, 1) for both in verdicts) / len(verdicts),
-        n=len(verdicts),
+        shorter=sum(len(pair.better) < len(pair.worse) for pair in pairs) / len(pairs),
+        n=len(pairs),
     )
 
 

@@ -24,7 +24,9 @@ from tasks.core.search.stages import STAGES, closing, opening
 
 PURPOSES = {"summary": 0.05, "caption": 0.35, "reasoning": 0.2, "conclusion": 0.15, "answer": 0.25}  # share of each
 INSTRUCTED = 0.7  # of the questions whose stages are judged; the others are bare, as a trained policy is asked
-DROPS = 0.15  # of the pairs of captions differ in a true object that is left out, not in an invented one
+# Share of the pairs of captions whose worse one leaves out a true object. Else it invents one, and is the longer text; so
+# that the length decides nothing by itself, both occur.
+DROPS = 0.3
 TRIES = 60  # texts drawn until two differ in truth
 
 
@@ -102,14 +104,21 @@ def _two_captions(rng: random.Random, scene: Scene, draw: Callable[[], str]) -> 
             better = better_caption(first, second, present)
             if better is not None:
                 texts = (first, second) if better == 0 else (second, first)
-                good, bad = map(named_categories, texts)
-                invented = next(name for name in bad if name not in present and name not in good)
-                return *texts, f"There is no {bare(invented)}."
+                return *texts, _difference(*texts, present)
     sentences = split_sentences(first)
     gone = rng.choice([text for text in sentences if set(named_categories(text)) & set(present)])
     shorter = " ".join(text for text in sentences if text != gone)
     missed = next(name for name in named_categories(gone) if name in present)
     return first, shorter, f"There is {noun_phrase(missed)}."
+
+
+def _difference(better: str, worse: str, present: Sequence[str]) -> str:
+    """What is wrong with the worse caption: something that it alone invents, or else leaves out."""
+    good, bad = named_categories(better), named_categories(worse)
+    for name in bad:
+        if name not in present and name not in good:
+            return f"There is no {bare(name)}."
+    return f"There is {noun_phrase(next(name for name in good if name in present and name not in bad))}."
 
 
 def _captions_to_prompts(rng: random.Random, scene: Scene) -> Pair:
