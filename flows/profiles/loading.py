@@ -137,7 +137,8 @@ def load_profile(name_or_path: str | Path, overrides: Sequence[str] = (), rounds
     path = _find(str(name_or_path))
     tree = _read(path)
     _check_spelling(overrides)
-    lay_over(tree, [_parse(override) for override in overrides], Profile)
+    for dropped in lay_over(tree, [_parse(override) for override in overrides], Profile):
+        log.warning("%s", dropped)
     if rounds is not None:
         tree["rounds"] = rounds
     try:

@@ -32,6 +32,7 @@ class SearchConfig(StageConfig):
     """A search strategy and its settings."""
 
     section: ClassVar[str] = "search"
+    belongs_to: ClassVar[dict[str, str]] = {"options": "strategy"}  # dropped where a profile's strategy is changed
     model_config = ConfigDict(title="Search")
     strategy: str = Field(
         "visvm", description="how captions are searched for; docs/strategies.md", json_schema_extra=_strategy_names
