@@ -35,7 +35,7 @@ from tasks.stage.runtime import use_runtime
 
 WORLDS = {"committed": "policy", "independent": "policy-independent"}  # world -> folder of its policy
 SCORERS = ("scorer", "scorer-half", "oracle")
-QUANTILES = (0.05, 0.2, 0.35, 0.5, 0.65)  # of the guide, as ending values
+QUANTILES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8)  # of the guide, as ending values
 WEAK = (0.1, 0.3, 0.5)  # quantiles of V that ViMaR replaces sentences below
 WIDTHS = range(2, 13)  # of best of n
 TOLERANCE = 0.01  # of Recall
@@ -102,8 +102,7 @@ def measure(cell: Cell, scenes: int, overrides: Sequence[str] = ()) -> dict[str,
         },
         "at": at,
         "differences": {
-            f"{a} - {b}": difference(counted[a][at[a]], counted[b][at[b]], draws)
-            for a, b in permutations(counted, 2)
+            f"{a} - {b}": difference(counted[a][at[a]], counted[b][at[b]], draws) for a, b in permutations(counted, 2)
         },
         "value": {"V, gamma 0.9": dict(bench.value.health), "V, gamma 0": dict(now.value.health)},
         "seconds": round(time.perf_counter() - began, 1),
@@ -186,7 +185,12 @@ def main() -> None:
     folder = objects.home() / "claim" / f"{options.scenes}"
     folder.mkdir(parents=True, exist_ok=True)
     cells = [Cell(*parts) for parts in product(options.worlds, options.scorers, options.seeds)]
-    run(sorted(cells, key=lambda cell: (cell.seed, SCORERS.index(cell.scorer))), folder, options.scenes, options.overrides)
+    run(
+        sorted(cells, key=lambda cell: (cell.seed, SCORERS.index(cell.scorer))),
+        folder,
+        options.scenes,
+        options.overrides,
+    )
     results = {
         "settings": [*SETTINGS, *options.overrides],
         "scenes": options.scenes,
