@@ -183,8 +183,9 @@ def differences(bench: Bench, a: Arm, b: Arm) -> Table[Comparison]:
 
 
 def value_facts(bench: Bench) -> dict[str, Any]:
-    """Rank correlation of the bench's V with held-out returns, and its spread."""
-    return {"spearman": bench.value.spearman, "spread": bench.value.spread}
+    """Rank correlation of the bench's V with held-out returns, within an image and a position and pooled, and its spread."""
+    value = bench.value
+    return {"rank_within": value.health.get("rank_within"), "spearman": value.spearman, "spread": value.spread}
 
 
 def captions_of(measured: Arm) -> int:
