@@ -163,7 +163,8 @@ def _trained_rounds(tables: RunTables) -> list[int]:
 
 
 def _panels(rows: Sequence[RoundRow]) -> list[Panel]:
-    """The table of rounds as plots: greedy decoding over the rounds, and search beside it."""
+    """The table of rounds as plots: greedy decoding over the rounds, and search beside it. Controls are in the table."""
+    rows = [row for row in rows if not row.is_control]
     subjects = list(dict.fromkeys(row.subject for row in rows))
     decodings = list(dict.fromkeys(row.decoding for row in rows))
     panels = []
@@ -190,7 +191,8 @@ def _grid(tables: RunTables, rows: Sequence[RoundRow]) -> list[dict[str, Any]]:
     scores = tables.query(
         f"select subject, decoding, item_id, value, detail from scores where {where} and item_id in ({ids})"
     )
-    order, labels = [(row.subject, row.decoding) for row in rows], [row.label for row in rows]
+    shown = [row for row in rows if not row.is_control]
+    order, labels = [(row.subject, row.decoding) for row in shown], [row.label for row in shown]
     texts_of = answers_of if answers else captions_of
     cards = []
     for picture in tables.query(PICTURES.replace("{ids}", ids)):
