@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.experiments.contract import UNCHECKED_VALUE, varied
 from flows.profiles.loading import Profile
+from flows.round.controls import with_gamma
 from flows.round.guide import RoundGuide, fit_guide, guide_for
 from flows.round.measure import chair_of, compared
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
@@ -106,6 +107,15 @@ def with_settings(bench: Bench, **sections: Mapping[str, Any]) -> Bench:
     if profile != bench.profile:
         profile = varied(profile, value=UNCHECKED_VALUE)
     return guided(with_profile(bench, profile), frozenset({"value", "scorer", "margin", "weak"}))
+
+
+def with_discount(bench: Bench, gamma: float | None) -> Bench:
+    """The bench with a V of another discount, of the same rollouts; None: its own V."""
+    if gamma is None or gamma == bench.profile.value.gamma:
+        return bench
+    if bench.guide is None or bench.drawn is None:
+        raise ValueError("this bench has no rollouts: prepare it for a search that needs V")
+    return replace(bench, guide=with_gamma(bench.context, bench.guide, bench.drawn, gamma))
 
 
 def config_of(bench: Bench, spec: str) -> SearchConfig:

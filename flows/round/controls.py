@@ -140,7 +140,7 @@ def measure_controls(
 def search_as(
     context: CaptionContext, guide: RoundGuide, config: SearchConfig, title: str, width: Any = None
 ) -> CaptionsResult:
-    """The base's captions of the benchmark by a search of another name; `width`: its candidates where a plan can't know them."""
+    """The base's captions of the benchmark by another search; `width`: its candidates where a plan can't know them."""
     benchmark, handle = context.benchmark, guide_for(context, guide, config)
     if width is not None:
         config = config.model_copy(update={"candidates": width})
