@@ -36,6 +36,10 @@ class SearchConfig(StageConfig):
         description="reward: when no candidate reaches the margin; vote: when half of them end; "
         "chosen: when the best one ends; value: when the best one's value is below that of stopping (0)",
     )
+    end_value: float | None = Field(
+        None,
+        description="what ending is worth on the guide's scale; none: 0, the margin where a score guides",
+    )
     redundancy: float = Field(
         0.0,
         ge=0,

@@ -127,6 +127,7 @@ def settings_of(config: SearchConfig, guide: Guide) -> Settings:
         temperatures=spread_temperatures(config.candidates, config.temperatures, greedy=config.greedy),
         stop=config.stop,
         margin=float("-inf") if guide.margin is None else guide.margin,
+        end_value=config.end_value,
         refine_below=float("-inf") if weak is None else weak,
         redundancy=config.redundancy,
         by=config.by,

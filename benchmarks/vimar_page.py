@@ -1,0 +1,3 @@
+def page(results):
+    import json
+    return json.dumps(results, indent=1)
