@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.measured import RESULTS, metrics_of, on_scenes, options_parser, write_results
+from benchmarks.measured import metrics_of, on_scenes, options_parser, write_results
 from benchmarks.search_shapes import Case, counted, shaped
-from benchmarks.vimar_page import page
+from benchmarks.vimar_page import CODE, ENGINE, RELEASED, SAME_LOOPS, page
 from flows.experiments.bench import Bench, arm, config_of, prepare_bench
 from flows.round.guide import guide_for
 from storage import lake
@@ -49,8 +49,6 @@ from tasks.stage.runtime import use_runtime
 TEXT = ("value.reads=image_and_text", "value.train=full", "value.lr=3e-4", "value.epochs=2", "runtime.shards=1")
 PUBLISHED = {"greedy": "greedy", "VisVM": "visvm:published=true", "ViMaR": "vimar:published=true"}
 OWN = {"greedy": "greedy", "VisVM": "visvm:stop=vote", "ViMaR": "vimar:append=2", "ViMaR, nothing added": "vimar"}
-RELEASED, SAME_LOOPS, ENGINE = "released shape", "released loops", "own loops"
-CODE = 12  # answers, and candidates a step, of ViMaR's released code; VisVM's has 6
 REPEATS = 3  # of the engine's seconds; the released shape is measured once
 
 
@@ -74,7 +72,8 @@ class Work(NamedTuple):
 def ways() -> list[Way]:
     """The rows in their order; a greedy answer has one candidate."""
     rows = []
-    for kind, specs, counts in ((RELEASED, PUBLISHED, (6, CODE, 30)), (SAME_LOOPS, PUBLISHED, (6, CODE, 30)), (ENGINE, OWN, (6, 30))):
+    kinds = ((RELEASED, PUBLISHED, (6, CODE, 30)), (SAME_LOOPS, PUBLISHED, (6, CODE, 30)), (ENGINE, OWN, (6, 30)))
+    for kind, specs, counts in kinds:
         rows += [Way(kind, "greedy", "greedy", 1)] if kind != SAME_LOOPS else []
         rows += [
             Way(kind, method, f"{spec}{',' if ':' in spec else ':'}candidates={k}", k)

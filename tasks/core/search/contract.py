@@ -101,7 +101,9 @@ class Settings:
     temperatures: tuple[float, ...]  # one for each candidate, greedy (0) first
     stop: Literal["reward", "vote", "chosen", "value"] = "reward"
     margin: float = float("-inf")  # the rewards' margin: the score that stop rule `reward` asks for
-    end_value: float | None = None  # what ending is worth on the guide's scale; None: 0, the margin where a score guides
+    end_value: float | None = (
+        None  # what ending is worth on the guide's scale; None: 0, the margin where a score guides
+    )
     refine_below: float = float("-inf")  # vimar replaces a sentence whose guide is lower
     redundancy: float = 0.0  # weight of the overlap that is subtracted from a candidate's guide
     by: Literal["score", "value", "judge"] | None = None  # what ranks whole answers; None: the strategy's own default
