@@ -18,6 +18,9 @@ from tasks.core.search.vimar_released import append_as_released
 from tasks.core.text import joined
 
 
+OPTIONS = {"paragraph": 0, "append": 0, "answers": 0, "threshold": 2.14}  # with their defaults
+
+
 def search(task: Task) -> Search[SearchResult]:
     """Choose an answer, replace the weak sentences in it, and add sentences that are worth more than the end.
 
@@ -41,7 +44,7 @@ def search(task: Task) -> Search[SearchResult]:
         ValueError: if `by` is judge.
     """
     settings = task.settings
-    own = own_options(settings, paragraph=0, append=0, answers=0, threshold=2.14)
+    own = own_options(settings, **OPTIONS)
     guide = Guide(scored="scorer" in needs(settings))
     result = SearchResult()
     paragraph = settings.published or bool(own["paragraph"])
@@ -112,9 +115,7 @@ class _Revision:
     def _end_value(self) -> float:
         """What ending is worth on the guide's scale."""
         settings = self.task.settings
-        if settings.end_value is not None:
-            return settings.end_value
-        return settings.margin if self.guide.scored else 0.0
+        return settings.margin if settings.end_value is None else settings.end_value
 
     def _is_weak(self, guide: float | None) -> bool:
         return worth(guide) < self.task.settings.refine_below
@@ -155,15 +156,21 @@ def _text_of(sentences: list[Candidate]) -> str:
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The value model, or the scorer with `by="score"`; and a bound to refine below, unless `published` sets its own.
+    """The value model, or the scorer with `by="score"`; a bound to refine below, unless `published` sets its own; and what ending
+    is worth where sentences are added.
 
     Raises:
-        ValueError: if `by` is judge.
+        ValueError: if `by` is judge, or for an unknown option.
     """
     if settings.by == "judge":
         raise ValueError("vimar is guided by a number: want by score or value, not judge")
-    guides = {"scorer" if settings.by == "score" else "value"}
-    return frozenset(guides if settings.published else guides | {"weak"})
+    scored = settings.by == "score"
+    needed = {"scorer" if scored else "value"}
+    if not settings.published:
+        needed |= {"weak"}
+        if own_options(settings, **OPTIONS)["append"] and settings.end_value is None:
+            needed |= {"margin" if scored else "end_value"}
+    return frozenset(needed)
 
 
 vimar = Strategy(search, needs)

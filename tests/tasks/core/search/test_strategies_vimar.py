@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def world_of(answer: str, *steps: list[Candidate], ended: bool = True, **values:
 
 
 def refine(world: World, **settings: Any) -> Any:
-    return run(vimar, world, **{"refine_below": STRONG, **settings})
+    return run(vimar, world, **{"refine_below": STRONG, "end_value": 0.0, **settings})
 
 
 def test_a_weak_sentence_is_gone_and_a_better_one_stands_in_its_place() -> None:
@@ -151,6 +152,10 @@ def test_what_it_needs() -> None:
     assert vimar.needs(Settings((0.0,))) == vimar.needs(Settings((0.0,), by="value")) == {"value", "weak"}
     assert vimar.needs(Settings((0.0,), by="score")) == {"scorer", "weak"}
     assert vimar.needs(Settings((0.0,), published=True)) == {"value"}
+    adds = Settings((0.0,), options={"append": 1})
+    assert vimar.needs(adds) == {"value", "weak", "end_value"}
+    assert vimar.needs(replace(adds, end_value=0.1)) == {"value", "weak"}
+    assert vimar.needs(replace(adds, by="score")) == {"scorer", "weak", "margin"}
     with pytest.raises(ValueError, match="want by score or value, not judge"):
         vimar.needs(Settings((0.0,), by="judge"))
 
@@ -179,15 +184,15 @@ def test_stage_two_replaces_what_is_weak_and_adds_what_was_overlooked() -> None:
 @pytest.mark.parametrize(
     ("refine_below", "end_value", "added"),
     [
-        (-0.5, None, True),  # V .1 is more than an ended answer's 0
+        (-0.5, 0.0, True),  # V .1 is more than an ended answer's 0
         (-0.5, 0.05, True),
         (-0.5, 0.1, False),  # as much as the end is not more
         (-0.5, 0.3, False),
-        (0.1, None, True),  # what reaches the bound is not weak
-        (0.2, None, False),  # worth more than the end, but this search would replace it
+        (0.1, 0.0, True),  # what reaches the bound is not weak
+        (0.2, 0.0, False),  # worth more than the end, but this search would replace it
     ],
 )
-def test_an_added_sentence_competes_with_the_end(refine_below: float, end_value: float | None, added: bool) -> None:
+def test_an_added_sentence_competes_with_the_end(refine_below: float, end_value: float, added: bool) -> None:
     world = world_of("Good one.", proposed("Weak one.", ""), proposed(""))
     settings = {"refine_below": refine_below, "end_value": end_value, "options": {"append": 2}}
     result = run(vimar, world, **settings)
@@ -197,7 +202,7 @@ def test_an_added_sentence_competes_with_the_end(refine_below: float, end_value:
 
 def test_a_sentence_of_negative_value_is_not_added_however_low_the_bound() -> None:
     world = world_of("Good one.", proposed("Bad."), **{"Bad.": -0.1})
-    assert run(vimar, world, refine_below=-1.0, options={"append": 1}).sentences == ["Good one."]
+    assert run(vimar, world, refine_below=-1.0, end_value=0.0, options={"append": 1}).sentences == ["Good one."]
 
 
 def test_by_score_the_end_is_worth_the_margin() -> None:

@@ -30,7 +30,7 @@ def drawn(*texts: tuple[str, int], ended: bool = False) -> list[Candidate]:
 def test_sequential_steps_are_those_of_the_longest_candidate_of_each_step() -> None:
     steps = drawn(("One.", 4), ("Two.", 7), ("Three.", 5)), drawn(("Four.", 2), ("", 1), ("One.", 9)), drawn(("", 1))
     world = World(script(*steps), value=VALUES.__getitem__)
-    result = run(visvm, world, stop="chosen")
+    result = run(visvm, world, end="policy")
     assert [row.proposal.drawn for row in result.trace] == [4, 7, 5, 2, 1, 9, 1]
     assert sequential_steps(result) == 7 + 9 + 1
 
