@@ -46,7 +46,7 @@ def compare(
 
         visloop compare demo
 
-        visloop compare demo --strategies best_of_n,visvm:stop=vote,vimar --budgets 1,4 --images 100
+        visloop compare demo --strategies best_of_n,visvm:end=vote,vimar --budgets 1,4 --images 100
     """
     settings = [*(overrides or ()), *([] if images is None else [f"evaluate.images={images}"])]
     loaded = load(profile, settings)

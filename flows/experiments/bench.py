@@ -18,7 +18,7 @@ from storage.artifacts import Table
 from storage.schema import Comparison
 from tasks.analysis.findings import Evidence
 from tasks.analysis.observe import observe
-from tasks.configs.search import SearchConfig, search_config
+from tasks.configs.search import SearchConfig, search_config, search_name
 from tasks.data.sample import SampleResult, sample
 from tasks.evaluate.evaluate import EvaluateResult
 from tasks.reward.shape_rewards import RewardsResult
@@ -28,6 +28,9 @@ from tasks.value.train_value import ValueResult
 
 # A head on the policy's own states: trained in seconds, so that many can be compared.
 HEAD = {"reads": "policy_states", "lr": 1e-3, "epochs": 5}
+# What ends a guided search, whatever the profile says: a vote, so that guides differ in what they choose and in nothing else;
+# or the guide weighs the end, too.
+VOTE, ACTION = "end=vote,filter=none", "end=action,filter=none"
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def arm(bench: Bench, spec: str, name: str = "", x: float | None = None, config:
         config: the complete settings of the search.
     """
     config = config_of(bench, spec) if config is None else config
-    name = name or spec
+    name = name or search_name(config, spec)
     result = searched(bench, name, config)
     return Arm(name, x, result, chair_of(bench.context, result.captions, "base", name))
 

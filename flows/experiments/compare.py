@@ -15,7 +15,7 @@ from flows.experiments.contract import Experiment
 from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError
 from tasks.analysis.findings import Evidence, Findings, line_of, listed
-from tasks.configs.search import SearchConfig, search_config
+from tasks.configs.search import SearchConfig, search_config, search_name
 from tasks.report.experiment import Selection
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
@@ -96,7 +96,8 @@ def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[in
     widths = budgets or (*BUDGETS, profile.search.candidates)
     try:
         entries = {"greedy": Entry("greedy", None, search_config(profile.search, "greedy"))}
-        for spec in dict.fromkeys(strategies or STRATEGIES):
+        specs = (search_name(search_config(profile.search, spec), spec) for spec in strategies or STRATEGIES)
+        for spec in dict.fromkeys(specs):
             for name, wide, width in widened(spec, widths):
                 entries.setdefault(name, Entry(name, width, search_config(profile.search, wide)))
         for entry in entries.values():

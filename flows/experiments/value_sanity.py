@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import HEAD, Bench, arm, prepare_bench, with_settings
+from flows.experiments.bench import HEAD, VOTE, Bench, arm, prepare_bench, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from storage.artifacts import Table
@@ -17,11 +17,11 @@ V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far",
 def run(profile: Profile, quick: bool) -> list[Evidence]:
     """The profile's V and other kinds, each on the candidates that it chose among; the scorer likewise."""
     bench = prepare_bench(profile, ["visvm"])
-    results = [judged(bench, V, "visvm:stop=vote", bench.value.values)]
+    results = [judged(bench, V, f"visvm:{VOTE}", bench.value.values)]
     for name, settings in ((HEAD_V, HEAD), (PREFIX_V, {"state": "prefix"}))[: 1 if quick else 2]:
         other = with_settings(bench, value=settings)
-        results.append(judged(other, name, "visvm:stop=vote", other.value.values))
-    return [*results, judged(bench, SCORE, "clip_prm:stop=vote", None)]
+        results.append(judged(other, name, f"visvm:{VOTE}", other.value.values))
+    return [*results, judged(bench, SCORE, f"clip_prm:{VOTE}", None)]
 
 
 def judged(bench: Bench, name: str, spec: str, values: Table[Value] | None) -> Evidence:
@@ -70,7 +70,7 @@ EXPERIMENT = Experiment(
     answer=answer,
     columns=("auc", "auc_pooled", "spearman", "spread", "td_error"),
     plot=Plot("lines", ("auc_pooled", "spearman"), x="position of the sentence (0: the first)"),
-    method="AUC: true against hallucinated candidate sentences that a search (stop: vote) chose among on the "
+    method="AUC: true against hallucinated candidate sentences that a search (end: vote) chose among on the "
     "benchmark, within an image, and by position over all images; rank correlation: V and the Monte-Carlo "
     "return of sentences of held-out training images. Intervals resample images.",
 )

@@ -56,8 +56,8 @@ def guide_for(context: LoopContext, guide: RoundGuide | None, config: SearchConf
         margin=rewards.margin if needs & {"scorer", "margin", "weak"} else None,
         value=None if value is None or "held_out" in needs else guide.value_handle,
         held_out=None if value is None or not needs & {"weak", "held_out"} else value.values,
-        end_value=rewards.end_value if "end_value" in needs else None,
         answer_scores=(rewards.answer_mean, rewards.answer_std) if "answers" in needs else None,
+        end_value=rewards.end_value if "end_value" in needs else None,
     )
 
 

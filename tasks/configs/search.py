@@ -15,6 +15,8 @@ from tasks.stage.config import StageConfig
 
 log = logging.getLogger(__name__)
 
+GUIDED = ("visvm", "clip_prm")  # the strategies that go sentence by sentence
+
 # A value of the former setting `stop` -> what it is now.
 FORMER_STOPS: dict[str, dict[str, str | float]] = {
     "reward": {"end": "policy", "filter": "margin"},
@@ -102,6 +104,17 @@ class SearchConfig(StageConfig):
         if name not in registry.names():
             registry.find(name)  # its error lists the names
         return name
+
+
+def search_name(config: SearchConfig, spec: str = "") -> str:
+    """What results call a search: its spec, or its strategy's name. A guided search that filters by the margin is never called
+    by its plain name: the filter chooses, too.
+    """
+    name = spec or config.strategy
+    filtered = config.filter == "margin" and config.strategy in GUIDED and not config.published
+    if not filtered or "filter=margin" in name or "stop=reward" in name:
+        return name
+    return f"{name}{',' if ':' in name else ':'}filter=margin"
 
 
 def present_spelling(settings: Mapping[str, Any]) -> dict[str, Any]:

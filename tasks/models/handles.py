@@ -41,8 +41,8 @@ class Guide:
     margin: float | None = None  # the rewards' threshold, tau in the papers
     value: ValueHandle | None = None
     held_out: Table[Value] | None = None  # the value model's estimates of held-out sentences
-    end_value: float | None = None  # what ending is worth on the value model's scale
     answer_scores: tuple[float, float] | None = None  # mean and deviation of the rollouts' mean scores
+    end_value: float | None = None  # what ending is worth on the value model's scale
 
 
 UNGUIDED = Guide()

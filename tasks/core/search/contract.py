@@ -137,8 +137,8 @@ SearchFunction: TypeAlias = Callable[[Task], Search[SearchResult]]
 class Strategy:
     """A search and what it needs.
 
-    Needs: scorer, margin (of the rewards), value, end_value (what ending is worth on V's scale), weak (a bound to refine below),
-    answers (how the run's own answers score).
+    Needs: scorer, margin (of the rewards), value, end_value (what ending is worth on V's scale), weak (a bound to refine
+    below), answers (how the run's own answers score).
     """
 
     search: SearchFunction
