@@ -1,8 +1,9 @@
-"""The page of `benchmarks.vimar_work`: the work of VisVM and ViMaR, VisVM's over ViMaR's, and where a factor of four comes from."""
+"""The page of `benchmarks.vimar_work`: the work of VisVM and ViMaR, and where a factor of four comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 RELEASED, SAME_LOOPS, ENGINE = "released shape", "released loops", "own loops"
@@ -29,12 +30,13 @@ def page(results: Mapping[str, Any]) -> str:
     """The Markdown of all results: paragraph, ratios, table."""
     rows = results["rows"]
     notes = (
-        f"Work a caption, one image at a time, of the first {results['measured_scenes']} of {results['scenes']} held-out scenes of "
-        "the demo; CHAIRi and Recall of all of them. K: candidates a step, and whole answers. Decoded: tokens of all candidates. "
-        "Sequential: the token positions that have to follow one another, of each step the longest candidate's. Read: tokens of "
-        "prompts, images and answers so far that the policy reads before it draws. V reads: tokens. Images: encoded, by both "
-        "networks. ms: CPU, one thread. V reads image and text in a network of its own. The released code of ViMaR draws its "
-        f"{CODE} answers by beam sampling, four beams for two answers; here each is sampled. `python -m benchmarks.vimar_work`."
+        f"Work a caption, one image at a time, of the first {results['measured_scenes']} of {results['scenes']} held-out "
+        "scenes of the demo; CHAIRi and Recall of all of them. K: candidates a step, and whole answers. Decoded: tokens of "
+        "all candidates. Sequential: the token positions that have to follow one another, of each step the longest "
+        "candidate's. Read: tokens of prompts, images and answers so far that the policy reads before it draws. V reads: "
+        "tokens. Images: encoded, by both networks. ms: CPU, one thread. V reads image and text in a network of its own. "
+        f"The released code of ViMaR draws its {CODE} answers by beam sampling, four beams for two answers; here each is "
+        "sampled. `python -m benchmarks.vimar_work`."
     )
     return "\n\n".join([where_from(rows), ratio_table(rows), table(rows), notes]) + "\n"
 
@@ -52,7 +54,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def ratio_table(rows: Sequence[Row]) -> str:
-    """What VisVM costs over ViMaR, both at the same number of candidates; first at the numbers that the paper's comparison has."""
+    """What VisVM costs over ViMaR at the same number of candidates; first VisVM with the paper's over ViMaR with its code's."""
     head = ["VisVM over ViMaR", "K", *COLUMNS.values(), "seconds"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     pairs = [(RELEASED, 30, CODE, "ViMaR")]
@@ -83,21 +85,22 @@ def where_from(rows: Sequence[Row]) -> str:
     engine = ratios(rows, SAME_LOOPS, 30, 30)
     own = {k: ratios(rows, ENGINE, k, k) for k in (6, 30)}
     steps = [_seconds(each) for each in (released, equal, engine, own[30])]
-    factors = [above / below for above, below in zip(steps, steps[1:], strict=False)]
+    factors = [above / below for above, below in pairwise(steps)]
     names = ("unequal candidates", "the call shape", "the released loops")
     product = ", ".join(f"{name} {factor:.2f}" for name, factor in zip(names, factors, strict=True))
     chair = {k: [100 * _row(rows, ENGINE, method, k)["chair_i"][0] for method in ("VisVM", "ViMaR")] for k in (6, 30)}
     return (
-        f"ViMaR's paper prints {PAPER:.1f} times VisVM's speed. Measured as the released code stands, VisVM with the paper's 30 "
-        f"candidates against ViMaR with its code's {CODE}, the factor is {steps[0]:.1f} here. It is the product of {product}, and "
-        f"{steps[3]:.2f} that is left: this project's loops by one engine, both with 30 candidates "
+        f"ViMaR's paper prints {PAPER:.1f} times VisVM's speed. As the released code stands, VisVM with the paper's 30 "
+        f"candidates against ViMaR with its code's {CODE}, the factor is {steps[0]:.1f} here. It is the product of {product}, "
+        f"and {steps[3]:.2f} that is left: this project's loops by one engine, both with 30 candidates "
         f"({_seconds(own[6]):.2f} with 6). At 30 candidates on both sides in the released shape (factor {steps[1]:.1f}) VisVM "
         f"encodes {_shown(equal['images'])} times as many images, reads {_shown(equal['prefill'])} times as many tokens and "
-        f"decodes {_shown(equal['decoded'])} times as many, for image and answer so far are read again for every candidate of "
-        f"every sentence. By the engine, which reads them once, it reads {_shown(engine['prefill'])} times as many and the factor "
-        f"is {steps[2]:.1f}. In sequential steps, what a GPU with room for all candidates waits for, VisVM needs "
-        f"{_shown(own[30]['sequential'])} times ViMaR's ({_shown(own[6]['sequential'])} with 6). CHAIRi of VisVM and ViMaR, own "
-        f"loops: {chair[6][0]:.1f} and {chair[6][1]:.1f} % with 6 candidates, {chair[30][0]:.1f} and {chair[30][1]:.1f} % with 30."
+        f"decodes {_shown(equal['decoded'])} times as many: image and answer so far are read again for every candidate of "
+        f"every sentence. By the engine, which reads them once, it reads {_shown(engine['prefill'])} times as many, and the "
+        f"factor is {steps[2]:.1f}. In sequential steps, what a GPU with room for all candidates waits for, VisVM needs "
+        f"{_shown(own[30]['sequential'])} times ViMaR's ({_shown(own[6]['sequential'])} with 6). CHAIRi of VisVM and ViMaR "
+        f"by own loops: {chair[6][0]:.1f} and {chair[6][1]:.1f} % with 6 candidates, {chair[30][0]:.1f} and "
+        f"{chair[30][1]:.1f} % with 30."
     )
 
 
@@ -112,4 +115,4 @@ def _seconds(ratio: Mapping[str, float | None]) -> float:
 
 
 def _shown(ratio: float | None) -> str:
-    return "–" if ratio is None else f"{ratio:.2f}"
+    return "-" if ratio is None else f"{ratio:.2f}"

@@ -9,10 +9,10 @@ The demo's policy, and a V that reads image and text in a network of its own, as
     released loops    the same loops and the same captions, by this project's engine
     own loops         this project's loops by its engine
 
-Work is of one image at a time, a caption: tokens decoded; sequential steps (the token positions that have to follow one another:
-of each step the longest candidate's); tokens read before a candidate; V's tokens; forwards; images encoded, by policy and V; CPU
-seconds on one thread. A row that is in the results is not measured again unless its inputs have changed. CHAIR is of all scenes,
-work of the first of them.
+Work is of one image at a time, a caption: tokens decoded; sequential steps (the token positions that have to follow one
+another: of each step the longest candidate's); tokens read before a candidate; V's tokens; forwards; images encoded, by policy
+and V; CPU seconds on one thread. A row that is in the results is not measured again unless its inputs have changed. CHAIR is of
+all scenes, work of the first of them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from tasks.core.search.vimar_answers import Guide, best_answer
 from tasks.core.search.vimar_released import append_as_released
 from tasks.core.text import joined
 
-
 OPTIONS = {"paragraph": 0, "append": 0, "answers": 0, "threshold": 2.14}  # with their defaults
 
 
