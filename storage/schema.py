@@ -176,7 +176,9 @@ class SearchStep(Row):
     chosen: Annotated[bool, "kept as the caption's next part"]
     ended: Annotated[bool, "the policy ended its answer after this candidate"]
     stop: Annotated[str | None, "on the last row of a caption: why the search stopped"]
-    phase: Annotated[str | None, "which part of the search, where it has several: answers, refine, SUMMARY ..."] = None
+    phase: Annotated[
+        str | None, "which part of the search, where it has several: answers, refine, append, SUMMARY ..."
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
