@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.experiments.bench import arm, arm_at_width, evidence, prepare_bench, tokens_of, widest_within
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, line_of, listed
+from tasks.analysis.findings import Evidence, Findings, figure, line_of, listed, verdicts
 from tasks.report.experiment_figures import Plot
 
 RIVALS = ("best_of_n", "clip_prm", "vimar", "vimar:by=score")
@@ -32,38 +32,17 @@ def answer(findings: Findings) -> str:
     own = next(arm for arm in findings.arms if line_of(arm) == "visvm")
     rivals = [arm for arm in findings.arms if arm not in ("greedy", own)]
     best = findings.best("chair_i")
-    better = [arm for arm in rivals if findings.surely(arm, own, "chair_i") == "better"]
-    worse = [arm for arm in rivals if findings.surely(arm, own, "chair_i") == "worse"]
-    level = [arm for arm in rivals if arm not in better and arm not in worse]
-    verdicts = []
-    for conclusion, names in (
-        ("surely better", better),
-        ("surely worse", worse),
-        ("not to be told apart from it", level),
-    ):
-        if names:
-            reached = [f"{arm} with {findings.text(arm, 'chair_i')}{over_budget(findings, arm, own)}" for arm in names]
-            verdicts.append(f"{conclusion}: {listed(reached)}")
+    lost = [arm for arm in findings.arms if arm != "greedy" and findings.surely(arm, "greedy", "recall") == "worse"]
     return (
-        f"Within the {findings.text(own, 'tokens')} a caption that {own} decodes, the lowest CHAIRi has {best}: "
-        f"{findings.text(best, 'chair_i')}; greedy captions have {findings.text('greedy', 'chair_i')}. Of the "
-        f"rivals, measured against {own} ({findings.text(own, 'chair_i')}): {'; '.join(verdicts)}. "
-        f"{recall_sentence(findings, own)}"
+        f"Within the tokens that {own} decodes the lowest CHAIRi has {best}, {figure(findings, best, 'chair_i')}; "
+        f"{own} has {figure(findings, own, 'chair_i')}, greedy {figure(findings, 'greedy', 'chair_i')}. Beside {own}, "
+        f"{verdicts(findings, rivals, own)}. Recall is surely below greedy's with {listed(lost) or 'none of them'}."
     )
 
 
 def over_budget(findings: Findings, arm: str, own: str) -> str:
     """A remark if even the fewest candidates took more tokens than the budget."""
     return " (over the budget)" if findings.value(arm, "tokens") > findings.value(own, "tokens") else ""
-
-
-def recall_sentence(findings: Findings, own: str) -> str:
-    """Which searches surely lose recall against greedy."""
-    lost = [arm for arm in findings.arms if arm != "greedy" and findings.surely(arm, "greedy", "recall") == "worse"]
-    if not lost:
-        return "None of them surely recalls less than greedy."
-    losses = [f"{arm} {findings.compared(arm, 'greedy', 'recall')}" for arm in lost]
-    return f"Recall against greedy: {'; '.join(losses)}" + ("." if own in lost else f"; {own} loses none that is sure.")
 
 
 EXPERIMENT = Experiment(
