@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.experiments.catalogue import QUESTIONS, find
+from flows.profiles.loading import CHECKOUT
 from storage.schema import Finding
 from tasks.analysis.findings import Evidence, Findings
 from tasks.stage.plan import planning
@@ -36,7 +38,11 @@ WORDS = 130
 @pytest.fixture(scope="module", autouse=True)
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VISLOOP_HOME", str(folder := tmp_path_factory.mktemp("paragraphs")))
+        folder = tmp_path_factory.mktemp("paragraphs")
+        shutil.copytree(
+            CHECKOUT / "deployments" / "demo" / "policy", folder / "demo-models" / "seed-0" / "policy-third"
+        )
+        patch.setenv("VISLOOP_HOME", str(folder))
         yield folder
 
 
