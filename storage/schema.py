@@ -255,6 +255,7 @@ class Comparison(Row):
     ci_high: Annotated[float, "upper end"]
     p: Annotated[float, "two-sided bootstrap p-value of no difference"]
     n: Annotated[int, "items both have"]
+    stderr: Annotated[float | None, "paired bootstrap standard error; NaN below two items, None: not stored"] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,6 +391,7 @@ class Finding(Row):
     ci_low: Annotated[float | None, "lower end of its 95 % interval; None: it has none"]
     ci_high: Annotated[float | None, "upper end"]
     n: Annotated[int, "items behind it"]
+    stderr: Annotated[float | None, "its bootstrap standard error; None: it has none"] = None
 
 
 @dataclasses.dataclass(frozen=True)
