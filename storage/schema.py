@@ -309,6 +309,26 @@ class Preference(Row):
 
 
 @dataclasses.dataclass(frozen=True)
+class SentencePair(Row):
+    """Two next sentences after one and the same answer so far, the true one first (SENTINEL)."""
+
+    table = "sentence_pairs"
+    primary_key = ("sample_id", "strategy", "step", "pair")
+
+    sample_id: Annotated[str, "see samples"]
+    image_id: Annotated[str, "see images"]
+    strategy: Annotated[str, "of the search whose candidates they are"]
+    step: Annotated[int, "see search_trace"]
+    pair: Annotated[int, "0-based index in the step"]
+    prefix: Annotated[str, "the answer so far; empty before its first sentence"]
+    space: Annotated[str, "white space between it and the sentences"]
+    chosen: Annotated[int, "candidate that is called true, see search_trace"]
+    rejected: Annotated[int, "candidate that is called hallucinated"]
+    chosen_text: Annotated[str, "the true sentence"]
+    rejected_text: Annotated[str, "the hallucinated sentence"]
+
+
+@dataclasses.dataclass(frozen=True)
 class TokenScore(Row):
     """One object word of a rollout with its reward (FiSAO)."""
 

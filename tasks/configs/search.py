@@ -62,6 +62,11 @@ class SearchConfig(StageConfig):
         return name
 
 
+def sentence_searches() -> list[str]:
+    """Strategies, built-in and installed, that grow an answer sentence by sentence."""
+    return [name for name in registry.names() if registry.grows_by_sentences(name)]
+
+
 def search_config(config: SearchConfig, spec: str) -> SearchConfig:
     """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `config`, but for those named.
 

@@ -16,6 +16,13 @@ BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("shape_rewards", "")]
 TRAINING = {
     "sft": [("train_value", ""), ("search", ""), ("finetune", "")],
     "dpo": [("train_value", ""), ("prefer", ""), ("train_dpo", "")],
+    "sentinel": [
+        ("train_value", ""),
+        ("search", ""),
+        ("find_objects", ""),
+        ("pair_sentences", ""),
+        ("train_sentinel", ""),
+    ],
     "grpo": [("train_grpo", "")],
     "fisao": [("score_tokens", ""), ("annotate", "train"), ("token_baselines", ""), ("train_fisao", "")],
 }
