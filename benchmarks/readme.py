@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measured import RESULTS, fill_blocks
-from benchmarks.methods import short_table
+from benchmarks.methods_tables import short_table
 from benchmarks.self_training import table
 
 CHECKOUT = Path(__file__).resolve().parent.parent

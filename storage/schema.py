@@ -330,7 +330,7 @@ class SentencePair(Row):
 
 @dataclasses.dataclass(frozen=True)
 class TokenScore(Row):
-    """One object word of a rollout with its reward (FiSAO)."""
+    """One object word of a rollout, or one sentence that names objects, with its reward (FiSAO)."""
 
     table = "token_scores"
     primary_key = ("rollout_id", "start")
@@ -338,9 +338,9 @@ class TokenScore(Row):
     rollout_id: Annotated[str, "see rollouts"]
     start: Annotated[int, "offset of the word's first character in the rollout's text"]
     end: Annotated[int, "offset after its last character"]
-    word: Annotated[str, "as it was said"]
-    object: Annotated[str, "COCO's name of it"]
-    score: Annotated[float, "cosine of image and word"]
+    word: Annotated[str, "the word as it was written, or the sentence"]
+    object: Annotated[str, "COCO's name of it; of a sentence all that it names, separated by a comma and a blank"]
+    score: Annotated[float, "cosine of image and word, or image and sentence"]
     reward: Annotated[float | None, "after the margins; None: scored, not yet rewarded"]
 
 

@@ -117,7 +117,8 @@ def grpo(context: LoopContext, config: GrpoConfig, guide: RoundGuide, drawn: Sam
 def fisao(context: LoopContext, config: FisaoConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """FiSAO: PPO with a reward for every object word, its margins measured on the round's own rollouts."""
     images, samples = drawn.images, drawn.samples
-    words = score_tokens.over_shards(context.scorer, images, samples, guide.rollouts).token_scores
+    scored = score_tokens.over_shards(context.scorer, images, samples, guide.rollouts, per=config.fisao.rewards)
+    words = scored.token_scores
     if config.fisao.baselines == "annotations":
         truth = annotate.with_label("train")(context.source, images).annotations
         rewarded = token_baselines(config.fisao, words, samples, guide.rollouts, truth)

@@ -47,9 +47,14 @@ class GrpoSettings(StageConfig):
 
 
 class FisaoSettings(StageConfig):
-    """PPO with a reward for every object word (FiSAO, arXiv 2410.14148); the paper gives no constants, these are ours."""
+    """PPO with a reward for every object word (FiSAO, arXiv 2410.14148); its constants could not be read, these are ours."""
 
     model_config = ConfigDict(title="FiSAO")
+    rewards: Literal["tokens", "sentences"] = Field(
+        "tokens",
+        description="tokens: each object word (FiSAO); sentences: each sentence that names objects, by the same rule: PPO that "
+        "differs in nothing else",
+    )
     baselines: Literal["annotations", "split"] = Field(
         "annotations",
         description="mean scores of correct and hallucinated words; annotations: by CHAIR on the round's own rollouts (the "
@@ -70,8 +75,11 @@ class FisaoSettings(StageConfig):
     )
     value_weight: float = Field(0.5, ge=0, le=10, description="weight of the critic's loss")
     passes: int = Field(2, ge=1, le=100, description="passes over the answers of an iteration")
-    iterations: int = Field(
-        2, ge=1, le=100, description="the first one learns from the round's rollouts, later ones from new answers"
+    iterations: int = Field(2, ge=1, le=100, description="each learns from new answers; for the first one see first")
+    first: Literal["drawn", "rollouts"] = Field(
+        "drawn",
+        description="what the first iteration learns from; drawn: new answers of the policy, as the others; rollouts: the "
+        "round's, tokenised again from their texts and drawn otherwise than PPO assumes (off-policy)",
     )
     temperature: float = Field(1.0, gt=0, le=5, description="sampling temperature of new answers")
 

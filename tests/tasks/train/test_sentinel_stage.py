@@ -31,7 +31,7 @@ BOTH = SentinelSettings(verdicts=(ObjectsVerdict(), ScoreVerdict(band=0.1)))
 
 @cache
 def searched() -> CaptionsResult:
-    config = SEARCH.model_copy(update={"strategy": "clip_prm", "candidates": 6, "stop": "chosen"})
+    config = SEARCH.model_copy(update={"strategy": "clip_prm", "candidates": 6})
     world, guide = drawn(), Guide(scorer(), shaped().margin)
     return search.fn(config, policy(), world.images, world.samples, guide, seed=0)
 
