@@ -172,6 +172,6 @@ EXPERIMENT = Experiment(
     method="All train on the same rollouts: captions of CLIP-PRM (sentences chosen by reward), each prompt's "
     "best answer against its worst by mean reward (DPO), or a reward for every object word by PPO (FiSAO@N: N "
     "iterations, each on new answers); PPO on sentences is FiSAO's PPO with the same rule of rewards for sentences. "
-    "DPO has a tenth of the profile's learning rate and FiSAO a third, as in the demo's profiles. Often made up: objects whose share of wrong mentions in the "
-    "rollouts of training images is above the mean.",
+    "DPO has a tenth of the profile's learning rate and FiSAO a third, as in the demo's profiles. Often made up: objects "
+    "whose share of wrong mentions in the rollouts of training images is above the mean.",
 )
