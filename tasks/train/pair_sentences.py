@@ -12,7 +12,7 @@ import PIL.Image
 from storage import checkpoints, lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Caption, Image, SearchStep, SentencePair
-from tasks.configs.sentinel import ObjectsVerdict, PluginVerdict, SentinelSettings, VerdictSource
+from tasks.configs.sentinel import ObjectsVerdict, PluginVerdict, ScoreVerdict, SentinelSettings
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.models.object_list import pixel_digest
 from tasks.core.reward.verdicts import Verdict, agreed, by_objects, by_score
@@ -27,7 +27,7 @@ from tasks.stage.stage import stage
 
 _CAPTIONS = 256  # judged together: what is held in memory
 
-Scored = Mapping[tuple[str, str], float | None]  # (image id, sentence) -> score
+Scored = dict[tuple[str, str], float | None]  # (image id, sentence) -> score
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,13 @@ class _Judge:
     def __init__(self, config: SentinelSettings, judged: JudgedBy) -> None:
         self.counters: Counter[str] = Counter()
         self._margin = judged.margin
-        self._sources = list(zip(config.verdicts, judged.sources, strict=True))
+        sources = list(zip(config.verdicts, judged.sources, strict=True))
         self._lists = [
-            object_lists(checkpoints.folder(ref)) for source, ref in self._sources if isinstance(source, ObjectsVerdict)
+            object_lists(checkpoints.folder(ref)) for each, ref in sources if isinstance(each, ObjectsVerdict)
         ]
-        self._scored = [(source, ref) for source, ref in self._sources if not isinstance(source, ObjectsVerdict)]
-        self._scores: list[Scored] = []
+        self._scored = [(each, ref) for each, ref in sources if not isinstance(each, ObjectsVerdict)]
+        self._scores: list[Scored] = [{} for _ in self._scored]
+        self._bounds: list[tuple[float, float]] = []  # hallucinated below, true from
         self._pixels: dict[str, str] = {}
 
     def score(self, steps: Sequence[tuple[str, TraceStep]], images: Table[Image]) -> None:
@@ -142,7 +143,6 @@ class _Judge:
         for image_id, step in steps:
             texts[image_id].update(dict.fromkeys(row.text for row in step.candidates))
         loaded = [load_scores(ref, self.counters) for _, ref in self._scored]
-        self._scores = [{} for _ in loaded]
         ids = list(texts)
         with progress("pair_sentences", len(ids), unit="images") as advance:
             for start in range(0, len(ids), _CAPTIONS):
@@ -152,7 +152,7 @@ class _Judge:
                     self._pixels |= {image_id: pixel_digest(picture) for image_id, picture in pictures.items()}
                 pairs = [(image_id, text) for image_id in part for text in texts[image_id]]
                 for scores, known in zip(loaded, self._scores, strict=True):
-                    known |= dict(zip(pairs, scores.score(pictures, pairs) if pairs else [], strict=True))  # type: ignore[operator]
+                    known.update(zip(pairs, scores.score(pictures, pairs) if pairs else [], strict=True))
                     for image_id in part:
                         scores.forget(image_id)
                 advance(len(part))
@@ -160,11 +160,10 @@ class _Judge:
             self._bounds_of(source, known) for (source, _), known in zip(self._scored, self._scores, strict=True)
         ]
 
-    def _bounds_of(self, source: VerdictSource, known: Scored) -> tuple[float, float]:
+    def _bounds_of(self, source: ScoreVerdict | PluginVerdict, known: Scored) -> tuple[float, float]:
         """(hallucinated below, true from) of a source."""
         if isinstance(source, PluginVerdict):
             return source.hallucinated_below, source.true_from
-        assert not isinstance(source, ObjectsVerdict)
         scores = [score for score in known.values() if score is not None]
         doubt = source.band * float(np.std(scores)) if scores else 0.0
         return self._margin - doubt, self._margin + doubt
