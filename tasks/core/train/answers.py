@@ -159,7 +159,8 @@ def read_tokens(
         tokens[row, longest - len(turn.tokens) :] = torch.tensor(turn.tokens).to(tokens)
         first = longest - len(turn.tokens)
         mask[row, first:] = True
-        mask[row, [first + index for index in turn.given]] = False
+        for index in turn.given:
+            mask[row, first + index] = False
     logits = logits if temperature == 1 else logits / temperature
     log_probs = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
     log_probs = log_probs.masked_fill(~mask.to(log_probs.device), 0.0)

@@ -124,11 +124,9 @@ def test_answers_of_one_conversation_are_one_example(monkeypatch) -> None:
     monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or FACTS)
     first, second, *rest = samples(benchmark=True)
     second = replace(second, image_id=first.image_id, follows=first.sample_id)
-    answered, *later = lake.read_rows(Caption, captions_of(TEXTS))
-    captions = [
-        answered,
-        *(replace(row, image_id=first.image_id) if row.sample_id == second.sample_id else row for row in later),
-    ]
+    captions = lake.read_rows(Caption, captions_of(TEXTS))
+    (moved,) = [row for row in captions if row.sample_id == second.sample_id]
+    captions[captions.index(moved)] = replace(moved, image_id=first.image_id)
     output = finetune.fn(
         FINETUNE, policy(), drawn(benchmark=True).images, lake.publish(Sample, [first, second, *rest]),
         lake.publish(Caption, captions), seed=0,
