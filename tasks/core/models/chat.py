@@ -141,8 +141,8 @@ class Chat:
         answer = {"role": "assistant", "content": [_text_part(_SAMPLE_ANSWER)]}
         prompt = user_turn(None, self._plain(strip_placeholders(text, self.placeholders)))
         chat = [*self.messages(_SAMPLE, _BLANK), answer, prompt]
-        _, found, after = self.apply(chat, answer_next=True).partition(_SAMPLE_ANSWER)
-        if not found:
+        _, shown, after = self.apply(chat, answer_next=True).partition(_SAMPLE_ANSWER)
+        if not shown:
             raise ValueError(
                 "the chat template drops earlier answers, so a conversation of several turns can't be learned"
             )

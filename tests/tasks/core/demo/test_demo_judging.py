@@ -124,9 +124,9 @@ def test_own_captions_are_paired_where_they_differ_in_truth() -> None:
             zip(SCENES, questions, strict=True))]
         for draw in range(2)
     ]  # fmt: skip
-    found = own_captions(questions, SCENES, draws)
-    assert 0.2 < len(found) / len(SCENES) < 0.95
-    for row, pair in found:
+    owned = own_captions(questions, SCENES, draws)
+    assert 0.2 < len(owned) / len(SCENES) < 0.95
+    for row, pair in owned:
         assert wrongness(pair.better, SCENES[row]) < wrongness(pair.worse, SCENES[row])
         assert {pair.so_far + pair.better, pair.so_far + pair.worse} <= {
             draw[row].partition("</CAPTION>")[0] + "</CAPTION>" for draw in draws
