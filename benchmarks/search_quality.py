@@ -19,7 +19,7 @@ from tasks.models.loading import Pictures
 from tasks.search.searcher import Searcher
 from tasks.stage.runtime import use_runtime
 
-BY_VALUE = "visvm:stop=vote,candidates=30"  # needs no scores, as the released search
+BY_VALUE = "visvm:end=vote,candidates=30"  # needs no scores, as the released search
 VISVM = [*(f"visvm:candidates={k}" for k in (6, 12, 30)), BY_VALUE]
 VIMAR = {f"vimar:{by}candidates={k}": k for by in ("", "by=score,") for k in (2, 3, 6, 30)}
 PROFILE, PAPER = "visvm:candidates=6", "visvm:candidates=30"

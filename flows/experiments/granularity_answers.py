@@ -23,7 +23,7 @@ WIDEST = 4  # candidates of the stage beam whose work is the budget
 WIDTHS, CAPTIONS = (1, 2, 4), (2, 4, 8)
 RIVALS = (  # unit, search, the setting of its width, the widest tried
     ("token", "beam", "candidates", 8),
-    ("sentence", "clip_prm:stop=chosen", "candidates", 8),
+    ("sentence", "clip_prm:end=policy", "candidates", 8),
     ("stage", "swires", "captions", 8),
     ("whole answer", "best_of_n:by=judge", "candidates", 12),
     ("whole answer", "best_of_n:by=score", "candidates", 12),

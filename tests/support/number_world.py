@@ -66,6 +66,20 @@ def numbers(slot: int = 0, ends_after: int = 5) -> Callable[[Propose], list[Cand
     return propose
 
 
+def numbers_and_ends(slot: int = 0) -> Callable[[Propose], list[Candidate]]:
+    """As `numbers`, but from the second sentence on some candidates end the answer without a text, more of them as it grows."""
+    with_texts = numbers(slot)
+
+    def propose(request: Propose) -> list[Candidate]:
+        depth = request.after.handle if request.after else 0
+        return [
+            replace(candidate, text="", ended=True) if depth and (i + slot) % 5 < depth - 1 else candidate
+            for i, candidate in enumerate(with_texts(request))
+        ]
+
+    return propose
+
+
 def tagged() -> Callable[[Propose], list[Candidate]]:
     """A policy that writes stages: candidate i writes `3 * count + 5 * i`, modulo 23, where `count` counts the requests."""
     count = 0

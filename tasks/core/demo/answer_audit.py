@@ -143,7 +143,10 @@ def verdicts_on(
     """The verdicts on a pair about each scene, greedily as a search asks: with the better text first, and second."""
     decoding = Decoding(0.0, 0, VERDICT_TOKENS)
     orders = [
-        map(verdict, answers_of(model, processor, scenes, [pair.asked(better_first=first) for pair in pairs], decoding))
+        map(
+            verdict,
+            answers_of(model, processor, scenes, [pair.question(better_first=first) for pair in pairs], decoding),
+        )
         for first in (True, False)
     ]
     return list(zip(*orders, strict=True))

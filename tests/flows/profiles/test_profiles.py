@@ -224,7 +224,8 @@ def test_a_profile_that_extends_another_is_that_one_but_for_what_it_sets(tmp_pat
     mine, demo = load_profile(tmp_path / "mine.yaml"), load_profile("demo")
     changed = {"name": "mine", "search": mine.search, "label": mine.label}
     assert mine == demo.model_copy(update=changed)
-    assert (mine.search.candidates, mine.search.stop, mine.label.tau) == (3, demo.search.stop, QuantileTau(q=0.2))
+    assert (mine.search.candidates, mine.label.tau) == (3, QuantileTau(q=0.2))
+    assert mine.search.max_sentences == demo.search.max_sentences
 
 
 def test_a_profile_may_extend_its_neighbour_which_extends_another(tmp_path: Path) -> None:
@@ -247,6 +248,24 @@ def test_a_renamed_setting_is_accepted_under_its_former_name_with_a_warning(
         "search.width is now search.candidates", "critic.discount is now value.gamma",
         "search.width is now search.candidates",
     ]  # fmt: skip
+
+
+def test_a_former_stop_is_accepted_in_files_and_overrides(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: demo\nsearch: {stop: reward}\n")
+    (tmp_path / "b.yaml").write_text("extends: a\nsearch: {end: guide, end_value: 0.2}\n")
+    former = load_profile(tmp_path / "a.yaml").search
+    assert former == load_profile("demo", ["search.end=policy", "search.filter=margin"]).search
+    assert load_profile(tmp_path / "b.yaml").search == former.model_copy(update={"end": "guide", "end_value": 0.2})
+    voted = load_profile(tmp_path / "a.yaml", ["search.stop=vote"])
+    assert voted.search == load_profile("demo", ["search.end=vote"]).search
+
+
+def test_a_former_stop_beside_what_it_has_become_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "both.yaml").write_text("extends: demo\nsearch: {stop: vote, end: vote}\n")
+    assert "take out stop, or end" in problem(str(tmp_path / "both.yaml"))
+    text = problem("demo", "search.stop=vote", "search.end=action")
+    assert "take out stop, or end" in text and "\n" not in text
+    assert "'never' and was reward, vote, chosen, value" in problem("demo", "search.stop=never")
 
 
 def test_profiles_that_extend_each_other_are_refused(tmp_path: Path) -> None:

@@ -88,10 +88,10 @@ def test_prompts_are_what_a_search_asks_and_replies_what_it_reads(purpose: str) 
         else:
             run(stage_beam, world, prompt=pair.prompt)
         requests = [request.question for request in world.of(Ask)][:2]
-        assert requests == [pair.asked(better_first=True), pair.asked(better_first=False)]
+        assert requests == [pair.question(better_first=True), pair.question(better_first=False)]
         for better_first in (True, False):
             prompt, reply = pair.turn(better_first=better_first)
-            assert prompt == pair.asked(better_first=better_first)
+            assert prompt == pair.question(better_first=better_first)
             assert verdict(reply) == (1 if better_first else 2)
             assert len(tokenizer(reply).input_ids) < VERDICT_TOKENS
             assert len(tokenizer(prompt).input_ids) + VERDICT_TOKENS < CONTEXT

@@ -173,7 +173,9 @@ def test_a_longer_answer_is_cut_at_the_limit() -> None:
 def test_released_nothing_is_removed() -> None:
     world = world_of("Weak one. Good one. Weak two.", proposed("Weak one.", "New one."), proposed("New one."))
     result = run(vimar, world, published=True, options={"threshold": STRONG})
-    assert result.sentences == ["Weak one.", "Good one.", "Weak two.", "New one."]
+    assert result.sentences == ["Weak one.", "Good one.", "Weak two.", "New one.", "New one."], (
+        "appended, then compared"
+    )
     assert result.stop_reason == "repeat"
     assert world.of(Propose)[1].after.text == "Weak one. Good one. Weak two.", "continues from the whole answer"
     assert {request.until for request in world.of(Propose)[1:]} == {"."}
@@ -182,7 +184,7 @@ def test_released_nothing_is_removed() -> None:
 def test_released_the_filtered_text_is_only_what_the_first_sentence_is_compared_with() -> None:
     world = world_of("Weak one. Good one.", proposed("Good one."))
     result = run(vimar, world, published=True, options={"threshold": STRONG})
-    assert (result.text, result.stop_reason) == ("Weak one. Good one.", "repeat")
+    assert (result.text, result.stop_reason) == ("Weak one. Good one. Good one.", "repeat")
 
 
 def test_released_the_paragraph_is_judged_as_one_text() -> None:
