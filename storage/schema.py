@@ -90,8 +90,11 @@ class Sample(Row):
 
     sample_id: Annotated[str, "digest of image and prompt: the same in every run"]
     image_id: Annotated[str, "see images"]
-    prompt: Annotated[str, "drawn by seed from the prompt pool"]
+    prompt: Annotated[str, "drawn by seed from the prompt pool; for task answers the question"]
     split: Annotated[str, "train, val or test"]
+    follows: Annotated[
+        str | None, "sample_id of the turn before in the same conversation; None: the first turn, or a prompt by itself"
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)

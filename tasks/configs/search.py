@@ -151,6 +151,8 @@ def _warn_of_former(stop: str) -> None:
         f"{name}={value:g}" if name == "end_value" else f"{name}={value}" for name, value in changed.items()
     )
     log.warning("search.stop=%s is now search %s; the former spelling will be refused one day", stop, spelling)
+
+
 def sentence_searches() -> list[str]:
     """Strategies, built-in and installed, that grow an answer sentence by sentence."""
     return [name for name in registry.names() if registry.grows_by_sentences(name)]
