@@ -1,7 +1,7 @@
 """Detect: which of COCO's 80 kinds of objects are in the run's images, by a detector's table or by the scorer itself.
 
-The detections go into a table by image id, for people, and into a folder by the images' pixels, for the reward `objects`. No
-annotation is read: a table holds a detector's results, not the truth.
+The detections go into a table by image id, for people, and into a folder by the images' pixels, for the rewards `objects`
+and `completeness`. No annotation is read: a table holds a detector's results, not the truth.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ import pyarrow.parquet as pq
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Detection, Image
-from tasks.configs.reward import ObjectsReward
+from tasks.configs.reward import DetectedObjects
 from tasks.core.benchmarks.coco_words import SYNONYMS
 from tasks.core.models.object_list import pixel_digest
 from tasks.core.models.scorer_files import ScorerError
 from tasks.core.models.token_clip import phrase_of
 from tasks.core.reward.shaping import minimum_error
 from tasks.models.loading import load_images
-from tasks.models.scorers import OBJECTS, described, load_scorer, publish_scorer
+from tasks.models.object_lists import OBJECTS
+from tasks.models.scorers import described, load_scorer, publish_scorer
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
@@ -45,10 +46,11 @@ class DetectResult(StageResult):
 
     detections: Table[Detection]
     objects: ScorerCheckpoint  # the same by the images' pixels: the reward `objects`
+    completeness: ScorerCheckpoint  # and the reward `completeness`
     cosine_threshold: float | None = None  # between absent and present, zero-shot
 
 
-def detect(reward: ObjectsReward, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
+def detect(reward: DetectedObjects, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
     """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its path.
 
     Args:
@@ -95,13 +97,19 @@ def find_objects(
         lists[digests[row.image_id]].add(row.object)
     return DetectResult(
         detections=lake.publish(Detection, rows),
-        objects=publish_scorer({**described("objects", {}, {}), OBJECTS: _parquet(lists)}),
+        objects=publish_objects("objects", lists),
+        completeness=publish_objects("completeness", lists),
         cosine_threshold=cosine_threshold,
         counters={
             "images": len(digests),
             "images_without_detections": sum(image_id not in confidences for image_id in digests),
         },
     )
+
+
+def publish_objects(kind: str, lists: dict[str, set[str]]) -> ScorerCheckpoint:
+    """A reward of this kind by the objects of each image, by pixel digest."""
+    return publish_scorer({**described(kind, {}, {}), OBJECTS: _parquet(lists)})
 
 
 Confidences = dict[str, dict[str, float]]  # image id -> object -> confidence
