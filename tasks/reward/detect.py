@@ -83,7 +83,7 @@ def find_objects(
     """
     cosine_threshold = None
     if table is None:
-        digests, confidences, cosine_threshold = _zero_shot(images, scorer)
+        digests, confidences, cosine_threshold = _zero_shot(_pictures(images), scorer)
     else:
         digests, confidences = _listed(images, table)
     rows = [
@@ -112,6 +112,7 @@ def publish_objects(kind: str, lists: dict[str, set[str]]) -> ScorerCheckpoint:
     return publish_scorer({**described(kind, {}, {}), OBJECTS: _parquet(lists)})
 
 
+Picture = tuple[str, PIL.Image.Image]  # its id, decoded
 Confidences = dict[str, dict[str, float]]  # image id -> object -> confidence
 
 
@@ -130,10 +131,21 @@ def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[di
     return digests, confidences
 
 
-def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Confidences, float]:
+def objects_of(pictures: Iterator[Picture], scorer: ScorerCheckpoint) -> ScorerCheckpoint:
+    """Completeness by what the scorer sees in these pictures: as without a table, at confidence 0.5, by them alone.
+
+    Raises:
+        StageInputError: as `find_objects`.
+    """
+    digests, found, _ = _zero_shot(pictures, scorer)
+    lists = {digests[name]: {kind for kind, sure in found[name].items() if sure >= 0.5} for name in digests}
+    return publish_objects("completeness", lists)
+
+
+def _zero_shot(pictures: Iterator[Picture], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Confidences, float]:
     """(pixel digest of every image, confidence of every kind in it, the threshold's cosine)."""
     digests, cosines = {}, {}
-    for image_id, picture, row in _seen(images, scorer):
+    for image_id, picture, row in _seen(pictures, scorer):
         digests[image_id], cosines[image_id] = pixel_digest(picture), row
     try:
         parted = minimum_error(np.concatenate(list(cosines.values())) if cosines else [])
@@ -150,7 +162,7 @@ def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tupl
     return digests, confidences, parted.threshold
 
 
-def _pictures(images: Sequence[Table[Image]]) -> Iterator[tuple[str, PIL.Image.Image]]:
+def _pictures(images: Sequence[Table[Image]]) -> Iterator[Picture]:
     """(id, decoded image), each id once."""
     known: set[str] = set()
     total = sum(table.rows or 0 for table in images)
@@ -165,9 +177,7 @@ def _pictures(images: Sequence[Table[Image]]) -> Iterator[tuple[str, PIL.Image.I
                 advance(len(part))
 
 
-def _seen(
-    images: Sequence[Table[Image]], scorer: ScorerCheckpoint
-) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
+def _seen(pictures: Iterator[Picture], scorer: ScorerCheckpoint) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
     """(id, decoded image, its cosines with the 80 kinds [80])."""
     try:
         model = load_scorer(scorer)
@@ -176,7 +186,6 @@ def _seen(
             f"objects are detected zero-shot by an image-text model, and the scorer is none; name a detector's table ({error})"
         ) from error
     kinds = model.embed_texts([phrase_of(name) for name in KINDS]).astype(np.float64)
-    pictures = _pictures(images)
     while part := list(islice(pictures, _IMAGES)):
         vectors = model.embed_images([picture for _, picture in part]).astype(np.float64)
         for (image_id, picture), vector in zip(part, vectors, strict=True):
