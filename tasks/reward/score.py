@@ -14,7 +14,7 @@ from itertools import islice
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Quarantined, Reward, Rollout, Sample
-from tasks.core.models.sentence_scores import score_after
+from tasks.core.models.in_context import score_after
 from tasks.core.text import Sentence, split_sentences
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores

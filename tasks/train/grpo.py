@@ -114,7 +114,7 @@ def _groups(config: GrpoConfig) -> int:
 
 def _scored(shaped: ShapedReward, questions: Sequence[Question], counters: Counter[str]) -> RewardOf:
     """Mean shaped reward of an answer's scored sentences; None for an answer without one."""
-    from tasks.core.models.sentence_scores import score_after
+    from tasks.core.models.in_context import score_after
     from tasks.core.train.answers import opened
 
     scores = load_scores(shaped.scorer, counters)

@@ -21,8 +21,9 @@ from tasks.core.engine.guides import Values
 from tasks.core.engine.outside import generate_answers
 from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.rows import Completion, Draw, Row, sentences_of
+from tasks.core.models.in_context import score_after
 from tasks.core.models.object_list import Completeness
-from tasks.core.models.sentence_scores import Scores, score_after
+from tasks.core.models.sentence_scores import Scores
 from tasks.core.search.contract import SearchResult
 from tasks.core.search.requests import (
     ANSWER,

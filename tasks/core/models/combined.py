@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tasks.core.models.sentence_scores import score_after
+from tasks.core.models.in_context import score_after
 
 if TYPE_CHECKING:
     from tasks.core.models.sentence_scores import Images, Scores

@@ -9,13 +9,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.models.cached_scorer import CachedScorer
-from tasks.core.models.sentence_scores import Images
 from tasks.core.text import split_sentences
+
+if TYPE_CHECKING:
+    from tasks.core.models.sentence_scores import Images
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -25,21 +25,6 @@ class Scores(Protocol):
 
     def is_cut(self, text: str) -> bool:
         """Whether the text is longer than what can be read."""
-
-
-@runtime_checkable
-class ScoresInContext(Protocol):
-    """Scores texts by what the answer already holds, too."""
-
-    def score_after(self, images: Images, items: Sequence[tuple[Hashable, str, str]]) -> list[float | None]:
-        """One for each (job, answer before the text, text), in order; None: can't be scored."""
-
-
-def score_after(scores: Scores, images: Images, items: Sequence[tuple[Hashable, str, str]]) -> list[float | None]:
-    """Scores of (job, answer before the text, text), in order; most rewards depend on image and text alone."""
-    if isinstance(scores, ScoresInContext):
-        return scores.score_after(images, items)
-    return scores.score(images, [(job, text) for job, _, text in items])
 
 
 class Cosines:

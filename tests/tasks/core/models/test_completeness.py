@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tasks.core.models.combined import Combined, Scale
+from tasks.core.models.in_context import score_after
 from tasks.core.models.object_list import Completeness, object_scores, objects_named, pixel_digest
-from tasks.core.models.sentence_scores import score_after
 
 PICTURES = {"a": Image.new("RGB", (4, 4), "red"), "b": Image.new("RGB", (4, 4), "blue"), "c": Image.new("RGB", (4, 4))}
 THERE = {
