@@ -109,7 +109,9 @@ def import_reward(
         return import_scorer(f"plugin:{reward.name}")
     if isinstance(reward, ObjectsReward | CompletenessReward):
         if detections is None or not (checkpoints.folder(detections) / object_lists.OBJECTS).is_file():
-            raise StageInputError(f"a reward {reward.kind} got {detections}: pass its output of the stage detect")
+            raise StageInputError(
+                f"a reward {reward.kind} got {detections}: pass the output `{reward.kind}` of the stage detect"
+            )
         return detections
     if isinstance(reward, LikelihoodReward):
         options: dict[str, Any] = {"contrast": reward.contrast, "prompt": reward.prompt}

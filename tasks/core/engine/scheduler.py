@@ -122,9 +122,8 @@ class SearchScheduler:
         except StopIteration as stopped:
             self._results.append((running.job.index, stopped.value))
             del self._running[running.job.index]
-            for guide in (self.scores, self.values, self.objects):
-                if guide is not None:
-                    guide.forget(running.job.index)
+            for guide in filter(None, (self.scores, self.values, self.objects)):
+                guide.forget(running.job.index)
 
     def _serve(self) -> None:
         """Serve all waiting requests, those of one kind together; requests that decode only queue their rows."""

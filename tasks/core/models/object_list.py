@@ -62,7 +62,7 @@ def _named_in(sentence: str) -> frozenset[str]:
 
 def objects_named(text: str) -> frozenset[str]:
     """COCO's objects that a text names. Sentence by sentence: "It is hot. Dogs run." names no hot dog."""
-    return frozenset().union(*(_named_in(sentence.text) for sentence in split_sentences(text)))
+    return frozenset[str]().union(*(_named_in(sentence.text) for sentence in split_sentences(text)))
 
 
 class Completeness:
