@@ -135,9 +135,9 @@ EXPERIMENT = Experiment(
     columns=("chair_s", "chair_i", "recall", "length", "auc", "tokens", "ms"),
     plot=Plot("arms", ("chair_i", "recall", "auc")),
     method="Each V is a network of its own on its policy's weights, trained on that policy's rewarded rollouts of the "
-    "same images; it reads image and sentence, so any policy's candidates. V chooses, and where the policy "
-    "proposes to end it does if no value is above 0; choice alone: end by vote. AUC: V on the guided policy's candidate sentences, within an "
-    "image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another "
-    "tokenizer and training, about the same size.",
+    "same images; it reads image and sentence, so any policy's candidates. V chooses, and where the policy proposes to end "
+    "it does if no value is above 0; choice alone: end by vote. AUC: V on the guided policy's candidate sentences, within "
+    "an image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another tokenizer and "
+    "training, about the same size.",
     run_with=run_with,
 )

@@ -39,7 +39,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def value_arm(bench: Bench, name: str, x: float | None, **settings: object) -> Arm:
-    """VisVM guided by a V, which weighs the end, too, of rewards shaped so; the margin is the quantile `x` on the line `VALUE`, else `OWN`."""
+    """VisVM by a V of rewards shaped so; the margin is the quantile `x` on the line `VALUE`, else `OWN`."""
     q = x if name.startswith(f"{VALUE}@") else OWN
     label = {"shaping": "margin", "alpha": 1.0, "tau": {"kind": "quantile", "q": q}, **settings}
     return arm(with_settings(bench, value=HEAD, label=label), f"visvm:{ACTION}", name, x)

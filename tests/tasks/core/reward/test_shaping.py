@@ -34,12 +34,7 @@ def test_shaped_scores_are_those_worked_out_by_hand(shaping: str) -> None:
 def test_the_end_is_worth_no_more_than_a_score_at_the_margin(shaping: str, margin: float) -> None:
     (at_margin,) = shape_scores(np.array([margin]), shaping=shaping, margin=margin, alpha=1.0)
     assert end_value_of(shaping, margin) <= at_margin
-    if shaping in (
-        "margin",
-        "none",
-        "continuous",
-        "centred",
-    ):  # the others rank scores below the margin as high as it, or higher
+    if shaping in ("margin", "none", "continuous", "centred"):  # the others don't rank what is below the margin lower
         (below,) = shape_scores(np.array([margin - 1e-6]), shaping=shaping, margin=margin, alpha=1.0)
         assert below < end_value_of(shaping, margin)
 
