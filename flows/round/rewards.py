@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.profiles.loading import locate
 from flows.round.prepare import LoopContext
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Reward, Rollout, Sample
-from tasks.configs.reward import CompletenessReward, CosineReward, DetectedObjects, ObjectsReward, TokenReward
+from tasks.configs.reward import (
+    CompletenessReward,
+    CosineReward,
+    DetectedObjects,
+    ObjectsReward,
+    PluginReward,
+    TokenReward,
+)
+from tasks.configs.sentinel import ObjectsVerdict, PluginVerdict, VerdictSource
 from tasks.models.scorers import import_reward, reward_name
 from tasks.reward.combine import combine
 from tasks.reward.detect import DetectResult, detect
@@ -70,3 +79,23 @@ def _detected(context: LoopContext, reward: ObjectsReward | CompletenessReward, 
     table = locate(reward.table) if reward.table else ""
     tables = list(dict.fromkeys((images, context.benchmark.images)))
     return detect(DetectedObjects(table=table, threshold=reward.threshold), context.scorer, tables)
+
+
+def verdict_sources(
+    context: LoopContext, verdicts: Sequence[VerdictSource], scorer: ScorerCheckpoint, images: Table[Image]
+) -> tuple[ScorerCheckpoint, ...]:
+    """What each verdict on a sentence is made with.
+
+    `scorer`: what gives the round's scores. `images`: the round's; a detector reads no others.
+    """
+    sources = []
+    for verdict in verdicts:
+        if isinstance(verdict, ObjectsVerdict):
+            table = locate(verdict.table) if verdict.table else ""
+            found = detect(ObjectsReward(table=table, threshold=verdict.threshold), context.scorer, [images])
+            sources.append(found.objects)
+        elif isinstance(verdict, PluginVerdict):
+            sources.append(import_reward(PluginReward(name=verdict.name), context.scorer, context.base))
+        else:
+            sources.append(scorer)
+    return tuple(sources)

@@ -17,18 +17,18 @@ def load_objects(folder: Path, options: Any, refs: Any, counters: Counter[str]) 
     """The reward `objects` of a folder."""
     from tasks.core.models.object_list import object_scores
 
-    return object_scores(read_objects(folder), counters)
+    return object_scores(object_lists(folder), counters)
 
 
 def load_completeness(folder: Path, options: Any, refs: Any, counters: Counter[str]) -> Completeness:
     """The reward `completeness` of a folder."""
     from tasks.core.models.object_list import Completeness
 
-    return Completeness(read_objects(folder), counters)
+    return Completeness(object_lists(folder), counters)
 
 
-def read_objects(folder: Path) -> dict[str, frozenset[str]]:
-    """Objects by pixel digest."""
+def object_lists(folder: Path) -> dict[str, frozenset[str]]:
+    """The objects of each image, by the digest of its pixels (`tasks.core.models.object_list.pixel_digest`)."""
     import pyarrow.parquet as pq
 
     rows = pq.read_table(folder / OBJECTS, partitioning=None).to_pylist()

@@ -28,9 +28,9 @@ from tasks.configs.reward import (
 )
 from tasks.core.models.policy_settings import PolicySettings
 from tasks.core.models.scorer_files import check_scorer_files
-from tasks.models import object_lists
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device, load_policy
+from tasks.models.object_lists import OBJECTS, load_completeness, load_objects
 from tasks.models.scorer_names import check_open_clip_name
 from tasks.stage.quarantine import StageInputError
 
@@ -108,7 +108,7 @@ def import_reward(
     if isinstance(reward, PluginReward):
         return import_scorer(f"plugin:{reward.name}")
     if isinstance(reward, ObjectsReward | CompletenessReward):
-        if detections is None or not (checkpoints.folder(detections) / object_lists.OBJECTS).is_file():
+        if detections is None or not (checkpoints.folder(detections) / OBJECTS).is_file():
             raise StageInputError(
                 f"a reward {reward.kind} got {detections}: pass the output `{reward.kind}` of the stage detect"
             )
@@ -224,8 +224,8 @@ def _load_combined(folder: Path, options: dict[str, Any], refs: dict[str, Any], 
 
 
 _LOADERS: dict[str, Loader] = {
-    "objects": object_lists.load_objects,
-    "completeness": object_lists.load_completeness,
+    "objects": load_objects,
+    "completeness": load_completeness,
     "likelihood": _load_likelihood,
     "judge": _load_judge,
     "token_clip": _load_token_clip,

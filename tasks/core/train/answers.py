@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -36,6 +36,12 @@ class Turn:
     image: Picture
     prompt: str
     tokens: tuple[int, ...]  # the end token included, if there is one; at least one token
+    given: int = field(default=0, kw_only=True)  # so many of the first tokens are read as the prompt is; fewer than all
+
+    @property
+    def learned(self) -> int:
+        """How many tokens, the last ones, have a log-probability."""
+        return len(self.tokens) - self.given
 
 
 @dataclass(frozen=True)
@@ -135,6 +141,8 @@ def read_tokens(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log-probabilities [B, T] of answers at a temperature, 0 before a short one, and the states [B, T, D] where requested.
 
+    T is the largest number of learned tokens; an answer's tokens before those have none.
+
     Args:
         policy: whose inputs they are.
         model: what is called: the policy's model, or what wraps it (adapters, several processes).
@@ -143,7 +151,7 @@ def read_tokens(
         temperature: logits are divided by it.
         states: whether the last layer's states before each token are returned.
     """
-    longest = max(len(turn.tokens) for turn in turns)
+    longest = max(turn.learned for turn in turns)
     options: dict[str, Any] = {"output_hidden_states": True} if states else {}
     if "logits_to_keep" in inspect.signature(type(policy.model).forward).parameters:
         options["logits_to_keep"] = longest + 1  # a token is predicted at the position before it
@@ -153,8 +161,8 @@ def read_tokens(
     # What stands before a short answer is its prompt, whose placeholders may have no output.
     tokens, mask = torch.zeros_like(inputs["input_ids"][:, -longest:]), torch.zeros(logits.shape[:2], dtype=torch.bool)
     for row, turn in enumerate(turns):
-        tokens[row, longest - len(turn.tokens) :] = torch.tensor(turn.tokens).to(tokens)
-        mask[row, longest - len(turn.tokens) :] = True
+        tokens[row, longest - turn.learned :] = torch.tensor(turn.tokens[turn.given :]).to(tokens)
+        mask[row, longest - turn.learned :] = True
     logits = logits if temperature == 1 else logits / temperature
     log_probs = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
     log_probs = log_probs.masked_fill(~mask.to(log_probs.device), 0.0)
