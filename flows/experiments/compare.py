@@ -193,6 +193,28 @@ def front(findings: Findings, metric: str, work: str = "tokens") -> list[str]:
     return names
 
 
+class Tradeoff(NamedTuple):
+    """One point of MRGD's precision-recall curve."""
+
+    weight: float  # w, of correctness
+    precision: float  # share of the mentioned objects that are there: 1 - CHAIRi
+    recall: float
+    arm: str
+
+
+def tradeoff(findings: Findings, width: float) -> list[Tradeoff]:
+    """The precision-recall curve of the arms `mrgd:w=...` at a number of candidates, by w; empty if there are none."""
+    points = []
+    for arm in findings.arms:
+        name, _, rest = line_of(arm).partition(":")
+        settings = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+        own = findings.x[arm] if "candidates" not in settings else float(settings["candidates"])
+        if name == "mrgd" and "w" in settings and own == width:
+            precision = 1 - findings.value(arm, "chair_i")
+            points.append(Tradeoff(float(settings["w"]), precision, findings.value(arm, "recall"), arm))
+    return sorted(points)
+
+
 def at_equal_work(findings: Findings) -> list[str]:
     """The widest arm of each line within the budget; if none is, its narrowest."""
     budget, chosen = findings.value("greedy", "budget"), []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flows.round.prepare import LoopContext
-from flows.round.rewards import score_answers
+from flows.round.rewards import objects_in, score_answers
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Reward, Rollout, Sample
 from tasks.configs.reward import FixedTau
@@ -45,11 +45,17 @@ class Answers:
     rewards: Table[Reward]
 
 
-def guide_for(context: LoopContext, guide: RoundGuide | None, config: SearchConfig) -> Guide:
-    """What this search is guided by, and nothing else: the rest must not be part of its key."""
+def guide_for(
+    context: LoopContext, guide: RoundGuide | None, config: SearchConfig, images: Table[Image] | None = None
+) -> Guide:
+    """What this search is guided by, and nothing else: the rest must not be part of its key.
+
+    `images`: those that are searched, if not the benchmark's; a search may need to know which objects are in them.
+    """
     needs = search_needs(config)
+    objects = objects_in(context, images or context.benchmark.images) if "objects" in needs else None
     if guide is None:
-        return Guide(scorer=context.scorer) if "scorer" in needs else UNGUIDED
+        return replace(UNGUIDED, scorer=context.scorer if "scorer" in needs else None, objects=objects)
     rewards, value = guide.rewards, guide.value if "value" in needs else None
     return Guide(
         scorer=guide.scorer if "scorer" in needs else None,
@@ -58,6 +64,7 @@ def guide_for(context: LoopContext, guide: RoundGuide | None, config: SearchConf
         held_out=None if value is None or not needs & {"weak", "held_out"} else value.values,
         answer_scores=(rewards.answer_mean, rewards.answer_std) if "answers" in needs else None,
         end_value=rewards.end_value if "end_value" in needs else None,
+        objects=objects,
     )
 
 
@@ -136,5 +143,5 @@ def search_captions(
     """Captions of `samples` by the profile's search, by the policy that the guide was fitted for."""
     config = context.profile.search
     return search.with_label(label).over_shards(
-        config, guide.policy, images, samples, guide_for(context, guide, config), seed=context.profile.seed
+        config, guide.policy, images, samples, guide_for(context, guide, config, images), seed=context.profile.seed
     )

@@ -1,7 +1,7 @@
 """Detect: which of COCO's 80 kinds of objects are in the run's images, by a detector's table or by the scorer itself.
 
-The detections go into a table by image id, for people, and into a folder by the images' pixels, for the reward `objects`. No
-annotation is read: a table holds a detector's results, not the truth.
+The detections go into a table by image id, for people, and into a folder by the images' pixels, for the rewards `objects`
+and `completeness`. No annotation is read: a table holds a detector's results, not the truth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Detection, Image
-from tasks.configs.reward import ObjectsReward
+from tasks.configs.reward import DetectedObjects
 from tasks.core.benchmarks.coco_words import SYNONYMS
 from tasks.core.models.object_list import pixel_digest
 from tasks.core.models.scorer_files import ScorerError
@@ -46,10 +46,11 @@ class DetectResult(StageResult):
 
     detections: Table[Detection]
     objects: ScorerCheckpoint  # the same by the images' pixels: the reward `objects`
+    completeness: ScorerCheckpoint  # and the reward `completeness`
     cosine_threshold: float | None = None  # between absent and present, zero-shot
 
 
-def detect(reward: ObjectsReward, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
+def detect(reward: DetectedObjects, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
     """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its path.
 
     Args:
@@ -82,7 +83,7 @@ def find_objects(
     """
     cosine_threshold = None
     if table is None:
-        digests, confidences, cosine_threshold = _zero_shot(images, scorer)
+        digests, confidences, cosine_threshold = _zero_shot(_pictures(images), scorer)
     else:
         digests, confidences = _listed(images, table)
     rows = [
@@ -96,7 +97,8 @@ def find_objects(
         lists[digests[row.image_id]].add(row.object)
     return DetectResult(
         detections=lake.publish(Detection, rows),
-        objects=publish_scorer({**described("objects", {}, {}), OBJECTS: _parquet(lists)}),
+        objects=publish_objects("objects", lists),
+        completeness=publish_objects("completeness", lists),
         cosine_threshold=cosine_threshold,
         counters={
             "images": len(digests),
@@ -105,6 +107,12 @@ def find_objects(
     )
 
 
+def publish_objects(kind: str, lists: dict[str, set[str]]) -> ScorerCheckpoint:
+    """A reward of this kind by the objects of each image, by pixel digest."""
+    return publish_scorer({**described(kind, {}, {}), OBJECTS: _parquet(lists)})
+
+
+Picture = tuple[str, PIL.Image.Image]  # its id, decoded
 Confidences = dict[str, dict[str, float]]  # image id -> object -> confidence
 
 
@@ -123,10 +131,21 @@ def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[di
     return digests, confidences
 
 
-def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Confidences, float]:
+def objects_of(pictures: Iterator[Picture], scorer: ScorerCheckpoint) -> ScorerCheckpoint:
+    """Completeness by what the scorer sees in these pictures: as without a table, at confidence 0.5, by them alone.
+
+    Raises:
+        StageInputError: as `find_objects`.
+    """
+    digests, found, _ = _zero_shot(pictures, scorer)
+    lists = {digests[name]: {kind for kind, sure in found[name].items() if sure >= 0.5} for name in digests}
+    return publish_objects("completeness", lists)
+
+
+def _zero_shot(pictures: Iterator[Picture], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Confidences, float]:
     """(pixel digest of every image, confidence of every kind in it, the threshold's cosine)."""
     digests, cosines = {}, {}
-    for image_id, picture, row in _seen(images, scorer):
+    for image_id, picture, row in _seen(pictures, scorer):
         digests[image_id], cosines[image_id] = pixel_digest(picture), row
     try:
         parted = minimum_error(np.concatenate(list(cosines.values())) if cosines else [])
@@ -143,7 +162,7 @@ def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tupl
     return digests, confidences, parted.threshold
 
 
-def _pictures(images: Sequence[Table[Image]]) -> Iterator[tuple[str, PIL.Image.Image]]:
+def _pictures(images: Sequence[Table[Image]]) -> Iterator[Picture]:
     """(id, decoded image), each id once."""
     known: set[str] = set()
     total = sum(table.rows or 0 for table in images)
@@ -158,9 +177,7 @@ def _pictures(images: Sequence[Table[Image]]) -> Iterator[tuple[str, PIL.Image.I
                 advance(len(part))
 
 
-def _seen(
-    images: Sequence[Table[Image]], scorer: ScorerCheckpoint
-) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
+def _seen(pictures: Iterator[Picture], scorer: ScorerCheckpoint) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
     """(id, decoded image, its cosines with the 80 kinds [80])."""
     try:
         model = load_scorer(scorer)
@@ -169,7 +186,6 @@ def _seen(
             f"objects are detected zero-shot by an image-text model, and the scorer is none; name a detector's table ({error})"
         ) from error
     kinds = model.embed_texts([phrase_of(name) for name in KINDS]).astype(np.float64)
-    pictures = _pictures(images)
     while part := list(islice(pictures, _IMAGES)):
         vectors = model.embed_images([picture for _, picture in part]).astype(np.float64)
         for (image_id, picture), vector in zip(part, vectors, strict=True):

@@ -16,7 +16,8 @@ from storage.schema import Image, ImageFile, Run, Sample, Value
 from tasks.configs.search import SearchConfig
 from tasks.models.handles import UNGUIDED, Guide, PolicyHandle, ValueHandle
 from tasks.models.loading import image_refusal
-from tasks.search.searcher import Searcher
+from tasks.reward.detect import objects_of
+from tasks.search.searcher import Searcher, needs_of, settings_of
 from tasks.stage.progress import Advance, progress
 from tasks.stage.quarantine import StageInputError
 
@@ -82,7 +83,7 @@ def caption_images(
         paths: image files, none of them twice.
         config: strategy and its settings.
         policy: who answers.
-        scorer: for strategies that score.
+        scorer: for strategies that score, or that weigh what is in an image.
         trained: a run's value model and margins, for strategies that are guided by them.
         prompt: of every image.
         seed: of every draw.
@@ -100,6 +101,9 @@ def caption_images(
             dtype = trained.dtypes.get(backbone.digest, policy.dtype) if trained else policy.dtype
             value_backbone = replace(policy, checkpoint=backbone, dtype=dtype)
             guide = replace(guide, value=replace(guide.value, value_backbone=value_backbone))
+        if scorer is not None and "objects" in needs_of(config, settings_of(config, guide)):
+            pictures = ((sample.image_id, _picture(sample)) for sample in samples)
+            guide = replace(guide, objects=objects_of(pictures, scorer))
         try:
             searcher = Searcher(config, policy, guide, seed=seed)
         except StageInputError as error:

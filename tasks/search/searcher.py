@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage import lake
-from storage.artifacts import Table
+from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Sample, Value
 from tasks.configs.search import SearchConfig
 from tasks.core.search.contract import Settings, Task
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from tasks.core.engine.guides import Values
+    from tasks.core.models.object_list import Completeness
     from tasks.core.models.policy import Policy
     from tasks.core.models.sentence_scores import Scores
     from tasks.core.search.contract import SearchResult
@@ -38,6 +39,7 @@ _MISSING = {
     "held_out": "draws from a value model's held-out values: train one",
     "value": "is guided by a value model: train one, or use clip_prm",
     "weak": "needs to know what is weak: the held-out values of a value model, or with by=score the rewards' margin",
+    "objects": "needs the objects that were detected in the images: run detect first",
     "answers": "needs to know how answers score: run shape_rewards first, or give its options reward_mean and reward_std",
 }
 
@@ -60,6 +62,7 @@ class Searcher:
             "held_out": guide.held_out is not None,
             "weak": self.settings.refine_below > float("-inf"),
             "answers": guide.answer_scores is not None,
+            "objects": guide.objects is not None,
         }
         for need in sorted(needs):
             if not has.get(need):
@@ -73,6 +76,8 @@ class Searcher:
         value = guide.value if "value" in needs else None
         layer = None if value is None else layer_read(value)
         self.scheduler = open_engine(loaded, top_p=config.top_p, scores=scores, state_layer=layer)
+        if "objects" in needs and guide.objects is not None:
+            self.scheduler.objects = self._completeness(guide.objects)
         if value is not None:
             self.scheduler.values = self._values(value, loaded)
         elif "held_out" in needs and guide.held_out is not None:
@@ -91,6 +96,17 @@ class Searcher:
                 f"with {policy.digest[:12]}: train it on this one, or use value.reads=image_and_text"
             )
         return StateValues(load_state_value(value), self.scheduler.decoder)
+
+    def _completeness(self, objects: ScorerCheckpoint) -> Completeness:
+        """What was detected in the images."""
+        from tasks.core.models.object_list import Completeness
+
+        scores = load_scores(objects, self._work)
+        if not isinstance(scores, Completeness):
+            raise StageInputError(
+                "a search weighs completeness by another reward: pass the output completeness of detect"
+            )
+        return scores
 
     def _random_values(self, held_out: Table[Value]) -> Values:
         """Draws in place of V."""
@@ -121,7 +137,7 @@ class Searcher:
 
 
 def needs_of(config: SearchConfig, settings: Settings) -> frozenset[str]:
-    """What a search needs beyond a policy: scorer, margin, value, end_value, weak, answers. Its own options are checked, too.
+    """What a search needs beyond a policy, as `Strategy` lists it. Its own options are checked, too.
 
     One that is guided at random needs held_out beside value: what V says of held-out sentences.
 

@@ -5,6 +5,7 @@ A sentence is "Say N."; what is proposed depends on slot, depth, the sentence be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from tasks.core.search.requests import (
     SENTENCE,
     Ask,
     Candidate,
+    Complete,
     Force,
     Generate,
     Propose,
@@ -129,6 +131,8 @@ class World:
             return [self.score(text) for text in request.texts]
         if isinstance(request, Value):
             return [self.value(candidate.text) for _, candidate in request.items]
+        if isinstance(request, Complete):  # of nine objects: as many as the largest digit that the answer names
+            return [max(map(int, re.findall("[0-9]", so_far + text)), default=0) / 9 for so_far, text in request.items]
         return self._other(request)
 
     def _other(self, request: Force | SplitSentences | Ask | Generate) -> Any:
@@ -157,7 +161,7 @@ def run(strategy: Strategy, world: World, *, width: int = 3, **settings: Any) ->
     seed, prompt = settings.pop("seed", ()), settings.pop("prompt", "What is there?")
     complete = Settings(temperatures, **settings)
     if "answers" in strategy.needs(complete) and "options" not in settings:
-        complete = replace(complete, options={"reward_mean": 0.5, "reward_std": 0.0})
+        complete = replace(complete, options={"reward_mean": 0.5, "reward_std": 0.001})
     return run_alone(strategy.search(Task(prompt, complete, seed)), world)
 
 

@@ -138,7 +138,7 @@ class Strategy:
     """A search and what it needs.
 
     Needs: scorer, margin (of the rewards), value, end_value (what ending is worth on V's scale), weak (a bound to refine
-    below), answers (how the run's own answers score).
+    below), answers (how the run's own answers score), objects (detected in the images).
     """
 
     search: SearchFunction

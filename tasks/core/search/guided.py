@@ -8,7 +8,9 @@ sampled candidate repeats, never compares ending with going on, and cuts sentenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from tasks.core.search.contract import Judgements, SearchResult, Settings, StopReason, Task
 from tasks.core.search.options import own_options
@@ -16,6 +18,8 @@ from tasks.core.search.ranking import best, fresh, worth
 from tasks.core.search.redundancy import overlap
 from tasks.core.search.requests import Candidate, Search, propose, score, value
 
+# (answer so far, candidates, indices of those to judge) -> (score, guide) of each; the guide is None where the score is it.
+Judge: TypeAlias = Callable[[str, Sequence[Candidate], Sequence[int]], Search[Judgements]]
 KNOWN = {
     "end": ("action", "policy", "vote", "guide"),
     "filter": ("none", "margin"),
@@ -24,10 +28,27 @@ KNOWN = {
 
 
 def grow(task: Task, *, scored: bool, valued: bool) -> Search[SearchResult]:
+    """Grow an answer guided by V if `valued`, else by the score, as `grow_by`.
+
+    Args:
+        task: what to write; with `settings.published` the released loop runs instead.
+        scored: request scores; `filter` margin needs them.
+        valued: request values.
+
+    Raises:
+        ValueError: as `grow_by`.
+    """
+    own_options(task.settings)
+    if task.settings.published:
+        return (yield from grow_as_released(task, scored=scored, valued=valued))
+    return (yield from grow_by(task, partial(_judge, scored=scored, valued=valued)))
+
+
+def grow_by(task: Task, judge: Judge) -> Search[SearchResult]:
     """Grow an answer sentence by sentence along the best candidate.
 
-    The guide of a candidate is its value if `valued`, else its score, minus `redundancy` times its overlap with the answer
-    so far. What ends the search (`settings.end`):
+    The guide of a candidate is what `judge` says of it, minus `redundancy` times its overlap with the answer so far. What
+    ends the search (`settings.end`):
         action: a candidate proposes the end (it ends the answer without a text), and no guide exceeds `end_value`, which is
             what ending is worth: on a bare score's scale the margin, with rewards whose zero parts good from bad 0.
         policy: only what is below; the papers' rule.
@@ -40,18 +61,10 @@ def grow(task: Task, *, scored: bool, valued: bool) -> Search[SearchResult]:
     With `filter` margin only candidates whose score reaches the margin are eligible; where none does, the search ends
     (`reward`), but for the first sentence. With `choose` greedy the first eligible candidate is taken, whatever its guide.
 
-    Args:
-        task: what to write; with `settings.published` the released loop runs instead.
-        scored: request scores; `filter` margin needs them.
-        valued: request values.
-
     Raises:
         ValueError: for an unknown `end`, `filter` or `choose`.
     """
     settings = task.settings
-    own_options(settings)
-    if settings.published:
-        return (yield from grow_as_released(task, scored=scored, valued=valued))
     for name, known in KNOWN.items():
         if (given := getattr(settings, name)) not in known:
             raise ValueError(f"{name} is {given!r}: want one of {', '.join(known)}")
@@ -60,7 +73,7 @@ def grow(task: Task, *, scored: bool, valued: bool) -> Search[SearchResult]:
     for step in range(settings.max_sentences):
         candidates = yield from propose(after, settings.temperatures, max_tokens=settings.max_sentence_tokens)
         new = fresh(candidates, result.sentences)
-        judgements = yield from _judge(result.text, candidates, new, scored=scored, valued=valued)
+        judgements = yield from judge(result.text, candidates, new)
         chosen, reason = _choose(candidates, judgements, result.sentences, settings)
         result.record(step, candidates, judgements, chosen)
         if chosen is None:
@@ -109,7 +122,8 @@ def _judge(
 ) -> Search[Judgements]:
     """The scores and values of the candidates at `indices`, in one request each."""
     nothing: list[float | None] = [None] * len(indices)
-    scores = (yield from score([candidates[i].text for i in indices])) if scored else nothing
+    texts = [candidates[i].text for i in indices]
+    scores = (yield from score(texts, [so_far] * len(texts))) if scored else nothing
     values = (yield from value([(so_far, candidates[i]) for i in indices])) if valued else nothing
     return dict(zip(indices, zip(scores, values, strict=True), strict=True))
 

@@ -12,6 +12,7 @@ from tasks.core.search.clip_prm import clip_prm
 from tasks.core.search.contract import Strategy
 from tasks.core.search.greedy import greedy
 from tasks.core.search.majority_vote import majority_vote
+from tasks.core.search.mrgd import mrgd
 from tasks.core.search.outside import beam, contrastive, diverse_beam
 from tasks.core.search.sample import sample
 from tasks.core.search.stage_beam import stage_beam
@@ -27,6 +28,7 @@ BUILT_IN: dict[str, Strategy] = {
     "clip_prm": clip_prm,
     "visvm": visvm,
     "vimar": vimar,
+    "mrgd": mrgd,
     "stage_beam": stage_beam,
     "swires": swires,
     "majority_vote": majority_vote,

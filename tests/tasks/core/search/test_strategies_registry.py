@@ -62,6 +62,7 @@ GOLDEN_RUNS = {
     "visvm_published": lambda: slots("visvm", 2, published=True, max_sentences=4),
     "vimar": lambda: slots("vimar", 3, refine_below=-0.5, options={"append": 2}),
     "vimar_published": lambda: slots("vimar", 2, published=True, options={"threshold": -0.5}, max_sentences=4),
+    "mrgd": lambda: slots("mrgd", 2, margin=0, max_sentences=4, options={"w": 0.3, "reward_std": 1.0}),
     "stage_beam": lambda: staged("stage_beam", options={"width": 3}),
     "swires": lambda: staged("swires", options={"reward_mean": 0.5, "reward_std": 0.0}),
     "beam": lambda: slots("beam", 1),
@@ -82,6 +83,9 @@ def test_every_strategy_is_on_record() -> None:
 # Where something fails
 
 SENTENCES = [name for name in BUILT_IN if name not in ("beam", "diverse_beam", "contrastive")]
+RELEASED = [
+    (name, published) for name in SENTENCES for published in (False, True) if (name, published) != ("mrgd", True)
+]
 
 
 def silent(request: Propose) -> list[Candidate]:
@@ -95,8 +99,7 @@ def endless(request: Propose) -> list[Candidate]:
     return [Candidate(text, t, False, 5, handle=depth + 1) for t in request.temperatures]
 
 
-@pytest.mark.parametrize("published", [False, True])
-@pytest.mark.parametrize("name", SENTENCES)
+@pytest.mark.parametrize(("name", "published"), RELEASED)
 def test_an_empty_continuation_gives_an_empty_answer_with_a_trace(name: str, published: bool) -> None:
     world = World(silent, score=lambda text: None, value=lambda text: 0.0)
     result = run(BUILT_IN[name], world, temperatures=(0.0, 0.5), published=published)
@@ -104,8 +107,7 @@ def test_an_empty_continuation_gives_an_empty_answer_with_a_trace(name: str, pub
     assert result.trace and result.stop_reason and result.trace[-1].stop == result.stop_reason
 
 
-@pytest.mark.parametrize("published", [False, True])
-@pytest.mark.parametrize("name", SENTENCES)
+@pytest.mark.parametrize(("name", "published"), RELEASED)
 def test_where_nothing_can_be_scored_the_first_candidate_is_the_answer(name: str, published: bool) -> None:
     world = World(
         numbers(), score=lambda text: None, value=lambda text: -1.0, judge=lambda question: "I choose response 1"
@@ -114,8 +116,7 @@ def test_where_nothing_can_be_scored_the_first_candidate_is_the_answer(name: str
     assert result.text.startswith(run(BUILT_IN["greedy"], World(numbers())).text[:6])
 
 
-@pytest.mark.parametrize("published", [False, True])
-@pytest.mark.parametrize("name", SENTENCES)
+@pytest.mark.parametrize(("name", "published"), RELEASED)
 def test_every_search_ends(name: str, published: bool) -> None:
     world = World(endless, score=lambda text: -1.0, value=lambda text: -1.0)
     result = run(BUILT_IN[name], world, published=published, refine_below=0.0, max_sentences=4, end="policy")
@@ -125,11 +126,20 @@ def test_every_search_ends(name: str, published: bool) -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_strategy_states_what_it_needs_in_known_words(name: str) -> None:
-    assert BUILT_IN[name].needs(Settings((0.0,))) <= {"scorer", "margin", "value", "end_value", "weak", "answers"}
+    assert BUILT_IN[name].needs(Settings((0.0,))) <= {
+        "scorer",
+        "margin",
+        "value",
+        "end_value",
+        "weak",
+        "answers",
+        "objects",
+    }
 
 
-@pytest.mark.parametrize("published", [False, True])
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize(
+    ("name", "published"), [*RELEASED, *((name, False) for name in BUILT_IN if name not in SENTENCES)]
+)
 def test_a_strategy_requests_nothing_that_it_does_not_need(name: str, published: bool) -> None:
     for end, kept in product(("action", "policy", "vote", "guide"), ("none", "margin")):
         settings = {"published": published, "end": end, "filter": kept, "max_sentences": 3, "refine_below": -0.5}
