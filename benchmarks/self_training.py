@@ -3,7 +3,8 @@
     python -m benchmarks.self_training            writes benchmarks/results/self_training.json and .md
 
 For every seed: the base model's greedy captions; best-of-n, CLIP-PRM and the profile's guided search on it, untrained, with
-random numbers and a V of gamma 0 in place of V, and greedy sentences with the same end; the greedy captions of round 1 and round 2; and a control, the base fine-tuned in the same way on its own greedy captions.
+random numbers and a V of gamma 0 in place of V, and greedy sentences with the same end; the greedy captions of round 1 and
+round 2; and a control, the base fine-tuned in the same way on its own greedy captions.
 Everything goes through the stages of the loop, without Prefect. Seeds draw images, answers, training order and the
 benchmark's scenes. About ten minutes on two cores.
 """

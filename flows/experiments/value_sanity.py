@@ -12,6 +12,7 @@ from tasks.analysis.observe import appraise
 from tasks.report.experiment_figures import Plot
 
 V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far", "score"
+RANDOM = "random V"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
@@ -21,6 +22,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     for name, settings in ((HEAD_V, HEAD), (PREFIX_V, {"state": "prefix"}))[: 1 if quick else 2]:
         other = with_settings(bench, value=settings)
         results.append(judged(other, name, f"visvm:{VOTE}", other.value.values))
+    results.append(judged(bench, RANDOM, f"visvm:{VOTE},guide=random", None))
     return [*results, judged(bench, SCORE, f"clip_prm:{VOTE}", None)]
 
 
@@ -44,7 +46,8 @@ def answer(findings: Findings) -> str:
     best = findings.best("auc", [arm for arm in findings.arms if arm in (V, HEAD_V, PREFIX_V)])
     first = (
         "V ranks a true sentence above a hallucinated one of the same image with probability "
-        f"{findings.text(V, 'auc')}, the scorer itself with {findings.text(SCORE, 'auc')}; chance is 0.5. Of two "
+        f"{findings.text(V, 'auc')}, the scorer itself with {findings.text(SCORE, 'auc')}, random numbers with "
+        f"{findings.text(RANDOM, 'auc')}; chance is 0.5. Of two "
         "held-out sentences of an image at a position it ranks the one with the better return first with probability "
         f"{findings.text(V, 'auc_within')}; their rank correlation is {findings.text(V, 'rank_within')}, over all "
         f"sentences {findings.text(V, 'spearman')}; its spread {findings.text(V, 'spread')}."
