@@ -34,6 +34,7 @@ class SearchConfig(StageConfig):
     """A search strategy and its settings."""
 
     section: ClassVar[str] = "search"
+    belongs_to: ClassVar[dict[str, str]] = {"options": "strategy"}  # dropped where a profile's strategy is changed
     model_config = ConfigDict(title="Search")
     strategy: str = Field(
         "visvm", description="how captions are searched for; docs/strategies.md", json_schema_extra=_strategy_names
@@ -150,6 +151,11 @@ def _warn_of_former(stop: str) -> None:
         f"{name}={value:g}" if name == "end_value" else f"{name}={value}" for name, value in changed.items()
     )
     log.warning("search.stop=%s is now search %s; the former spelling will be refused one day", stop, spelling)
+
+
+def sentence_searches() -> list[str]:
+    """Strategies, built-in and installed, that grow an answer sentence by sentence."""
+    return [name for name in registry.names() if registry.grows_by_sentences(name)]
 
 
 def search_config(config: SearchConfig, spec: str) -> SearchConfig:

@@ -35,8 +35,10 @@ class ValueConfig(StageConfig):
     trace: float = Field(
         0.9, ge=0, le=1, title="Trace (lambda)", description="of td_lambda: 0 is td0, 1 the whole return"
     )
-    terminal: Literal["mean_to_go", "zero_terminal", "bootstrap_forever"] = Field(
-        "mean_to_go", description="what follows the last sentence; bootstrap_forever is the released behaviour"
+    terminal: Literal["mean_to_go", "zero_terminal", "optimal_stopping", "bootstrap_forever"] = Field(
+        "mean_to_go",
+        description="what follows the last sentence: mean_to_go, V is a mean of rewards; zero_terminal, their sum; "
+        "optimal_stopping, their sum up to where ending is worth more; bootstrap_forever is the released behaviour",
     )
     layer: int = Field(
         -1,

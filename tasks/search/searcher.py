@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tasks.core.models.policy import Policy
     from tasks.core.models.sentence_scores import Scores
     from tasks.core.search.contract import SearchResult
+    from tasks.core.search.requests import Search
 
 _MISSING = {
     "scorer": "scores texts: it needs a scorer",
@@ -111,15 +112,12 @@ class Searcher:
         self, samples: Sequence[Sample], picture: Callable[[Sample], PIL.Image.Image]
     ) -> Iterator[tuple[int, SearchResult]]:
         """(index of a sample, its caption), each as soon as it is there; images are loaded when they are needed."""
-        self._names = [sample.sample_id for sample in samples]
-        return self.scheduler.run(
-            jobs_of(
-                samples,
-                picture,
-                lambda sample: self.strategy.search(Task(sample.prompt, self.settings)),
-                seed=("search", self.seed),
-            )
-        )
+        self._names, seed = [sample.sample_id for sample in samples], ("search", self.seed)
+
+        def search(sample: Sample) -> Search[SearchResult]:
+            return self.strategy.search(Task(sample.prompt, self.settings, (*seed, sample.sample_id)))
+
+        return self.scheduler.run(jobs_of(samples, picture, search, seed=seed))
 
 
 def needs_of(config: SearchConfig, settings: Settings) -> frozenset[str]:

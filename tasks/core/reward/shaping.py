@@ -27,6 +27,8 @@ SHAPES: dict[str, Shape] = {
     "floor": lambda d, margin, alpha: np.maximum(d, margin),
     # Like "margin", without its jump by the margin's size.
     "continuous": lambda d, margin, alpha: d - alpha * np.maximum(0.0, margin - d),
+    # What a score is above the margin: 0 is neither good nor bad, so that a sum of rewards can be compared with ending.
+    "centred": lambda d, margin, alpha: d - margin,
 }
 
 

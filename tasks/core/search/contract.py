@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from tasks.core.search.requests import Candidate, Request, Search
+from tasks.core.seeds import Part
 from tasks.core.text import joined
 
 Judgements: TypeAlias = Mapping[int, tuple[float | None, float | None]]  # candidate index -> (score, value)
@@ -126,6 +127,7 @@ class Task:
 
     prompt: str
     settings: Settings
+    seed: tuple[Part, ...] = ()  # begins the name of every draw that the search makes itself
 
 
 SearchFunction: TypeAlias = Callable[[Task], Search[SearchResult]]

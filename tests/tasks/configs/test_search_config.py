@@ -92,18 +92,13 @@ def test_a_former_stop_is_the_config_of_its_present_spelling(stop: str) -> None:
 
 
 @pytest.mark.parametrize("stop", FORMER_STOPS)
-def test_one_warning_has_the_present_spelling(
-    stop: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_warning_has_the_present_spelling(stop: str, caplog: pytest.LogCaptureFixture) -> None:
     search_settings._warn_of_former.cache_clear()
     for _ in range(2):
         search_config(BASE, f"visvm:stop={stop}")
     (record,) = caplog.records
     assert record.levelname == "WARNING"
-    assert (
-        record.getMessage()
-        == f"search.stop={stop} is now search {PRESENT[stop]}; the former spelling will be refused one day"
-    )
+    assert record.getMessage().startswith(f"search.stop={stop} is now search {PRESENT[stop]}; the former spelling")
 
 
 def test_a_former_stop_undoes_the_filter_of_what_it_is_laid_over() -> None:
@@ -119,5 +114,5 @@ def test_settings_without_a_stop_are_as_they_were(caplog: pytest.LogCaptureFixtu
 
 @pytest.mark.parametrize("stop", ["never", None, True, ["vote"]])
 def test_an_unknown_stop_is_refused(stop: object) -> None:
-    with pytest.raises(ValueError, match="has become search.end"):
+    with pytest.raises(ValueError, match=r"has become search\.end"):
         SearchConfig.model_validate({"stop": stop})

@@ -135,7 +135,7 @@ def test_random_numbers_need_the_values_that_they_are_drawn_from_and_a_strategy_
     config = SEARCH.model_copy(update={"guide": "random"})
     with pytest.raises(StageInputError, match="draws from a value model's held-out values: train one"):
         searched("visvm", config, full_guide())
-    with pytest.raises(StageInputError, match="stands for V, and search.strategy clip_prm has none"):
+    with pytest.raises(StageInputError, match=r"stands for V, and search\.strategy clip_prm has none"):
         searched("clip_prm", config, random_guide())
 
 

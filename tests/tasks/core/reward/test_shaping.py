@@ -17,6 +17,7 @@ BY_HAND = {
     "zero_below": [0.30, 0.20, 0.0, 0.0],
     "floor": [0.30, 0.20, 0.20, 0.20],
     "continuous": [0.30, 0.20, 0.05, -0.70],
+    "centred": [0.10, 0.0, -0.05, -0.30],
 }
 
 
@@ -34,12 +35,7 @@ def test_shaped_scores_are_those_worked_out_by_hand(shaping: str) -> None:
 def test_the_end_is_worth_no_more_than_a_score_at_the_margin(shaping: str, margin: float) -> None:
     (at_margin,) = shape_scores(np.array([margin]), shaping=shaping, margin=margin, alpha=1.0)
     assert end_value_of(shaping, margin) <= at_margin
-    if shaping in (
-        "margin",
-        "none",
-        "continuous",
-        "centred",
-    ):  # the others rank scores below the margin as high as it, or higher
+    if shaping in ("margin", "none", "continuous", "centred"):  # the others don't rank what is below the margin lower
         (below,) = shape_scores(np.array([margin - 1e-6]), shaping=shaping, margin=margin, alpha=1.0)
         assert below < end_value_of(shaping, margin)
 
@@ -78,7 +74,7 @@ def test_below_a_negative_margin_a_reward_falls_by_the_margin_s_size() -> None:
     st.lists(st.floats(-3, 3), min_size=2, max_size=30),
     st.floats(-3, 3),
     st.floats(0, 5),
-    st.sampled_from(["none", "margin", "zero_below", "floor", "continuous"]),
+    st.sampled_from(["none", "margin", "zero_below", "floor", "continuous", "centred"]),
 )
 def test_a_lower_score_never_earns_more(scores: list[float], margin: float, alpha: float, shaping: str) -> None:
     shaped = shape_scores(np.sort(scores), shaping=shaping, margin=margin, alpha=alpha)

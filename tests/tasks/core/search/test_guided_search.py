@@ -40,7 +40,7 @@ def same(text: str) -> float:
 def test_search_follows_the_value_not_the_policy_and_not_the_score() -> None:
     result = run(visvm, World(numbers()), max_sentences=4)
     for step in range(len(result.sentences)):
-        rows = [row for row in result.trace if row.step == step and row.score is not None]
+        rows = [row for row in result.trace if row.step == step and row.value is not None]
         (chosen,) = [row for row in rows if row.chosen]
         assert chosen.value == max(row.value for row in rows)
     assert any(row.chosen and row.candidate != 0 for row in result.trace)

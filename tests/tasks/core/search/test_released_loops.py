@@ -14,12 +14,13 @@ from tasks.core.search.vimar import vimar
 from tasks.core.search.visvm import visvm
 from tests.support.number_world import World, by, ending, proposed, run, script
 
-WORDS = ("A.", "B.", "C.", "")
+DOG, CAT, CAR = "A dog sits.", "A cat sleeps.", "A car waits."
+DRAFT = f"{DOG} {CAT}"
 Steps = list[list[str]]
 
 
 def worth(text: str) -> float:
-    return {"A.": 0.3, "B.": 0.2, "C.": 0.1, "": 0.25}[text]
+    return {DOG: 0.3, CAT: 0.2, CAR: 0.1, "": 0.25}[text]
 
 
 # A run by hand of VisVM's released loop: append the step's best, then compare the last candidate with the step before's
@@ -50,18 +51,18 @@ def vimar_by_hand(draft: str, kept: str, steps: Steps) -> str:
 
 
 def rounds(steps: Steps) -> Callable[[Propose], list[Candidate]]:
-    """The candidates of each round; a whole answer is "A. B."."""
+    """The candidates of each round; a whole answer is `DRAFT`."""
     left = iter(steps)
 
     def propose(request: Propose) -> list[Candidate]:
         if request.until == ANSWER:
-            return proposed(*["A. B."] * len(request.temperatures), ended=True)
+            return proposed(*[DRAFT] * len(request.temperatures), ended=True)
         return ending(*next(left))
 
     return propose
 
 
-drawn_rounds = st.lists(st.lists(st.sampled_from(WORDS), min_size=3, max_size=3), min_size=6, max_size=6)
+drawn_rounds = st.lists(st.lists(st.sampled_from([DOG, CAT, CAR, ""]), min_size=3, max_size=3), min_size=6, max_size=6)
 
 
 @given(drawn_rounds)
@@ -76,16 +77,16 @@ def test_clip_prm_as_released_is_the_run_by_hand(steps: Steps) -> None:
     assert run(clip_prm, world, published=True, max_sentences=6).text == visvm_by_hand(steps)
 
 
-@given(drawn_rounds, st.sampled_from([("", 1.0), ("A.", 0.25), ("A. B.", 0.0)]))
+@given(drawn_rounds, st.sampled_from([("", 1.0), (DOG, 0.25), (DRAFT, 0.0)]))
 def test_vimar_as_released_is_the_run_by_hand(steps: Steps, bound: tuple[str, float]) -> None:
     kept, threshold = bound
 
     def value(text: str) -> float:
-        return 1.0 if text == "A. B." else worth(text)
+        return 1.0 if text == DRAFT else worth(text)
 
     world = World(rounds(steps), value=value)
     result = run(vimar, world, published=True, max_sentences=6, options={"threshold": threshold})
-    assert result.text == vimar_by_hand("A. B.", kept, steps)
+    assert result.text == vimar_by_hand(DRAFT, kept, steps)
 
 
 def test_the_step_that_ends_the_loop_is_appended_first() -> None:
