@@ -230,7 +230,7 @@ def answer(findings: Findings) -> str:
 def _held_against(findings: Findings) -> str:
     """The searches by V within the budget against their controls; "" where none was compared with one."""
     changes = [
-        f"{name} is {findings.compared(name, other, 'chair_i')} against {other}"
+        f"{name} against {other} {findings.compared(name, other, 'chair_i')}"
         for name in at_equal_work(findings)
         if line_of(name).partition(":")[0] in CONTROLLED
         for other in findings.arms

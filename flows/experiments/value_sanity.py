@@ -49,8 +49,8 @@ def answer(findings: Findings) -> str:
     others = f" Of {len(kinds)} kinds of V the best is {best}: {figure(findings, best, 'auc')}." if kinds[1:] else ""
     return (
         f"Within an image V ranks a true sentence above a hallucinated one with probability "
-        f"{findings.text(V, 'auc')}; the scorer {figure(findings, SCORE, 'auc')}, random numbers {figure(findings, RANDOM, 'auc')}. With what followed on "
-        f"held-out images its rank correlation is {findings.text(V, 'rank_within')}{collapsed}.{others}"
+        f"{findings.text(V, 'auc')}; the scorer {figure(findings, SCORE, 'auc')}, random numbers "
+        f"{figure(findings, RANDOM, 'auc')}. With what followed on held-out images its rank correlation is {findings.text(V, 'rank_within')}{collapsed}.{others}"
     )
 
 
