@@ -48,9 +48,9 @@ def answer(findings: Findings) -> str:
     collapsed = " (not surely above 0: it has collapsed)" if rank and not rank.low > 0 else ""
     others = f" Of {len(kinds)} kinds of V the best is {best}: {figure(findings, best, 'auc')}." if kinds[1:] else ""
     return (
-        f"Within an image V ranks a true sentence above a hallucinated one with probability "
-        f"{findings.text(V, 'auc')}; the scorer {figure(findings, SCORE, 'auc')}, random numbers "
-        f"{figure(findings, RANDOM, 'auc')}. With what followed on held-out images its rank correlation is {findings.text(V, 'rank_within')}{collapsed}.{others}"
+        f"Within an image V ranks a true sentence above a hallucinated one with probability {findings.text(V, 'auc')}; the "
+        f"scorer {figure(findings, SCORE, 'auc')}, random numbers {figure(findings, RANDOM, 'auc')}. With what followed on "
+        f"held-out images its rank correlation is {findings.text(V, 'rank_within')}{collapsed}.{others}"
     )
 
 
