@@ -144,9 +144,8 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     guided = dict.fromkeys(spec for entry in entries for spec in entry.beside)
     if budget is not None and guided:  # of the widths that were asked for none need be at equal tokens
         equal = best_of_equal(bench, budget, profile.search.candidates)
-        if equal.name not in beside:
-            arms.append(equal)
-        beside[equal.name] = [named(spec, profile.search.candidates) for spec in guided]
+        beside[equal.name] = [of_width(arms, spec, profile.search.candidates) for spec in guided]
+        arms += [equal] if all(measured.name != equal.name for measured in arms) else []
     results = [evidence(bench, measured, _against(arms, beside[measured.name])) for measured in arms]
     results[0] = evidence(bench, arms[0], facts={"budget": budget})
     return results
@@ -155,6 +154,13 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
 def named(spec: str, width: float | None) -> str:
     """What a search is called at a width."""
     return spec if width is None else f"{spec}@{width:g}"
+
+
+def of_width(arms: Sequence[Arm], spec: str, width: int) -> str:
+    """The name of a spec's search at a width, or at the next smaller one, or else at its smallest."""
+    mine = sorted((measured.x or 0.0, measured.name) for measured in arms if line_of(measured.name) == spec)
+    within = [name for x, name in mine if x <= width]
+    return within[-1] if within else mine[0][1]
 
 
 def _against(arms: Sequence[Arm], beside: Sequence[str]) -> list[Arm]:
@@ -167,16 +173,10 @@ def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -
 
     If it was not searched at this width, the next smaller width counts, or else the smallest.
     """
-    wide = [
-        (line_of(measured.name), measured.x, count) for measured, count in zip(arms, tokens, strict=True) if measured.x
-    ]
-    lines = dict.fromkeys(line for line, _, _ in wide)
+    count = {measured.name: used for measured, used in zip(arms, tokens, strict=True)}
+    lines = dict.fromkeys(line_of(measured.name) for measured in arms if measured.x)
     line = "visvm" if "visvm" in lines else next(iter(lines), None)
-    if line is None:
-        return tokens[0]
-    mine = sorted((x or 0.0, count) for name, x, count in wide if name == line)
-    within = [count for x, count in mine if x <= width]
-    return within[-1] if within else mine[0][1]
+    return tokens[0] if line is None else count[of_width(arms, line, width)]
 
 
 def front(findings: Findings, metric: str, work: str = "tokens") -> list[str]:
@@ -252,7 +252,7 @@ def answer(findings: Findings) -> str:
 def _held_against(findings: Findings) -> str:
     """The searches by V within the budget against their controls; "" where none was compared with one."""
     changes = [
-        f"{name} is {findings.compared(name, other, 'chair_i')} against {other}"
+        f"{name} against {other} {findings.compared(name, other, 'chair_i')}"
         for name in at_equal_work(findings)
         if line_of(name).partition(":")[0] in CONTROLLED
         for other in findings.arms

@@ -12,6 +12,7 @@ from tasks.analysis.observe import appraise
 from tasks.report.experiment_figures import Plot
 
 V, HEAD_V, PREFIX_V, SCORE = "V", "V of the policy's states", "V of all so far", "score"
+RANDOM = "random V"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
@@ -21,6 +22,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     for name, settings in ((HEAD_V, HEAD), (PREFIX_V, {"state": "prefix"}))[: 1 if quick else 2]:
         other = with_settings(bench, value=settings)
         results.append(judged(other, name, f"visvm:{VOTE}", other.value.values))
+    results.append(judged(bench, RANDOM, f"visvm:{VOTE},guide=random", None))
     return [*results, judged(bench, SCORE, f"clip_prm:{VOTE}", None)]
 
 
@@ -46,8 +48,8 @@ def answer(findings: Findings) -> str:
     collapsed = " (not surely above 0: it has collapsed)" if rank and not rank.low > 0 else ""
     others = f" Of {len(kinds)} kinds of V the best is {best}: {figure(findings, best, 'auc')}." if kinds[1:] else ""
     return (
-        f"Within an image V ranks a true sentence above a hallucinated one with probability "
-        f"{findings.text(V, 'auc')}; the scorer {figure(findings, SCORE, 'auc')}, chance 0.5. With what followed on "
+        f"Within an image V ranks a true sentence above a hallucinated one with probability {findings.text(V, 'auc')}; the "
+        f"scorer {figure(findings, SCORE, 'auc')}, random numbers {figure(findings, RANDOM, 'auc')}. With what followed on "
         f"held-out images its rank correlation is {findings.text(V, 'rank_within')}{collapsed}.{others}"
     )
 

@@ -125,7 +125,8 @@ def measure_controls(
         base: the base with its greedy captions.
         measured: the profile's search of the benchmark.
     """
-    config, guides = context.profile.search, {None: guide}
+    config = context.profile.search
+    guides: dict[float | None, RoundGuide] = {None: guide}
     controls = controls_of(config)
     for control in controls:
         if control.gamma is not None and control.gamma not in guides:

@@ -69,6 +69,8 @@ def train_value(
 
     if config.published:
         config = config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
+    elif config.gamma == 0 and config.target == "td0":
+        config = config.model_copy(update={"target": "mc"})  # the reward either way, and no next sentence to be read
     labelled = _answers_of(samples, rewards)
     learner = _learner(config, value_backbone, images, labelled, rollouts)
     fit = ValueFit(

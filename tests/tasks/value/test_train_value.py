@@ -86,48 +86,6 @@ def test_the_spec_holds_how_the_model_was_built() -> None:
     assert (spec.train, spec.state, spec.lora_rank, spec.layer) == ("lora", "prefix", 2, -2)
 
 
-@pytest.mark.parametrize(
-    ("config", "needs"),
-    [
-        ({"min_spread": 10.0}, r"spread is .* \(at least 10\)"),
-        ({"min_spearman": 0.0}, r"only 5 held-out images .* \(at least 10\)"),
-    ],
-)
-def test_collapsed_values_fail_and_the_error_names_the_settings(config: dict, needs: str) -> None:
-    with pytest.raises(ValueCollapsed, match=needs) as error:
-        trained(VALUE.model_copy(update={**config, "train": "frozen", "epochs": 1}))
-    for remedy in ("sample.images", "value.lr", "--set search.strategy=clip_prm", "--set value.action=warn"):
-        assert remedy in str(error.value)
-
-
-def test_rewards_that_never_differ_teach_nothing_and_fail() -> None:
-    flat = rewards(lambda row: replace(row, shaped=0.3))
-    with pytest.raises(ValueCollapsed, match=r"the returns of all .* held-out sentences are the same"):
-        trained(VALUE.model_copy(update={"train": "frozen", "epochs": 1}), flat)
-
-
-def test_a_failed_check_that_only_warns_gives_a_model_and_the_problem(caplog) -> None:
-    config = VALUE.model_copy(update={"min_spearman": 0.0, "action": "warn", "train": "frozen", "epochs": 1})
-    output = trained(config)
-    assert output.problem.startswith("only 5 held-out images") and output.problem in caplog.text
-    assert trained(config.model_copy(update={"min_spearman": -1.0})).problem == ""
-    assert output.health["pairs"] > 0 and -1 <= output.health["rank_within"] <= 1
-
-
-@pytest.mark.parametrize("state", ["sentence", "prefix"])
-def test_equal_sentences_of_an_image_are_one_state_unless_v_reads_what_came_before(state: str) -> None:
-    config = VALUE.model_copy(update={"state": state, "train": "frozen", "epochs": 1})
-    texts = {(row.rollout_id, row.step): row.sentence for row in lake.read_rows(Reward, rewards())}
-    by_state: dict[tuple[str, str], set] = {}
-    for row in lake.read_rows(Value, trained(config).values):
-        read = [texts[row.rollout_id, step] for step in range(0 if state == "prefix" else row.step, row.step + 1)]
-        by_state.setdefault((row.image_id, row.state), set()).add(tuple(read))
-        assert row.gamma == config.gamma
-    assert all(len(read) == 1 for read in by_state.values())
-    images = {image for image, _ in by_state}
-    assert images == {sample.image_id for sample in samples() if sample.split == "val"}
-
-
 def test_answers_with_an_unscored_sentence_are_left_out() -> None:
     rows = lake.read_rows(Reward, rewards())
     training = {sample.sample_id for sample in samples() if sample.split == "train"}
