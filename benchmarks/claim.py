@@ -35,7 +35,7 @@ from tasks.stage.runtime import use_runtime
 
 WORLDS = {"committed": "policy", "independent": "policy-independent"}  # world -> folder of its policy
 SCORERS = ("scorer", "scorer-half", "oracle")
-QUANTILES = (0.05, 0.2, 0.35, 0.5, 0.65)  # of the guide, as ending values
+QUANTILES = (0.05, 0.2, 0.35, 0.5, 0.65, 0.8)  # of the guide, as ending values
 WEAK = (0.1, 0.3, 0.5)  # quantiles of V that ViMaR replaces sentences below
 WIDTHS = range(2, 13)  # of best of n
 TOLERANCE = 0.01  # of Recall

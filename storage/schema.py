@@ -141,6 +141,7 @@ class Value(Row):
     """One held-out sentence with the estimate of the value model."""
 
     table = "values"
+    version = 2
     primary_key = ("rollout_id", "step")
 
     rollout_id: Annotated[str, "see rollouts"]
@@ -149,6 +150,11 @@ class Value(Row):
     value: Annotated[float, "V of this sentence, on the scale of the terminal mode"]
     td_target: Annotated[float, "what TD(0) regresses on, with the final network's bootstrap"]
     mc_return: Annotated[float, "discounted Monte-Carlo return from here, same scale"]
+    image_id: Annotated[str, "see images"]
+    state: Annotated[
+        str, "digest of what V read beside the image; sentences of an image that have the same are one to V"
+    ]
+    gamma: Annotated[float, "V's discount: a run that measures controls has a second V, of gamma 0"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,14 @@ Tokens = Annotated[
     ),
 ]
 
+Controls = Annotated[
+    bool,
+    typer.Option(
+        help="Beside visvm and vimar: random numbers in place of V, V of gamma 0, CLIP-PRM, greedy with the same end, best "
+        "of n at equal tokens."
+    ),
+]
+
 
 def compare(
     profile: ProfileName,
@@ -34,6 +42,7 @@ def compare(
     budgets: Budgets = None,
     images: Images = None,
     tokens: Tokens = None,
+    controls: Controls = True,
     overrides: Overrides = None,
 ) -> None:
     """Compare strategies at equal measured work.
@@ -53,10 +62,11 @@ def compare(
     given = split_specs(strategies or ())
     given += [f"budgets={budgets}"] if budgets else []
     given += [f"tokens={tokens}"] if tokens else []
+    given += [] if controls else ["controls=no"]
     from flows.experiments.compare import enter, read_request
 
     request = read_request(given)
-    enter(loaded, request.strategies, request.budgets)  # a wrong one is refused before anything starts
+    enter(loaded, request.strategies, request.budgets, controls)  # a wrong one is refused before anything starts
     run_experiment("compare", loaded, given=given, overrides=settings)
 
 

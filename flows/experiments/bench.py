@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.experiments.contract import UNCHECKED_VALUE, varied
 from flows.profiles.loading import Profile
+from flows.round.controls import with_gamma
 from flows.round.guide import RoundGuide, fit_guide, guide_for
 from flows.round.measure import chair_of, compared
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
@@ -108,6 +109,15 @@ def with_settings(bench: Bench, **sections: Mapping[str, Any]) -> Bench:
     return guided(with_profile(bench, profile), frozenset({"value", "scorer", "margin", "weak"}))
 
 
+def with_discount(bench: Bench, gamma: float | None) -> Bench:
+    """The bench with a V of another discount, of the same rollouts; None: its own V."""
+    if gamma is None or gamma == bench.profile.value.gamma:
+        return bench
+    if bench.guide is None or bench.drawn is None:
+        raise ValueError("this bench has no rollouts: prepare it for a search that needs V")
+    return replace(bench, guide=with_gamma(bench.context, bench.guide, bench.drawn, gamma))
+
+
 def config_of(bench: Bench, spec: str) -> SearchConfig:
     """The search that `NAME:key=value` describes, with the profile's other settings."""
     return search_config(bench.profile.search, spec)
@@ -186,8 +196,9 @@ def differences(bench: Bench, a: Arm, b: Arm) -> Table[Comparison]:
 
 
 def value_facts(bench: Bench) -> dict[str, Any]:
-    """Rank correlation of the bench's V with held-out returns, and its spread."""
-    return {"spearman": bench.value.spearman, "spread": bench.value.spread}
+    """Rank correlation of the bench's V with held-out returns, within an image and a position and pooled, and its spread."""
+    value = bench.value
+    return {"rank_within": value.health.get("rank_within"), "spearman": value.spearman, "spread": value.spread}
 
 
 def captions_of(measured: Arm) -> int:

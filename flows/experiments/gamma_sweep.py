@@ -41,7 +41,7 @@ def _reproduced(findings: Findings) -> str:
     for line in (CHOICE, HEADED):
         zero = f"{line}@0"
         agreements.append(
-            f"{findings.text(zero, 'spearman')} with the held-out rewards, {findings.text(zero, 'first_agreement')} "
+            f"{findings.text(zero, 'rank_within')} with the held-out rewards, {findings.text(zero, 'first_agreement')} "
             f"of the captions open as CLIP-PRM's, {findings.text(zero, 'pair_agreement')} of two first candidates "
             "in the same order"
         )
@@ -81,8 +81,8 @@ def _stopped(findings: Findings) -> str:
 EXPERIMENT = Experiment(
     run=run,
     answer=answer,
-    columns=("chair_i", "recall", "length", "pair_agreement", "first_agreement", "spearman", "spread", "tokens"),
-    plot=Plot("lines", ("chair_i", "recall", "spearman"), x="discount gamma"),
+    columns=("chair_i", "recall", "length", "pair_agreement", "first_agreement", "rank_within", "spread", "tokens"),
+    plot=Plot("lines", ("chair_i", "recall", "rank_within"), x="discount gamma"),
     method="Choice alone: end by vote, which uses neither V nor the scorer, so that nothing but the choices differs. "
     "Choice and end: where the policy proposes to end, VisVM does if no value is above 0, CLIP-PRM if no score is above "
     "the margin; with gamma = 0 and rewards shaped by the margin these are the same rule.",

@@ -59,11 +59,11 @@ def answer(findings: Findings) -> str:
 def _targets(findings: Findings) -> str:
     rivals = [name for name in ("whole return, mean to go", "TD(lambda), mean to go") if name in findings.arms]
     changes = [
-        f"{name} {findings.compared(name, TD, 'chair_i')}, rank {findings.text(name, 'spearman')}" for name in rivals
+        f"{name} {findings.compared(name, TD, 'chair_i')}, rank {findings.text(name, 'rank_within')}" for name in rivals
     ]
     return (
         f"{TD} gives a CHAIRi of {findings.text(TD, 'chair_i')} and ranks held-out sentences by their return with "
-        f"{findings.text(TD, 'spearman')}. Against it: {'; '.join(changes)}."
+        f"{findings.text(TD, 'rank_within')}. Against it: {'; '.join(changes)}."
     )
 
 
@@ -86,7 +86,7 @@ def _released(findings: Findings) -> str:
         else:
             sentences.append(
                 f"{name}: a spread of {findings.text(name, 'spread')}, a rank correlation of "
-                f"{findings.text(name, 'spearman')}, CHAIRi {findings.compared(name, TD, 'chair_i')}"
+                f"{findings.text(name, 'rank_within')}, CHAIRi {findings.compared(name, TD, 'chair_i')}"
             )
     return f"V trained as the released code does: {'; '.join(sentences)}." if sentences else ""
 
@@ -101,8 +101,8 @@ def _scorer(findings: Findings) -> str:
 EXPERIMENT = Experiment(
     run=run,
     answer=answer,
-    columns=("chair_i", "recall", "length", "refused", "spearman", "spread", "step_spread", "wrong_chosen"),
-    plot=Plot("arms", ("chair_i", "recall", "spearman")),
+    columns=("chair_i", "recall", "length", "refused", "rank_within", "spread", "step_spread", "wrong_chosen"),
+    plot=Plot("arms", ("chair_i", "recall", "rank_within")),
     method="V is a head on the policy's states, trained on the first round's rollouts; all searches end by vote, so "
     "that only V's choices differ. Rank: with the held-out return of the same end, so ranks of different "
     "ends are of different returns. As released: rewards [B] against values [B, 1], so every value is regressed "

@@ -57,8 +57,8 @@ class Steps(NamedTuple):
 
     tower: int = 600
     policy: int = 1800
-    scorer: int = 1500
-    oracle: int = 1500
+    scorer: int = 3000
+    oracle: int = 1000
     answers: int = 2000
 
 
