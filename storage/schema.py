@@ -90,8 +90,11 @@ class Sample(Row):
 
     sample_id: Annotated[str, "digest of image and prompt: the same in every run"]
     image_id: Annotated[str, "see images"]
-    prompt: Annotated[str, "drawn by seed from the prompt pool"]
+    prompt: Annotated[str, "drawn by seed from the prompt pool; for task answers the question"]
     split: Annotated[str, "train, val or test"]
+    follows: Annotated[
+        str | None, "sample_id of the turn before in the same conversation; None: the first turn, or a prompt by itself"
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,6 +258,7 @@ class Comparison(Row):
     ci_high: Annotated[float, "upper end"]
     p: Annotated[float, "two-sided bootstrap p-value of no difference"]
     n: Annotated[int, "items both have"]
+    stderr: Annotated[float | None, "paired bootstrap standard error; NaN below two items, None: not stored"] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,8 +321,28 @@ class Preference(Row):
 
 
 @dataclasses.dataclass(frozen=True)
+class SentencePair(Row):
+    """Two next sentences after one and the same answer so far, the true one first (SENTINEL)."""
+
+    table = "sentence_pairs"
+    primary_key = ("sample_id", "strategy", "step", "pair")
+
+    sample_id: Annotated[str, "see samples"]
+    image_id: Annotated[str, "see images"]
+    strategy: Annotated[str, "of the search whose candidates they are"]
+    step: Annotated[int, "see search_trace"]
+    pair: Annotated[int, "0-based index in the step"]
+    prefix: Annotated[str, "the answer so far; empty before its first sentence"]
+    space: Annotated[str, "white space between it and the sentences"]
+    chosen: Annotated[int, "candidate that is called true, see search_trace"]
+    rejected: Annotated[int, "candidate that is called hallucinated"]
+    chosen_text: Annotated[str, "the true sentence"]
+    rejected_text: Annotated[str, "the hallucinated sentence"]
+
+
+@dataclasses.dataclass(frozen=True)
 class TokenScore(Row):
-    """One object word of a rollout with its reward (FiSAO)."""
+    """One object word of a rollout, or one sentence that names objects, with its reward (FiSAO)."""
 
     table = "token_scores"
     primary_key = ("rollout_id", "start")
@@ -326,9 +350,9 @@ class TokenScore(Row):
     rollout_id: Annotated[str, "see rollouts"]
     start: Annotated[int, "offset of the word's first character in the rollout's text"]
     end: Annotated[int, "offset after its last character"]
-    word: Annotated[str, "as it was said"]
-    object: Annotated[str, "COCO's name of it"]
-    score: Annotated[float, "cosine of image and word"]
+    word: Annotated[str, "the word as it was written, or the sentence"]
+    object: Annotated[str, "COCO's name of it; of a sentence all that it names, separated by a comma and a blank"]
+    score: Annotated[float, "cosine of image and word, or image and sentence"]
     reward: Annotated[float | None, "after the margins; None: scored, not yet rewarded"]
 
 
@@ -390,6 +414,7 @@ class Finding(Row):
     ci_low: Annotated[float | None, "lower end of its 95 % interval; None: it has none"]
     ci_high: Annotated[float | None, "upper end"]
     n: Annotated[int, "items behind it"]
+    stderr: Annotated[float | None, "its bootstrap standard error; None: it has none"] = None
 
 
 @dataclasses.dataclass(frozen=True)

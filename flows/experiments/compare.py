@@ -17,7 +17,7 @@ from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError
 from flows.round.controls import CONTROLLED
 from tasks.analysis.findings import Evidence, Findings, line_of, listed
-from tasks.configs.search import SearchConfig, search_config, search_name
+from tasks.configs.search import SearchConfig, search_config
 from tasks.report.experiment import Selection
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs

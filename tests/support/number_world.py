@@ -154,11 +154,11 @@ def by(table: dict[str, Any]) -> Callable[[str], Any]:
 def run(strategy: Strategy, world: World, *, width: int = 3, **settings: Any) -> SearchResult:
     """Run a strategy on a world with `width` temperatures; a strategy that needs the mean of answer scores gets one."""
     temperatures = settings.pop("temperatures", tuple(i / 10 for i in range(width)))
-    seed = settings.pop("seed", ())
+    seed, prompt = settings.pop("seed", ()), settings.pop("prompt", "What is there?")
     complete = Settings(temperatures, **settings)
     if "answers" in strategy.needs(complete) and "options" not in settings:
         complete = replace(complete, options={"reward_mean": 0.5, "reward_std": 0.0})
-    return run_alone(strategy.search(Task("What is there?", complete, seed)), world)
+    return run_alone(strategy.search(Task(prompt, complete, seed)), world)
 
 
 def record(result: SearchResult) -> dict[str, Any]:

@@ -120,14 +120,14 @@ def own_captions(
     questions: Sequence[Question], scenes: Sequence[Scene], draws: Sequence[Sequence[str]]
 ) -> list[tuple[int, Pair]]:
     """(scene's row, pair) of the first two of draws[draw][row] whose captions differ in truth, as stage_beam compares them."""
-    found = []
+    owned = []
     for row, (question, scene) in enumerate(zip(questions, scenes, strict=True)):
         parts = [_until_caption(draw[row]) for draw in draws[:2]]
         better = better_caption(*(content(caption, "CAPTION") for _, caption in parts), scene.categories)
         if better is not None and all(start for start, _ in parts):
             texts = [parts[better][1], parts[1 - better][1]]
-            found.append((row, Pair("caption", staged(question.prompt), parts[0][0], *texts, fact="")))
-    return found
+            owned.append((row, Pair("caption", staged(question.prompt), parts[0][0], *texts, fact="")))
+    return owned
 
 
 def _until_caption(text: str) -> tuple[str, str]:
@@ -143,7 +143,10 @@ def verdicts_on(
     """The verdicts on a pair about each scene, greedily as a search asks: with the better text first, and second."""
     decoding = Decoding(0.0, 0, VERDICT_TOKENS)
     orders = [
-        map(verdict, answers_of(model, processor, scenes, [pair.asked(better_first=first) for pair in pairs], decoding))
+        map(
+            verdict,
+            answers_of(model, processor, scenes, [pair.question(better_first=first) for pair in pairs], decoding),
+        )
         for first in (True, False)
     ]
     return list(zip(*orders, strict=True))

@@ -41,14 +41,14 @@ class Pair:
     worse: str
     fact: str  # a sentence about the image that decides
 
-    def asked(self, *, better_first: bool) -> str:
+    def question(self, *, better_first: bool) -> str:
         """The judge's prompt in one order."""
         texts = (self.better, self.worse) if better_first else (self.worse, self.better)
         return judge_prompt(self.purpose, self.prompt, self.so_far, *texts)
 
     def turn(self, *, better_first: bool) -> tuple[str, str]:
         """The prompt in one order and the right reply."""
-        return self.asked(better_first=better_first), f"{self.fact} I choose response {1 if better_first else 2}."
+        return self.question(better_first=better_first), f"{self.fact} I choose response {1 if better_first else 2}."
 
 
 def draw_pair(rng: random.Random, scene: Scene, purpose: str | None = None) -> Pair:

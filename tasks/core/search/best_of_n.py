@@ -14,8 +14,9 @@ def search(task: Task) -> Search[SearchResult]:
     """Draw one answer for each temperature; the best one by `settings.by` (default: score) is the result.
 
     `score`: the largest mean score of the answer's sentences; `value`: the largest mean V of them, each after those before
-    it; `judge`: the winner of a tournament that the policy judges (option `pairs`: both_orders or random,
-    see `judge.tournament`). An empty answer never wins over another; of equal ones the earlier wins. Stops as the winner ended: `end`, or `length` at max_new_tokens.
+    it; `judge`: the winner of a tournament that the policy judges (option `pairs`: both_orders or random, see
+    `judge.tournament`). An empty answer never wins over another; of equal ones the earlier wins. Stops as the winner ended:
+    `end`, or `length` at max_new_tokens.
     """
     settings = task.settings
     by = settings.by or "score"
