@@ -189,7 +189,9 @@ def page(results: Mapping[str, Any]) -> str:
 
 def write_page(out: Path, results: dict[str, Any]) -> None:
     """The results, their page and the figure; the document's block if all cells are there."""
-    whole = all(of_seeds(results["cells"], world, scorer) for world in WORLDS for scorer in SCORERS)
+    whole = all(
+        of_seeds(results["cells"], world, scorer) for world in WORLDS for scorer in SCORERS
+    )
     if not whole:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

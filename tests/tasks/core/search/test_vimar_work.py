@@ -14,7 +14,8 @@ from benchmarks.search_shapes import Case, counted, shaped
 from benchmarks.vimar_page import CODE, COLUMNS, ENGINE, RELEASED, SAME_LOOPS, page, ratios, where_from
 from benchmarks.vimar_work import check_same, counts_of, sequential_steps, ways
 from tasks.core.engine.scheduler import Job
-from tasks.core.search.contract import Task
+from tasks.core.models.value import ValueModel
+from tasks.core.search.contract import Strategy, Task
 from tasks.core.search.requests import Candidate
 from tasks.core.search.vimar import vimar
 from tasks.core.search.visvm import visvm
@@ -55,8 +56,9 @@ def case() -> Case:
 
 @pytest.mark.parametrize("strategy", [visvm, vimar])
 def test_forwards_are_the_sequential_steps_where_candidates_share_them_and_all_tokens_where_they_do_not(
-    case: Case, strategy
+    case: Case, strategy: Strategy
 ) -> None:
+    assert isinstance(case.value, ValueModel)
     counts = {}
     for shape in ("engine_1", "released"):
         with counted([case.policy, case.value.policy]) as fed:
@@ -73,7 +75,7 @@ def test_forwards_are_the_sequential_steps_where_candidates_share_them_and_all_t
     assert released["sequential"] == engine["sequential"] < engine["decoded"]
     assert released["prefill"] > 3 * engine["prefill"] and released["value_tokens"] > engine["value_tokens"]
     calls = released["forwards"] - fed["decode_tokens"]  # of `generate`; its further forwards draw a token each
-    assert engine["images"] == 2 < released["images"] == calls + released["value_forwards"]
+    assert released["images"] == calls + released["value_forwards"] > 3 * engine["images"] >= 6
 
 
 def test_other_captions_from_the_released_shape_are_refused() -> None:
