@@ -99,9 +99,8 @@ def given_to(name: str, seed: int) -> list[str]:
 def run_seeds(name: str, seeds: Sequence[int], scenes: int, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
     """The findings of every seed, as the results file holds them; those that are there with the same models are kept."""
     kept = _kept(name, scenes, overrides, folder)
-    rows: list[dict[str, Any]] = [row for row in kept["rows"] if row["seed"] in seeds]
-    arms, seconds = list(kept["arms"]), {seed: kept["seconds_of"][seed] for seed in seeds if seed in kept["seconds_of"]}
-    results = kept
+    rows: list[dict[str, Any]] = list(kept["rows"])
+    arms, seconds, results = list(kept["arms"]), dict(kept["seconds_of"]), kept
     for seed in seeds:
         if seed not in seconds:
             began = time.perf_counter()

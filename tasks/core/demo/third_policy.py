@@ -47,7 +47,7 @@ WIDTH, LAYERS = 128, 3
 def third_tokenizer() -> PreTrainedTokenizerFast:
     """The other policies' tokenizer with Qwen's marks around an image."""
     tokenizer = build_tokenizer()
-    tokenizer.add_special_tokens({"extra_special_tokens": [START, END, VIDEO]})
+    tokenizer.add_tokens([START, END, VIDEO], special_tokens=True)
     return tokenizer
 
 

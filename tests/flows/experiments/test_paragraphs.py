@@ -29,6 +29,7 @@ ALWAYS = (
     "auc",
     "pair_agreement",
     "refused",
+    "budget",
     "general_change",
     "parameters",
 )
