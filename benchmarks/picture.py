@@ -74,7 +74,7 @@ def draw(run: Run, rows: Sequence[RoundRow]) -> bytes:
 
 def _shown(run: Run, rows: Sequence[RoundRow]) -> list[RoundRow]:
     """Whose captions are shown: the base's, the search's, and the champion's."""
-    return [row for row in rows if row.subject in ("base", run.champion)]
+    return [row for row in rows if row.subject in ("base", run.champion) and not row.is_control]
 
 
 def _caption(run_id: str, row: RoundRow, item: str) -> Mapping[str, Any]:

@@ -90,8 +90,11 @@ class Sample(Row):
 
     sample_id: Annotated[str, "digest of image and prompt: the same in every run"]
     image_id: Annotated[str, "see images"]
-    prompt: Annotated[str, "drawn by seed from the prompt pool"]
+    prompt: Annotated[str, "drawn by seed from the prompt pool; for task answers the question"]
     split: Annotated[str, "train, val or test"]
+    follows: Annotated[
+        str | None, "sample_id of the turn before in the same conversation; None: the first turn, or a prompt by itself"
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,7 @@ class Value(Row):
     """One held-out sentence with the estimate of the value model."""
 
     table = "values"
+    version = 2
     primary_key = ("rollout_id", "step")
 
     rollout_id: Annotated[str, "see rollouts"]
@@ -149,6 +153,11 @@ class Value(Row):
     value: Annotated[float, "V of this sentence, on the scale of the terminal mode"]
     td_target: Annotated[float, "what TD(0) regresses on, with the final network's bootstrap"]
     mc_return: Annotated[float, "discounted Monte-Carlo return from here, same scale"]
+    image_id: Annotated[str, "see images"]
+    state: Annotated[
+        str, "digest of what V read beside the image; sentences of an image that have the same are one to V"
+    ]
+    gamma: Annotated[float, "V's discount: a run that measures controls has a second V, of gamma 0"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +179,9 @@ class SearchStep(Row):
     chosen: Annotated[bool, "kept as the caption's next part"]
     ended: Annotated[bool, "the policy ended its answer after this candidate"]
     stop: Annotated[str | None, "on the last row of a caption: why the search stopped"]
-    phase: Annotated[str | None, "which part of the search, where it has several: answers, refine, SUMMARY ..."] = None
+    phase: Annotated[
+        str | None, "which part of the search, where it has several: answers, refine, append, SUMMARY ..."
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +258,7 @@ class Comparison(Row):
     ci_high: Annotated[float, "upper end"]
     p: Annotated[float, "two-sided bootstrap p-value of no difference"]
     n: Annotated[int, "items both have"]
+    stderr: Annotated[float | None, "paired bootstrap standard error; NaN below two items, None: not stored"] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -402,6 +414,7 @@ class Finding(Row):
     ci_low: Annotated[float | None, "lower end of its 95 % interval; None: it has none"]
     ci_high: Annotated[float | None, "upper end"]
     n: Annotated[int, "items behind it"]
+    stderr: Annotated[float | None, "its bootstrap standard error; None: it has none"] = None
 
 
 @dataclasses.dataclass(frozen=True)

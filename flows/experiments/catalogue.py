@@ -27,6 +27,7 @@ QUESTIONS = {
     "granularity": "Search by token, sentence, stage or whole answer, at the same measured work?",
     "judge": "Who judges best: the policy itself, the reward model or V?",
     "self-train": "Does training on searched captions help, beyond training on one's own?",
+    "third-policy": "Does self-training help a policy of another architecture, too?",
     "cross-model": "Does a value model trained on one policy guide another?",
     "reward-swap": "How alike are the rewards, and what does each do to captions?",
     "token-vs-sentence": "Rewards for object words or for sentences, and for which kinds of objects?",
@@ -37,8 +38,8 @@ QUESTIONS = {
 }
 
 
-def find(name: str) -> Experiment:
-    """An experiment by its name.
+def find(name: str, task: str = "captions") -> Experiment:
+    """An experiment by its name, in its form for a profile's task.
 
     Raises:
         ProfileError: no experiment has this name; the message lists those that exist.
@@ -48,4 +49,4 @@ def find(name: str) -> Experiment:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ProfileError(f"no experiment named {name!r}{hint}\n  there are: {', '.join(QUESTIONS)}")
     experiment: Experiment = importlib.import_module(f"flows.experiments.{name.replace('-', '_')}").EXPERIMENT
-    return experiment
+    return experiment.on_answers if task == "answers" and experiment.on_answers else experiment

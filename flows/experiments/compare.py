@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of
+from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of, with_discount
 from flows.experiments.contract import Experiment
+from flows.experiments.controls import best_of_equal, split_gamma, with_controls
 from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError
+from flows.round.controls import CONTROLLED
 from tasks.analysis.findings import Evidence, Findings, line_of, listed
 from tasks.configs.search import SearchConfig, search_config
 from tasks.report.experiment import Selection
@@ -41,6 +43,8 @@ class Entry(NamedTuple):
     name: str  # its spec and width: visvm@6
     width: float | None  # None: the strategy has no width
     config: SearchConfig
+    gamma: float | None = None  # of a V beside the round's own
+    beside: tuple[str, ...] = ()  # the specs whose control it is
 
 
 class Request(NamedTuple):
@@ -49,10 +53,11 @@ class Request(NamedTuple):
     strategies: list[str]
     budgets: list[int]
     tokens: float | None  # decoded tokens per caption to compare at; None: those of visvm at the profile's candidates
+    controls: bool = True  # beside visvm and vimar
 
 
 def read_request(given: Sequence[str]) -> Request:
-    """The request in a list of specs (NAME, or NAME:key=value,key=value), `budgets=1,2,4` and `tokens=100`.
+    """The request in a list of specs (NAME, or NAME:key=value,key=value), `budgets=1,2,4`, `tokens=100` and `controls=no`.
 
     Raises:
         ProfileError: budgets or tokens are not such numbers.
@@ -65,6 +70,10 @@ def read_request(given: Sequence[str]) -> Request:
                 request.budgets.extend(int(part) for part in value.split(","))
             elif key == "tokens":
                 request = request._replace(tokens=float(value))
+            elif key == "controls":
+                if value not in ("yes", "no"):
+                    raise ProfileError(f"{text!r}: want controls=yes or controls=no")
+                request = request._replace(controls=value == "yes")
             else:
                 request.strategies.append(text)
         except ValueError:
@@ -87,8 +96,12 @@ def widened(spec: str, widths: Sequence[int]) -> list[tuple[str, str, float | No
     return [(f"{spec}@{width}", f"{name}:{more}", width) for width, more in zip(wide, settings, strict=True)]
 
 
-def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = ()) -> list[Entry]:
-    """Every strategy at every width it can have. Greedy is always the first: all are compared with it.
+def enter(
+    profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = (), controls: bool = True
+) -> list[Entry]:
+    """Every strategy at every width it can have, those of visvm and vimar with their controls.
+
+    Greedy is always the first: all are compared with it.
 
     Raises:
         ProfileError: a strategy, or one of its settings, does not exist.
@@ -96,11 +109,15 @@ def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[in
     widths = budgets or (*BUDGETS, profile.search.candidates)
     try:
         entries = {"greedy": Entry("greedy", None, search_config(profile.search, "greedy"))}
-        for spec in dict.fromkeys(strategies or STRATEGIES):
-            for name, wide, width in widened(spec, widths):
-                entries.setdefault(name, Entry(name, width, search_config(profile.search, wide)))
+        for spec, beside in with_controls(profile, strategies or STRATEGIES, controls).items():
+            plain, gamma = split_gamma(spec)
+            for (name, *_), (_, wide, width) in zip(widened(spec, widths), widened(plain, widths), strict=True):
+                entry = Entry(name, width, search_config(profile.search, wide), gamma, tuple(beside))
+                entries.setdefault(name, entry)
         for entry in entries.values():
-            search_needs(entry.config)  # checks its own options
+            needs = search_needs(entry.config)  # checks its own options
+            if entry.gamma is not None and "value" not in needs:
+                raise ValueError(f"{entry.name!r}: gamma is V's discount, and this search has no V")
         return list(entries.values())
     except ValidationError as error:
         raise ProfileError(explain(error, SearchConfig, "--strategies")) from None
@@ -117,14 +134,32 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     """Captions of the benchmark's images by every search, scored and paired with greedy."""
     request = read_request(given)
     widths = request.budgets or ([1, profile.search.candidates] if quick else [])
-    entries = enter(profile, request.strategies, widths)
+    entries = enter(profile, request.strategies, widths, request.controls)
     bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
-    arms = [arm(bench, entry.name, x=entry.width, config=entry.config) for entry in entries]
+    benches = {gamma: with_discount(bench, gamma) for gamma in dict.fromkeys(entry.gamma for entry in entries)}
+    arms = [arm(benches[entry.gamma], entry.name, x=entry.width, config=entry.config) for entry in entries]
     tokens = [tokens_of(measured) for measured in arms]
     budget = request.tokens or budget_of(arms, profile.search.candidates, tokens)
-    results = [evidence(bench, measured, arms[:1]) for measured in arms]
+    beside = {entry.name: [named(spec, entry.width) for spec in entry.beside] for entry in entries}
+    guided = dict.fromkeys(spec for entry in entries for spec in entry.beside)
+    if budget is not None and guided:  # of the widths that were asked for none need be at equal tokens
+        equal = best_of_equal(bench, budget, profile.search.candidates)
+        if equal.name not in beside:
+            arms.append(equal)
+        beside[equal.name] = [named(spec, profile.search.candidates) for spec in guided]
+    results = [evidence(bench, measured, _against(arms, beside[measured.name])) for measured in arms]
     results[0] = evidence(bench, arms[0], facts={"budget": budget})
     return results
+
+
+def named(spec: str, width: float | None) -> str:
+    """What a search is called at a width."""
+    return spec if width is None else f"{spec}@{width:g}"
+
+
+def _against(arms: Sequence[Arm], beside: Sequence[str]) -> list[Arm]:
+    """Greedy, and the arms whose control it is."""
+    return [arms[0], *(measured for measured in arms if measured.name in beside)]
 
 
 def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -> float | None:
@@ -188,8 +223,20 @@ def answer(findings: Findings) -> str:
     return (
         f"CHAIRi within {budget:.1f} decoded tokens a caption, each strategy with the most candidates (@K) that "
         f"fit: {'; '.join(reached)}. On the Pareto front over tokens for CHAIRi: "
-        f"{listed(front(findings, 'chair_i'))}; for Recall: {listed(front(findings, 'recall'))}."
+        f"{listed(front(findings, 'chair_i'))}; for Recall: {listed(front(findings, 'recall'))}.{_held_against(findings)}"
     )
+
+
+def _held_against(findings: Findings) -> str:
+    """The searches by V within the budget against their controls; "" where none was compared with one."""
+    changes = [
+        f"{name} is {findings.compared(name, other, 'chair_i')} against {other}"
+        for name in at_equal_work(findings)
+        if line_of(name).partition(":")[0] in CONTROLLED
+        for other in findings.arms
+        if other != "greedy" and findings.has(other, f"chair_i - {name}")
+    ]
+    return f" CHAIRi beside controls: {'; '.join(changes)}." if changes else ""
 
 
 EXPERIMENT = Experiment(
@@ -205,7 +252,9 @@ EXPERIMENT = Experiment(
     ),
     selection=Selection("At equal work", at_equal_work, "Pareto front", note),
     method="All search the same images under the same prompts with the base policy; scorer, margin and value model are those "
-    "of the loop's first round. @K: candidates. Tokens are decoded by the policy, of all candidates. Rings: the Pareto "
-    "front. Seconds are those of the run that searched, this one or an earlier one.",
+    "of the loop's first round; gamma=0 is a second V. Beside a search by V stand controls: random numbers in its place, V "
+    "of gamma 0, CLIP-PRM, greedy sentences with the same end, best of n at equal tokens. @K: candidates. Tokens are "
+    "decoded by the policy, of all candidates. Rings: the Pareto front. Seconds are those of the run that searched, this "
+    "one or an earlier one.",
     run_with=run_with,
 )  # fmt: skip

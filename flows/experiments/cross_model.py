@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flows.experiments.bench import Arm, Bench, arm, evidence, guided, prepare_bench
+from flows.experiments.bench import ACTION, VOTE, Arm, Bench, arm, evidence, guided, prepare_bench
 from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
 from flows.experiments.trained import DEMO, on_drawn_scenes
 from flows.profiles.loading import Profile, ProfileError, load_profile, locate
 from storage.artifacts import Table
 from storage.schema import Metric
 from tasks.analysis.excerpts import excerpt
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.analysis.observe import appraise
 from tasks.report.experiment_figures import Plot
 
@@ -37,16 +37,16 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     benches = fit_benches(profile, other_policies(profile, given, most=1))
     results = []
     for name, bench in benches.items():
-        without = arm(bench, "greedy", f"{name}: greedy"), arm(bench, "clip_prm:stop=reward", f"{name}: CLIP-PRM")
+        without = arm(bench, "greedy", f"{name}: greedy"), arm(bench, f"clip_prm:{ACTION}", f"{name}: CLIP-PRM")
         results += [evidence(bench, searched) for searched in without]
         if not quick:
             results.append(evidence(bench, arm(bench, "sample", f"{name}: sampled")))
         sources = {name: bench} | benches  # its own V first, as the reference of the other
-        for stop, ending in (("value", ""), ("vote", CHOICE))[: 1 if quick else 2]:
+        for end, suffix in ((ACTION, ""), (VOTE, CHOICE))[: 1 if quick else 2]:
             own: list[Arm] = []
             for source, other in sources.items():
                 guided_by = replace(bench, guide=other.guide)
-                searched = arm(guided_by, f"visvm:stop={stop}", f"{name}: V of {source}{ending}")
+                searched = arm(guided_by, f"visvm:{end}", f"{name}: V of {source}{suffix}")
                 measured = evidence(bench, searched, [*own, without[0]], with_trace=True)
                 own.append(searched)
                 results.append(replace(measured, metrics=(*measured.metrics, value_auc(bench, searched))))
@@ -112,21 +112,12 @@ def answer(findings: Findings) -> str:
 
 
 def _of_policy(findings: Findings, name: str, other: str) -> str:
-    greedy, prm = f"{name}: greedy", f"{name}: CLIP-PRM"
-    own, foreign = f"{name}: V of {name}", f"{name}: V of {other}"
-    summary = (
-        f"{name} has a greedy CHAIRi of {findings.text(greedy, 'chair_i')}, under CLIP-PRM "
-        f"{findings.text(prm, 'chair_i')}, under its own V {findings.text(own, 'chair_i')} and under the V of "
-        f"{other} {findings.text(foreign, 'chair_i')}. Own to foreign: CHAIRi "
-        f"{findings.compared(foreign, own, 'chair_i')}, Recall {findings.compared(foreign, own, 'recall')}, length "
-        f"{findings.compared(foreign, own, 'length')}; AUC {findings.text(own, 'auc')} to "
-        f"{findings.text(foreign, 'auc')}. The foreign V against greedy: "
-        f"{findings.compared(foreign, greedy, 'chair_i')}."
+    greedy, own, foreign = f"{name}: greedy", f"{name}: V of {name}", f"{name}: V of {other}"
+    return (
+        f"{name}: greedy CHAIRi {figure(findings, greedy, 'chair_i')}, under its own V "
+        f"{figure(findings, own, 'chair_i')}, under the V of {other} {figure(findings, foreign, 'chair_i')} (from own to "
+        f"foreign {findings.compared(foreign, own, 'chair_i')}; Recall {findings.compared(foreign, own, 'recall')})."
     )
-    if f"{foreign}{CHOICE}" not in findings.arms:
-        return summary
-    alone = findings.compared(f"{foreign}{CHOICE}", f"{own}{CHOICE}", "chair_i")
-    return f"{summary} Where V only chooses, own to foreign: CHAIRi {alone}."
 
 
 EXPERIMENT = Experiment(
@@ -135,9 +126,9 @@ EXPERIMENT = Experiment(
     columns=("chair_s", "chair_i", "recall", "length", "auc", "tokens", "ms"),
     plot=Plot("arms", ("chair_i", "recall", "auc")),
     method="Each V is a network of its own on its policy's weights, trained on that policy's rewarded rollouts of the "
-    "same images; it reads image and sentence, so any policy's candidates. V chooses and stops where its best "
-    "value is under 0; choice alone: stop by vote. AUC: V on the guided policy's candidate sentences, within an "
-    "image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another "
-    "tokenizer and training, about the same size.",
+    "same images; it reads image and sentence, so any policy's candidates. V chooses, and where the policy proposes to end "
+    "it does if no value is above 0; choice alone: end by vote. AUC: V on the guided policy's candidate sentences, within "
+    "an image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another tokenizer and "
+    "training, about the same size.",
     run_with=run_with,
 )

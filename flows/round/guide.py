@@ -54,9 +54,10 @@ def guide_for(context: LoopContext, guide: RoundGuide | None, config: SearchConf
     return Guide(
         scorer=guide.scorer if "scorer" in needs else None,
         margin=rewards.margin if needs & {"scorer", "margin", "weak"} else None,
-        value=None if value is None else guide.value_handle,
-        held_out=None if value is None or "weak" not in needs else value.values,
+        value=None if value is None or "held_out" in needs else guide.value_handle,
+        held_out=None if value is None or not needs & {"weak", "held_out"} else value.values,
         answer_scores=(rewards.answer_mean, rewards.answer_std) if "answers" in needs else None,
+        end_value=rewards.end_value if "end_value" in needs else None,
     )
 
 
@@ -69,17 +70,19 @@ def fit_guide(context: LoopContext, policy: PolicyHandle, drawn: SampleResult, n
     return fit_value(context, guide, drawn) if "value" in needs else guide
 
 
-def fit_value(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> RoundGuide:
+def fit_value(context: LoopContext, guide: RoundGuide, drawn: SampleResult, label: str = "") -> RoundGuide:
     """The guide with V of the policy's own answers; `value.guided_rounds` times V learns from captions searched with it, too.
 
     Both sets, for a search chooses among all that the policy may propose: guided captions alone hold hardly a bad sentence.
+    `label`: of a V beside the round's own.
     """
     own = [Answers(guide.rollouts, guide.rewards.rewards), *annotated_answers(context, drawn)]
     answers, rounds = own, context.profile.value.guided_rounds
     for number in range(rounds + 1):
         # The last one has the plain name.
-        label = "" if number == rounds else f"before guided-{number + 1}"
-        guide = replace(guide, value=value_of(context, guide.policy, drawn, answers, label))
+        before = "" if number == rounds else f"before guided-{number + 1}"
+        name = " ".join(filter(None, (label, before)))
+        guide = replace(guide, value=value_of(context, guide.policy, drawn, answers, name))
         if number < rounds:
             answers = [*own, guided_answers(context, guide, drawn, number + 1)]
     return guide

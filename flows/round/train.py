@@ -9,7 +9,8 @@ from flows.round.prepare import LoopContext
 from flows.round.rewards import verdict_sources
 from tasks.configs.sentinel import SentinelSettings
 from tasks.configs.train import DpoConfig, DpoSettings, FisaoConfig, GrpoConfig, ReplayConfig, SentinelConfig, SftConfig
-from tasks.data.questions import ask, questions_digest
+from tasks.data.question_files import questions_digest
+from tasks.data.questions import ask
 from tasks.data.sample import SampleResult, annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
 from tasks.search.search import search_needs

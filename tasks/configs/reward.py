@@ -141,8 +141,9 @@ class LabelConfig(StageConfig):
 
     section: ClassVar[str] = "label"
     model_config = ConfigDict(title="Rewards")
-    shaping: Literal["none", "margin", "published_equation", "zero_below", "floor", "continuous"] = Field(
-        "margin", description="margin: d if d >= tau else -alpha (tau - d), the released code's rule"
+    shaping: Literal["none", "margin", "published_equation", "zero_below", "floor", "continuous", "centred"] = Field(
+        "margin",
+        description="margin: d if d >= tau else -alpha (tau - d), the released code's rule; centred: d - tau",
     )
     tau: Annotated[QuantileTau | FixedTau | OtsuTau, Field(discriminator="kind")] = Field(
         QuantileTau(),

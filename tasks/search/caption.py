@@ -160,8 +160,12 @@ def _learned(run: Run) -> Trained:
     # A round's value model was trained on the champion before it.
     guided = max((r for stage, r in outputs if stage == "shape_rewards"), default=0)
     rewards, learned = outputs.get(("shape_rewards", guided)), outputs.get(("train_value", guided))
-    margin, mean, std = (_fact(rewards, name) for name in ("margin", "answer_mean", "answer_std"))
-    guide = Guide(margin=margin, answer_scores=(mean, std) if mean is not None and std is not None else None)
+    margin, end_value, *answers = (
+        _fact(rewards, name) for name in ("margin", "end_value", "answer_mean", "answer_std")
+    )
+    mean, std = answers
+    answer_scores = (mean, std) if mean is not None and std is not None else None
+    guide = Guide(margin=margin, end_value=end_value, answer_scores=answer_scores)
     if learned is not None:
         guide = replace(guide, value=_value(learned), held_out=learned.table(Value, "values"))
     dtypes = {

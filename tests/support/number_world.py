@@ -66,6 +66,20 @@ def numbers(slot: int = 0, ends_after: int = 5) -> Callable[[Propose], list[Cand
     return propose
 
 
+def numbers_and_ends(slot: int = 0) -> Callable[[Propose], list[Candidate]]:
+    """As `numbers`, but from the second sentence on some candidates end the answer without a text, more of them as it grows."""
+    with_texts = numbers(slot)
+
+    def propose(request: Propose) -> list[Candidate]:
+        depth = request.after.handle if request.after else 0
+        return [
+            replace(candidate, text="", ended=True) if depth and (i + slot) % 5 < depth - 1 else candidate
+            for i, candidate in enumerate(with_texts(request))
+        ]
+
+    return propose
+
+
 def tagged() -> Callable[[Propose], list[Candidate]]:
     """A policy that writes stages: candidate i writes `3 * count + 5 * i`, modulo 23, where `count` counts the requests."""
     count = 0
@@ -140,10 +154,11 @@ def by(table: dict[str, Any]) -> Callable[[str], Any]:
 def run(strategy: Strategy, world: World, *, width: int = 3, **settings: Any) -> SearchResult:
     """Run a strategy on a world with `width` temperatures; a strategy that needs the mean of answer scores gets one."""
     temperatures = settings.pop("temperatures", tuple(i / 10 for i in range(width)))
+    seed, prompt = settings.pop("seed", ()), settings.pop("prompt", "What is there?")
     complete = Settings(temperatures, **settings)
     if "answers" in strategy.needs(complete) and "options" not in settings:
         complete = replace(complete, options={"reward_mean": 0.5, "reward_std": 0.0})
-    return run_alone(strategy.search(Task("What is there?", complete)), world)
+    return run_alone(strategy.search(Task(prompt, complete, seed)), world)
 
 
 def record(result: SearchResult) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Teaches the tiny policy to caption scenes by the hallucinating rule of captions.py: plain supervised fine-tuning."""
+"""Teaches the tiny policy to caption scenes by a hallucinating rule of captions.py: plain supervised fine-tuning."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,8 +15,9 @@ from tasks.core.demo.scenes import Scene, sample_scene
 from tasks.core.demo.train_vision import pixel_values
 
 if TYPE_CHECKING:
-    from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+    from transformers import CLIPVisionModel, PreTrainedTokenizerFast
 
+LR = 1.5e-3
 IGNORED = -100  # label of a token no loss is taken on
 
 
@@ -46,31 +47,35 @@ def collate(
 
 
 def _batch(
-    rng: random.Random, tokenizer: PreTrainedTokenizerFast, size: int, image_tokens: int
+    rng: random.Random, tokenizer: PreTrainedTokenizerFast, size: int, image_tokens: int, rule: str
 ) -> tuple[list[Scene], dict[str, Tensor]]:
     scenes = [sample_scene(rng) for _ in range(size)]
-    turns = [(rng.choice(PROMPTS), caption_text(caption(rng, scene))) for scene in scenes]
+    turns = [(rng.choice(PROMPTS), caption_text(caption(rng, scene, rule))) for scene in scenes]
     return scenes, collate(tokenizer, turns, image_tokens)
 
 
 def train_policy(
-    tower: CLIPVisionModel,
+    tower: CLIPVisionModel | Callable[[PreTrainedTokenizerFast], Any],
     tokenizer: PreTrainedTokenizerFast,
     *,
     steps: int,
     batch: int,
     seed: int,
-    lr: float = 1.5e-3,
-) -> Iterator[tuple[int, float, LlavaForConditionalGeneration]]:
-    """Train from `tower` and random language weights, yielding (step, loss in nats a token, the model) as it goes."""
+    rule: str = "committed",
+) -> Iterator[tuple[int, float, Any]]:
+    """Train from `tower` and random language weights on captions of a rule.
+
+    Yields (step, loss in nats a token, the model) as it goes. In place of a tower, a function builds a policy of another
+    architecture.
+    """
     torch.manual_seed(seed)
-    rng = random.Random(f"policy {seed}")
-    model = build_policy(tower, tokenizer).train()
+    rng = random.Random(f"{rule} policy {seed}")
+    model = (build_policy(tower, tokenizer) if isinstance(tower, torch.nn.Module) else tower(tokenizer)).train()
     image_tokens = model.config.image_seq_length
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):
-        scenes, inputs = _batch(rng, tokenizer, batch, image_tokens)
+        scenes, inputs = _batch(rng, tokenizer, batch, image_tokens, rule)
         loss = model(pixel_values=pixel_values(scenes), **inputs).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

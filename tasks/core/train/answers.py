@@ -36,12 +36,7 @@ class Turn:
     image: Picture
     prompt: str
     tokens: tuple[int, ...]  # the end token included, if there is one; at least one token
-    given: int = field(default=0, kw_only=True)  # so many of the first tokens are read as the prompt is; fewer than all
-
-    @property
-    def learned(self) -> int:
-        """How many tokens, the last ones, have a log-probability."""
-        return len(self.tokens) - self.given
+    given: frozenset[int] = field(default=frozenset(), kw_only=True)  # indices of tokens that are read, not learned
 
 
 @dataclass(frozen=True)
@@ -139,9 +134,9 @@ def read_tokens(
     temperature: float = 1.0,
     states: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probabilities [B, T] of answers at a temperature, 0 before a short one, and the states [B, T, D] where requested.
+    """Log-probabilities [B, T] of answers at a temperature, and the states [B, T, D] where requested.
 
-    T is the largest number of learned tokens; an answer's tokens before those have none.
+    They are 0 before a short answer, and at the tokens of a turn that are given.
 
     Args:
         policy: whose inputs they are.
@@ -151,7 +146,7 @@ def read_tokens(
         temperature: logits are divided by it.
         states: whether the last layer's states before each token are returned.
     """
-    longest = max(turn.learned for turn in turns)
+    longest = max(len(turn.tokens) for turn in turns)
     options: dict[str, Any] = {"output_hidden_states": True} if states else {}
     if "logits_to_keep" in inspect.signature(type(policy.model).forward).parameters:
         options["logits_to_keep"] = longest + 1  # a token is predicted at the position before it
@@ -161,8 +156,11 @@ def read_tokens(
     # What stands before a short answer is its prompt, whose placeholders may have no output.
     tokens, mask = torch.zeros_like(inputs["input_ids"][:, -longest:]), torch.zeros(logits.shape[:2], dtype=torch.bool)
     for row, turn in enumerate(turns):
-        tokens[row, longest - turn.learned :] = torch.tensor(turn.tokens[turn.given :]).to(tokens)
-        mask[row, longest - turn.learned :] = True
+        first = longest - len(turn.tokens)
+        tokens[row, first:] = torch.tensor(turn.tokens).to(tokens)
+        mask[row, first:] = True
+        for index in turn.given:
+            mask[row, first + index] = False
     logits = logits if temperature == 1 else logits / temperature
     log_probs = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
     log_probs = log_probs.masked_fill(~mask.to(log_probs.device), 0.0)

@@ -81,7 +81,7 @@ def _turn(policy: Policy, pair: PreferencePair, text: str) -> Turn:
         return Turn(pair.image, pair.prompt, answer_tokens(policy, text))
     before = policy.answer_ids(pair.prefix)
     after = policy.continued_ids(text, space=pair.space) if before else policy.answer_ids(text)
-    return Turn(pair.image, pair.prompt, (*before, *after), given=len(before))
+    return Turn(pair.image, pair.prompt, (*before, *after), given=frozenset(range(len(before))))
 
 
 def preference_loss(

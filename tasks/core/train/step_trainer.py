@@ -156,7 +156,7 @@ class StepTrainer(Trainer):
             log_probs, _ = read_tokens(
                 self.policy, self.model_wrapped, inputs, turns, temperature=self.objective.temperature
             )
-            read = iter(log_probs[i, log_probs.shape[1] - turn.learned :].cpu() for i, turn in enumerate(turns))
+            read = iter(log_probs[i, log_probs.shape[1] - len(turn.tokens) :].cpu() for i, turn in enumerate(turns))
             done += [
                 Row(row.item, row.turns, row.weight, row.advantage, tuple(next(read) for _ in row.turns))
                 for row in kept

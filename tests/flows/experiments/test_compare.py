@@ -48,7 +48,7 @@ PROFILE = tiny("evaluate.images=8", "sample.images=16")
     ("texts", "specs"),
     [
         (["greedy,visvm"], ["greedy", "visvm"]),
-        (["visvm:stop=vote,candidates=4,vimar"], ["visvm:stop=vote,candidates=4", "vimar"]),
+        (["visvm:end=vote,candidates=4,vimar"], ["visvm:end=vote,candidates=4", "vimar"]),
         (["best_of_n:by=value,best_of_n:by=judge", " sample "], ["best_of_n:by=value", "best_of_n:by=judge", "sample"]),
         ([], []),
     ],
@@ -57,16 +57,16 @@ def test_specs_are_split_at_commas_and_keep_their_settings(texts: list[str], spe
     assert split_specs(texts) == specs
 
 
-@pytest.mark.parametrize("text", ["stop=vote", "visvm,stop=vote"])
+@pytest.mark.parametrize("text", ["end=vote", "visvm,end=vote"])
 def test_a_setting_without_a_strategy_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="NAME:stop=vote"):
+    with pytest.raises(InputError, match="NAME:end=vote"):
         split_specs([text])
 
 
 def test_a_request_holds_specs_budgets_and_tokens() -> None:
-    request = read_request(["visvm:stop=vote", "budgets=1,4", "tokens=120.5", "greedy"])
-    assert request == (["visvm:stop=vote", "greedy"], [1, 4], 120.5)
-    assert read_request([]) == ([], [], None)
+    request = read_request(["visvm:end=vote", "budgets=1,4", "tokens=120.5", "greedy"])
+    assert request == (["visvm:end=vote", "greedy"], [1, 4], 120.5, True)
+    assert read_request(["controls=no"]) == ([], [], None, False)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,7 @@ def test_a_request_holds_specs_budgets_and_tokens() -> None:
         ("tokens=-5", "at least 1"),
         ("tokens=0", "at least 1"),
         ("tokens=inf", "at least 1"),
+        ("controls=perhaps", "controls=no"),
     ],
 )
 def test_budgets_and_tokens_are_numbers(text: str, message: str) -> None:
@@ -87,9 +88,9 @@ def test_budgets_and_tokens_are_numbers(text: str, message: str) -> None:
 
 
 def test_a_spec_has_a_search_per_width_and_a_strategy_without_width_a_single_search() -> None:
-    assert widened("visvm:stop=vote", [4, 1, 4]) == [
-        ("visvm:stop=vote@1", "visvm:stop=vote,candidates=1", 1),
-        ("visvm:stop=vote@4", "visvm:stop=vote,candidates=4", 4),
+    assert widened("visvm:end=vote", [4, 1, 4]) == [
+        ("visvm:end=vote@1", "visvm:end=vote,candidates=1", 1),
+        ("visvm:end=vote@4", "visvm:end=vote,candidates=4", 4),
     ]
     assert widened("greedy", [1, 2]) == [("greedy", "greedy", None)]
     assert widened("best_of_n:candidates=3", [1, 2]) == [("best_of_n:candidates=3", "best_of_n:candidates=3", None)]
@@ -99,8 +100,12 @@ def test_a_spec_has_a_search_per_width_and_a_strategy_without_width_a_single_sea
 
 def test_the_default_is_every_caption_strategy_at_1_to_16_and_at_the_profiles_candidates() -> None:
     entries = enter(PROFILE)
-    assert {entry.name.partition("@")[0] for entry in entries} == set(STRATEGIES)
-    assert [entry.name for entry in entries if entry.name.startswith("visvm")] == [
+    controls = {f"visvm:{c}" for c in ("guide=random", "gamma=0", "choose=greedy")} | {
+        "vimar:guide=random",
+        "vimar:gamma=0",
+    }
+    assert {entry.name.partition("@")[0] for entry in entries} == set(STRATEGIES) | controls
+    assert [entry.name for entry in entries if entry.name.startswith("visvm@")] == [
         f"visvm@{width}" for width in (1, 2, 3, 4, 8, 16)
     ]
     (visvm,) = [entry for entry in enter(PROFILE, ["visvm"], (5,)) if entry.name == "visvm@5"]
@@ -114,7 +119,7 @@ def test_greedy_is_always_the_first_search_and_a_repeated_spec_is_searched_once(
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("vizvm", "visvm"), ("visvm:stop=never", "vote"), ("visvm:stop", "key=value")],
+    [("vizvm", "visvm"), ("visvm:end=never", "vote"), ("visvm:stop=never", "vote"), ("visvm:stop", "key=value")],
 )
 def test_a_wrong_strategy_is_explained_before_anything_runs(spec: str, message: str, home: Path) -> None:
     with pytest.raises(ProfileError, match=message):
@@ -122,6 +127,54 @@ def test_a_wrong_strategy_is_explained_before_anything_runs(spec: str, message: 
     result = CliRunner().invoke(app, ["compare", "demo", "--strategies", spec])
     assert result.exit_code == 2 and message in result.stderr
     assert not (home / "runs").exists()
+
+
+# Controls.
+
+
+def test_a_search_by_v_has_controls_beside_it_and_a_control_has_none() -> None:
+    entries = {entry.name: entry for entry in enter(PROFILE, ["visvm", "vimar:by=score", "visvm:gamma=0.5"], (3,))}
+    assert list(entries) == [
+        "greedy", "visvm@3", "visvm:guide=random@3", "visvm:gamma=0@3", "clip_prm@3", "visvm:choose=greedy@3",
+        "best_of_n@3", "vimar:by=score@3", "visvm:gamma=0.5@3",
+    ]  # fmt: skip
+    assert entries["visvm:guide=random@3"].beside == ("visvm",)
+    assert entries["clip_prm@3"].beside == ("visvm", "vimar:by=score") and entries["visvm@3"].beside == ()
+    assert entries["visvm:gamma=0@3"].gamma == 0.0
+    assert entries["visvm:gamma=0@3"].config == entries["visvm@3"].config, "only its V is another"
+    assert entries["visvm:guide=random@3"].config.guide == "random"
+    assert [entry.name for entry in enter(PROFILE, ["visvm"], (3,), controls=False)] == ["greedy", "visvm@3"]
+
+
+def test_clip_prm_as_a_control_keeps_the_end_and_drops_what_is_on_the_scale_of_v() -> None:
+    names = [entry.name for entry in enter(PROFILE, ["visvm:end=guide,end_value=0.2"], (2,))]
+    assert "clip_prm:end=guide@2" in names
+    of_profile = tiny("search.end_value=0.2")
+    (prm,) = [entry for entry in enter(of_profile, ["visvm"], (2,)) if entry.name.startswith("clip_prm")]
+    assert prm.name == "clip_prm:end_value=null@2" and prm.config.end_value is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("visvm:gamma=1", "at least 0 and below 1"),
+        ("visvm:gamma=much", "at least 0 and below 1"),
+        ("clip_prm:gamma=0", "this search has no V"),
+    ],
+)
+def test_a_gamma_that_is_none_or_of_no_v_is_explained_before_anything_runs(spec: str, message: str) -> None:
+    with pytest.raises(ProfileError, match=message):
+        enter(PROFILE, [spec], (1,))
+
+
+def test_controls_are_paired_with_the_search_they_stand_beside(home: Path) -> None:
+    with planning():
+        results = {
+            entry.arm: set(entry.pairs) for entry in run_with(PROFILE, False, ("visvm", "budgets=3", "tokens=99"))
+        }
+    assert results["visvm@3"] == {"greedy"}
+    for control in ("visvm:guide=random", "visvm:gamma=0", "clip_prm", "visvm:choose=greedy", "best_of_n"):
+        assert results[f"{control}@3"] == {"greedy", "visvm@3"}
 
 
 # What runs, from plans.
@@ -134,9 +187,13 @@ def planned_searches(values: tuple[str, ...], quick: bool = False) -> list[str]:
 
 
 def test_a_comparison_searches_each_spec_at_each_width(home: Path) -> None:
-    values = ("best_of_n", "visvm:stop=vote", "budgets=1,3")
-    assert planned_searches(values) == [
-        "greedy", "best_of_n@1", "best_of_n@3", "visvm:stop=vote@1", "visvm:stop=vote@3"
+    values = ("best_of_n", "visvm:end=vote", "budgets=1,3")
+    assert planned_searches((*values, "controls=no")) == [
+        "greedy", "best_of_n@1", "best_of_n@3", "visvm:end=vote@1", "visvm:end=vote@3"
+    ]  # fmt: skip
+    assert planned_searches(("visvm:end=vote", "budgets=3", "tokens=100")) == [
+        "greedy", "visvm:end=vote@3", "visvm:end=vote,guide=random@3", "visvm:end=vote,gamma=0@3",
+        "clip_prm:end=vote@3", "visvm:end=vote,choose=greedy@3", "best_of_n@3", "best_of_n@3",
     ]  # fmt: skip
     assert planned_searches(("best_of_n",), quick=True) == ["greedy", "best_of_n@1", "best_of_n@3"]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import pytest
 import torch
 from PIL import Image
 
+from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.demo.audit import separation, snowball
 from tasks.core.demo.captions import (
+    OPENINGS,
     PROMPTS,
+    RULES,
     Sentence,
     caption,
     caption_text,
@@ -23,8 +27,9 @@ from tasks.core.demo.measure import hallucination, named_categories, split_sente
 from tasks.core.demo.policy_model import build_policy, build_processor, build_tokenizer
 from tasks.core.demo.scenes import CELL, GROUPS, SIDE, draw_scene, sample_scenes
 from tasks.core.demo.scorer_model import build_scorer, model_cfg
+from tasks.core.demo.train_oracle import pair_loss, sentences_about, truth
 from tasks.core.demo.train_policy import IGNORED, collate, prompt_ids
-from tasks.core.demo.train_scorer import pair_loss, sentences_about, token_ids, truth
+from tasks.core.demo.train_scorer import GROUPS_A_BATCH, alike_scenes, contrastive_loss, token_ids
 from tasks.core.demo.train_vision import CATEGORIES, NOTHING, PATCH, patch_labels, pixel_values, vision_config
 from tasks.core.metrics import auc
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
@@ -84,27 +89,55 @@ def test_taken_scenes_are_not_drawn_again() -> None:
 # Captions
 
 
-def test_captions_name_every_true_object_once_and_invent_only_companions() -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_captions_open_and_name_every_true_object_once_and_invent_only_companions(rule: str) -> None:
     rng = random.Random(0)
     for scene in SCENES:
-        names = [name for item in caption(rng, scene) for name in item.names]
+        first, *others = caption(rng, scene, rule)
+        assert first.text in OPENINGS.values() and not first.names
+        names = [name for item in others for name in item.names]
         assert len(names) == len(set(names))
         assert set(scene.categories) <= set(names)
         for name in set(names) - set(scene.categories):
             assert any(companion(other) == name for other in names)
 
 
-def test_an_invention_makes_the_next_one_likelier() -> None:
-    rng, counts = random.Random(1), {False: [0, 0], True: [0, 0]}
-    for scene in sample_scenes("snowball", 2000):
-        before = False
-        for item in caption(rng, scene):
-            invented = item.names[0] not in scene.categories
+def test_openings_name_nothing_that_chair_counts() -> None:
+    for text in OPENINGS.values():
+        assert find_mentions(text) == [] and named_categories(text) == []
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="'free': want one of committed, independent"):
+        caption(random.Random(0), SCENES[0], "free")
+
+
+def inventions(rule: str, seed: str) -> tuple[dict[str, float], dict[bool, float]]:
+    """Of many captions: inventions a caption by the manner of its opening, and the share of inventing sentences by whether an
+    earlier one invented."""
+    rng = random.Random(seed)
+    by_opening: dict[str, list[int]] = {manner: [] for manner in OPENINGS}
+    counts = {False: [0, 0], True: [0, 0]}
+    for scene in sample_scenes(seed, 3000):
+        first, *others = caption(rng, scene, rule)
+        invents = [item.names[0] not in scene.categories for item in others]
+        by_opening[next(manner for manner, text in OPENINGS.items() if text == first.text)].append(sum(invents))
+        for index, value in enumerate(invents):
+            before = any(invents[:index])
             counts[before][0] += 1
-            counts[before][1] += invented
-            before |= invented
-    first, later = (counts[key][1] / counts[key][0] for key in (False, True))
-    assert 0.05 < first < 0.3 < later
+            counts[before][1] += value
+    return {manner: sum(n) / len(n) for manner, n in by_opening.items()}, {k: b / a for k, (a, b) in counts.items()}
+
+
+def test_a_committed_opening_and_an_invention_breed_further_inventions() -> None:
+    by_opening, after = inventions("committed", "committed captions")
+    assert by_opening["flowery"] > 2 * by_opening["plain"]
+    assert 0.05 < after[False] < 0.3 < after[True]
+
+
+def test_of_an_independent_caption_the_opening_tells_nothing() -> None:
+    by_opening, _ = inventions("independent", "independent captions")
+    assert by_opening["flowery"] == pytest.approx(by_opening["plain"], rel=0.08)
 
 
 def test_reference_captions_are_true() -> None:
@@ -179,6 +212,20 @@ def test_true_means_every_object_named_is_there() -> None:
         assert set(named_categories(item.text)) == set(item.names)
 
 
+def test_contrastive_loss_weighs_pairs_and_others_alike() -> None:
+    assert contrastive_loss(torch.zeros(3, 3)).item() == pytest.approx(0.6931, abs=1e-4)
+    own = torch.eye(3, dtype=torch.bool)
+    assert contrastive_loss(torch.where(own, 9.0, -9.0)).item() < 1e-3
+    one_sided = contrastive_loss(torch.full((3, 3), 9.0)).item()  # all pairs are called a match
+    assert one_sided == pytest.approx(4.5, abs=1e-2)
+
+
+def test_a_batch_of_alike_scenes_holds_few_groups() -> None:
+    scenes = alike_scenes(random.Random(0), 30)
+    assert len(scenes) == 30
+    assert len({scene.group for scene in scenes}) == GROUPS_A_BATCH
+
+
 def test_pair_loss_weighs_true_and_false_alike() -> None:
     true = torch.eye(3, dtype=torch.bool).repeat_interleave(2, dim=1)
     true[:, 1::2] = False
@@ -248,7 +295,7 @@ def test_chat_template_marks_the_answer() -> None:
     assert processor.tokenizer.decode(marked) == "There is a dog.</s>"
 
 
-def test_scorer_loads_by_open_clip_and_prefers_the_truth() -> None:
+def test_scorer_loads_by_open_clip_and_errs_but_prefers_the_truth() -> None:
     name = f"local-dir:{DEMO / 'scorer'}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenize = open_clip.get_tokenizer(name)
@@ -256,11 +303,13 @@ def test_scorer_loads_by_open_clip_and_prefers_the_truth() -> None:
     pixels = torch.stack([preprocess(draw_scene(scene)) for scene in SCENES])
     assert torch.allclose(pixels, pixel_values(SCENES), atol=1e-5)
     rng = random.Random(5)
-    made = [sentences_about(rng, scene) for scene in SCENES]
-    flat = [item for row in made for item in row]
+    flat = [item for scene in SCENES for rule in RULES for item in caption(rng, scene, rule)]
     assert torch.equal(tokenize([item.text for item in flat]), token_ids(build_tokenizer(append_eos=True), flat))
     with torch.inference_mode():
         images = model.encode_image(pixels, normalize=True)
         cosines = images @ model.encode_text(tokenize([item.text for item in flat]), normalize=True).T
     true = truth(SCENES, flat)
-    assert auc(cosines[true].numpy(), cosines[~true].numpy()) > 0.97
+    naming = torch.tensor([bool(item.names) for item in flat]).expand_as(true)
+    assert 0.75 < auc(cosines[true & naming].numpy(), cosines[~true & naming].numpy()) < 1  # over all images: easier
+    measured = json.loads((DEMO / "measured.json").read_text(encoding="utf-8"))["scorer on policy"]
+    assert 0.70 <= measured["within_image_auc"] <= 0.80  # what it was made to be, before any search was run

@@ -8,6 +8,7 @@ import re
 import sys
 import types
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,15 @@ def slots(name: str, many: int, **settings: Any) -> Any:
 
 
 GOLDEN_RUNS = {
-    "guided_visvm": lambda: slots("visvm", 3, margin=-0.6, max_sentences=6),
-    "guided_clip_prm": lambda: slots("clip_prm", 2, width=2, stop="chosen", margin=0, max_sentences=3),
+    "guided_visvm": lambda: slots("visvm", 3, end="policy", filter="margin", margin=-0.6, max_sentences=6),
+    "guided_clip_prm": lambda: slots("clip_prm", 2, width=2, end="policy", margin=0, max_sentences=3),
     "greedy": lambda: slots("greedy", 2),
     "sample": lambda: slots("sample", 2),
     "best_of_n": lambda: slots("best_of_n", 2),
     "best_of_n_value": lambda: slots("best_of_n", 2, by="value"),
     "best_of_n_judge": lambda: slots("best_of_n", 2, by="judge"),
     "majority_vote": lambda: slots("majority_vote", 2),
-    "visvm_value": lambda: slots("visvm", 2, stop="value", redundancy=0.5, max_sentences=4),
+    "visvm_value": lambda: slots("visvm", 2, end="guide", end_value=0.0, redundancy=0.5, max_sentences=4),
     "visvm_published": lambda: slots("visvm", 2, published=True, max_sentences=4),
     "vimar": lambda: slots("vimar", 3, refine_below=-0.5, options={"append": 2}),
     "vimar_published": lambda: slots("vimar", 2, published=True, options={"threshold": -0.5}, max_sentences=4),
@@ -117,21 +118,21 @@ def test_where_nothing_can_be_scored_the_first_candidate_is_the_answer(name: str
 @pytest.mark.parametrize("name", SENTENCES)
 def test_every_search_ends(name: str, published: bool) -> None:
     world = World(endless, score=lambda text: -1.0, value=lambda text: -1.0)
-    result = run(BUILT_IN[name], world, published=published, refine_below=0.0, max_sentences=4, stop="chosen")
+    result = run(BUILT_IN[name], world, published=published, refine_below=0.0, max_sentences=4, end="policy")
     assert result.stop_reason and len(result.sentences) <= 5
     assert len(world.requests) < 40
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_strategy_states_what_it_needs_in_known_words(name: str) -> None:
-    assert BUILT_IN[name].needs(Settings((0.0,))) <= {"scorer", "margin", "value", "weak", "answers"}
+    assert BUILT_IN[name].needs(Settings((0.0,))) <= {"scorer", "margin", "value", "end_value", "weak", "answers"}
 
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_strategy_requests_nothing_that_it_does_not_need(name: str, published: bool) -> None:
-    for stop in ("reward", "vote", "chosen", "value"):
-        settings = {"published": published, "stop": stop, "max_sentences": 3, "refine_below": -0.5}
+    for end, kept in product(("action", "policy", "vote", "guide"), ("none", "margin")):
+        settings = {"published": published, "end": end, "filter": kept, "max_sentences": 3, "refine_below": -0.5}
         needs = BUILT_IN[name].needs(Settings((0.0, 0.1, 0.2), **settings))
         world = World(numbers(), by_number)
         run(BUILT_IN[name], world, **settings)

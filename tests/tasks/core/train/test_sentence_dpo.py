@@ -54,7 +54,7 @@ def test_the_loss_reads_the_sentence_and_neither_the_answer_so_far_nor_an_end(po
     with torch.inference_mode():
         log_probs, _ = read_tokens(policy, policy.model, answer_inputs(policy, turns), turns)
     expected = [by_hand(policy, pair, sentence) for pair in pairs for sentence in SENTENCES]
-    longest = max(map(len, expected))
+    longest = max(len(turn.tokens) for turn in turns)
     assert log_probs.shape == (6, longest)
     for row, theirs in zip(log_probs, expected, strict=True):
         assert torch.equal(row[: longest - len(theirs)], torch.zeros(longest - len(theirs)))
@@ -63,15 +63,18 @@ def test_the_loss_reads_the_sentence_and_neither_the_answer_so_far_nor_an_end(po
 
 def test_both_sentences_follow_the_same_tokens(policy, pairs) -> None:
     first, second = pair_row(policy, 0, pairs[0]).turns
-    assert first.given == second.given > 0
-    assert first.tokens[: first.given] == second.tokens[: second.given]
+    assert first.given == second.given == frozenset(range(len(first.given))) != frozenset()
+    assert first.tokens[: len(first.given)] == second.tokens[: len(second.given)]
     assert policy.end_id not in (first.tokens[-1], second.tokens[-1])
-    assert pair_row(policy, 2, pairs[2]).turns[0].given == 0
+    assert pair_row(policy, 2, pairs[2]).turns[0].given == frozenset()
 
 
 def test_a_turn_without_given_tokens_reads_all_of_its_tokens(policy, pictures, prompts) -> None:
     tokens = tuple(policy.answer_ids(BEFORE))
-    turns = [Turn(pictures[0], prompts[0], tokens), Turn(pictures[0], prompts[0], tokens, given=len(tokens) - 3)]
+    turns = [
+        Turn(pictures[0], prompts[0], tokens),
+        Turn(pictures[0], prompts[0], tokens, given=frozenset(range(len(tokens) - 3))),
+    ]
     with torch.inference_mode():
         whole, part = read_tokens(policy, policy.model, answer_inputs(policy, turns), turns)[0]
     torch.testing.assert_close(part[-3:], whole[-3:], atol=1e-5, rtol=1e-5)
