@@ -155,8 +155,9 @@ def _text_of(sentences: list[Candidate]) -> str:
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The value model, or the scorer with `by="score"`; a bound to refine below, unless `published` sets its own; and what ending
-    is worth where sentences are added.
+    """The value model, or the scorer with `by="score"`; a bound to refine below, unless `published` sets its own.
+
+    Where sentences are added, what ending is worth, too.
 
     Raises:
         ValueError: if `by` is judge, or for an unknown option.

@@ -12,7 +12,7 @@ from tasks.analysis.automatic_rater import rate_by_truth
 from tasks.analysis.sheets import RatingFile
 from tasks.core.analysis.sheets import sheet_id
 
-# Of each pair: the left caption, the right one, and what the automatic rater has to prefer (1: right); a dog and a cat are there.
+# Of each pair: left caption, right one, and which the automatic rater has to prefer (1: right). A dog and a cat are there.
 PAIRS = [
     ("A dog and a bus.", "A dog.", 1),  # fewer hallucinated
     ("A dog and a cat.", "A dog.", -1),  # as few, and names more
