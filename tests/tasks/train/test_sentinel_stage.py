@@ -37,7 +37,7 @@ def searched() -> CaptionsResult:
 
 @cache
 def kept() -> dict[str, frozenset[str]]:
-    """The objects that each image's caption names. As a detector's list they make sentences of both kinds, whatever is drawn."""
+    """The objects that each caption names: as a detector's list they make sentences of both kinds, whatever is drawn."""
     rows = lake.read_rows(Caption, searched().captions)
     return {row.image_id: frozenset(mention.object for mention in find_mentions(row.text)) for row in rows}
 
