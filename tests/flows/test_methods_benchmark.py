@@ -72,6 +72,18 @@ def test_runs_of_another_profile_are_not_counted_and_other_options_refused(
         methods.main([*out, "--scenes", "20"])
 
 
+def test_every_method_and_control_is_a_run_of_its_own(home: Path, tmp_path: Path) -> None:
+    options = methods.parsed(["--out", str(tmp_path / "methods.json")])
+    cases = [methods.case_of(method, 0, options) for method in options.methods]
+    assert len({case.inputs for case in cases}) == len(cases)
+    by_method = {case.method: case.profile for case in cases}
+    assert {case.profile.rounds for case in cases if " " in case.method} == {1}
+    assert by_method["demo random"].search.guide == by_method["demo-vimar random"].search.guide == "random"
+    assert by_method["demo gamma 0"].value.gamma == 0
+    assert by_method["demo greedy"].search.choose == "greedy"
+    assert by_method["demo-sentinel"].finetune.method == "sentinel"
+
+
 def test_no_run_begins_after_the_given_time(home: Path, tmp_path: Path, measured) -> None:
     methods.main([*BOTH, "--out", str(tmp_path / "methods.json"), "--minutes", "0"])
     assert measured == []

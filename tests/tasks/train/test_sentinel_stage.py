@@ -5,24 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 
 from storage import checkpoints, lake
 from storage.artifacts import ScorerCheckpoint, Table
-from storage.schema import Annotation, Caption, Detection, SearchStep, SentencePair
+from storage.schema import Caption, Detection, SearchStep, SentencePair
 from tasks.configs.sentinel import ObjectsVerdict, ScoreVerdict, SentinelSettings
 from tasks.configs.train import SentinelConfig, switch_method
-from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.models.policy import load_policy
-from tasks.data.sample import annotate
 from tasks.models.handles import Guide
 from tasks.reward.detect import find_objects
 from tasks.search.search import CaptionsResult, search
 from tasks.stage.quarantine import StageInputError
 from tasks.train.pair_sentences import JudgedBy, SentencePairsResult, pair_sentences
 from tasks.train.sentinel import train_sentinel
-from tests.support.small_world import FINETUNE, SEARCH, drawn, policy, scorer, shaped, source
+from tests.support.small_world import FINETUNE, SEARCH, drawn, policy, scorer, shaped
 
 OBJECTS = SentinelSettings(verdicts=(ObjectsVerdict(),), pairs_per_step=2)
 SCORES = SentinelSettings(verdicts=(ScoreVerdict(band=0.1),))
@@ -31,17 +30,22 @@ BOTH = SentinelSettings(verdicts=(ObjectsVerdict(), ScoreVerdict(band=0.1)))
 
 @cache
 def searched() -> CaptionsResult:
-    config = SEARCH.model_copy(update={"strategy": "clip_prm", "candidates": 6})
+    config = SEARCH.model_copy(update={"strategy": "clip_prm", "candidates": 6, "temperatures": (1.0,)})
     world, guide = drawn(), Guide(scorer(), shaped().margin)
     return search.fn(config, policy(), world.images, world.samples, guide, seed=0)
 
 
 @cache
-def truth() -> dict[str, frozenset[str]]:
-    annotations = annotate.fn(source(), drawn().images).annotations
-    with lake.annotations_allowed():
-        rows = lake.read_rows(Annotation, annotations)
-    return {row.image_id: frozenset(true_objects(row.objects, row.captions)) for row in rows}
+def kept() -> dict[str, frozenset[str]]:
+    """The objects that each caption names: as a detector's list they make sentences of both kinds, whatever is drawn."""
+    rows = lake.read_rows(Caption, searched().captions)
+    return {row.image_id: frozenset(mention.object for mention in find_mentions(row.text)) for row in rows}
+
+
+@cache
+def margin() -> float:
+    """Half of the candidates score above it."""
+    return float(np.median([row.score for row in lake.read_rows(SearchStep, searched().search_trace) if row.score]))
 
 
 def detector(lists: dict[str, frozenset[str]]) -> ScorerCheckpoint:
@@ -51,15 +55,15 @@ def detector(lists: dict[str, frozenset[str]]) -> ScorerCheckpoint:
 
 
 @cache
-def all_seeing() -> ScorerCheckpoint:
-    return detector(truth())
+def of_captions() -> ScorerCheckpoint:
+    return detector(kept())
 
 
 def paired(
     config: SentinelSettings, *sources: ScorerCheckpoint, given: CaptionsResult | None = None
 ) -> SentencePairsResult:
     given = given or searched()
-    judged = JudgedBy(sources, shaped().margin)
+    judged = JudgedBy(sources, margin())
     return pair_sentences.fn(config, drawn().images, given.captions, given.search_trace, judged)
 
 
@@ -68,13 +72,13 @@ def rows_of(output: SentencePairsResult) -> list[SentencePair]:
 
 
 def test_a_detectors_list_parts_true_sentences_from_hallucinated_ones_after_the_same_answer_so_far() -> None:
-    output = paired(OBJECTS, all_seeing())
+    output = paired(OBJECTS, of_captions())
     rows = rows_of(output)
     assert len(rows) == output.count > 5
     captions = {row.sample_id: row.text for row in lake.read_rows(Caption, searched().captions)}
     trace = {(r.sample_id, r.step, r.candidate): r.text for r in lake.read_rows(SearchStep, searched().search_trace)}
     for row in rows:
-        there = truth()[row.image_id]
+        there = kept()[row.image_id]
         assert {mention.object for mention in find_mentions(row.chosen_text)} <= there
         assert {mention.object for mention in find_mentions(row.rejected_text)} - there
         assert captions[row.sample_id].startswith(row.prefix)
@@ -87,13 +91,13 @@ def test_a_detectors_list_parts_true_sentences_from_hallucinated_ones_after_the_
 
 
 def test_verdicts_that_disagree_leave_candidates_out() -> None:
-    alone, both = paired(OBJECTS, all_seeing()).counters, paired(BOTH, all_seeing(), scorer()).counters
+    alone, both = paired(OBJECTS, of_captions()).counters, paired(BOTH, of_captions(), scorer()).counters
     assert both["candidates"] == alone["candidates"]
     assert both["uncertain"] > alone["uncertain"]
-    contrary = detector({image_id: frozenset({"toaster"}) for image_id in truth()})
+    contrary = detector({image_id: frozenset({"toaster"}) for image_id in kept()})
     two = SentinelSettings(verdicts=(ObjectsVerdict(), ObjectsVerdict(threshold=0.4)))
     with pytest.raises(StageInputError, match=r"no step has a true and a hallucinated candidate \(.* 0 true"):
-        paired(two, all_seeing(), contrary)
+        paired(two, of_captions(), contrary)
 
 
 def test_a_wider_band_leaves_more_out_and_an_unseen_image_all() -> None:
@@ -101,8 +105,8 @@ def test_a_wider_band_leaves_more_out_and_an_unseen_image_all() -> None:
         paired(SentinelSettings(verdicts=(ScoreVerdict(band=band),)), scorer()).counters for band in (0.0, 0.5)
     )
     assert narrow["uncertain"] == 0 < wide["uncertain"]
-    (first, *_) = truth()
-    half = detector({image_id: names for image_id, names in truth().items() if image_id != first})
+    first = rows_of(paired(OBJECTS, of_captions()))[0].image_id
+    half = detector({image_id: names for image_id, names in kept().items() if image_id != first})
     assert first not in {row.image_id for row in rows_of(paired(OBJECTS, half))}
 
 
@@ -111,11 +115,11 @@ def test_a_search_of_whole_answers_is_refused() -> None:
     other = [replace(row, text=f"Well. {row.text}") for row in rows]
     given = CaptionsResult(lake.publish(Caption, other), searched().search_trace, counters={})
     with pytest.raises(StageInputError, match=r"set search\.strategy to clip_prm or visvm"):
-        paired(OBJECTS, all_seeing(), given=given)
+        paired(OBJECTS, of_captions(), given=given)
 
 
 def test_a_whole_checkpoint_comes_out_that_prefers_the_true_sentences() -> None:
-    pairs = lake.publish(SentencePair, rows_of(paired(OBJECTS, all_seeing()))[:6])
+    pairs = lake.publish(SentencePair, rows_of(paired(OBJECTS, of_captions()))[:6])
     config = switch_method(FINETUNE, SentinelConfig, batch_size=4, epochs=3.0)
     world = drawn()
 
