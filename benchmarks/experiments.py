@@ -2,10 +2,14 @@
 
     python -m benchmarks.experiments gamma-sweep cost     these; all of them if none is named
     python -m benchmarks.experiments --fill               only the document and its plots, from the results that are there
+    python -m benchmarks.experiments --quick              all of them small, one seed, to check that they run; writes nothing
 
 For each: every seed's findings in benchmarks/results/experiments/NAME.json and .csv, the plot in docs/experiments/NAME.svg,
 and the block between the marks of that name in docs/experiments.md. So no figure there is typed by hand; a test compares
-the two. Three seeds of all twelve take about three hours on one core.
+the two. The experiments of CLAIM run on three seeds, each a fresh draw of models and scenes, the others on one; the models of
+seed 0 are shipped, those of another seed are built by `python -m flows.pretrain_demo --seed N`. A seed is written when it is
+done, and is not run again with the same models and settings: a broken run goes on where it stopped. The seconds of all that
+is in the results are printed at the end.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -22,7 +27,10 @@ from typing import Any
 from benchmarks.measured import RESULTS as ALL_RESULTS
 from benchmarks.measured import fill_blocks, on_scenes
 from flows.experiments.catalogue import QUESTIONS, find
+from flows.experiments.contract import quickened
 from flows.experiments.running import recorded
+from flows.profiles.loading import Profile
+from storage import objects
 from storage.schema import Finding
 from tasks.analysis.findings import Findings
 from tasks.report.experiment import svg, table
@@ -32,27 +40,104 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 RESULTS = ALL_RESULTS / "experiments"
 PAGE = CHECKOUT / "docs" / "experiments.md"
 PLOTS = CHECKOUT / "docs" / "experiments"
+CLAIM = (
+    "search-compare",
+    "gamma-sweep",
+    "self-train",
+    "cross-model",
+    "value-sanity",
+)  # on all of SEEDS; others on the first
+SEEDS = (0, 1, 2)
+MODELS = ("policy", "policy-cot", "scorer")
+WITH_SECOND = ("cross-model", "scale")  # experiments that compare the demo's two policies
 
 
-def run_seeds(name: str, seeds: Sequence[int], scenes: int, overrides: Sequence[str]) -> dict[str, Any]:
-    """The findings of every seed, as the results file holds them."""
-    rows: list[Finding] = []
-    arms: list[str] = []
-    began = time.perf_counter()
+def profile_of(seed: int, scenes: int, overrides: Sequence[str]) -> Profile:
+    """The demo with a seed's models and scenes.
+
+    Raises:
+        SystemExit: its models are not built.
+    """
+    if not seed:
+        return on_scenes("demo", seed, scenes, overrides)
+    models = models_of(seed)
+    missing = [name for name in MODELS if not (models / name).is_dir()]
+    if missing:
+        raise SystemExit(f"{models} lacks {', '.join(missing)}: python -m flows.pretrain_demo --seed {seed}")
+    own = (
+        f"policy.checkpoint={models / 'policy'}",
+        f"scorer.checkpoint={models / 'scorer'}",
+        f"data.train.seed={seed}",
+        f"data.benchmark.seed={seed}",
+    )
+    return on_scenes("demo", seed, scenes, [*own, *overrides])
+
+
+def models_of(seed: int) -> Path:
+    """The folder of a seed's models."""
+    return objects.home() / "demo-models" / f"seed-{seed}" if seed else CHECKOUT / "deployments" / "demo"
+
+
+def models_digest(seed: int) -> str:
+    """What a seed's models are, by their weights."""
+    digest = hashlib.sha256()
+    for file in sorted(path for name in MODELS for path in (models_of(seed) / name).glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def given_to(name: str, seed: int) -> list[str]:
+    """What --with gives an experiment: on another seed than the shipped one, that seed's second policy."""
+    if not seed or name not in WITH_SECOND:
+        return []
+    second = models_of(seed) / "policy-cot"
+    path = second.with_suffix(".yaml")
+    path.write_text(f"extends: demo-cot\npolicy:\n  checkpoint: {second}\n", encoding="utf-8")
+    return [str(path)]
+
+
+def run_seeds(name: str, seeds: Sequence[int], scenes: int, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """The findings of every seed, as the results file holds them; those that are there with the same models are kept."""
+    kept = _kept(name, scenes, overrides, folder)
+    rows: list[dict[str, Any]] = [row for row in kept["rows"] if row["seed"] in seeds]
+    arms, seconds = list(kept["arms"]), {seed: kept["seconds_of"][seed] for seed in seeds if seed in kept["seconds_of"]}
+    results = kept
     for seed in seeds:
-        _, findings, report = recorded(name, on_scenes("demo", seed, scenes, overrides))
-        rows += findings.rows
-        arms = list(dict.fromkeys([*arms, *findings.arms]))
-        print(f"{name}, seed {seed}: {report.paragraph}\n", flush=True)
-    return {
-        "experiment": name,
-        "seeds": list(seeds),
-        "scenes": scenes,
-        "overrides": list(overrides),
-        "seconds": round(time.perf_counter() - began, 1),
-        "arms": arms,
-        "rows": [dataclasses.asdict(row) for row in rows],
+        if seed not in seconds:
+            began = time.perf_counter()
+            _, findings, report = recorded(name, profile_of(seed, scenes, overrides), given=given_to(name, seed))
+            seconds[seed] = round(time.perf_counter() - began, 1)
+            rows += [dataclasses.asdict(row) for row in findings.rows]
+            arms = list(dict.fromkeys([*arms, *findings.arms]))
+            print(f"{name}, seed {seed}, {seconds[seed]:.0f} s: {report.paragraph}\n", flush=True)
+        results = {
+            "experiment": name,
+            "seeds": sorted(seconds),
+            "scenes": scenes,
+            "overrides": list(overrides),
+            "seconds": round(sum(seconds.values()), 1),
+            "seconds_of": {str(seed): seconds[seed] for seed in sorted(seconds)},
+            "models": {str(seed): models_digest(seed) for seed in sorted(seconds)},
+            "arms": arms,
+            "rows": rows,
+        }
+        write(results, folder)
+    return results
+
+
+def _kept(name: str, scenes: int, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """What an earlier run left of the same number of scenes, settings and models; `seconds_of` by number of the seed."""
+    path = folder / f"{name}.json"
+    old = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if old.get("scenes") != scenes or old.get("overrides") != list(overrides):
+        old = {}
+    seconds = {
+        int(seed): took
+        for seed, took in old.get("seconds_of", {}).items()
+        if old["models"][seed] == models_digest(int(seed))
     }
+    rows = [row for row in old.get("rows", []) if row["seed"] in seconds]
+    return {"rows": rows, "arms": old.get("arms", []) if seconds else [], "seconds_of": seconds}
 
 
 def write(results: dict[str, Any], folder: Path) -> None:
@@ -82,14 +167,14 @@ def block(name: str, folder: Path) -> str:
         return f"*Not measured yet: `python -m benchmarks.experiments {name}` writes these figures.*"
     findings, results = loaded
     experiment = find(name)
-    spread, which = (
-        ("means over seeds, in brackets the lowest and the highest", "the paired interval of every seed")
-        if len(results["seeds"]) > 1
-        else ("95 % bootstrap intervals", "its interval")
+    several = len(results["seeds"]) > 1
+    spread = (
+        "means over seeds, 95 % intervals with the seed as a random effect" if several else "95 % bootstrap intervals"
     )
-    seeds = ", ".join(map(str, results["seeds"]))
+    seeds = f"seed{'s' if several else ''} {', '.join(map(str, results['seeds']))}"
     note = (
-        f"Demo profile, {results['scenes']} held-out scenes, seeds {seeds}; {spread}; surely: {which} leaves out zero."
+        f"Demo profile, {results['scenes']} held-out scenes, {seeds}, {results['seconds'] / 60:.0f} minutes; {spread}; surely: "
+        f"after Holm's correction of {len(findings.family)} differences."
     )
     figures = markdown_lines(*table(findings, experiment.columns))
     return "\n\n".join([experiment.answer(findings), f"![{QUESTIONS[name]}](experiments/{name}.svg)", figures, note])
@@ -118,16 +203,36 @@ def main() -> None:
     """Run what is named, write its results, and fill the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="all if left out")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", help="for all; else three for those of CLAIM and one for the others"
+    )
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--fill", action="store_true", help="run nothing")
+    parser.add_argument("--quick", action="store_true", help="small numbers, one seed; write nothing")
     options = parser.parse_args()
-    names = options.names or list(QUESTIONS)
+    names, began = options.names or list(QUESTIONS), time.perf_counter()
     for name in [] if options.fill else names:
-        write(run_seeds(name, options.seeds, options.scenes, options.overrides), RESULTS)
+        seeds = options.seeds or (SEEDS if name in CLAIM else SEEDS[:1])
+        if options.quick:
+            profile = quickened(profile_of(seeds[0], options.scenes, options.overrides))
+            print(f"{name}: {recorded(name, profile, quick=True)[2].paragraph}\n", flush=True)
+            continue
+        run_seeds(name, seeds, options.scenes, options.overrides, RESULTS)
         fill([name])
-    fill(names)
+    if not options.quick:
+        fill(names)
+        print(total_time(names, RESULTS))
+    print(f"this run: {(time.perf_counter() - began) / 60:.1f} minutes")
+
+
+def total_time(names: Sequence[str], folder: Path) -> str:
+    """The time that the results of these experiments took, and the longest of them."""
+    took = {name: loaded[1]["seconds"] for name in names if (loaded := load(name, folder)) is not None}
+    longest = max(took, key=lambda name: took[name], default="")
+    return f"{len(took)} of {len(names)} experiments are measured; they took {sum(took.values()) / 60:.1f} minutes" + (
+        f", {longest} {took[longest] / 60:.1f} of them" if longest else ""
+    )
 
 
 if __name__ == "__main__":

@@ -179,7 +179,9 @@ class SearchStep(Row):
     chosen: Annotated[bool, "kept as the caption's next part"]
     ended: Annotated[bool, "the policy ended its answer after this candidate"]
     stop: Annotated[str | None, "on the last row of a caption: why the search stopped"]
-    phase: Annotated[str | None, "which part of the search, where it has several: answers, refine, SUMMARY ..."] = None
+    phase: Annotated[
+        str | None, "which part of the search, where it has several: answers, refine, append, SUMMARY ..."
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,6 +258,7 @@ class Comparison(Row):
     ci_high: Annotated[float, "upper end"]
     p: Annotated[float, "two-sided bootstrap p-value of no difference"]
     n: Annotated[int, "items both have"]
+    stderr: Annotated[float | None, "paired bootstrap standard error; NaN below two items, None: not stored"] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,6 +394,7 @@ class Finding(Row):
     ci_low: Annotated[float | None, "lower end of its 95 % interval; None: it has none"]
     ci_high: Annotated[float | None, "upper end"]
     n: Annotated[int, "items behind it"]
+    stderr: Annotated[float | None, "its bootstrap standard error; None: it has none"] = None
 
 
 @dataclasses.dataclass(frozen=True)

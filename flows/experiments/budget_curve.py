@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.experiments.bench import arm, arm_at_width, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.analysis.findings import Evidence, Findings, figure, listed
 from tasks.report.experiment_figures import Plot
 
 METHODS = ("best_of_n", "clip_prm", "visvm", "vimar")
@@ -24,27 +24,16 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 def answer(findings: Findings) -> str:
     """The knee of every line, and the best method at the most work."""
-    pieces, lines = [], [line for line in findings.lines() if findings.line(line)]
-    for line in lines:
-        knee, last = findings.knee(line, "chair_i"), findings.line(line)[-1]
-        much = f"{findings.x[knee]:g}" if knee != last else f"{findings.x[last]:g} (more might still help)"
-        pieces.append(f"{line} {much}: {findings.text(knee, 'chair_i')} for {findings.text(knee, 'tokens')}")
-    ends = [findings.line(line)[-1] for line in lines]
-    best = findings.best("chair_i", ends)
-    knees = [findings.knee(line, "chair_i") for line in lines]
-    near = [arm for arm in knees if findings.value(arm, "chair_i") <= 2 * findings.value(best, "chair_i")]
-    cheap = findings.best("tokens", near)
-    more = [
-        line
-        for line in lines
-        if findings.surely(findings.line(line)[-1], findings.line(line)[0], "chair_i") == "better"
-    ]
+    lines = [line for line in findings.lines() if findings.line(line)]
+    knees = [f"{line} {findings.x[findings.knee(line, 'chair_i')]:g}" for line in lines]
+    ends = {line: findings.line(line)[-1] for line in lines}
+    gain = [line for line, end in ends.items() if findings.surely(end, findings.line(line)[0], "chair_i") == "better"]
+    best = findings.best("chair_i", ends.values())
     return (
-        f"Greedy captions have a CHAIRi of {findings.text('greedy', 'chair_i')}. The fewest candidates that are not "
-        f"surely worse than the most tried: {'; '.join(pieces)}. More candidates surely lower CHAIRi for "
-        f"{listed(more) or 'none of them'}. With the most candidates {best} is lowest "
-        f"({findings.text(best, 'chair_i')})"
-        + (f"; the least work within twice that is {cheap}." if cheap and cheap != best else ".")
+        f"More candidates surely lower CHAIRi for {listed(gain) or 'none of the methods'}. The fewest that are not "
+        f"surely worse than the most tried: {listed(knees)}. With the most, {best} is lowest: "
+        f"{figure(findings, best, 'chair_i')} for {figure(findings, best, 'tokens')} a caption, greedy "
+        f"{figure(findings, 'greedy', 'chair_i')}."
     )
 
 

@@ -27,6 +27,7 @@ QUESTIONS = {
     "granularity": "Search by token, sentence, stage or whole answer, at the same measured work?",
     "judge": "Who judges best: the policy itself, the reward model or V?",
     "self-train": "Does training on searched captions help, beyond training on one's own?",
+    "third-policy": "Does self-training help a policy of another architecture, too?",
     "cross-model": "Does a value model trained on one policy guide another?",
     "reward-swap": "How alike are the rewards, and what does each do to captions?",
     "token-vs-sentence": "Rewards for object words or for sentences, and for which kinds of objects?",

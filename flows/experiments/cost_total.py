@@ -7,7 +7,7 @@ import math
 from flows.experiments.bench import arm, arm_at_width, captions_of, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, spent, totals
+from tasks.analysis.findings import Evidence, Findings, figure, listed, spent, totals
 from tasks.report.experiment_figures import Plot
 from tasks.reward.score import score
 from tasks.reward.shape_rewards import shape_rewards
@@ -48,15 +48,13 @@ def answer(findings: Findings) -> str:
     rivals = [arm for arm in findings.arms if arm != own and findings.has(arm, "chair_i")]
     good = [arm for arm in rivals if not _is_worse(findings, arm, own)]
     bad = [arm for arm in rivals if arm not in good]
-    first = (
-        f"{own} takes {findings.text(own, 'setup_seconds')} before its first caption (answers, rewards, training V) "
-        f"and {findings.text(own, 'ms')} for each, at a CHAIRi of {findings.text(own, 'chair_i')}. "
+    verdicts = listed([f"{arm} {_break_even(findings, own, arm)}" for arm in good])
+    return (
+        f"{own} takes {figure(findings, own, 'setup_seconds')} before its first caption and "
+        f"{figure(findings, own, 'ms')} for each. "
+        + (f"Of the methods that are as good, {verdicts}." if good else "No other method is as good.")
+        + (f" Surely worse in CHAIRi or Recall: {listed(bad)}." if bad else "")
     )
-    if not good:
-        return first + "No other method is as good, at any price."
-    verdicts = [f"{arm} {_break_even(findings, own, arm)}" for arm in good]
-    worse = f" Surely worse in CHAIRi or Recall, whatever they cost: {', '.join(bad)}." if bad else ""
-    return f"{first}Against the methods that are not surely worse: {'; '.join(verdicts)}.{worse}"
 
 
 def _is_worse(findings: Findings, arm: str, own: str) -> bool:
@@ -67,10 +65,9 @@ def _break_even(findings: Findings, own: str, other: str) -> str:
     """After how many captions `own` has taken less time in total."""
     more = findings.value(own, "setup_seconds") - findings.value(other, "setup_seconds")
     less = (findings.value(other, "ms") - findings.value(own, "ms")) / 1000
-    each = f"({findings.text(other, 'ms')} each)"
     if less <= 0:
-        return f"is never caught up with: it needs no V and no more time a caption {each}"
-    return f"costs more from {math.ceil(max(more, 0.0) / less):,} captions on {each}"
+        return "is never dearer"
+    return f"is dearer from {math.ceil(max(more, 0.0) / less):,} captions on"
 
 
 EXPERIMENT = Experiment(

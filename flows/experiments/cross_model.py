@@ -13,7 +13,7 @@ from flows.profiles.loading import Profile, ProfileError, load_profile, locate
 from storage.artifacts import Table
 from storage.schema import Metric
 from tasks.analysis.excerpts import excerpt
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.analysis.observe import appraise
 from tasks.report.experiment_figures import Plot
 
@@ -112,21 +112,12 @@ def answer(findings: Findings) -> str:
 
 
 def _of_policy(findings: Findings, name: str, other: str) -> str:
-    greedy, prm = f"{name}: greedy", f"{name}: CLIP-PRM"
-    own, foreign = f"{name}: V of {name}", f"{name}: V of {other}"
-    summary = (
-        f"{name} has a greedy CHAIRi of {findings.text(greedy, 'chair_i')}, under CLIP-PRM "
-        f"{findings.text(prm, 'chair_i')}, under its own V {findings.text(own, 'chair_i')} and under the V of "
-        f"{other} {findings.text(foreign, 'chair_i')}. Own to foreign: CHAIRi "
-        f"{findings.compared(foreign, own, 'chair_i')}, Recall {findings.compared(foreign, own, 'recall')}, length "
-        f"{findings.compared(foreign, own, 'length')}; AUC {findings.text(own, 'auc')} to "
-        f"{findings.text(foreign, 'auc')}. The foreign V against greedy: "
-        f"{findings.compared(foreign, greedy, 'chair_i')}."
+    greedy, own, foreign = f"{name}: greedy", f"{name}: V of {name}", f"{name}: V of {other}"
+    return (
+        f"{name}: greedy CHAIRi {figure(findings, greedy, 'chair_i')}, under its own V "
+        f"{figure(findings, own, 'chair_i')}, under the V of {other} {figure(findings, foreign, 'chair_i')} (from own to "
+        f"foreign {findings.compared(foreign, own, 'chair_i')}; Recall {findings.compared(foreign, own, 'recall')})."
     )
-    if f"{foreign}{CHOICE}" not in findings.arms:
-        return summary
-    alone = findings.compared(f"{foreign}{CHOICE}", f"{own}{CHOICE}", "chair_i")
-    return f"{summary} Where V only chooses, own to foreign: CHAIRi {alone}."
 
 
 EXPERIMENT = Experiment(

@@ -13,7 +13,7 @@ from flows.profiles.loading import Profile
 from flows.round.measure import measure
 from flows.round.prepare import prepare_loop
 from flows.round.train import train_policy
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.configs.train import SftConfig, switch_method
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
@@ -72,44 +72,31 @@ def answer(findings: Findings) -> str:
     """What is forgotten without replay, how much of it replay prevents, and what that costs in captions."""
     line = findings.line(REPLAY)
     none, most = line[0], line[-1]
-    lost = findings.cell(none, "general_change")
-    sure = "surely forgets" if lost is not None and lost.high < 0 else "can't be seen to forget"
-    first = (
-        f"The base answers {findings.text(BASE, 'accuracy')} of the questions rightly and describes with a CHAIRi "
-        f"of {findings.text(BASE, 'chair_i')}. Trained on captions alone it {sure}: accuracy "
-        f"{findings.text(none, 'accuracy')}, a change of {findings.text(none, 'general_change')}; "
-        f"{findings.text(none, 'same_answers')} of its answers are as before; CHAIRi "
-        f"{findings.compared(none, BASE, 'chair_i')}."
-    )
-    steps = [
-        f"{findings.x[arm]:g}: {findings.text(arm, 'general_change')}, {findings.text(arm, 'same_answers')} as before"
-        for arm in line[1:]
-    ]
-    second = f"With a share of replay of {'; '.join(steps)}. {_least_share(findings, line)}"
-    third = (
-        f"Replay's price in captions, share {findings.x[most]:g} against none: CHAIRi "
-        f"{findings.compared(most, none, 'chair_i')}, Recall {findings.compared(most, none, 'recall')}; word pairs "
-        f"diverge from the base's by {findings.text(most, 'ngram_drift')} instead of "
-        f"{findings.text(none, 'ngram_drift')}."
-    )
-    arms = [arm for arm in findings.arms if arm.startswith(RATE)]
-    rates = [
-        f"{arm.replace('@', ' ')}: accuracy {findings.text(arm, 'general_change')}, "
-        f"{findings.text(arm, 'same_answers')} as before, CHAIRi {findings.compared(arm, BASE, 'chair_i')}"
-        for arm in arms
-    ]
-    fourth = f"Against the base, by {'; '.join(rates)}." if rates else ""
-    return " ".join(filter(None, (first, second, third, fourth)))
+    rates = [arm for arm in findings.arms if arm.startswith(RATE)]
+    worst = min(rates, key=lambda arm: findings.value(arm, "general_change"), default="")
+    return (
+        f"Trained on captions alone the policy {'surely forgets' if _forgets(findings, none) else 'does not surely forget'}"
+        f": {figure(findings, none, 'general_change')} of accuracy from {figure(findings, BASE, 'accuracy')}. "
+        f"{_least_share(findings, line)}, at a price in CHAIRi of {findings.compared(most, none, 'chair_i')} (a share of "
+        f"{findings.x[most]:g})."
+        + (f" By learning rate it loses most at {worst.replace('@', ' ')}: "
+           f"{figure(findings, worst, 'general_change')}." if worst else "")
+    )  # fmt: skip
+
+
+def _forgets(findings: Findings, arm: str) -> bool:
+    change = findings.own_change(arm, "general_change")
+    return change is not None and change.side < 0
 
 
 def _least_share(findings: Findings, line: list[str]) -> str:
     """The smallest share of replay at which no loss is sure."""
-    lost = [change is not None and change.high < 0 for change in (findings.cell(arm, "general_change") for arm in line)]
+    lost = [_forgets(findings, arm) for arm in line]
     if not lost[0]:
-        return "Without replay no loss is sure, so there is nothing to see that it prevents."
+        return "So there is no sure loss for replay to prevent"
     if all(lost):
-        return "None of them prevents a sure loss."
-    return f"The least share at which no loss is sure is {findings.x[line[lost.index(False)]]:g}."
+        return "No share of replay prevents it"
+    return f"The least share of replay at which no loss is sure is {findings.x[line[lost.index(False)]]:g}"
 
 
 EXPERIMENT = Experiment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.experiments.bench import ACTION, HEAD, VOTE, Arm, arm, evidence, prepare_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.analysis.findings import Evidence, Findings, figure, points
 from tasks.report.experiment_figures import Plot
 
 GAMMAS = (0.0, 0.5, 0.9, 0.97)
@@ -32,50 +32,20 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """Whether gamma = 0 reproduces CLIP-PRM, whether a larger gamma is better, and what V does where it weighs the end."""
-    return f"{_reproduced(findings)} {_chosen(findings)} {_stopped(findings)}"
-
-
-def _reproduced(findings: Findings) -> str:
-    agreements = []
-    for line in (CHOICE, HEADED):
-        zero = f"{line}@0"
-        agreements.append(
-            f"{findings.text(zero, 'rank_within')} with the held-out rewards, {findings.text(zero, 'first_agreement')} "
-            f"of the captions open as CLIP-PRM's, {findings.text(zero, 'pair_agreement')} of two first candidates "
-            "in the same order"
-        )
-    return (
-        "Without a future (gamma = 0) V is a regression of the next sentence's reward. Its rank correlation is "
-        f"{agreements[0]} (chance: 50); as a head on the policy's states {agreements[1]}."
-    )
-
-
-def _chosen(findings: Findings) -> str:
-    parts = []
-    for line in (CHOICE, HEADED):
-        steps = [
-            f"gamma = {findings.x[arm]:g} {findings.compared(arm, PRM_CHOICE, 'chair_i')}"
-            for arm in findings.line(line)
-        ]
-        future = [arm for arm in findings.line(line) if findings.surely(arm, f"{line}@0", "chair_i") == "better"]
-        gammas = listed([f"{findings.x[arm]:g}" for arm in future])
-        verdict = (
-            f"a future is surely better than none at gamma = {gammas}"
-            if future
-            else "no future is surely better than none"
-        )
-        parts.append(f"{line}: {'; '.join(steps)}; {verdict}")
-    own = findings.text(PRM_CHOICE, "chair_i")
-    return f"Where only choices differ, CHAIRi against CLIP-PRM's {own}: {'. '.join(parts)}."
-
-
-def _stopped(findings: Findings) -> str:
-    steps = [
-        f"gamma = {findings.x[arm]:g} {findings.compared(arm, PRM_WHOLE, 'recall')}" for arm in findings.line(WHOLE)
+    """Whether gamma = 0 reproduces CLIP-PRM, whether a larger gamma is better, and what V does as the stop rule."""
+    zero, last, whole = f"{CHOICE}@0", findings.line(CHOICE)[-1], findings.line(WHOLE)[-1]
+    future = [
+        f"{points(findings, [arm for arm in findings.line(line) if findings.surely(arm, f'{line}@0', 'chair_i') == 'better'])}"
+        f" ({line})"
+        for line in (CHOICE, HEADED)
     ]
-    own = findings.text(PRM_WHOLE, "recall")
-    return f"Where V also weighs the end, Recall against CLIP-PRM's {own}: {'; '.join(steps)}."
+    return (
+        f"Without a future (gamma = 0) V puts {figure(findings, zero, 'pair_agreement')} of two first candidates in "
+        f"CLIP-PRM's order; chance is 50. Where only choices differ, a future is surely better than none at gamma = "
+        f"{' and '.join(future)}; against CLIP-PRM, gamma = {findings.x[last]:g} has a CHAIRi "
+        f"{findings.compared(last, PRM_CHOICE, 'chair_i')}. Where V also ends the caption, gamma = {findings.x[whole]:g} has a "
+        f"Recall {findings.compared(whole, PRM_WHOLE, 'recall')}."
+    )
 
 
 EXPERIMENT = Experiment(

@@ -7,9 +7,8 @@ from dataclasses import replace
 from flows.experiments.bench import Arm, arm, arm_at_width, evidence, prepare_bench, tokens_of, widest_within
 from flows.experiments.contract import Experiment
 from flows.experiments.granularity_answers import ON_ANSWERS
-from flows.experiments.search_compare import over_budget
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure, listed, verdicts
 from tasks.report.experiment_figures import Plot
 
 RIVALS = (  # unit, search, the setting of its width
@@ -52,21 +51,22 @@ def answer(findings: Findings) -> str:
     """Which unit is best at the same work, and what more beams and more captions gain."""
     grains = [arm for arm in findings.arms if ": " in arm]
     own, best = next(arm for arm in grains if "visvm" in arm), findings.best("chair_i", grains)
-    reached = [
-        f"{arm} {findings.text(arm, 'chair_i')} for {findings.text(arm, 'tokens')}{over_budget(findings, arm, own)}"
-        for arm in grains
+    rivals = [arm for arm in grains if arm != own]
+    gain = [
+        arm
+        for line in ("beam", "swires")
+        for arm in findings.line(line)
+        if findings.surely(arm, "greedy", "chair_i") == "better"
     ]
-    rivals = [f"{arm} {findings.compared(arm, own, 'chair_i')}" for arm in grains if arm != own]
-    parts = [
-        f"CHAIRi by what is chosen among (greedy: {findings.text('greedy', 'chair_i')}): {'; '.join(reached)}. "
-        f"Against {own}: {'; '.join(rivals)}. The lowest has {best}."
-    ]
-    for line, noun in (("beam", "beams"), ("swires", "captions")):
-        arms = findings.line(line)
-        if arms:
-            steps = [f"{findings.x[arm]:g} {noun} {findings.compared(arm, 'greedy', 'chair_i')}" for arm in arms]
-            parts.append(f"{line} against greedy: {'; '.join(steps)}.")
-    return " ".join(parts)
+    return (
+        f"At the same work the lowest CHAIRi has {best}, {figure(findings, best, 'chair_i')} (greedy "
+        f"{figure(findings, 'greedy', 'chair_i')}). Beside {own}, {verdicts(findings, rivals, own)}."
+        + (
+            f" Of beams and SWIRES, surely better than greedy: {listed(gain) or 'none'}."
+            if findings.line("beam")
+            else ""
+        )
+    )
 
 
 EXPERIMENT = Experiment(

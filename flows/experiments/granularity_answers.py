@@ -13,7 +13,7 @@ from flows.round.answers import own_answers, prepare_answers
 from flows.round.guide import RoundGuide, guide_for
 from flows.round.measure import compared
 from flows.round.prepare import round_draw
-from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.analysis.findings import Evidence, Findings, each, figure, verdicts
 from tasks.configs.search import search_config
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search
@@ -119,22 +119,14 @@ def evidence(bench: AnswerBench, arm: Arm, against: Sequence[Arm] = ()) -> Evide
 
 def answer(findings: Findings) -> str:
     """Which unit is best at the same work, and what width gains."""
-    grains = [arm for arm in findings.arms if ": " in arm]
-    own = grains[0]
-    best = findings.best("accuracy", grains)
-    worse = [arm for arm in grains[1:] if findings.surely(arm, own, "accuracy") == "worse"]
-    better = [arm for arm in grains[1:] if findings.surely(arm, own, "accuracy") == "better"]
-    first = (
-        f"At the work of {own} most answers are right with {best}, {findings.text(best, 'accuracy')} (greedy "
-        f"{findings.text(GREEDY, 'accuracy')}, {own} {findings.text(own, 'accuracy')}). Surely better than {own}: "
-        f"{listed(better) or 'none'}; surely worse: {listed(worse) or 'none'}."
+    own, *rivals = (arm for arm in findings.arms if ": " in arm)
+    best = findings.best("accuracy", [own, *rivals])
+    text = (
+        f"At the same work most answers are right with {best}, {figure(findings, best, 'accuracy')} (greedy "
+        f"{figure(findings, GREEDY, 'accuracy')}). Beside {own}, {verdicts(findings, rivals, own, 'accuracy')}."
     )
-    widths = [
-        f"{arm} {findings.text(arm, 'accuracy')}"
-        for line in (OWN, f"{OWN}:pairs=random", "swires")
-        for arm in findings.line(line)
-    ]
-    return f"{first} By width: {', '.join(widths)}." if widths else first
+    widths = [arm for line in (OWN, f"{OWN}:pairs=random", "swires") for arm in findings.line(line)]
+    return f"{text} By width: {each(findings, widths, 'accuracy')}." if widths else text
 
 
 ON_ANSWERS = Experiment(

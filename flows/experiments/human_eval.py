@@ -11,8 +11,9 @@ from flows.profiles.loading import Profile
 from storage import runs
 from storage.artifacts import Table
 from storage.schema import Image, SheetPair
+from tasks.analysis.automatic_rater import rate_by_truth
 from tasks.analysis.excerpts import ratings
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.analysis.sheets import open_ratings, score_sheets, sheets
 from tasks.report.experiment_figures import Plot
 from tasks.report.sheets import write_sheets
@@ -20,6 +21,7 @@ from tasks.stage.calls import current_run
 from tasks.stage.plan import current_plan
 
 GREEDY, SEARCHED, VERDICT = "greedy", "searched", "searched, by people"
+AUTOMATIC = "searched, by an automatic rater"  # CHAIR's truth in place of a person
 PAIRS = 300  # as VisVM
 FOLDER = "sheets"
 
@@ -52,6 +54,15 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
         Evidence(GREEDY, None, (greedy.scores.metrics,)),
         Evidence(SEARCHED, None, (searched.scores.metrics,), pairs, facts={"pairs": drawn, "identical": identical}),
     ]
+    automatic = rate_by_truth(
+        key.sheet_pairs,
+        bench.context.annotations,
+        files,
+        subject=SEARCHED,
+        bootstrap=profile.evaluate.bootstrap,
+        confidence=profile.evaluate.confidence,
+    )
+    results.append(Evidence(AUTOMATIC, None, (automatic.metrics,), facts={"pairs": drawn}))
     if files:
         scored = score_sheets(
             key.sheet_pairs,
@@ -75,31 +86,27 @@ def export(key: Table[SheetPair], images: Table[Image]) -> None:
 
 
 def answer(findings: Findings) -> str:
-    """The win rate, or, without ratings, what to send to raters."""
-    rivals = (
-        f"The sheets hold {findings.text(SEARCHED, 'pairs')} of greedy and searched captions of the same images "
-        f"({findings.text(SEARCHED, 'identical')} of them equal). By CHAIRi searched ones have "
-        f"{findings.text(SEARCHED, 'chair_i')}, {findings.compared(SEARCHED, GREEDY, 'chair_i')} against greedy."
+    """The win rate of people or what a person has to do, and what an automatic rater says."""
+    automatic = (
+        f"An automatic rater (CHAIR's truth, no person) calls the searched caption better in "
+        f"{figure(findings, AUTOMATIC, 'win_rate')} and worse in {figure(findings, AUTOMATIC, 'loss_rate')} of the pairs"
     )
     if VERDICT not in findings.arms:
         return (
-            f"{rivals} They are in the run's folder, under {FOLDER}: send sheet.html, or ratings.csv, to raters, "
-            "then run this again with --with FILE for each file that comes back."
+            f"No person has rated yet: send sheet.html or ratings.csv, in the run's folder under {FOLDER}, to raters, then "
+            f"run this again with --with FILE for each file that comes back. {automatic}. The sheet has "
+            f"{figure(findings, SEARCHED, 'pairs')}; CHAIRi of searched captions is "
+            f"{findings.compared(SEARCHED, GREEDY, 'chair_i')} against greedy."
         )
-    win, loss = findings.cell(VERDICT, "win_rate"), findings.cell(VERDICT, "loss_rate")
-    sure = ""
-    if win is not None and loss is not None:
-        sure = " Surely more are called better than worse." if win.low > loss.high else ""
-        sure = " Surely more are called worse than better." if loss.low > win.high else sure
-    agreed = [f"{name.replace('_', ' ')} {findings.text(VERDICT, name)}" for name in ("cohen_kappa", "krippendorff_alpha")
-              if findings.has(VERDICT, name)]  # fmt: skip
+    net, kappa = findings.own_change(VERDICT, "net_rate"), findings.has(AUTOMATIC, "cohen_kappa")
+    side = {1: "surely more often better than worse", -1: "surely more often worse than better"}
+    sure = side.get(net.side if net else 0, "neither better nor worse for sure")
+    agreement = f"; its Cohen's kappa with people is {figure(findings, AUTOMATIC, 'cohen_kappa')}" if kappa else ""
     return (
         f"People call the searched caption better in {findings.text(VERDICT, 'win_rate')} of "
-        f"{findings.text(VERDICT, 'ratings')}, equal in {findings.text(VERDICT, 'tie_rate')}, worse in "
-        f"{findings.text(VERDICT, 'loss_rate')}.{sure} The right side is chosen in "
-        f"{findings.text(VERDICT, 'right_rate')} of the verdicts for a side (50 without bias); "
-        f"{findings.text(VERDICT, 'missing')} have no "
-        f"rating{f'; agreement of raters: {agreed[0]}' if agreed else ''}. {rivals}"
+        f"{figure(findings, VERDICT, 'ratings')} and worse in {findings.text(VERDICT, 'loss_rate')}: {sure}. "
+        f"{automatic}{agreement}. CHAIRi of searched captions is {findings.compared(SEARCHED, GREEDY, 'chair_i')} against "
+        "greedy."
     )
 
 
@@ -107,10 +114,12 @@ EXPERIMENT = Experiment(
     run=run,
     answer=answer,
     columns=("win_rate", "tie_rate", "loss_rate", "right_rate", "missing", "cohen_kappa", "krippendorff_alpha",
-             "ratings", "pairs", "identical", "chair_i", "recall", "length"),
+             "net_rate", "ratings", "pairs", "identical", "chair_i", "recall", "length"),
     plot=Plot("arms", ("win_rate", "loss_rate", "chair_i", "recall")),
     method="Blinded: random pairs, sides by seed, ties count against (VisVM's protocol); see docs/human-eval.md. The "
-    "key stays in the store. @I: the I-th rater by name. Files given with --with must belong to this "
+    "key stays in the store. The automatic rater is no person: it knows what is in an image, and prefers fewer "
+    "hallucinated mentions, then more true objects; its Cohen's kappa is with people's majority. @I: the I-th rater by name. "
+    "Files given with --with must belong to this "
     "sheet: the same profile, seed and number of images.",
     run_with=run_with,
 )  # fmt: skip

@@ -8,7 +8,7 @@ from flows.experiments.bench import arm, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.cross_examine import cross_examine
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure, listed
 from tasks.data.sample import take
 from tasks.report.experiment_figures import Plot
 
@@ -43,26 +43,14 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 def answer(findings: Findings) -> str:
     """Which judge is best, and whether the policy's verdicts are better than chance."""
     arms = {name: f"best of n by {name}" for name in BY}
-    pairs = [f"{name} {findings.text(arm, 'pair_accuracy')}" for name, arm in arms.items()]
-    chosen = [
-        f"{name} {findings.text(arm, 'chair_i')}, {findings.compared(arm, GREEDY, 'chair_i')}"
-        for name, arm in arms.items()
-    ]
-    own = arms[POLICY]
-    swapped = findings.cell(own, "swap_agreement")
-    useless = swapped is not None and swapped.value < 50
+    own, swapped = arms[POLICY], findings.cell(arms[POLICY], "swap_agreement")
+    useless = "; it is no judge" if swapped is not None and swapped.value < 50 else ""
+    pairs = listed([f"{name} {figure(findings, arm, 'pair_accuracy')}" for name, arm in arms.items()])
+    chosen = listed([f"{name} {figure(findings, arm, 'chair_i')}" for name, arm in arms.items()])
     return (
-        f"Of two answers of which one says less that is false, {', '.join(pairs)} name that one (chance: 50). As "
-        f"judges of whole answers their winners have a CHAIRi of: {'; '.join(chosen)}; greedy "
-        f"{findings.text(GREEDY, 'chair_i')}. Asked in both orders, the policy names the same answer for "
-        f"{findings.text(own, 'swap_agreement')} of the pairs; {findings.text(own, 'undecided')} of its verdicts "
-        "name none"
-        + (
-            f", and {findings.text(own, 'first_wins')} of the others what stands first."
-            if findings.has(own, "first_wins")
-            else "."
-        )
-        + (" It is no judge: where the orders disagree the greedy answer stays." if useless else "")
+        f"Of two answers of which one says less that is false, that one is named by {pairs} (chance: 50). The best of "
+        f"whole answers by each has a CHAIRi of {chosen}; greedy {figure(findings, GREEDY, 'chair_i')}. Asked in both "
+        f"orders the policy names the same answer for {figure(findings, own, 'swap_agreement')} of the pairs{useless}."
     )
 
 

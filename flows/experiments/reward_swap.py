@@ -9,7 +9,7 @@ from flows.experiments.contract import Experiment, varied
 from flows.profiles.loading import Profile
 from storage.artifacts import Table
 from storage.schema import Annotation, Sample
-from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.analysis.findings import Evidence, Findings, each, figure, listed, verdicts
 from tasks.analysis.judge_rewards import judge_rewards
 from tasks.configs.data import FolderSource
 from tasks.configs.reward import CosineReward, LikelihoodReward, ObjectsReward, Reward, TokenReward
@@ -83,38 +83,21 @@ def samples_and_truth(bench: Bench) -> tuple[Table[Sample], Table[Annotation] | 
 
 
 def answer(findings: Findings) -> str:
-    """Which reward detects false sentences, which agrees with the cosine, and what a search reaches with each."""
+    """Which reward detects false sentences, and what a search reaches with each."""
     rewards = [arm for arm in findings.arms if arm != GREEDY]
-    parts = []
-    if any(findings.has(arm, "auc") for arm in rewards):
-        aucs = [f"{arm} {findings.text(arm, 'auc')}" for arm in rewards]
-        parts.append(
-            f"A true sentence is rewarded above a hallucinated one of its image with probability: {'; '.join(aucs)}."
-        )
-    ranks = [f"{arm} {findings.text(arm, f'rank: {COSINE}')}" for arm in rewards if arm != COSINE]
-    parts.append(f"Rank correlation with the cosine, within an image: {'; '.join(ranks)}.")
-    searched = [f"{arm} {findings.text(arm, 'chair_i')}" for arm in rewards]
-    parts.append(
-        f"CLIP-PRM guided by each has a CHAIRi of: {'; '.join(searched)}; greedy {findings.text(GREEDY, 'chair_i')}."
+    known = [arm for arm in rewards if findings.has(arm, "auc")]
+    lost = [arm for arm in rewards if findings.surely(arm, GREEDY, "recall") == "worse"]
+    detects = (
+        f"A true sentence is rewarded above a hallucinated one of its image with probability "
+        f"{each(findings, known, 'auc')}. "
+        if known
+        else ""
     )
-    parts.append(_verdict(findings, rewards))
-    return " ".join(parts)
-
-
-def _verdict(findings: Findings, rewards: list[str]) -> str:
-    """Which rewards surely help, which surely differ from the cosine, and which cost recall."""
-    helps = [arm for arm in rewards if findings.surely(arm, GREEDY, "chair_i") == "better"]
-    lost = [f"{arm} {findings.compared(arm, GREEDY, 'recall')}" for arm in rewards
-            if findings.surely(arm, GREEDY, "recall") == "worse"]  # fmt: skip
-    differs = [
-        f"{arm} is surely {side} than the cosine"
-        for arm in rewards
-        if (side := findings.surely(arm, COSINE, "chair_i"))
-    ]
     return (
-        f"Surely fewer false mentions than greedy: {listed(helps) or 'none'}. "
-        f"{'; '.join(differs) or 'No other reward surely differs from the cosine'}. "
-        f"Recall against greedy: {'; '.join(lost) or 'none surely loses any'}."
+        f"{detects}CLIP-PRM guided by each has a CHAIRi of {each(findings, rewards, 'chair_i')}, greedy "
+        f"{figure(findings, GREEDY, 'chair_i')}; beside the cosine, "
+        f"{verdicts(findings, [arm for arm in rewards if arm != COSINE], COSINE)}. Recall is surely below greedy's with "
+        f"{listed(lost) or 'none of them'}."
     )
 
 

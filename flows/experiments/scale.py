@@ -47,29 +47,20 @@ def answer(findings: Findings) -> str:
     """The effect of the first policy's V at every size, and whether the sizes differ enough to judge scale."""
     names = [arm.removesuffix(f": {GREEDY}") for arm in findings.arms if arm.endswith(f": {GREEDY}")]
     names.sort(key=lambda name: findings.value(f"{name}: {GREEDY}", "parameters"))
-    steps = []
+    steps, helped = [], []
     for name in names:
-        greedy, fixed, prm = _arms(findings, name)
-        steps.append(
-            f"{name}, {findings.text(greedy, 'parameters')}: greedy CHAIRi {findings.text(greedy, 'chair_i')}, under V "
-            f"{findings.compared(fixed, greedy, 'chair_i')}, Recall {findings.compared(fixed, greedy, 'recall')}"
-            + (f"; under CLIP-PRM {findings.compared(prm, greedy, 'chair_i')}" if prm else "")
-        )
-    helped = [
-        name
-        for name in names
-        if findings.surely(_arms(findings, name)[1], _arms(findings, name)[0], "chair_i") == "better"
-    ]
+        greedy, fixed, _ = _arms(findings, name)
+        steps.append(f"{name} {findings.compared(fixed, greedy, 'chair_i')}")
+        helped += [name] if findings.surely(fixed, greedy, "chair_i") == "better" else []
     sizes = [findings.value(f"{name}: {GREEDY}", "parameters") for name in names]
     ladder = (
-        f"From the smallest to the largest policy parameters grow {max(sizes) / min(sizes):.1f}-fold."
+        f"From the smallest to the largest, parameters grow {max(sizes) / min(sizes):.1f}-fold."
         if max(sizes) >= LADDER * min(sizes)
-        else f"These policies are of one size (at most {max(sizes) / min(sizes):.2f} to 1), so this says nothing of scale: "
-        "name larger ones by --with."
+        else "There is no ladder: these policies are of one size, so this says nothing of scale; name larger ones by --with."
     )
     return (
-        f"{'. '.join(steps)}. The fixed V surely lowers CHAIRi of {len(helped)} of {len(names)} policies"
-        f"{f' ({listed(helped)})' if helped else ''}. {ladder}"
+        f"Under one fixed V, CHAIRi against greedy is, from the smallest policy up: {'; '.join(steps)}. That surely helps "
+        f"{len(helped)} of {len(names)} policies{f' ({listed(helped)})' if helped else ''}. {ladder}"
     )
 
 

@@ -12,7 +12,7 @@ from flows.round.guide import RoundGuide, fit_guide
 from flows.round.measure import Model, measure
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
 from flows.round.train import train_policy
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.configs.search import search_config
 from tasks.data.sample import SampleResult, sample
 from tasks.report.experiment_figures import Plot
@@ -62,31 +62,14 @@ def second_round(profile: Profile, first: Model) -> Model:
 
 def answer(findings: Findings) -> str:
     """Whether searched captions help beyond the policy's own, what that costs, and what a second round adds."""
-    first = (
-        f"Greedy captions of the base have a CHAIRi of {findings.text(BASE, 'chair_i')} and a Recall of "
-        f"{findings.text(BASE, 'recall')}. Trained on searched captions: CHAIRi {findings.text(SEARCHED, 'chair_i')}, "
-        f"{findings.compared(SEARCHED, BASE, 'chair_i')}; Recall {findings.compared(SEARCHED, BASE, 'recall')}; length "
-        f"{findings.compared(SEARCHED, BASE, 'length')}."
+    return (
+        f"Trained on searched captions, CHAIRi goes from {figure(findings, BASE, 'chair_i')} to "
+        f"{figure(findings, SEARCHED, 'chair_i')}; on the best of n to {figure(findings, CHOSEN, 'chair_i')}, on its own "
+        f"greedy captions to {figure(findings, OWN, 'chair_i')}. Searched against own captions, CHAIRi is "
+        f"{findings.compared(SEARCHED, OWN, 'chair_i')}; Recall against the base "
+        f"{findings.compared(SEARCHED, BASE, 'recall')}. A second round: CHAIRi "
+        f"{findings.compared(AGAIN, SEARCHED, 'chair_i')}."
     )
-    chosen = (
-        f"On the best of n: CHAIRi {findings.text(CHOSEN, 'chair_i')}, {findings.compared(CHOSEN, BASE, 'chair_i')}."
-    )
-    control = (
-        f"The control, its own greedy captions: CHAIRi {findings.compared(OWN, BASE, 'chair_i')}; so beyond "
-        "what training itself does, searched against own captions, CHAIRi is "
-        f"{findings.compared(SEARCHED, OWN, 'chair_i')}."
-    )
-    again = (
-        f"A second round from the first: CHAIRi {findings.text(AGAIN, 'chair_i')}, "
-        f"{findings.compared(AGAIN, SEARCHED, 'chair_i')} from round 1; Recall "
-        f"{findings.compared(AGAIN, SEARCHED, 'recall')}."
-    )
-    drift = (
-        f"Word pairs diverge from the base's by {findings.text(SEARCHED, 'ngram_drift')} after round 1 and "
-        f"{findings.text(AGAIN, 'ngram_drift')} after round 2 (control: {findings.text(OWN, 'ngram_drift')}; by chance "
-        f"{findings.text(SEARCHED, 'ngram_drift_chance')})."
-    )
-    return " ".join((first, chosen, control, again, drift))
 
 
 EXPERIMENT = Experiment(

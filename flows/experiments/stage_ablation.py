@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.experiments.bench import arm, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.report.experiment_figures import Plot
 
 BOTH = "both stages"
@@ -40,37 +40,16 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 def answer(findings: Findings) -> str:
     """The effect of each stage and of the released second stage, and the best threshold."""
-    first, parts = "stage 1 only", []
-    parts.append(
-        f"Choosing among whole answers brings CHAIRi from {findings.text('greedy', 'chair_i')} to "
-        f"{findings.text(first, 'chair_i')}; refining the weak sentences of the winner, too, to "
-        f"{findings.text(BOTH, 'chair_i')}, {findings.compared(BOTH, first, 'chair_i')}, with Recall "
-        f"{findings.compared(BOTH, first, 'recall')}. {findings.text(BOTH, 'refined')} of the answers are refined, "
-        f"{findings.text(BOTH, 'changed')} sentences each on average."
+    first, released, sweep = "stage 1 only", "both, as released", findings.line(SWEEP)
+    best = findings.best("chair_i", sweep)
+    return (
+        f"Choosing among whole answers brings CHAIRi from {figure(findings, 'greedy', 'chair_i')} to "
+        f"{figure(findings, first, 'chair_i')}; refining weak sentences, too, to {figure(findings, BOTH, 'chair_i')}: "
+        f"{findings.compared(BOTH, first, 'chair_i')}, Recall {findings.compared(BOTH, first, 'recall')}. "
+        f"The released second stage, which only appends, against this one: "
+        f"{findings.compared(released, BOTH, 'chair_i')}. Of the thresholds, q = {findings.x[best]:g} has the lowest "
+        f"CHAIRi, {figure(findings, best, 'chair_i')}, at a Recall of {figure(findings, best, 'recall')}."
     )
-    second = "stage 2 only, on the greedy answer"
-    if second in findings.arms:
-        parts.append(
-            f"Refinement alone: {findings.text(second, 'chair_i')}, {findings.compared(second, BOTH, 'chair_i')} "
-            "against both."
-        )
-    released = "both, as released"
-    parts.append(
-        f"The released second stage, which appends and removes nothing, has {findings.text(released, 'chair_i')} "
-        f"({findings.compared(released, BOTH, 'chair_i')}; length {findings.compared(released, BOTH, 'length')})."
-    )
-    arms = findings.line(SWEEP)
-    best = findings.best("chair_i", arms)
-    parts.append(
-        f"The stricter the threshold, from q = {findings.x[arms[0]]:g} to {findings.x[arms[-1]]:g}, CHAIRi goes from "
-        f"{findings.text(arms[0], 'chair_i')} to {findings.text(arms[-1], 'chair_i')} and Recall from "
-        f"{findings.text(arms[0], 'recall')} to {findings.text(arms[-1], 'recall')}; the lowest CHAIRi has q = "
-        f"{findings.x[best]:g}."
-    )
-    score = "both, by score"
-    if score in findings.arms:
-        parts.append(f"Guided by the score and not by V, both stages have {findings.text(score, 'chair_i')}.")
-    return " ".join(parts)
 
 
 EXPERIMENT = Experiment(

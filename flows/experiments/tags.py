@@ -15,7 +15,7 @@ from flows.round.prepare import round_draw
 from storage.artifacts import Table
 from storage.schema import Caption
 from tasks.analysis.answer_shares import concluding
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, each, figure, verdicts
 from tasks.analysis.rewrite import rewrite
 from tasks.configs.train import SftConfig, switch_method
 from tasks.models.handles import PolicyHandle
@@ -103,27 +103,14 @@ def evidence_of(context: AnswerContext, model: Model, against: Sequence[Model], 
 
 def answer(findings: Findings) -> str:
     """Whether stages help at all, and whether their tags and order matter."""
-    first = (
-        f"The base answers {findings.text(BASE, 'accuracy')} of the bare questions rightly; after learning "
-        f"{findings.text(TAGGED, 'examples')} verified answers in tagged stages {findings.text(TAGGED, 'accuracy')} "
-        f"({findings.compared(TAGGED, BASE, 'accuracy')}), with {findings.text(TAGGED, 'staged')} of its answers in "
-        "four stages."
-    )
     rest = [arm for arm in findings.arms if arm not in (BASE, TAGGED)]
-    accuracies = [
-        f"{arm} {findings.text(arm, 'accuracy')}, {findings.compared(arm, TAGGED, 'accuracy')}" for arm in rest
-    ]
-    inconclusive = [
-        f"{arm} ({findings.text(arm, 'concluded')})" for arm in rest if findings.value(arm, "concluded") < CONCLUDES
-    ]
-    warning = f" Not all of these conclude at all: {', '.join(inconclusive)}." if inconclusive else ""
-    same = [arm for arm in rest if not findings.surely(arm, TAGGED, "accuracy")]
-    verdict = (
-        "All of them surely differ from the tagged ones."
-        if not same
-        else f"Not to be told apart from the tagged ones: {', '.join(same)}."
+    silent = [arm for arm in rest if findings.value(arm, "concluded") < CONCLUDES]
+    warning = f" Not all answers conclude: {each(findings, silent, 'concluded')}." if silent else ""
+    return (
+        f"Learning answers in tagged stages brings accuracy from {figure(findings, BASE, 'accuracy')} to "
+        f"{figure(findings, TAGGED, 'accuracy')}: {findings.compared(TAGGED, BASE, 'accuracy')}. Beside tagged ones, the "
+        f"same answers in other forms are {verdicts(findings, rest, TAGGED, 'accuracy')}.{warning}"
     )
-    return f"{first} The same answers in other forms: {'; '.join(accuracies)}. {verdict}{warning}"
 
 
 EXPERIMENT = Experiment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.experiments.bench import ACTION, HEAD, Arm, Bench, arm, evidence, prepare_bench, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure, verdicts
 from tasks.report.experiment_figures import Plot
 
 QUANTILES = (0.0, 0.05, 0.1, 0.17, 0.3, 0.5)
@@ -47,27 +47,18 @@ def value_arm(bench: Bench, name: str, x: float | None, **settings: object) -> A
 
 def answer(findings: Findings) -> str:
     """How CHAIR and Recall change with the margin, and whether form and penalty make a difference."""
-    parts = []
+    steps = []
     for line in (PRM, VIMAR, VALUE):
-        arms = findings.line(line)
-        best = findings.best("chair_i", arms)
-        parts.append(
-            f"{line}: CHAIRi from {findings.text(arms[0], 'chair_i')} at q = {findings.x[arms[0]]:g} to "
-            f"{findings.text(arms[-1], 'chair_i')} at q = {findings.x[arms[-1]]:g}, lowest at q = "
-            f"{findings.x[best]:g}, Recall from {findings.text(arms[0], 'recall')} to "
-            f"{findings.text(arms[-1], 'recall')}"
-        )
-    reference = f"{VALUE}@{OWN:g}"
-    moved = [
-        f"{arm.replace('@', ' ')} {side}"
-        for arm in findings.arms
-        if arm.startswith(f"{VALUE}, ") and (side := findings.surely(arm, reference, "chair_i"))
-    ]
-    refined = findings.line(VIMAR)
+        first, last = findings.line(line)[0], findings.line(line)[-1]
+        moves = [
+            f"{title} from {figure(findings, first, metric)} to {figure(findings, last, metric)}"
+            for title, metric in (("CHAIRi", "chair_i"), ("Recall", "recall"))
+        ]
+        steps.append(f"{line} {' and '.join(moves)}")
+    forms = [arm for arm in findings.arms if arm.startswith(f"{VALUE}, ") and arm != f"{ALPHA}@1"]
     return (
-        f"{'. '.join(parts)}. ViMaR refines {findings.text(refined[0], 'refined')} of the answers at the lowest "
-        f"margin and {findings.text(refined[-1], 'refined')} at the highest. Against {reference} (margin, alpha 1), "
-        "CHAIRi: " + (f"{'; '.join(moved)}, surely." if moved else "no other penalty or form surely differs.")
+        f"From the lowest margin to the highest, each search goes: {'; '.join(steps)}. Beside the default form of the "
+        f"reward, other penalties and forms are {verdicts(findings, forms, f'{VALUE}@{OWN:g}')}."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from flows.experiments.bench import HEAD, VOTE, Arm, arm, evidence, prepare_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure, verdicts
 from tasks.report.experiment_figures import Plot
 from tasks.value.held_out import ValueCollapsed
 
@@ -52,49 +52,20 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def answer(findings: Findings) -> str:
-    """Whether bootstrapping helps, whether the value after the end matters, and what the released targets learn."""
-    return " ".join(filter(None, (_targets(findings), _ends(findings), _released(findings), _scorer(findings))))
-
-
-def _targets(findings: Findings) -> str:
-    rivals = [name for name in ("whole return, mean to go", "TD(lambda), mean to go") if name in findings.arms]
-    changes = [
-        f"{name} {findings.compared(name, TD, 'chair_i')}, rank {findings.text(name, 'rank_within')}" for name in rivals
+    """Whether another target is better, what the released targets learn, and whether V is better than the scorer."""
+    rivals = [name for name in findings.arms if name not in (TD, PRM) and not name.startswith(RELEASED)]
+    released = [
+        "is refused, because its loss grew"
+        if findings.value(name, "refused")
+        else f"has a rank correlation of {figure(findings, name, 'rank_within')}"
+        for name in (RELEASED,)
+        if name in findings.arms
     ]
     return (
-        f"{TD} gives a CHAIRi of {findings.text(TD, 'chair_i')} and ranks held-out sentences by their return with "
-        f"{findings.text(TD, 'rank_within')}. Against it: {'; '.join(changes)}."
-    )
-
-
-def _ends(findings: Findings) -> str:
-    rivals = [name for name in ("TD(0), zero after the end", "TD(0), no end") if name in findings.arms]
-    if not rivals:
-        return ""
-    changes = [
-        f"{name} CHAIRi {findings.compared(name, TD, 'chair_i')}, length {findings.compared(name, TD, 'length')}"
-        for name in rivals
-    ]
-    return f"What follows the last sentence: {'; '.join(changes)}."
-
-
-def _released(findings: Findings) -> str:
-    sentences = []
-    for name in (name for name in findings.arms if name.startswith(RELEASED)):
-        if findings.value(name, "refused"):
-            sentences.append(f"{name}: refused, for its loss grew beyond that of a constant")
-        else:
-            sentences.append(
-                f"{name}: a spread of {findings.text(name, 'spread')}, a rank correlation of "
-                f"{findings.text(name, 'rank_within')}, CHAIRi {findings.compared(name, TD, 'chair_i')}"
-            )
-    return f"V trained as the released code does: {'; '.join(sentences)}." if sentences else ""
-
-
-def _scorer(findings: Findings) -> str:
-    return (
-        f"The scorer itself in place of V ({PRM}): {findings.text(PRM, 'chair_i')}, against {TD} "
-        f"{findings.compared(PRM, TD, 'chair_i')}."
+        f"{TD} has a CHAIRi of {figure(findings, TD, 'chair_i')} and a rank correlation of "
+        f"{figure(findings, TD, 'rank_within')}; other targets are {verdicts(findings, rivals, TD)}. "
+        + (f"V trained as the released code does {released[0]}. " if released else "")
+        + f"The scorer in place of V: CHAIRi {findings.compared(PRM, TD, 'chair_i')}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flows.experiments.bench import Arm, Bench, arm, config_of, evidence, prepare_bench
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure, points
 from tasks.report.experiment_figures import Plot
 
 SINGLE = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -47,27 +47,24 @@ def single(bench: Bench, method: str, temperature: float) -> Arm:
 
 
 def answer(findings: Findings) -> str:
-    """Whether a single temperature is as good as several, and how often the greedy candidate is chosen."""
-    pieces = []
+    """Whether a single temperature is as good as several, and whether the greedy candidate helps."""
+    sentences = []
     for method in METHODS:
         several, arms = several_of(method), findings.line(method)
         best = findings.best("chair_i", arms)
-        worse = [f"{findings.x[arm]:g}" for arm in arms if findings.surely(arm, several, "chair_i") == "worse"]
-        better = [f"{findings.x[arm]:g}" for arm in arms if findings.surely(arm, several, "chair_i") == "better"]
-        verdict = "; ".join(
-            f"surely {side} alone: {', '.join(temperatures)}"
-            for side, temperatures in (("better", better), ("worse", worse))
-            if temperatures
+        sides = {
+            side: points(findings, [arm for arm in arms if findings.surely(arm, several, "chair_i") == side])
+            for side in ("better", "worse")
+        }
+        sentences.append(
+            f"{method}: of single temperatures {findings.x[best]:g} is best ({figure(findings, best, 'chair_i')}; several "
+            f"{figure(findings, several, 'chair_i')}); surely better than several {sides['better']}, surely worse "
+            f"{sides['worse']}."
         )
-        pieces.append(
-            f"{method} with several temperatures has a CHAIRi of {findings.text(several, 'chair_i')} and chooses "
-            f"the greedy candidate {findings.text(several, 'T=0')} of the time; the best single one is "
-            f"{findings.x[best]:g} ({findings.text(best, 'chair_i')}, "
-            f"{findings.compared(best, several, 'chair_i')}); without a greedy candidate: "
-            f"{findings.compared(ungreedy_of(method), several, 'chair_i')}; "
-            f"{verdict or 'no single one surely differs'}"
-        )
-    return f"{'. '.join(pieces)}."
+    without = [
+        f"{method} {findings.compared(ungreedy_of(method), several_of(method), 'chair_i')}" for method in METHODS
+    ]
+    return f"{' '.join(sentences)} Without a greedy candidate CHAIRi is, for {'; '.join(without)}."
 
 
 EXPERIMENT = Experiment(

@@ -16,7 +16,7 @@ from storage.artifacts import Table
 from storage.schema import Rollout
 from tasks.analysis.concepts import concepts, judge_objects
 from tasks.analysis.excerpts import together
-from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.analysis.findings import Evidence, Findings, each, figure
 from tasks.configs.data import FolderSource
 from tasks.configs.search import search_config
 from tasks.configs.train import DpoConfig, FisaoConfig, SftConfig, switch_method
@@ -104,45 +104,16 @@ def by_kind(
 def answer(findings: Findings) -> str:
     """Which method lowers CHAIR most, for which objects, and what iterations add."""
     words = findings.line(WORDS)
-    arms = [CAPTIONS, PAIRS, *words]
-    changes = [
-        f"{arm} {findings.text(arm, 'chair_i')} ({findings.compared(arm, BASE, 'chair_i')}; Recall "
-        f"{findings.compared(arm, BASE, 'recall')})"
-        for arm in arms
-    ]
-    first = f"From the base's CHAIRi of {findings.text(BASE, 'chair_i')}: {'; '.join(changes)}."
-    last = words[-1]
-    second = (
-        f"Words against sentences ({last} against {CAPTIONS}): CHAIRi {findings.compared(last, CAPTIONS, 'chair_i')}."
+    last, arms = words[-1], [CAPTIONS, PAIRS, *words]
+    kinds = dict.fromkeys(row.metric for row in findings.rows if row.arm == BASE and row.metric.startswith("chair_i: "))
+    others = [metric for metric in kinds if metric not in (OFTEN, SELDOM)]
+    gained = [metric for metric in others if findings.surely(last, BASE, metric) == "better"]
+    return (
+        f"From {figure(findings, BASE, 'chair_i')}, CHAIRi goes to {each(findings, arms, 'chair_i')}. Words against "
+        f"sentences ({last} against {CAPTIONS}): CHAIRi {findings.compared(last, CAPTIONS, 'chair_i')}, Recall "
+        f"{findings.compared(last, CAPTIONS, 'recall')}."
+        + (f" {last} surely gains in {len(gained)} of {len(others)} kinds of objects." if others else "")
     )
-    return " ".join(filter(None, (first, second, _kinds(findings, last), _iterations(findings, words))))
-
-
-def _kinds(findings: Findings, last: str) -> str:
-    """For which kinds of objects hallucinations became fewer."""
-    metrics = [row.metric for row in findings.rows if row.arm == BASE and row.metric.startswith("chair_i: ")]
-    gained_by_kind = []
-    for metric in dict.fromkeys(metrics):
-        gains = (
-            f"{CAPTIONS} {findings.compared(CAPTIONS, BASE, metric)}, {WORDS} {findings.compared(last, BASE, metric)}"
-        )
-        if metric in (OFTEN, SELDOM):
-            gained_by_kind.append(f"{metric.partition(': ')[2]} (base {findings.text(BASE, metric)}): {gains}")
-    others = [metric for metric in dict.fromkeys(metrics) if metric not in (OFTEN, SELDOM)]
-    gained = [metric.partition(": ")[2] for metric in others if findings.surely(last, BASE, metric) == "better"]
-    pieces = [f"By object, {'; '.join(gained_by_kind)}."] if gained_by_kind else []
-    if others:
-        pieces.append(f"{last} surely gains on {listed(gained) or 'none'} of {len(others)} supercategories.")
-    return " ".join(pieces)
-
-
-def _iterations(findings: Findings, words: list[str]) -> str:
-    if len(words) < 2:
-        return ""
-    steps = [
-        f"{findings.x[arm]:g}: {findings.text(arm, 'chair_i')}, Recall {findings.text(arm, 'recall')}" for arm in words
-    ]
-    return f"By iterations of feedback, {'; '.join(steps)}."
 
 
 EXPERIMENT = Experiment(

@@ -7,7 +7,7 @@ from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from storage.artifacts import Table
 from storage.schema import Value
-from tasks.analysis.findings import Evidence, Findings
+from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.analysis.observe import appraise
 from tasks.report.experiment_figures import Plot
 
@@ -41,31 +41,15 @@ def judged(bench: Bench, name: str, spec: str, values: Table[Value] | None) -> E
 
 def answer(findings: Findings) -> str:
     """Whether V ranks better than chance, and which V is best."""
-    best = findings.best("auc", [arm for arm in findings.arms if arm in (V, HEAD_V, PREFIX_V)])
-    first = (
-        "V ranks a true sentence above a hallucinated one of the same image with probability "
-        f"{findings.text(V, 'auc')}, the scorer itself with {findings.text(SCORE, 'auc')}; chance is 0.5. Of two "
-        "held-out sentences of an image at a position it ranks the one with the better return first with probability "
-        f"{findings.text(V, 'auc_within')}; their rank correlation is {findings.text(V, 'rank_within')}, over all "
-        f"sentences {findings.text(V, 'spearman')}; its spread {findings.text(V, 'spread')}."
+    kinds = [name for name in (V, HEAD_V, PREFIX_V) if findings.has(name, "auc")]
+    best, rank = findings.best("auc", kinds), findings.cell(V, "rank_within")
+    collapsed = " (not surely above 0: it has collapsed)" if rank and not rank.low > 0 else ""
+    others = f" Of {len(kinds)} kinds of V the best is {best}: {figure(findings, best, 'auc')}." if kinds[1:] else ""
+    return (
+        f"Within an image V ranks a true sentence above a hallucinated one with probability "
+        f"{findings.text(V, 'auc')}; the scorer {figure(findings, SCORE, 'auc')}, chance 0.5. With what followed on "
+        f"held-out images its rank correlation is {findings.text(V, 'rank_within')}{collapsed}.{others}"
     )
-    cell = findings.cell(V, "rank_within")
-    verdict = (
-        "V ranks them surely better than chance." if cell and cell.low > 0 else "That is not surely better than chance."
-    )
-    others = [f"{name}: {findings.text(name, 'auc')}, {findings.text(name, 'rank_within')}"
-              for name in (HEAD_V, PREFIX_V) if findings.has(name, "auc")]  # fmt: skip
-    more = (
-        f" Of the other kinds (AUC, rank correlation): {'; '.join(others)}; the best AUC has {best}." if others else ""
-    )
-    positions = [arm for arm in findings.line(V) if findings.has(arm, "spearman")]
-    where = (
-        f" By position the rank correlation over all images goes from {findings.text(positions[0], 'spearman')} at the first "
-        f"sentence to {findings.text(positions[-1], 'spearman')} at sentence "
-        f"{int(findings.x[positions[-1]] or 0) + 1}."
-        if len(positions) > 1 else ""
-    )  # fmt: skip
-    return f"{first} {verdict}{more}{where}"
 
 
 EXPERIMENT = Experiment(

@@ -13,6 +13,7 @@ from typing import Any
 from storage import lake, records, runs
 from storage.artifacts import Table
 from storage.schema import Comparison, Finding, Metric
+from tasks.core.analysis.conclusions import each, figure, points, verdicts
 from tasks.core.analysis.findings import Findings, line_of, listed, paired
 from tasks.stage.calls import current_run
 from tasks.stage.plan import Pending
@@ -20,7 +21,10 @@ from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
 
-__all__ = ["Evidence", "Findings", "conclude", "findings_of", "line_of", "listed", "spent", "totals"]
+__all__ = [
+    "Evidence", "Findings", "conclude", "each", "figure", "findings_of", "line_of", "listed", "points", "spent", "totals",
+    "verdicts",
+]  # fmt: skip
 
 # Counters of a search that are shown, for one caption: name -> (metric, factor).
 WORK = {
@@ -86,14 +90,14 @@ def _rows(evidence: Evidence, experiment: str, seed: int) -> list[Finding]:
         for metric in lake.read_rows(Metric, metrics):
             name, at, suffix = metric.metric.partition("@")
             arm, x = (f"{evidence.arm}@{suffix}", float(suffix)) if at else (evidence.arm, evidence.x)
-            ends = _end(metric.ci_low), _end(metric.ci_high)
-            rows.append(Finding(experiment, arm, x, seed, name, metric.value, *ends, metric.n))
+            ends = _known(metric.ci_low), _known(metric.ci_high)
+            rows.append(Finding(experiment, arm, x, seed, name, metric.value, *ends, metric.n, _known(metric.stderr)))
     n = max((row.n for row in rows), default=0)
     for other, comparisons in evidence.pairs.items():
         for row in lake.read_rows(Comparison, comparisons):
-            ends = _end(row.ci_low), _end(row.ci_high)
+            ends, spread = (_known(row.ci_low), _known(row.ci_high)), None if row.stderr is None else _known(row.stderr)
             name = paired(row.metric, other)
-            rows.append(Finding(experiment, evidence.arm, evidence.x, seed, name, row.diff, *ends, row.n))
+            rows.append(Finding(experiment, evidence.arm, evidence.x, seed, name, row.diff, *ends, row.n, spread))
     numbers = dict(evidence.facts)
     for counter, (name, factor) in WORK.items():
         if counter in evidence.work:
@@ -104,7 +108,7 @@ def _rows(evidence: Evidence, experiment: str, seed: int) -> list[Finding]:
     return rows
 
 
-def _end(value: float) -> float | None:
+def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 

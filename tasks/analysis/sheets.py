@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,7 +19,7 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Caption, Finding, Image, Quarantined, SheetPair
 from tasks.core.analysis.ratings import Figure, rating_figures
-from tasks.core.analysis.sheets import draw_pairs, read_ratings, settle, sheet_id
+from tasks.core.analysis.sheets import Problem, draw_pairs, read_ratings, settle, sheet_id
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
@@ -30,6 +31,15 @@ class RatingFile(BaseModel):
     model_config = ConfigDict(frozen=True)
     name: str
     text: str
+
+
+class Verdicts(NamedTuple):
+    """Raters' verdicts on a subject."""
+
+    verdicts: dict[tuple[str, int], int]  # (rater, pair) -> +1: the subject's caption is better, 0, -1
+    on_right: dict[int, bool]  # pair -> whether the subject stands right; all pairs of the sheet
+    other: str  # who stands against it
+    problems: list[Problem]  # rows that don't count
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,21 @@ def score_sheets(
     Raises:
         StageInputError: a subject that is not in the sheet, a file without the columns, or no rating of this sheet.
     """
+    given = read_verdicts(key, ratings, subject)
+    figures = rating_figures(given.verdicts, given.on_right, resamples=bootstrap, confidence=confidence)
+    arm = f"{subject} against {given.other}"
+    return SheetScoresResult(
+        findings=lake.publish(Finding, [_finding(experiment, arm, seed, figure) for figure in figures]),
+        quarantine=lake.publish(Quarantined, [Quarantined("score_sheets", *problem) for problem in given.problems]),
+        win_rate=next(figure.value for figure in figures if not figure.rater and figure.metric == "win_rate"),
+        raters=len({rater for rater, _ in given.verdicts}),
+        ratings=len(given.verdicts),
+        counters={"refused": len(given.problems)},
+    )
+
+
+def read_verdicts(key: Table[SheetPair], ratings: Sequence[RatingFile], subject: str) -> Verdicts:
+    """What files of ratings say of `subject`; errors as those of `score_sheets`."""
     rows = {row.pair: row for row in lake.read_rows(SheetPair, key)}
     other, sheet = _other(rows, subject), sheet_id(key.digest)
     rated, problems = [], []
@@ -154,16 +179,7 @@ def score_sheets(
         raise StageInputError(f"{len(ratings)} files hold no rating of sheet {sheet}{why}")
     on_right = {pair: row.right == subject for pair, row in rows.items()}
     verdicts = {(rater, pair): rating if on_right[pair] else -rating for (rater, pair), rating in settled.items()}
-    figures = rating_figures(verdicts, on_right, resamples=bootstrap, confidence=confidence)
-    arm = f"{subject} against {other}"
-    return SheetScoresResult(
-        findings=lake.publish(Finding, [_finding(experiment, arm, seed, figure) for figure in figures]),
-        quarantine=lake.publish(Quarantined, [Quarantined("score_sheets", *problem) for problem in problems]),
-        win_rate=next(figure.value for figure in figures if not figure.rater and figure.metric == "win_rate"),
-        raters=len({rater for rater, _ in settled}),
-        ratings=len(settled),
-        counters={"refused": len(problems)},
-    )
+    return Verdicts(verdicts, on_right, other, problems)
 
 
 def _names(stem: str) -> Iterator[str]:

@@ -22,13 +22,14 @@ class Estimate(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A paired difference a - b with its interval and two-sided bootstrap p-value."""
+    """A paired difference a - b with its interval, two-sided bootstrap p-value and bootstrap standard error."""
 
     diff: float
     ci_low: float
     ci_high: float
     p: float
     n: int
+    stderr: float
 
 
 class Ratio(NamedTuple):
@@ -85,13 +86,13 @@ def paired_difference(a: Ratio, b: Ratio, *, draws: np.ndarray, confidence: floa
     n = len(a.top)
     diff = a.value() - b.value()
     if n < 2:
-        return Difference(diff, float("nan"), float("nan"), float("nan"), n)
+        return Difference(diff, float("nan"), float("nan"), float("nan"), n, float("nan"))
     values = resample(a, draws) - resample(b, draws)
     low, high = percentiles(values, confidence)
     # The share of resamples on the far side of zero, both sides; +1 keeps it above 0 (Davison & Hinkley 1997, 4.2).
     tail = min((values <= 0).sum(), (values >= 0).sum())
     p = min(1.0, 2 * (float(tail) + 1) / (len(values) + 1))
-    return Difference(diff, low, high, p, n)
+    return Difference(diff, low, high, p, n, float(values.std(ddof=1)))
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

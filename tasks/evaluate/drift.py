@@ -80,7 +80,8 @@ def drift(
         max_general_drop=config.max_general_drop,
     )
     if change is not None:
-        interval = (float("nan"), change.ci_low, change.ci_high, change.n)
+        spread = float("nan") if change.stderr is None else change.stderr
+        interval = (spread, change.ci_low, change.ci_high, change.n)
         figures["general_change"] = Estimate(change.diff, *interval)
     rows = estimate_rows(figures, Source(subject, DECODING, "drift"))
     return DriftResult(

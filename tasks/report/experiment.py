@@ -117,9 +117,9 @@ def _measured(findings: Findings, columns: Sequence[str]) -> list[str]:
 def _differences(findings: Findings) -> list[tuple[str, str, str, str]]:
     """(arm, other arm, metric, conclusion) of every paired difference."""
     lines = []
-    for row in findings.rows:
-        metric, dash, other = row.metric.partition(" - ")
-        if dash and row.seed == findings.seeds[0]:
-            lines.append((row.arm, other, measure_of(metric).title, findings.compared(row.arm, other, metric)))
+    for arm, name in dict.fromkeys((row.arm, row.metric) for row in findings.rows):
+        metric, dash, other = name.partition(" - ")
+        if dash:
+            lines.append((arm, other, measure_of(metric).title, findings.compared(arm, other, metric)))
     order = {arm: i for i, arm in enumerate(findings.arms)}
     return sorted(lines, key=lambda line: (order.get(line[1], 0), order[line[0]]))

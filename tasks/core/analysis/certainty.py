@@ -63,10 +63,8 @@ def over_seeds(values: Sequence[float], stderrs: Sequence[float], confidence: fl
     within = math.fsum(stderr**2 for stderr in known) / len(known) if known else 0.0
     stderr = math.sqrt(max(between, within) / seeds)
     half = _quantile((1 + confidence) / 2, seeds - 1) * stderr
-    if stderr == 0:
-        p = 1.0 if mean == 0 else 2.0 ** (1 - seeds)
-    else:
-        p = _two_sided(mean / stderr, seeds - 1)
+    of_one_side = 1.0 if mean == 0 else 2.0 ** (1 - seeds)  # without any spread: a sign test, as above
+    p = _two_sided(mean / stderr, seeds - 1) if stderr else of_one_side
     return Effect(mean, stderr, mean - half, mean + half, p, seeds)
 
 

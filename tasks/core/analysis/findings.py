@@ -1,18 +1,23 @@
 """The findings of an experiment: its figures by arm and metric, and the conclusions that they support.
 
-Pure: rows of `findings` in, cells of a table and pieces of a paragraph out. A difference is called sure only where its paired
-interval excludes zero, with several seeds in every one of them on the same side. Arms that are points of one line are called
-LINE@X, as visvm@6; a difference from another arm is a metric of its own, as `chair_i - greedy`.
+Pure: rows of `findings` in, cells of a table and pieces of a paragraph out. A difference is called sure only where its interval
+excludes zero and its p-value is below 5 % after Holm's correction over all differences of the experiment that are judged
+(`Measure.judged`; see `certainty`). Arms that are points of one line are called LINE@X, as visvm@6; a difference from another
+arm is a metric of its own, as `chair_i - greedy`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from storage.schema import Finding
+from tasks.core.analysis.certainty import holm, of_one_seed, over_seeds, stderr_of_interval
 from tasks.core.analysis.measures import measure_of
+
+CONFIDENCE = 0.95  # of what is called sure
 
 
 class Cell(NamedTuple):
@@ -38,16 +43,27 @@ class Cell(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A paired difference between two arms."""
+    """A paired difference between two arms, or a figure that is a difference itself."""
 
     cell: Cell
     side: int  # -1 or 1: surely lower or higher; 0: not sure
+    leaning: int  # the same without a correction: its interval, or that of every seed, excludes zero
+    judged: bool  # it is of the family that is corrected; else only its interval is shown
+
+    def in_words(self, unit: str) -> str:
+        """`surely lower by 3.1 points (2.0 to 4.2)`; perhaps, where only `leaning`; what is not judged is lower or higher."""
+        cell, towards = self.cell, self.side or self.leaning
+        if not towards:
+            return f"no difference seen ({cell.text}{unit}{f', {cell.interval}' if cell.interval else ''})"
+        turned = cell if towards > 0 else cell._replace(value=-cell.value, low=-cell.high, high=-cell.low)
+        word = "surely " if self.side else "perhaps " if self.judged else ""
+        return f"{word}{'higher' if towards > 0 else 'lower'} by {turned.text}{unit} ({turned.interval})"
 
 
 class Findings:
     """The figures of one experiment, of one seed or several.
 
-    With one seed intervals are those of the metrics (bootstrap over items); with several they are the range of the seeds.
+    With one seed intervals are those of the metrics (bootstrap over items); with several the seed is a random effect in them.
     """
 
     def __init__(self, rows: Iterable[Finding], arms: Sequence[str] = ()) -> None:
@@ -76,7 +92,9 @@ class Findings:
             return None
         measure = measure_of(metric)
         if len(self.seeds) > 1:
-            low, high = min(row.value for row in rows), max(row.value for row in rows)
+            _, _, low, high, *_ = over_seeds([row.value for row in rows], [_stderr(row) for row in rows])
+            if measure.is_share and " - " not in metric:
+                low, high = max(low, 0.0), min(high, 1.0)  # NaN stays
         else:
             low, high = _known(rows[0].ci_low), _known(rows[0].ci_high)
         value, low, high = (measure.scale * number for number in (self.value(arm, metric), low, high))
@@ -92,11 +110,52 @@ class Findings:
             name = f"{metric} - {second}"
             cell = self.cell(first, name)
             if cell is not None:
-                sides = {_side(row) * sign for row in self._by[first, name]}
                 low, high = (cell.low, cell.high) if sign > 0 else (-cell.high, -cell.low)
                 cell = cell._replace(value=sign * cell.value, low=low, high=high)
-                return Change(cell, sides.pop() if len(sides) == 1 else 0)
+                return Change(cell, sign * self._sure(first, name), sign * self._leans(first, name), _judged(name))
         return None
+
+    def own_change(self, arm: str, metric: str) -> Change | None:
+        """A figure that is a difference itself, as `general_change`."""
+        cell = self.cell(arm, metric)
+        if cell is None:
+            return None
+        return Change(cell, self._sure(arm, metric), self._leans(arm, metric), _judged(metric))
+
+    @cached_property
+    def family(self) -> dict[tuple[str, str], float]:
+        """The p-value after Holm's correction of every difference that is judged, by (arm, metric).
+
+        A difference that was measured both ways is one. One that lacks seeds of the experiment, or a spread, can't be sure.
+        """
+        p_values: dict[tuple[str, str], float] = {}
+        for (arm, name), rows in self._by.items():
+            metric, _, other = name.partition(" - ")
+            if _judged(name) and (other, f"{metric} - {arm}") not in p_values:
+                p = self._p(rows)
+                if not math.isnan(p):
+                    p_values[arm, name] = p
+        return dict(zip(p_values, holm(list(p_values.values())), strict=True))
+
+    def _p(self, rows: Sequence[Finding]) -> float:
+        if len(self.seeds) == 1:
+            return of_one_seed(rows[0].value, _stderr(rows[0]), rows[0].n)
+        whole = len(rows) == len(self.seeds)
+        return over_seeds([row.value for row in rows], [_stderr(row) for row in rows]).p if whole else math.nan
+
+    def _sure(self, arm: str, name: str) -> int:
+        metric, _, other = name.partition(" - ")
+        p = self.family.get((arm, name), self.family.get((other, f"{metric} - {arm}"), math.nan))
+        return self._interval_side(arm, name) if p < 1 - CONFIDENCE else 0
+
+    def _leans(self, arm: str, name: str) -> int:
+        sides = {_side(row.ci_low, row.ci_high) for row in self._by[arm, name]}
+        every_seed = sides.pop() if len(sides) == 1 and len(self._by[arm, name]) == len(self.seeds) else 0
+        return self._interval_side(arm, name) or every_seed
+
+    def _interval_side(self, arm: str, name: str) -> int:
+        cell = self.cell(arm, name)
+        return 0 if cell is None else _side(cell.low, cell.high)
 
     def surely(self, arm: str, other: str, metric: str) -> str:
         """`better` or `worse` than the other arm where that is sure, else empty."""
@@ -141,17 +200,9 @@ class Findings:
         return f"{cell.text}{measure_of(metric).unit}{interval}"
 
     def compared(self, arm: str, other: str, metric: str) -> str:
-        """`surely lower by 3.1 points (2.0 to 4.2)`, or `no difference seen (-0.2 points, -1.3 to 0.9)`."""
+        """`surely lower by 3.1 points (2.0 to 4.2)`, `perhaps ...` or `no difference seen (-0.2 points, -1.3 to 0.9)`."""
         change = self.change(arm, other, metric)
-        if change is None:
-            return "not compared"
-        cell, unit = change.cell, measure_of(metric).points
-        if not change.side:
-            interval = f", {cell.interval}" if cell.interval else ""
-            return f"no difference seen ({cell.text}{unit}{interval})"
-        turned = cell if change.side > 0 else cell._replace(value=-cell.value, low=-cell.high, high=-cell.low)
-        word = "higher" if change.side > 0 else "lower"
-        return f"surely {word} by {turned.text}{unit} ({turned.interval})"
+        return "not compared" if change is None else change.in_words(measure_of(metric).points)
 
 
 def line_of(arm: str) -> str:
@@ -174,9 +225,19 @@ def _known(end: float | None) -> float:
     return math.nan if end is None else end
 
 
-def _side(row: Finding) -> int:
-    low, high = _known(row.ci_low), _known(row.ci_high)
-    return -1 if high < 0 else 1 if low > 0 else 0
+def _judged(name: str) -> bool:
+    """Whether a metric is a difference that is called sure or not."""
+    measure = measure_of(name)
+    return measure.judged and (measure.is_change or " - " in name)
+
+
+def _stderr(row: Finding) -> float:
+    """Its standard error; what its interval implies where none was stored."""
+    return stderr_of_interval(_known(row.ci_low), _known(row.ci_high)) if row.stderr is None else row.stderr
+
+
+def _side(low: float | None, high: float | None) -> int:
+    return -1 if _known(high) < 0 else 1 if _known(low) > 0 else 0
 
 
 def _digits(value: float, digits: int) -> str:

@@ -15,10 +15,21 @@ class Measure(NamedTuple):
     better: str = ""  # lower, higher, or neither
     unit: str = ""  # behind a figure
     points: str = ""  # behind a difference
+    judged: bool = False  # its differences are called sure or not, and share in Holm's correction
+    is_change: bool = False  # a difference itself
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1."""
+        return self.scale == 100.0 and not self.is_change
 
 
-def _share(title: str, better: str = "") -> Measure:
-    return Measure(f"{title} %", 100.0, 1, better, " %", " points")
+def _share(title: str, better: str = "", *, judged: bool = False) -> Measure:
+    return Measure(f"{title} %", 100.0, 1, better, " %", " points", judged)
+
+
+def _change(title: str, better: str = "", *, judged: bool = False) -> Measure:
+    return Measure(title, 100.0, 1, better, " points", " points", judged, is_change=True)
 
 
 def _number(title: str, better: str = "", digits: int = 2) -> Measure:
@@ -27,8 +38,8 @@ def _number(title: str, better: str = "", digits: int = 2) -> Measure:
 
 MEASURES: dict[str, Measure] = {
     "chair_s": _share("CHAIRs", "lower"),
-    "chair_i": _share("CHAIRi", "lower"),
-    "recall": _share("Recall", "higher"),
+    "chair_i": _share("CHAIRi", "lower", judged=True),
+    "recall": _share("Recall", "higher", judged=True),
     "length": Measure("Length", 1.0, 1, "", " words", " words"),
     "tokens": Measure("tokens", 1.0, 1, "lower", " tokens", " tokens"),
     "budget": Measure("tokens to compare at", 1.0, 1, "", " tokens", " tokens"),
@@ -66,12 +77,12 @@ MEASURES: dict[str, Measure] = {
     "candidates": Measure("K", 1.0, 0),
     "tau": _number("margin", "", 3),
     "below_tau": _share("scores below the margin"),
-    "accuracy": _share("accuracy", "higher"),
+    "accuracy": _share("accuracy", "higher", judged=True),
     "staged": _share("in four stages"),
     "concluded": _share("that conclude", "higher"),
     "same_answers": _share("answers as before", "higher"),
-    "general_change": Measure("change of general accuracy", 100.0, 1, "higher", " points", " points"),
-    "length_change": _share("change of length"),
+    "general_change": _change("change of general accuracy", "higher", judged=True),
+    "length_change": _change("change of length %"),
     "ngram_drift": _number("word-pair divergence", "lower", 3),
     "ngram_drift_chance": _number("the same by chance", "", 3),
     "vocabulary_kept": _share("words the base used"),
@@ -85,6 +96,7 @@ MEASURES: dict[str, Measure] = {
     "win_rate": _share("called better", "higher"),
     "tie_rate": _share("called equal"),
     "loss_rate": _share("called worse", "lower"),
+    "net_rate": _change("called better less called worse", "higher", judged=True),
     "right_rate": _share("right side chosen"),
     "missing": Measure("pairs not rated", 1.0, 0, "", " pairs"),
     "cohen_kappa": _number("Cohen's kappa"),
@@ -95,7 +107,7 @@ MEASURES: dict[str, Measure] = {
 FAMILIES: dict[str, Callable[[str], Measure]] = {
     "stop: ": lambda kind: _share(f"stop: {kind}"),
     "T=": lambda kind: _share(f"T={kind}"),
-    "chair_i: ": lambda kind: _share(f"CHAIRi, {kind}", "lower"),
+    "chair_i: ": lambda kind: _share(f"CHAIRi, {kind}", "lower", judged=True),
     "recall: ": lambda kind: _share(f"Recall, {kind}", "higher"),
     "accuracy_": lambda kind: _share(f"accuracy, {kind.replace('_', ' ')}", "higher"),
     "rank: ": lambda kind: _number(f"rank with {kind}"),

@@ -71,7 +71,8 @@ def rating_figures(
         confidence: of intervals.
 
     Returns:
-        Of each rater, and pooled with an empty rater: `win_rate`, `tie_rate`, `loss_rate` (shares of the ratings), `right_rate`
+        Of each rater, and pooled with an empty rater: `win_rate`, `tie_rate`, `loss_rate` (shares of the ratings), `net_rate`
+        (wins less losses; its interval is of resampled pairs), `right_rate`
         (share of the right side among those that chose a side: far from 0.5 is position bias) and `missing` (pairs
         without a rating; pooled: without any). Of two raters `cohen_kappa`, of more `krippendorff_alpha`. Intervals are
         Wilson's where no pair has two ratings; else pairs are resampled, for ratings of one pair are not independent.
@@ -109,10 +110,12 @@ def _shares(rater: str, verdicts: Mapping[Key, int], right: Mapping[int, bool], 
         return Figure(rater, metric, value, *interval, n)
 
     all_of = counts.sum(axis=1)
+    lead = intervals.estimate(Ratio(counts[:, 2] - counts[:, 0], all_of))
     return [
         share("win_rate", counts[:, 2], all_of),
         share("tie_rate", counts[:, 1], all_of),
         share("loss_rate", counts[:, 0], all_of),
+        Figure(rater, "net_rate", lead.value if rated else math.nan, lead.ci_low, lead.ci_high, lead.n),
         share("right_rate", sided[:, 1], sided.sum(axis=1)),
         Figure(rater, "missing", float(len(right) - len(rated)), math.nan, math.nan, len(right)),
     ]

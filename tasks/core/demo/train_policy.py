@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from tasks.core.demo.scenes import Scene, sample_scene
 from tasks.core.demo.train_vision import pixel_values
 
 if TYPE_CHECKING:
-    from transformers import CLIPVisionModel, LlavaForConditionalGeneration, PreTrainedTokenizerFast
+    from transformers import CLIPVisionModel, PreTrainedTokenizerFast
 
 LR = 1.5e-3
 IGNORED = -100  # label of a token no loss is taken on
@@ -55,21 +55,22 @@ def _batch(
 
 
 def train_policy(
-    tower: CLIPVisionModel,
+    tower: CLIPVisionModel | Callable[[PreTrainedTokenizerFast], Any],
     tokenizer: PreTrainedTokenizerFast,
     *,
     steps: int,
     batch: int,
     seed: int,
     rule: str = "committed",
-) -> Iterator[tuple[int, float, LlavaForConditionalGeneration]]:
+) -> Iterator[tuple[int, float, Any]]:
     """Train from `tower` and random language weights on captions of a rule.
 
-    Yields (step, loss in nats a token, the model) as it goes.
+    Yields (step, loss in nats a token, the model) as it goes. In place of a tower, a function builds a policy of another
+    architecture.
     """
     torch.manual_seed(seed)
     rng = random.Random(f"{rule} policy {seed}")
-    model = build_policy(tower, tokenizer).train()
+    model = (build_policy(tower, tokenizer) if isinstance(tower, torch.nn.Module) else tower(tokenizer)).train()
     image_tokens = model.config.image_seq_length
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)

@@ -7,7 +7,8 @@ The head that answers is thrown away.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,20 +72,31 @@ def patch_labels(scenes: Sequence[Scene], patch: int) -> Tensor:
 
 
 def train_vision(
-    *, steps: int, batch: int, seed: int, patch: int = PATCH, lr: float = 1.5e-3
-) -> Iterator[tuple[int, float, CLIPVisionModel]]:
-    """Train a tower from scratch, yielding (step, share of object patches named right, the tower) as it goes."""
+    *,
+    steps: int,
+    batch: int,
+    seed: int,
+    patch: int = PATCH,
+    lr: float = 1.5e-3,
+    build: Callable[[], Any] | None = None,
+) -> Iterator[tuple[int, float, Any]]:
+    """Train a tower from scratch, yielding (step, share of object patches named right, the tower) as it goes.
+
+    `build` makes another tower than CLIP's; the last of its states are those of the patches.
+    """
     torch.manual_seed(seed)
     rng = random.Random(f"vision {seed}")
-    tower = CLIPVisionModel(vision_config(patch=patch)).train()
+    tower = (build() if build else CLIPVisionModel(vision_config(patch=patch))).train()
     head = nn.Linear(tower.config.hidden_size, NOTHING + 1)
     weights = [*tower.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):
         scenes = [sample_scene(rng) for _ in range(batch)]
-        states = tower(pixel_values(scenes)).last_hidden_state[:, 1:]  # [B, patches, width], no class token
         labels = patch_labels(scenes, patch)
+        states = tower(pixel_values(scenes)).last_hidden_state[
+            :, -labels.shape[1] :
+        ]  # [B, patches, width], no class token
         logits = head(states)
         balance = torch.where(labels == NOTHING, 0.2, 1.0)
         loss = (nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none") * balance).mean()

@@ -119,7 +119,7 @@ def test_pairing_narrows_the_interval() -> None:
 
 def test_a_subject_does_not_differ_from_itself() -> None:
     ratio = mean_of(np.arange(20))
-    assert paired_difference(ratio, ratio, draws=bootstrap_draws(20, 200, 0)) == (0, 0, 0, 1, 20)
+    assert paired_difference(ratio, ratio, draws=bootstrap_draws(20, 200, 0)) == (0, 0, 0, 1, 20, 0)
 
 
 def test_p_is_never_zero() -> None:

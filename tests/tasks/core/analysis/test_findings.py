@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -23,8 +24,8 @@ def curve(metric="chair_i", worse=2):
     for index, x in enumerate((1, 2, 4, 8)):
         rows.append(row(f"visvm@{x}", metric, 0.3 - 0.05 * index, 0.2, 0.4, float(x)))
         if x != 8:
-            low = 0.01 if index < worse else -0.01
-            rows.append(row(f"visvm@{x}", f"{metric} - visvm@8", 0.02, low, 0.05, float(x)))
+            low, high = (0.01, 0.03) if index < worse else (-0.01, 0.05)
+            rows.append(row(f"visvm@{x}", f"{metric} - visvm@8", 0.02, low, high, float(x)))
     return Findings(rows)
 
 
@@ -57,19 +58,73 @@ def test_a_difference_can_be_had_the_other_way_round() -> None:
     assert (findings.surely("a", "b", "recall"), findings.surely("b", "a", "recall")) == ("worse", "better")
 
 
-def test_of_several_seeds_all_must_be_sure_on_one_side() -> None:
-    rows = [row("a", "chair_i - b", -0.03, -0.04, -0.02), row("a", "chair_i - b", -0.01, -0.02, 0.001, seed=1)]
-    assert Findings(rows[:1]).surely("a", "b", "chair_i") == "better"
-    assert Findings(rows).compared("a", "b", "chair_i").startswith("no difference seen (-2.0 points, -3.0 to -1.0)")
-    rows[1] = row("a", "chair_i - b", -0.01, -0.02, -0.001, seed=1)
-    assert Findings(rows).compared("a", "b", "chair_i") == "surely lower by 2.0 points (1.0 to 3.0)"
-    rows[1] = row("a", "chair_i - b", 0.01, 0.001, 0.02, seed=1)
-    assert Findings(rows).surely("a", "b", "chair_i") == ""
+def of_seeds(values, stderr=0.002):
+    return Findings([row("a", "chair_i - b", v, v - 2 * stderr, v + 2 * stderr, seed=i) for i, v in enumerate(values)])
 
 
-def test_of_several_seeds_the_interval_is_their_range() -> None:
-    findings = Findings([row("a", "chair_i", 0.1, 0.05, 0.2), row("a", "chair_i", 0.3, 0.2, 0.5, seed=1)])
-    assert findings.text("a", "chair_i") == "20.0 % (10.0 to 30.0)"
+def test_the_seed_is_a_random_effect_in_what_is_sure() -> None:
+    sure = of_seeds((-0.030, -0.029, -0.031))
+    assert sure.surely("a", "b", "chair_i") == "better"
+    # 3 points less 4.303 standard errors of the mean; the images' 0.2 points count, as the seeds' 0.1 are fewer.
+    assert sure.change("a", "b", "chair_i").cell.low == pytest.approx(-3.0 - 4.303 * 0.204 / 3**0.5, abs=0.002)
+    assert of_seeds((-0.030, -0.010, -0.050)).surely("a", "b", "chair_i") == ""
+
+
+def test_every_seed_on_one_side_is_perhaps_and_seeds_that_part_are_no_difference() -> None:
+    text = of_seeds((-0.030, -0.010, -0.050)).compared("a", "b", "chair_i")
+    assert text == "perhaps lower by 3.0 points (-2.0 to 8.0)"
+    assert of_seeds((-0.030, 0.010, -0.050)).compared("a", "b", "chair_i").startswith("no difference seen (-2.3 points")
+
+
+def test_a_difference_that_a_seed_lacks_is_never_sure() -> None:
+    rows = [*of_seeds((-0.030, -0.0301, -0.0299)).rows, row("b", "chair_i", 0.1, seed=3)]
+    assert Findings(rows).compared("a", "b", "chair_i").startswith("perhaps lower by 3.0 points (")
+
+
+def test_of_several_seeds_a_figure_has_the_interval_over_seeds_within_its_bounds() -> None:
+    rows = [row("a", "chair_i", v, v - 0.01, v + 0.01, seed=i) for i, v in enumerate((0.20, 0.21, 0.22))]
+    assert Findings(rows).text("a", "chair_i") == "21.0 % (18.5 to 23.5)"
+    rows = [row("a", "chair_i", v, 0.0, 0.02, seed=i) for i, v in enumerate((0.0, 0.01, 0.02))]
+    assert Findings(rows).text("a", "chair_i") == "1.0 % (0.0 to 3.5)"
+
+
+# Several differences are judged together.
+
+
+def family_of(*z_values, metric="chair_i"):
+    """A difference of -0.01 for each, so many standard errors from zero."""
+    rows = [row(f"a{i}", f"{metric} - b", -0.01, -0.02, -0.0001, n=10_001) for i, _ in enumerate(z_values)]
+    return Findings([dataclasses.replace(r, stderr=0.01 / z) for r, z in zip(rows, z_values, strict=True)])
+
+
+def test_sure_differences_survive_holm_within_the_experiment() -> None:
+    # p = .0100, .0201, .0300: times 3, 2, 1 is .0300, .0402, .0402 (not less than the one before).
+    findings = family_of(2.5758, 2.3245, 2.1701)
+    assert [*findings.family.values()] == pytest.approx([0.0300, 0.0402, 0.0402], abs=2e-4)
+    assert all(findings.surely(f"a{i}", "b", "chair_i") == "better" for i in range(3))
+    # p = .0455: times 3 is .1365, so that none of three is sure, and one alone is.
+    assert [family_of(*[2.0] * 3).compared(f"a{i}", "b", "chair_i").split()[0] for i in range(3)] == ["perhaps"] * 3
+    assert family_of(2.0).surely("a0", "b", "chair_i") == "better"
+
+
+def test_only_judged_measures_share_in_the_correction_and_the_others_are_not_called_sure() -> None:
+    lengths = family_of(*[2.0] * 40, metric="length")
+    assert not lengths.family and lengths.compared("a0", "b", "length") == "lower by 0.0 words (0.0 to 0.0)"
+    assert Findings([*lengths.rows, *family_of(2.0).rows]).surely("a0", "b", "chair_i") == "better"
+
+
+def test_a_difference_that_was_measured_both_ways_counts_once() -> None:
+    there = family_of(2.0).rows[0]
+    back = dataclasses.replace(there, arm="b", metric="chair_i - a0", value=0.01, ci_low=0.0001, ci_high=0.02)
+    both = Findings([there, back])
+    assert len(both.family) == 1
+    assert (both.surely("a0", "b", "chair_i"), both.surely("b", "a0", "chair_i")) == ("better", "worse")
+
+
+def test_a_change_is_a_difference_itself() -> None:
+    findings = Findings([row("a", "general_change", -0.1, -0.15, -0.05), row("a", "length_change", -0.1, -0.15, -0.05)])
+    assert findings.own_change("a", "general_change").side == -1 and findings.own_change("a", "length_change").side == 0
+    assert findings.own_change("b", "general_change") is None
 
 
 def test_the_knee_is_the_first_that_is_not_surely_worse_than_the_last() -> None:
