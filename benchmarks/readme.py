@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks import vimar_page
 from benchmarks.measured import RESULTS, fill_blocks
-from benchmarks.methods import short_table
+from benchmarks.methods_tables import short_table
 from benchmarks.self_training import table
 
 CHECKOUT = Path(__file__).resolve().parent.parent

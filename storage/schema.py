@@ -321,8 +321,28 @@ class Preference(Row):
 
 
 @dataclasses.dataclass(frozen=True)
+class SentencePair(Row):
+    """Two next sentences after one and the same answer so far, the true one first (SENTINEL)."""
+
+    table = "sentence_pairs"
+    primary_key = ("sample_id", "strategy", "step", "pair")
+
+    sample_id: Annotated[str, "see samples"]
+    image_id: Annotated[str, "see images"]
+    strategy: Annotated[str, "of the search whose candidates they are"]
+    step: Annotated[int, "see search_trace"]
+    pair: Annotated[int, "0-based index in the step"]
+    prefix: Annotated[str, "the answer so far; empty before its first sentence"]
+    space: Annotated[str, "white space between it and the sentences"]
+    chosen: Annotated[int, "candidate that is called true, see search_trace"]
+    rejected: Annotated[int, "candidate that is called hallucinated"]
+    chosen_text: Annotated[str, "the true sentence"]
+    rejected_text: Annotated[str, "the hallucinated sentence"]
+
+
+@dataclasses.dataclass(frozen=True)
 class TokenScore(Row):
-    """One object word of a rollout with its reward (FiSAO)."""
+    """One object word of a rollout, or one sentence that names objects, with its reward (FiSAO)."""
 
     table = "token_scores"
     primary_key = ("rollout_id", "start")
@@ -330,9 +350,9 @@ class TokenScore(Row):
     rollout_id: Annotated[str, "see rollouts"]
     start: Annotated[int, "offset of the word's first character in the rollout's text"]
     end: Annotated[int, "offset after its last character"]
-    word: Annotated[str, "as it was said"]
-    object: Annotated[str, "COCO's name of it"]
-    score: Annotated[float, "cosine of image and word"]
+    word: Annotated[str, "the word as it was written, or the sentence"]
+    object: Annotated[str, "COCO's name of it; of a sentence all that it names, separated by a comma and a blank"]
+    score: Annotated[float, "cosine of image and word, or image and sentence"]
     reward: Annotated[float | None, "after the margins; None: scored, not yet rewarded"]
 
 

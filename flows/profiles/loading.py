@@ -22,9 +22,9 @@ from tasks.configs.evaluate import DriftConfig, EvaluateConfig, HealthConfig, Pr
 from tasks.configs.policy import PolicyConfig
 from tasks.configs.reward import LabelConfig, ScorerConfig
 from tasks.configs.rollout import RolloutConfig
-from tasks.configs.search import SearchConfig, check_spelling, present_spelling
+from tasks.configs.search import SearchConfig, check_spelling, present_spelling, sentence_searches
 from tasks.configs.staged import QuestionConfig, StagedConfig
-from tasks.configs.train import FinetuneConfig, SftConfig
+from tasks.configs.train import FinetuneConfig, SentinelConfig, SftConfig
 from tasks.configs.value import ValueConfig
 from tasks.stage.config import StageConfig
 from tasks.stage.runtime import RuntimeConfig
@@ -119,6 +119,15 @@ class Profile(StageConfig):
             raise ValueError(
                 f"data.train and data.benchmark are the same images ({train.kind}, split {train.split}): "
                 f"figures measured on training images prove nothing; set data.benchmark.split to another split"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_sentences_of_a_search_that_has_them(self) -> Profile:
+        if isinstance(self.finetune, SentinelConfig) and self.search.strategy not in (wanted := sentence_searches()):
+            raise ValueError(
+                f"finetune.method sentinel pairs next sentences that a search proposed, and search.strategy "
+                f"{self.search.strategy} proposes none; set search.strategy to one of {', '.join(wanted)}"
             )
         return self
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.profiles.loading import locate
 from flows.round.prepare import LoopContext
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Reward, Rollout, Sample
-from tasks.configs.reward import CosineReward, ObjectsReward, TokenReward
+from tasks.configs.reward import CosineReward, ObjectsReward, PluginReward, TokenReward
+from tasks.configs.sentinel import ObjectsVerdict, PluginVerdict, VerdictSource
 from tasks.models.scorers import import_reward, reward_name
 from tasks.reward.combine import combine
 from tasks.reward.detect import detect
@@ -55,3 +57,23 @@ def scorers_of(context: LoopContext, images: Table[Image]) -> list[ScorerCheckpo
         else:
             scorers.append(import_reward(reward, context.scorer, context.base))
     return scorers
+
+
+def verdict_sources(
+    context: LoopContext, verdicts: Sequence[VerdictSource], scorer: ScorerCheckpoint, images: Table[Image]
+) -> tuple[ScorerCheckpoint, ...]:
+    """What each verdict on a sentence is made with.
+
+    `scorer`: what gives the round's scores. `images`: the round's; a detector reads no others.
+    """
+    sources = []
+    for verdict in verdicts:
+        if isinstance(verdict, ObjectsVerdict):
+            table = locate(verdict.table) if verdict.table else ""
+            found = detect(ObjectsReward(table=table, threshold=verdict.threshold), context.scorer, [images])
+            sources.append(found.objects)
+        elif isinstance(verdict, PluginVerdict):
+            sources.append(import_reward(PluginReward(name=verdict.name), context.scorer, context.base))
+        else:
+            sources.append(scorer)
+    return tuple(sources)

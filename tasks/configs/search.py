@@ -153,6 +153,11 @@ def _warn_of_former(stop: str) -> None:
     log.warning("search.stop=%s is now search %s; the former spelling will be refused one day", stop, spelling)
 
 
+def sentence_searches() -> list[str]:
+    """Strategies, built-in and installed, that grow an answer sentence by sentence."""
+    return [name for name in registry.names() if registry.grows_by_sentences(name)]
+
+
 def search_config(config: SearchConfig, spec: str) -> SearchConfig:
     """`NAME`, or `NAME:key=value,key=value`: another strategy with the settings of `config`, but for those named.
 

@@ -22,6 +22,7 @@ from tasks.core.models.policy_settings import PolicySettings
 from tasks.core.models.scorer_files import check_scorer_files
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device, load_policy
+from tasks.models.object_lists import OBJECTS, object_lists
 from tasks.models.scorer_names import check_open_clip_name
 from tasks.stage.quarantine import StageInputError
 
@@ -29,7 +30,6 @@ KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one of o
 PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
 REWARD = "reward.json"  # any other kind: {"kind", "options", "refs": {name: reference}}
 COSINE, FULL_PRECISION = "cosine", "float32"  # a model in a precision of its own is of kind cosine
-OBJECTS = "objects.parquet"  # beside it, of kind objects: pixels (digest of an image's pixels), objects (list)
 
 if TYPE_CHECKING:
     from tasks.core.models.scorer import Scorer
@@ -187,12 +187,9 @@ Loader = Callable[[Path, dict[str, Any], dict[str, Any], Counter[str]], "Scores"
 
 
 def _load_objects(folder: Path, options: Any, refs: Any, counters: Counter[str]) -> Scores:
-    import pyarrow.parquet as pq
-
     from tasks.core.models.object_list import object_scores
 
-    rows = pq.read_table(folder / OBJECTS, partitioning=None).to_pylist()
-    return object_scores({row["pixels"]: frozenset(row["objects"]) for row in rows}, counters)
+    return object_scores(object_lists(folder), counters)
 
 
 def _load_likelihood(folder: Path, options: dict[str, Any], refs: dict[str, Any], counters: Counter[str]) -> Scores:

@@ -29,7 +29,8 @@ from tasks.core.models.scorer_files import ScorerError
 from tasks.core.models.token_clip import phrase_of
 from tasks.core.reward.shaping import minimum_error
 from tasks.models.loading import load_images
-from tasks.models.scorers import OBJECTS, described, load_scorer, publish_scorer
+from tasks.models.object_lists import OBJECTS
+from tasks.models.scorers import described, load_scorer, publish_scorer
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult

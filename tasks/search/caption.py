@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRAINING = ("finetune", "train_dpo", "train_grpo", "train_fisao")  # the stages that give a policy
+TRAINING = ("finetune", "train_dpo", "train_grpo", "train_fisao", "train_sentinel")  # the stages that give a policy
 FEWEST_SHOWN = 4  # images from which on progress is shown
 NO_RUN = "what a run learns can't guide it: this profile has no finished run; `visloop run PROFILE` makes one"
 

@@ -34,11 +34,18 @@ BUILT_IN: dict[str, Strategy] = {
     "diverse_beam": diverse_beam,
     "contrastive": contrastive,
 }
+# Those of them whose steps draw candidates for the next sentence after the ones that were kept, and nothing else.
+SENTENCE_BY_SENTENCE = frozenset({"visvm", "clip_prm"})
 
 
 def names() -> list[str]:
     """All strategies: built-in ones first, then installed ones by name."""
     return [*BUILT_IN, *sorted(_installed())]
+
+
+def grows_by_sentences(name: str) -> bool:
+    """Whether a strategy grows an answer sentence by sentence; installed ones are taken to, their traces are checked."""
+    return name in SENTENCE_BY_SENTENCE or name not in BUILT_IN
 
 
 def find(name: str) -> Strategy:

@@ -156,8 +156,8 @@ def read_tokens(
     # What stands before a short answer is its prompt, whose placeholders may have no output.
     tokens, mask = torch.zeros_like(inputs["input_ids"][:, -longest:]), torch.zeros(logits.shape[:2], dtype=torch.bool)
     for row, turn in enumerate(turns):
-        tokens[row, longest - len(turn.tokens) :] = torch.tensor(turn.tokens).to(tokens)
         first = longest - len(turn.tokens)
+        tokens[row, first:] = torch.tensor(turn.tokens).to(tokens)
         mask[row, first:] = True
         for index in turn.given:
             mask[row, first + index] = False
