@@ -18,7 +18,7 @@ from tasks.configs.search import search_config
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search
 
-GREEDY, OWN = "greedy", "stage_beam"
+GREEDY, OWN = "greedy staged", "stage_beam"  # the former unlike `base greedy`, the answers without the instruction
 WIDEST = 4  # candidates of the stage beam whose work is the budget
 WIDTHS, CAPTIONS = (1, 2, 4), (2, 4, 8)
 RIVALS = (  # unit, search, the setting of its width, the widest tried

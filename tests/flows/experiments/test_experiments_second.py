@@ -88,7 +88,7 @@ def test_granularity_of_a_policy_that_answers_in_stages_is_measured_on_its_answe
     profile = small(load_profile("demo-cot", [f"search.strategy={search}"]))
     stages = planned("granularity", profile, quick=quick)
     arms = [label for stage, label in stages if stage == "search"]
-    assert arms[:2] == ["greedy", "stage: stage_beam@4"] and len(set(arms)) == len(arms)
+    assert arms[:2] == ["greedy staged", "stage: stage_beam@4"] and len(set(arms)) == len(arms)
     assert ("stage_beam:pairs=random@4" in arms) == (not quick)
     assert {"stage_beam@1", "stage_beam@2", "stage_beam@4"} <= set(arms) or quick
     measured = [label for stage, label in stages if stage == "evaluate_answers"]
@@ -97,7 +97,12 @@ def test_granularity_of_a_policy_that_answers_in_stages_is_measured_on_its_answe
 
 
 def test_granularity_says_which_unit_answers_best(home: Path) -> None:
-    right = {"greedy": 0.5, "stage: stage_beam@4": 0.6, "sentence: clip_prm@2": 0.55, "whole answer: best_of_n@8": 0.7}
+    right = {
+        "greedy staged": 0.5,
+        "stage: stage_beam@4": 0.6,
+        "sentence: clip_prm@2": 0.55,
+        "whole answer: best_of_n@8": 0.7,
+    }
     rows = [Finding("granularity", arm, None, 0, "accuracy", value, None, None, 9) for arm, value in right.items()]
     own = "stage: stage_beam@4"
     for arm, low, high in (("sentence: clip_prm@2", -0.1, -0.04), ("whole answer: best_of_n@8", 0.06, 0.2)):
