@@ -43,12 +43,12 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     """One search of each unit within the stage beam's tokens; then widths of the stage beam and SWIRES' captions."""
     bench = prepared(profile)
     greedy = measured(bench, "greedy", GREEDY)
-    own = measured(bench, f"{OWN}:width={WIDEST}", f"stage: {OWN}@{WIDEST}")
+    own = named("stage", at_width(bench, OWN, "width", WIDEST))
     budget = tokens_of(own)
     results = [evidence(bench, greedy), evidence(bench, own, [greedy])]
     for grain, spec, key, most in RIVALS[1:4] if quick else RIVALS:
         rival = widest(bench, spec, key, range(2, most + 1, 2), budget)
-        results.append(evidence(bench, replace(rival, name=f"{grain}: {rival.name}", x=None), [greedy, own]))
+        results.append(evidence(bench, named(grain, rival), [greedy, own]))
     if quick:
         return results
     for spec, key, widths in (
@@ -58,6 +58,11 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     ):
         results += [evidence(bench, at_width(bench, spec, key, width), [greedy]) for width in widths]
     return results
+
+
+def named(grain: str, arm: Arm) -> Arm:
+    """The arm, with the unit in its name."""
+    return replace(arm, name=f"{grain}: {arm.name}", x=None)
 
 
 def prepared(profile: Profile) -> AnswerBench:

@@ -87,8 +87,8 @@ def test_granularity_of_a_policy_that_answers_in_stages_is_measured_on_its_answe
 ) -> None:
     profile = small(load_profile("demo-cot", [f"search.strategy={search}"]))
     stages = planned("granularity", profile, quick=quick)
-    arms = [label for stage, label in stages if stage == "search"]
-    assert arms[:2] == ["greedy staged", "stage: stage_beam@4"] and len(set(arms)) == len(arms)
+    arms = [label for stage, label in stages if stage == "search" and not label.startswith("base ")]
+    assert arms[:2] == ["greedy staged", "stage_beam@4"]
     assert ("stage_beam:pairs=random@4" in arms) == (not quick)
     assert {"stage_beam@1", "stage_beam@2", "stage_beam@4"} <= set(arms) or quick
     measured = [label for stage, label in stages if stage == "evaluate_answers"]
