@@ -13,12 +13,12 @@ from flows.round.answers import own_answers, prepare_answers
 from flows.round.guide import RoundGuide, guide_for
 from flows.round.measure import compared
 from flows.round.prepare import round_draw
-from tasks.analysis.findings import Evidence, Findings, listed
+from tasks.analysis.findings import Evidence, Findings, each, figure, verdicts
 from tasks.configs.search import search_config
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search
 
-GREEDY, OWN = "greedy", "stage_beam"
+GREEDY, OWN = "greedy staged", "stage_beam"  # the former unlike `base greedy`, the answers without the instruction
 WIDEST = 4  # candidates of the stage beam whose work is the budget
 WIDTHS, CAPTIONS = (1, 2, 4), (2, 4, 8)
 RIVALS = (  # unit, search, the setting of its width, the widest tried
@@ -43,12 +43,12 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     """One search of each unit within the stage beam's tokens; then widths of the stage beam and SWIRES' captions."""
     bench = prepared(profile)
     greedy = measured(bench, "greedy", GREEDY)
-    own = measured(bench, f"{OWN}:width={WIDEST}", f"stage: {OWN}@{WIDEST}")
+    own = named("stage", at_width(bench, OWN, "width", WIDEST))
     budget = tokens_of(own)
     results = [evidence(bench, greedy), evidence(bench, own, [greedy])]
     for grain, spec, key, most in RIVALS[1:4] if quick else RIVALS:
         rival = widest(bench, spec, key, range(2, most + 1, 2), budget)
-        results.append(evidence(bench, replace(rival, name=f"{grain}: {rival.name}", x=None), [greedy, own]))
+        results.append(evidence(bench, named(grain, rival), [greedy, own]))
     if quick:
         return results
     for spec, key, widths in (
@@ -58,6 +58,11 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     ):
         results += [evidence(bench, at_width(bench, spec, key, width), [greedy]) for width in widths]
     return results
+
+
+def named(grain: str, arm: Arm) -> Arm:
+    """The arm, with the unit in its name."""
+    return replace(arm, name=f"{grain}: {arm.name}", x=None)
 
 
 def prepared(profile: Profile) -> AnswerBench:
@@ -119,22 +124,14 @@ def evidence(bench: AnswerBench, arm: Arm, against: Sequence[Arm] = ()) -> Evide
 
 def answer(findings: Findings) -> str:
     """Which unit is best at the same work, and what width gains."""
-    grains = [arm for arm in findings.arms if ": " in arm]
-    own = grains[0]
-    best = findings.best("accuracy", grains)
-    worse = [arm for arm in grains[1:] if findings.surely(arm, own, "accuracy") == "worse"]
-    better = [arm for arm in grains[1:] if findings.surely(arm, own, "accuracy") == "better"]
-    first = (
-        f"At the work of {own} most answers are right with {best}, {findings.text(best, 'accuracy')} (greedy "
-        f"{findings.text(GREEDY, 'accuracy')}, {own} {findings.text(own, 'accuracy')}). Surely better than {own}: "
-        f"{listed(better) or 'none'}; surely worse: {listed(worse) or 'none'}."
+    own, *rivals = (arm for arm in findings.arms if ": " in arm)
+    best = findings.best("accuracy", [own, *rivals])
+    text = (
+        f"At the same work most answers are right with {best}, {figure(findings, best, 'accuracy')} (greedy "
+        f"{figure(findings, GREEDY, 'accuracy')}). Beside {own}, {verdicts(findings, rivals, own, 'accuracy')}."
     )
-    widths = [
-        f"{arm} {findings.text(arm, 'accuracy')}"
-        for line in (OWN, f"{OWN}:pairs=random", "swires")
-        for arm in findings.line(line)
-    ]
-    return f"{first} By width: {', '.join(widths)}." if widths else first
+    widths = [arm for line in (OWN, f"{OWN}:pairs=random", "swires") for arm in findings.line(line)]
+    return f"{text} By width: {each(findings, widths, 'accuracy')}." if widths else text
 
 
 ON_ANSWERS = Experiment(

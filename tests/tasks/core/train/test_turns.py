@@ -43,12 +43,12 @@ def between(policy: Policy) -> str:
 def test_the_loss_is_a_plain_forwards_over_both_answers(name: str, pictures, tmp_path) -> None:
     policy = fresh(name)
     alone = rendered(policy, *FIRST)
-    one, whole = (
+    short, whole = (
         whole_inputs(policy, pictures[1], text)
         for text in (alone, alone + between(policy) + LATER[1] + end_text(policy))
     )
     counts = [len(answer_tokens(policy, text)) for _, text in (FIRST, LATER)]
-    ids, end = whole["input_ids"][0], one["input_ids"].shape[1]
+    ids, end = whole["input_ids"][0], short["input_ids"].shape[1]
     learned = [*range(end - counts[0], end), *range(len(ids) - counts[1], len(ids))]
     with torch.inference_mode():
         logits = policy.model(**whole).logits[0]
