@@ -104,8 +104,7 @@ def measure(cell: Cell, scenes: int, overrides: Sequence[str] = ()) -> dict[str,
         },
         "at": at,
         "differences": {
-            f"{a} - {b}": difference(counted[a][at[a]], counted[b][at[b]], draws)
-            for a, b in permutations(counted, 2)
+            f"{a} - {b}": difference(counted[a][at[a]], counted[b][at[b]], draws) for a, b in permutations(counted, 2)
         },
         "value": {"V, gamma 0.9": dict(bench.value.health), "V, gamma 0": dict(now.value.health)},
         "seconds": round(time.perf_counter() - began, 1),
@@ -188,7 +187,12 @@ def main() -> None:
     folder = objects.home() / "claim" / f"{options.scenes}"
     folder.mkdir(parents=True, exist_ok=True)
     cells = [Cell(*parts) for parts in product(options.worlds, options.scorers, options.seeds)]
-    run(sorted(cells, key=lambda cell: (cell.seed, SCORERS.index(cell.scorer))), folder, options.scenes, options.overrides)
+    run(
+        sorted(cells, key=lambda cell: (cell.seed, SCORERS.index(cell.scorer))),
+        folder,
+        options.scenes,
+        options.overrides,
+    )
     results = {
         "settings": [*SETTINGS, *options.overrides],
         "scenes": options.scenes,

@@ -155,11 +155,11 @@ def answer(cells: Cells, scorer: str = "scorer") -> str:
     chance = effect(cells, "committed", scorer, CONTRASTS[2])
     both = difference_of_differences(cells, scorer)
     return (
-        f"With a scorer that errs and a policy whose early choices commit it, V of gamma 0.9 {_verdict(far['committed'])} V of "
-        f"gamma 0 ({in_words(far['committed'])} points of CHAIRi at greedy's Recall), {_verdict(prm)} CLIP-PRM "
-        f"({in_words(prm)}) and {_verdict(chance)} random values ({in_words(chance)}). Where no choice changes what follows, it "
-        f"{_verdict(far['independent'])} gamma 0 ({in_words(far['independent'])}). The difference of the two differences, which "
-        f"is what looking ahead is worth here, is {in_words(both)} points."
+        "With a scorer that errs and a policy whose early choices commit it, V of gamma 0.9 "
+        f"{_verdict(far['committed'])} V of gamma 0 ({in_words(far['committed'])} points of CHAIRi at greedy's Recall), "
+        f"{_verdict(prm)} CLIP-PRM ({in_words(prm)}) and {_verdict(chance)} random values ({in_words(chance)}). Where no "
+        f"choice changes what follows, it {_verdict(far['independent'])} gamma 0 ({in_words(far['independent'])}). The difference of "
+        f"the two differences, which is what looking ahead is worth here, is {in_words(both)} points."
     )
 
 
@@ -178,8 +178,9 @@ def page(results: Mapping[str, Any]) -> str:
         answer(cells),
         "![Does looking ahead beat the next reward?](experiments/claim.svg)",
         contrast_table(cells),
-        f"Differences in CHAIRi at greedy's Recall, negative: the first is better. {results['scenes']} scenes a seed, seeds "
-        f"{', '.join(seeds)}; 95 % intervals with the seed as a random effect. {len(cells)} cells, {minutes:.0f} minutes on one core.",
+        f"Differences in CHAIRi at greedy's Recall, negative: the first is better. {results['scenes']} scenes a seed, "
+        f"seeds {', '.join(seeds)}; 95 % intervals with the seed as a random effect. {len(cells)} cells took "
+        f"{minutes:.0f} minutes of one process, beside others.",
     ]
     for world, name in WORLDS.items():
         for scorer, what in SCORERS.items():
@@ -189,9 +190,7 @@ def page(results: Mapping[str, Any]) -> str:
 
 def write_page(out: Path, results: dict[str, Any]) -> None:
     """The results, their page and the figure; the document's block if all cells are there."""
-    whole = all(
-        of_seeds(results["cells"], world, scorer) for world in WORLDS for scorer in SCORERS
-    )
+    whole = all(of_seeds(results["cells"], world, scorer) for world in WORLDS for scorer in SCORERS)
     if not whole:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -85,7 +85,9 @@ def test_a_method_is_switched_first_whatever_the_order_of_the_overrides(override
 
 
 @pytest.mark.parametrize("strategy", [name for name in names() if name != "swires"])
-def test_another_strategy_drops_the_options_of_the_profiles_own(strategy: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_strategy_drops_the_options_of_the_profiles_own(
+    strategy: str, caplog: pytest.LogCaptureFixture
+) -> None:
     switched, own = load_profile("demo-cot", [f"search.strategy={strategy}"]).search, load_profile("demo-cot").search
     assert own.options and switched == own.model_copy(update={"strategy": strategy, "options": {}})
     assert switched == search_config(own, strategy), "as `compare` reads the strategy's name"
