@@ -158,8 +158,8 @@ def answer(cells: Cells, scorer: str = "scorer") -> str:
         "With a scorer that errs and a policy whose early choices commit it, V of gamma 0.9 "
         f"{_verdict(far['committed'])} V of gamma 0 ({in_words(far['committed'])} points of CHAIRi at greedy's Recall), "
         f"{_verdict(prm)} CLIP-PRM ({in_words(prm)}) and {_verdict(chance)} random values ({in_words(chance)}). Where no "
-        f"choice changes what follows, it {_verdict(far['independent'])} gamma 0 ({in_words(far['independent'])}). The difference of "
-        f"the two differences, which is what looking ahead is worth here, is {in_words(both)} points."
+        f"choice changes what follows, it {_verdict(far['independent'])} gamma 0 ({in_words(far['independent'])}). The "
+        f"difference of the two differences, which is what looking ahead is worth here, is {in_words(both)} points."
     )
 
 

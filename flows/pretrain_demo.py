@@ -46,7 +46,9 @@ def pretrain_demo(
     """
     new = [name for name in models if not (out / name).exists()]
     with tempfile.TemporaryDirectory() as scratch:
-        tower = pretrain_tower(Path(scratch) / "tower", steps=steps.tower, seed=seed) if new else None
+        tower = Path(scratch) / "tower"
+        if new:
+            pretrain_tower(tower, steps=steps.tower, seed=seed)
         trained: dict[str, Any] = {
             name: pretrain_policy.submit(tower, out / name, steps=steps.policy, seed=seed, rule=rule)
             for name, rule in pretrain.POLICIES.items()

@@ -65,7 +65,14 @@ def changed(config: SearchConfig, changes: Mapping[str, Any]) -> SearchConfig:
 
 def best_of(config: SearchConfig, count: int) -> SearchConfig:
     """Best of `count` answers by the scorer's score, which no V guides."""
-    plain = {"strategy": "best_of_n", "options": {}, "by": None, "published": False, "guide": "value", "choose": "best"}
+    plain: dict[str, Any] = {
+        "strategy": "best_of_n",
+        "options": {},
+        "by": None,
+        "published": False,
+        "guide": "value",
+        "choose": "best",
+    }
     return changed(config, {**plain, "candidates": count})
 
 

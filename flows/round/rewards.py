@@ -75,7 +75,7 @@ def objects_in(context: LoopContext, images: Table[Image]) -> ScorerCheckpoint:
     return _detected(context, reward, images).completeness
 
 
-def _detected(context: LoopContext, reward: ObjectsReward | CompletenessReward, images: Table[Image]) -> DetectResult:
+def _detected(context: LoopContext, reward: DetectedObjects, images: Table[Image]) -> DetectResult:
     table = locate(reward.table) if reward.table else ""
     tables = list(dict.fromkeys((images, context.benchmark.images)))
     return detect(DetectedObjects(table=table, threshold=reward.threshold), context.scorer, tables)
@@ -92,7 +92,7 @@ def verdict_sources(
     for verdict in verdicts:
         if isinstance(verdict, ObjectsVerdict):
             table = locate(verdict.table) if verdict.table else ""
-            found = detect(ObjectsReward(table=table, threshold=verdict.threshold), context.scorer, [images])
+            found = detect(DetectedObjects(table=table, threshold=verdict.threshold), context.scorer, [images])
             sources.append(found.objects)
         elif isinstance(verdict, PluginVerdict):
             sources.append(import_reward(PluginReward(name=verdict.name), context.scorer, context.base))

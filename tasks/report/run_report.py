@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from storage import lake, records, runs
-from storage.artifacts import reference
+from storage.artifacts import Table, reference
 from storage.schema import Value
 from tasks.core.metrics import spearman
 from tasks.report import views
@@ -141,8 +141,9 @@ def _values(stages: Sequence[Record]) -> list[Value]:
     own = [row for row in stages if row["stage"] == "train_value" and not row["label"]]
     refs = [json.loads(row["outputs"]).get(Value.table) for row in own]
     table = reference(refs[-1]) if refs and refs[-1] else None
-    known = table is not None and table.schema_version == Value.version and table.path.exists()
-    return lake.read_rows(Value, table) if known else []
+    if not isinstance(table, Table) or table.schema_version != Value.version or not table.path.exists():
+        return []
+    return lake.read_rows(Value, table)
 
 
 def _fact(stages: Sequence[Record], name: str) -> float | None:

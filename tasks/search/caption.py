@@ -16,7 +16,7 @@ from storage.schema import Image, ImageFile, Run, Sample, Value
 from tasks.configs.search import SearchConfig
 from tasks.models.handles import UNGUIDED, Guide, PolicyHandle, ValueHandle
 from tasks.models.loading import image_refusal
-from tasks.reward.detect import objects_of
+from tasks.models.zero_shot import objects_of
 from tasks.search.searcher import Searcher, needs_of, settings_of
 from tasks.stage.progress import Advance, progress
 from tasks.stage.quarantine import StageInputError

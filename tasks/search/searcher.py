@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Searcher:
             raise StageInputError(
                 "search.guide random draws from held-out values and there are none: raise sample.val_share"
             )
-        return RandomValues(values, seed=self.seed, name=lambda job: self._names[job])
+        return RandomValues(values, seed=self.seed, name=lambda job: self._names[cast(int, job)])
 
     @property
     def counters(self) -> Counter[str]:

@@ -123,10 +123,13 @@ def own_captions(
     owned = []
     for row, (question, scene) in enumerate(zip(questions, scenes, strict=True)):
         parts = [_until_caption(draw[row]) for draw in draws[:2]]
-        better = better_caption(*(content(caption, "CAPTION") for _, caption in parts), scene.categories)
+        first, second = (content(caption, "CAPTION") for _, caption in parts)
+        better = better_caption(first, second, scene.categories)
         if better is not None and all(start for start, _ in parts):
-            texts = [parts[better][1], parts[1 - better][1]]
-            owned.append((row, Pair("caption", staged(question.prompt), parts[0][0], *texts, fact="")))
+            pair = Pair(
+                "caption", staged(question.prompt), parts[0][0], parts[better][1], parts[1 - better][1], fact=""
+            )
+            owned.append((row, pair))
     return owned
 
 

@@ -19,7 +19,7 @@ from tasks.core.metrics import auc
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import LlavaProcessor
+    from transformers.processing_utils import ProcessorMixin
 
 ScoreSentences = Callable[[list["Image.Image"], list[str], list[int]], list[float]]
 MAX_TOKENS = 100  # new tokens a caption
@@ -55,7 +55,7 @@ class Decoding(NamedTuple):
     max_tokens: int = MAX_TOKENS
 
 
-def captions_of(model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], decoding: Decoding) -> list[str]:
+def captions_of(model: Any, processor: ProcessorMixin, scenes: Sequence[Scene], decoding: Decoding) -> list[str]:
     """One caption a scene, prompts in turn."""
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(len(scenes))]
     return answers_of(model, processor, scenes, prompts, decoding)
@@ -64,7 +64,7 @@ def captions_of(model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], 
 @torch.inference_mode()
 def answers_of(
     model: Any,
-    processor: LlavaProcessor,
+    processor: ProcessorMixin,
     scenes: Sequence[Scene],
     prompts: Sequence[str],
     decoding: Decoding,
@@ -85,7 +85,7 @@ def answers_of(
     return texts
 
 
-def _user_turn(processor: LlavaProcessor, prompt: str) -> str:
+def _user_turn(processor: ProcessorMixin, prompt: str) -> str:
     content: Any = [{"type": "image"}, {"type": "text", "text": prompt}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 

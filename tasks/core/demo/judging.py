@@ -69,10 +69,10 @@ def draw_pair(rng: random.Random, scene: Scene, purpose: str | None = None) -> P
     parts = _true_parts(rng, scene, item)
     wrong = _wrong_answer(rng, item)
     if purpose == "conclusion":
-        texts = [_stage("CONCLUSION", text) for text in (parts[3], wrong)]
-        return Pair(purpose, prompt, _stages(parts[:3]), *texts, fact_about(item))
-    texts = [_stage("REASONING", text) for text in (parts[2], _wrong_reasoning(rng, item, parts[1], wrong))]
-    return Pair(purpose, prompt, _stages(parts[:2]), *texts, fact_about(item))
+        better, worse = (_stage("CONCLUSION", text) for text in (parts[3], wrong))
+        return Pair(purpose, prompt, _stages(parts[:3]), better, worse, fact_about(item))
+    better, worse = (_stage("REASONING", text) for text in (parts[2], _wrong_reasoning(rng, item, parts[1], wrong)))
+    return Pair(purpose, prompt, _stages(parts[:2]), better, worse, fact_about(item))
 
 
 def fact_about(item: Question) -> str:

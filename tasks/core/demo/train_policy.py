@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -70,7 +70,8 @@ def train_policy(
     """
     torch.manual_seed(seed)
     rng = random.Random(f"{rule} policy {seed}")
-    model = (build_policy(tower, tokenizer) if isinstance(tower, torch.nn.Module) else tower(tokenizer)).train()
+    given = isinstance(tower, torch.nn.Module)
+    model = (build_policy(cast("CLIPVisionModel", tower), tokenizer) if given else tower(tokenizer)).train()
     image_tokens = model.config.image_seq_length
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)

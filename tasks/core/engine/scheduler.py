@@ -122,7 +122,7 @@ class SearchScheduler:
         except StopIteration as stopped:
             self._results.append((running.job.index, stopped.value))
             del self._running[running.job.index]
-            for guide in filter(None, (self.scores, self.values, self.objects)):
+            for guide in (guide for guide in (self.scores, self.values, self.objects) if guide is not None):
                 guide.forget(running.job.index)
 
     def _serve(self) -> None:

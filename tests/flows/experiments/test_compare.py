@@ -18,15 +18,13 @@ from flows.experiments.compare import (
     EXPERIMENT,
     STRATEGIES,
     answer,
-    at_equal_work,
     budget_of,
     enter,
-    front,
-    note,
     read_request,
     run_with,
     widened,
 )
+from flows.experiments.fronts import at_equal_work, front, note
 from flows.experiments.running import carried_out, recorded
 from flows.profiles.loading import ProfileError
 from storage import catalog, runs

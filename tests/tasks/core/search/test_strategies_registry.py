@@ -107,7 +107,8 @@ def test_an_empty_continuation_gives_an_empty_answer_with_a_trace(name: str, pub
     assert result.trace and result.stop_reason and result.trace[-1].stop == result.stop_reason
 
 
-@pytest.mark.parametrize(("name", "published"), RELEASED)
+# The released stage_beam draws which of two candidates the judge reads first.
+@pytest.mark.parametrize(("name", "published"), [case for case in RELEASED if case != ("stage_beam", True)])
 def test_where_nothing_can_be_scored_the_first_candidate_is_the_answer(name: str, published: bool) -> None:
     world = World(
         numbers(), score=lambda text: None, value=lambda text: -1.0, judge=lambda question: "I choose response 1"
