@@ -37,19 +37,34 @@ def of_seeds(cells: Cells, world: str, scorer: str) -> list[Mapping[str, Any]]:
 def effect(cells: Cells, world: str, scorer: str, contrast: str) -> Effect:
     """A difference in CHAIRi at greedy's Recall, points, the seed as a random effect."""
     rows = [cell["differences"][contrast] for cell in of_seeds(cells, world, scorer)]
-    return over_seeds([100 * row["diff"] for row in rows], [100 * row["error"] for row in rows])
+    return _over_seeds([100 * row["diff"] for row in rows], [100 * row["error"] for row in rows])
+
+
+def _over_seeds(values: Sequence[float], errors: Sequence[float]) -> Effect:
+    """Over seeds; of a single one, the interval over its captions."""
+    if len(values) > 1:
+        return over_seeds(values, errors)
+    half = 1.96 * errors[0]
+    return Effect(values[0], errors[0], values[0] - half, values[0] + half, float("nan"), 1)
 
 
 def difference_of_differences(cells: Cells, scorer: str, contrast: str = CONTRASTS[0]) -> Effect:
     """The difference with commitments minus that without, seed by seed."""
     values, errors = [], []
-    for with_, without in zip(
-        of_seeds(cells, "committed", scorer), of_seeds(cells, "independent", scorer), strict=True
-    ):
+    for with_, without in zip(*(of_seeds(cells, world, scorer) for world in WORLDS), strict=True):
         a, b = with_["differences"][contrast], without["differences"][contrast]
         values.append(100 * (a["diff"] - b["diff"]))
         errors.append(100 * float(np.hypot(a["error"], b["error"])))
-    return over_seeds(values, errors)
+    return _over_seeds(values, errors)
+
+
+def scorers_of(cells: Cells) -> list[str]:
+    """The scorers that were measured in both worlds, with the same seeds."""
+    seeds = {
+        scorer: [[name.split("/")[2] for name in sorted(cells) if name.startswith(f"{w}/{scorer}/")] for w in WORLDS]
+        for scorer in SCORERS
+    }
+    return [scorer for scorer, (with_, without) in seeds.items() if with_ and with_ == without]
 
 
 def in_words(value: Effect) -> str:
@@ -86,19 +101,27 @@ def method_table(cells: Cells, world: str, scorer: str) -> str:
 def contrast_table(cells: Cells) -> str:
     """Differences at greedy's Recall in every cell, and the difference of differences."""
     rows = []
-    for scorer, what in SCORERS.items():
+    for scorer in scorers_of(cells):
+        what = f"{SCORERS[scorer]}, {_seeds_in_words(cells, scorer)}"
         for contrast in CONTRASTS:
             values = [in_words(effect(cells, world, scorer, contrast)) for world in WORLDS]
             rows.append([what, contrast, *values, in_words(difference_of_differences(cells, scorer, contrast))])
     return markdown_lines(["scorer", "CHAIRi, points", *WORLDS.values(), "difference of the two"], rows)
 
 
+def _seeds_in_words(cells: Cells, scorer: str) -> str:
+    many = len(of_seeds(cells, "committed", scorer))
+    return f"{many} seeds" if many > 1 else "1 seed"
+
+
 def figure(cells: Cells) -> bytes:
     """The answer above, the curves below."""
     with matplotlib.rc_context(STYLE):
-        fig = Figure(figsize=(10.5, 9.6), layout="constrained")
-        grid = fig.add_gridspec(3, len(SCORERS), height_ratios=(1.15, 1, 1))
-        for column, (scorer, what) in enumerate(SCORERS.items()):
+        scorers = scorers_of(cells)
+        fig = Figure(figsize=(4 + 3 * len(scorers), 9.6), layout="constrained")
+        grid = fig.add_gridspec(3, len(scorers), height_ratios=(1.15, 1, 1))
+        for column, scorer in enumerate(scorers):
+            what = SCORERS[scorer]
             _forest(fig.add_subplot(grid[0, column]), cells, scorer, what, labelled=column == 0)
             for row, (world, name) in enumerate(WORLDS.items(), 1):
                 axes = fig.add_subplot(grid[row, column])
@@ -125,7 +148,7 @@ def _forest(axes: Any, cells: Cells, scorer: str, what: str, *, labelled: bool) 
         axes.plot([value.value], [y], "o", color=colour)
     axes.axvline(0, color=INK, lw=0.8)
     axes.set_yticks(range(len(marks)), [name for name, *_ in reversed(marks)] if labelled else [""] * len(marks))
-    axes.set_title(f"{what}")
+    axes.set_title(f"{what}, {_seeds_in_words(cells, scorer)}")
     axes.set_xlabel("CHAIRi, points (left: the first is better)")
 
 
@@ -173,34 +196,35 @@ def page(results: Mapping[str, Any]) -> str:
     """The block of docs/experiments.md, which is the results' page too."""
     cells = results["cells"]
     minutes = sum(cell["seconds"] for cell in cells.values()) / 60
-    seeds = sorted({name.split("/")[2] for name in cells})
     parts = [
         answer(cells),
         "![Does looking ahead beat the next reward?](experiments/claim.svg)",
         contrast_table(cells),
-        f"Differences in CHAIRi at greedy's Recall, negative: the first is better. {results['scenes']} scenes a seed, "
-        f"seeds {', '.join(seeds)}; 95 % intervals with the seed as a random effect. {len(cells)} cells took "
+        f"Differences in CHAIRi at greedy's Recall, negative: the first is better. {results['scenes']} scenes a seed; "
+        f"95 % intervals, with the seed as a random effect where there are several. {len(cells)} cells took "
         f"{minutes:.0f} minutes of one process, beside others.",
     ]
     for world, name in WORLDS.items():
-        for scorer, what in SCORERS.items():
-            parts += [f"**{name}, {what}**", method_table(cells, world, scorer)]
+        for scorer in scorers_of(cells):
+            title = f"**{name}, {SCORERS[scorer]}, {_seeds_in_words(cells, scorer)}**"
+            parts += [title, method_table(cells, world, scorer)]
+    missing = [f"{SCORERS[scorer]}" for scorer in SCORERS if scorer not in scorers_of(cells)]
+    if missing:
+        parts.append(f"Not measured yet: {', '.join(missing)}.")
     return "\n\n".join(parts)
 
 
 def write_page(out: Path, results: dict[str, Any]) -> None:
-    """The results, their page and the figure; the document's block if all cells are there."""
-    whole = all(of_seeds(results["cells"], world, scorer) for world in WORLDS for scorer in SCORERS)
-    if not whole:
+    """The results, their page and the figure; the blocks of the documents if the demo's scorer is there."""
+    if "scorer" not in scorers_of(results["cells"]):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print("cells are missing: no page is written")
+        print("the demo's scorer was not measured in both worlds: no page is written")
         return
     text = page(results)
     write_results(out, results, f"# Does looking ahead beat the next reward?\n\n{text}\n")
     (DOCS / "experiments").mkdir(exist_ok=True)
     (DOCS / "experiments" / "claim.svg").write_bytes(figure(results["cells"]))
-    document = DOCS / "experiments.md"
-    document.write_text(
-        fill_blocks(document.name, document.read_text(encoding="utf-8"), {"claim": text}), encoding="utf-8"
-    )
+    for document, block in ((DOCS / "experiments.md", text), (DOCS.parent / "README.md", answer(results["cells"]))):
+        filled = fill_blocks(document.name, document.read_text(encoding="utf-8"), {"claim": block})
+        document.write_text(filled, encoding="utf-8")
