@@ -69,9 +69,9 @@ def scorers_of(context: LoopContext, images: Table[Image]) -> list[ScorerCheckpo
 def objects_in(context: LoopContext, images: Table[Image]) -> ScorerCheckpoint:
     """What is in images, for a search that weighs completeness; as the profile's rewards detect it, or else the scorer."""
     rewards = context.profile.scorer.rewards
-    asked = [reward for reward in rewards if isinstance(reward, CompletenessReward)]
-    asked_too = [reward for reward in rewards if isinstance(reward, ObjectsReward)]
-    reward = next(iter([*asked, *asked_too]), CompletenessReward())
+    complete = [reward for reward in rewards if isinstance(reward, CompletenessReward)]
+    lists = [reward for reward in rewards if isinstance(reward, ObjectsReward)]
+    reward = next(iter([*complete, *lists]), CompletenessReward())
     return _detected(context, reward, images).completeness
 
 
@@ -92,8 +92,8 @@ def verdict_sources(
     for verdict in verdicts:
         if isinstance(verdict, ObjectsVerdict):
             table = locate(verdict.table) if verdict.table else ""
-            found = detect(DetectedObjects(table=table, threshold=verdict.threshold), context.scorer, [images])
-            sources.append(found.objects)
+            objects = DetectedObjects(table=table, threshold=verdict.threshold)
+            sources.append(detect(objects, context.scorer, [images]).objects)
         elif isinstance(verdict, PluginVerdict):
             sources.append(import_reward(PluginReward(name=verdict.name), context.scorer, context.base))
         else:

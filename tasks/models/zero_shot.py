@@ -38,8 +38,8 @@ def objects_of(pictures: Iterator[Picture], scorer: ScorerCheckpoint) -> ScorerC
     Raises:
         StageInputError: as `find_objects`.
     """
-    digests, found, _ = zero_shot(pictures, scorer)
-    lists = {digests[name]: {kind for kind, sure in found[name].items() if sure >= 0.5} for name in digests}
+    digests, confidences, _ = zero_shot(pictures, scorer)
+    lists = {digests[name]: {kind for kind, sure in confidences[name].items() if sure >= 0.5} for name in digests}
     return publish_objects("completeness", lists)
 
 

@@ -101,7 +101,7 @@ def caption_images(
             dtype = trained.dtypes.get(backbone.digest, policy.dtype) if trained else policy.dtype
             value_backbone = replace(policy, checkpoint=backbone, dtype=dtype)
             guide = replace(guide, value=replace(guide.value, value_backbone=value_backbone))
-        if scorer is not None and "objects" in needs_of(config, settings_of(config, guide)):
+        if scorer is not None and "objects" in needs_of(config, settings_of(config, UNGUIDED)):
             pictures = ((sample.image_id, _picture(sample)) for sample in samples)
             guide = replace(guide, objects=objects_of(pictures, scorer))
         try:

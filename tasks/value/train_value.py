@@ -67,10 +67,7 @@ def train_value(
     from tasks.core.value.fit import ValueFit
     from tasks.core.value.td import transitions
 
-    if config.published:
-        config = config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
-    elif config.gamma == 0 and config.target == "td0":
-        config = config.model_copy(update={"target": "mc"})  # the reward either way, and no next sentence to be read
+    config = _carried_out(config)
     labelled = _answers_of(samples, rewards)
     learner = _learner(config, value_backbone, images, labelled, rollouts)
     fit = ValueFit(
@@ -108,6 +105,15 @@ def train_value(
             "states_tokens": learner.states_tokens,
         },
     )
+
+
+def _carried_out(config: ValueConfig) -> ValueConfig:
+    """The settings as the fit uses them."""
+    if config.published:
+        return config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
+    if config.gamma == 0 and config.target == "td0":
+        return config.model_copy(update={"target": "mc"})  # the reward either way, and no next sentence to be read
+    return config
 
 
 def _answers_of(samples: Table[Sample], rewards: Table[Reward] | list[Table[Reward]]) -> Labelled:
