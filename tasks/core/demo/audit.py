@@ -6,6 +6,7 @@ not the scorer on sentences of its own training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -122,6 +123,8 @@ def separation(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]], score
     both = [auc(np.array(t), np.array(f)) for t, f in zip(true, invented, strict=True) if t and f]
     all_true = sorted(value for row in true for value in row)
     all_invented = [value for row in invented for value in row]
+    if not both:  # a policy that has hardly been trained
+        return Separation(math.nan, math.nan, math.nan, 0, len(all_true), len(all_invented))
     threshold = all_true[int((1 - KEPT) * len(all_true))]
     kept = sum(value >= threshold for value in all_invented) / len(all_invented)
     pooled = auc(np.array(all_true), np.array(all_invented))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -170,6 +171,8 @@ def test_snowball_and_separation_by_hand() -> None:
         return [float(here in text) for text in sentences]
 
     assert separation([scene], [draw, draw], by_letters) == (1.0, 1.0, 0.0, 1, 2, 2)
+    nothing = separation([scene], [["It is day."]], lambda images, sentences, owners: [])
+    assert math.isnan(nothing.within_image_auc) and nothing.images == 0
 
 
 # Training pieces
