@@ -126,7 +126,9 @@ def test_random_numbers_stand_for_v_however_it_is_batched_and_sharded(strategy: 
         assert _candidates(other) == _candidates(together)
     known = {row.value for row in lake.read_rows(Value, fitted().values)}
     given = {row.value for row in lake.read_rows(SearchStep, together.search_trace)} - {None}
-    assert len(given) > 10 and (strategy == "vimar" or given <= known)
+    assert len(given) > 10
+    if strategy == "visvm":  # the others' values of whole answers are means of their sentences'
+        assert given <= known
     by_value = searched(strategy, SEARCH.model_copy(update={"by": by}), replace(full_guide(), held_out=fitted().values))
     assert by_value.captions != together.captions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from tests.support.small_world import VALUE, samples, shaped, trained
     ("config", "needs"),
     [
         ({"min_spread": 10.0}, r"spread is .* \(at least 10\)"),
-        ({"min_spearman": 0.0}, r"only 5 held-out images .* \(at least 10\)"),
+        ({"min_spearman": 0.0}, r"only \d held-out images .* \(at least 10\)"),
     ],
 )
 def test_collapsed_values_fail_and_the_error_names_the_settings(config: dict, needs: str) -> None:
@@ -35,7 +36,7 @@ def test_rewards_that_never_differ_teach_nothing_and_fail() -> None:
 def test_a_failed_check_that_only_warns_gives_a_model_and_the_problem(caplog) -> None:
     config = VALUE.model_copy(update={"min_spearman": 0.0, "action": "warn", "train": "frozen", "epochs": 1})
     output = trained(config)
-    assert output.problem.startswith("only 5 held-out images") and output.problem in caplog.text
+    assert re.match(r"only \d held-out images", output.problem) and output.problem in caplog.text
     assert trained(config.model_copy(update={"min_spearman": -1.0})).problem == ""
     assert output.health["pairs"] > 0 and -1 <= output.health["rank_within"] <= 1
 
