@@ -145,13 +145,9 @@ def measure_controls(
         score_control(context, base, measured, title, result.captions)
 
 
-def search_as(
-    context: CaptionContext, guide: RoundGuide, config: SearchConfig, title: str, width: Any = None
-) -> CaptionsResult:
-    """The base's captions of the benchmark by another search; `width`: its candidates where a plan can't know them."""
+def search_as(context: CaptionContext, guide: RoundGuide, config: SearchConfig, title: str) -> CaptionsResult:
+    """The base's captions of the benchmark by another search."""
     benchmark, handle = context.benchmark, guide_for(context, guide, config)
-    if width is not None:
-        config = config.model_copy(update={"candidates": width})
     return search.with_label(f"base {title}").over_shards(
         config, guide.policy, benchmark.images, benchmark.samples, handle, seed=context.profile.seed, name=title
     )
@@ -160,9 +156,9 @@ def search_as(
 def equal_tokens(context: CaptionContext, guide: RoundGuide, measured: CaptionsResult) -> tuple[str, CaptionsResult]:
     """Best of as many answers as decode no more tokens than the search did, with its title."""
     config, budget = context.profile.search, tokens_each(measured)
-    if budget is None:
+    if budget is None:  # in a plan, which shows one search with as many candidates
         return CONTROL + BEST_OF.format(n="?", tokens="equal"), search_as(
-            context, guide, best_of(config, config.candidates), f"{CONTROL}best of n", measured.counters
+            context, guide, best_of(config, config.candidates), f"{CONTROL}best of n"
         )
     n, result = widest_equal(
         lambda count: search_as(context, guide, best_of(config, count), f"{CONTROL}best of {count}"),

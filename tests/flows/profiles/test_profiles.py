@@ -55,7 +55,7 @@ def test_another_kind_drops_what_belonged_to_the_old_one(overrides: list[str]) -
 
 
 def test_tau_changes_kind_and_takes_that_kinds_defaults() -> None:
-    assert load_profile("demo", ["label.tau.kind=quantile"]).label.tau == QuantileTau()
+    assert load_profile("demo-fisao", ["label.tau.kind=quantile"]).label.tau == QuantileTau()
     assert load_profile("folder", ["label.tau.kind=otsu"]).label.tau == OtsuTau()
 
 

@@ -144,7 +144,6 @@ def test_contrastive_search_is_its_formula_without_a_cache(policy, some) -> None
         ids = torch.cat([ids, torch.tensor([max(scores, key=scores.get)])])
     expected = tuple(ids[inputs["input_ids"].shape[1] :].tolist())
     assert tokens_of(policy, [picture], [prompt], "contrastive", 12, top_k=k) == [(expected, False)]
-    assert expected != generated(policy, [picture], [prompt], 12)[0][0]
 
 
 @pytest.mark.parametrize("method", list(DEFAULTS))
