@@ -1,4 +1,4 @@
-"""What FiSAO's constants do: one of them changed at a time around the demo-fisao profile, since the paper prints none.
+"""What FiSAO's constants do: one of them changed at a time around the demo-fisao profile, since the paper's could not be read.
 
     python -m benchmarks.fisao_sweep            writes benchmarks/results/fisao_sweep.json and .md
 
@@ -36,6 +36,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "1 iteration": {"iterations": 1},
     "1 pass, 4 iterations": {"passes": 1, "iterations": 4},
     "baselines without annotations": {"baselines": "split"},
+    "first answers: the rollouts": {"first": "rollouts"},
+    "rewards of sentences": {"rewards": "sentences"},
 }
 FACTS = ("reward_first", "reward_last", "kl", "clip_share", "relative_change")
 
@@ -44,7 +46,8 @@ def baselines_of(
     context: CaptionContext, settings: FisaoSettings, drawn: SampleResult, guide: RoundGuide
 ) -> dict[str, Any]:
     """The baselines of right and hallucinated words that training took, and how many words they come from."""
-    words = score_tokens.over_shards(context.scorer, drawn.images, drawn.samples, guide.rollouts).token_scores
+    answers = (drawn.images, drawn.samples, guide.rollouts)
+    words = score_tokens.over_shards(context.scorer, *answers, per=settings.rewards).token_scores
     if settings.baselines == "split":
         rewarded = split_token_baselines(settings, words)
     else:

@@ -256,7 +256,7 @@ def _guided(bench: Bench, decoder: Decoder, values: Values) -> Outcome:
     scale = bench.scale
     settings = Settings(
         scale.temperatures,
-        stop="vote",
+        end="vote",
         max_sentences=scale.max_sentences,
         max_sentence_tokens=scale.max_sentence_tokens,
         max_new_tokens=scale.max_new_tokens,

@@ -1,51 +1,91 @@
 """Every method from the same base: does it improve its own metric, does it keep improving, does it collapse?
 
-    python -m benchmarks.methods            writes benchmarks/results/methods.json, .md and docs/methods.svg
+    python -m benchmarks.methods                 goes on with what is missing
+    python -m benchmarks.methods --status        what is done, what is missing, and how long that takes
+    python -m benchmarks.methods --minutes 60    begins no further run after an hour
+
+It writes benchmarks/results/methods.json, .md and docs/methods.svg.
 
 For every method's demo profile and every seed: the whole loop for three rounds on held-out scenes, whatever the gate decides
 of a round (the next one starts from its champion). Each round's model is paired with the base on the same items. Methods that
-caption start from the same base policy, images and rollouts; staged answers from the demo's second policy.
+caption start from the same base policy, images and rollouts; staged answers from the demo's second policy. VisVM and ViMaR
+stand beside controls: one round whose captions are searched with random numbers for V, with V of gamma 0, by the scorer, ...
+
+Results are written after every run, and a run that was killed goes on from the store's cache. A run counts as done if its
+profile and its models are what they are now; others are dropped from the results and run again.
 """
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import Any, NamedTuple
 
 from benchmarks.measured import RESULTS, on_scenes, options_parser, write_results
+from benchmarks.methods_tables import CONTROLS, METHODS, TITLES, figure, summary, table
+from flows.profiles.loading import Profile
 from flows.recording import recorded_run
 from storage import catalog, runs
 
 FIGURE = Path(__file__).parents[1] / "docs" / "methods.svg"
-METHODS = {
-    "demo": "VisVM",
-    "demo-vimar": "ViMaR",
-    "demo-fisao": "FiSAO",
-    "demo-dpo": "DPO",
-    "demo-grpo": "GRPO",
-    "demo-cot": "LLaVA-CoT",
-}
-OWN = {"captions": ("chair", "chair_i", -1), "answers": ("vqa", "accuracy", 1)}  # benchmark, metric, better direction
+CHANGES = {
+    "random": ["search.guide=random"],
+    "gamma 0": ["value.gamma=0"],
+    "clip_prm": ["search.strategy=clip_prm"],
+    "best_of_n": ["search.strategy=best_of_n"],
+    "greedy": ["search.choose=greedy"],
+}  # control -> what it changes in its method's profile
 
 
-def run_method(name: str, seed: int, scenes: int, rounds: int, overrides: Sequence[str]) -> dict[str, Any]:
+class Case(NamedTuple):
+    """One run: a method or a control, at a seed."""
+
+    method: str  # a key of TITLES
+    seed: int
+    profile: Profile
+    inputs: str  # digest of the profile and its models
+
+    def done(self, measured: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether its figures are among these runs."""
+        return any(
+            (run["method"], run["seed"], run.get("inputs")) == (self.method, self.seed, self.inputs) for run in measured
+        )
+
+
+def case_of(method: str, seed: int, options: argparse.Namespace) -> Case:
+    """A method's profile, or a control's, at a seed, and what it stands for."""
+    from flows.profiles.loading import locate
+    from flows.round.prepare import base_policy
+    from tasks.models.scorers import import_scorer
+
+    name, _, control = method.partition(" ")
+    rounds = 1 if control else options.rounds
+    changes = [f"rounds={rounds}", f"patience={rounds}", *CHANGES.get(control, ()), *options.overrides]
+    profile = on_scenes(name, seed, options.scenes, changes)
+    scorer = import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype)
+    settings = profile.model_dump_json(exclude={"description", "runtime"})
+    content = [settings, base_policy(profile).checkpoint.digest, scorer.digest]
+    return Case(method, seed, profile, hashlib.sha256("\n".join(content).encode()).hexdigest()[:16])
+
+
+def run_case(case: Case) -> dict[str, Any]:
     """One whole run: its greedy metrics by round, the paired differences from the base, the gate's decisions, seconds."""
     from flows.self_training import improve  # brings in Prefect, which the pages' tables do without
 
-    profile = on_scenes(name, seed, scenes, [f"rounds={rounds}", f"patience={rounds}", *overrides])
+    profile = case.profile
     began = time.perf_counter()
     with recorded_run(profile.name, profile) as run_id:
         ended = improve(profile, run_id)
     runs.finish_run(run_id, "completed", rounds=ended.rounds, champion=ended.champion, message=ended.message)
     seconds = round(time.perf_counter() - began, 1)
-    return {"method": name, "seed": seed, "task": profile.task, "seconds": seconds, **recorded_figures(run_id)}
+    facts = {"method": case.method, "seed": case.seed, "inputs": case.inputs, "task": profile.task, "seconds": seconds}
+    return {**facts, **recorded_figures(run_id)}
 
 
 def recorded_figures(run_id: str) -> dict[str, Any]:
@@ -65,163 +105,6 @@ def recorded_figures(run_id: str) -> dict[str, Any]:
     }
 
 
-def summary(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each method and subject: means over seeds, and whether every seed's paired interval agrees."""
-    rows = []
-    for name in METHODS:
-        same = [run for run in runs if run["method"] == name]
-        if not same:
-            continue
-        subjects = dict.fromkeys((m[0], m[1]) for run in same for m in run["metrics"] if m[2] != "drift")
-        for subject, decoding in sorted(subjects, key=lambda pair: (pair[0] != "base", pair)):
-            rows.append(_row(name, subject, decoding, same))
-    return rows
-
-
-def _row(name: str, subject: str, decoding: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    benchmark, own, better = OWN[runs[0]["task"]]
-    values = [
-        {m[3]: m[4] for m in run["metrics"] if m[:2] == [subject, decoding] and m[2] == benchmark} for run in runs
-    ]
-    values = [metrics for metrics in values if metrics]
-    changes = [c[3:] for run in runs for c in run["against_base"] if c[:2] == [subject, decoding] and c[2] == own]
-    promoted = [bool(d[1]) for run in runs for d in run["decisions"] if d[0] == subject]
-    drift = [m[4] for run in runs for m in run["metrics"] if (m[0], *m[2:4]) == (subject, "drift", "ngram_drift")]
-    shared = [metric for metric in sorted(values[0]) if all(metric in metrics for metrics in values)]
-    return {
-        "method": name,
-        "subject": subject,
-        "decoding": decoding,
-        "own": own,
-        "seeds": len(values),
-        "metrics": {metric: _mean_and_range([metrics[metric] for metrics in values]) for metric in shared},
-        "change": statistics.mean(c[0] for c in changes) if changes else None,
-        # Every seed's paired interval lies on the better side of zero.
-        "surely": bool(changes) and all((c[2] < 0) if better < 0 else (c[1] > 0) for c in changes),
-        "surely_worse": bool(changes) and all((c[1] > 0) if better < 0 else (c[2] < 0) for c in changes),
-        "promoted": sum(promoted),
-        "ngram_drift": statistics.mean(drift) if drift else None,
-    }
-
-
-def _mean_and_range(values: Sequence[float]) -> list[float]:
-    return [statistics.mean(values), min(values), max(values)]
-
-
-def table(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> str:
-    """The Markdown table."""
-    lines = [
-        "| method | | own metric % | against its base | Recall % | words | drift | promoted |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        mean, low, high = (100 * value for value in row["metrics"][row["own"]])
-        change = ""
-        if row["change"] is not None:
-            sure = "surely better" if row["surely"] else "surely worse" if row["surely_worse"] else "not sure"
-            change = f"{100 * row['change']:+.1f} points, {sure}"
-        recall = f"{100 * row['metrics']['recall'][0]:.1f}" if "recall" in row["metrics"] else ""
-        words = f"{row['metrics']['length'][0]:.1f}" if "length" in row["metrics"] else ""
-        drift = "" if row["ngram_drift"] is None else f"{row['ngram_drift']:.2f}"
-        promoted = f"{row['promoted']} of {row['seeds']}" if row["subject"] != "base" else ""
-        lines.append(
-            f"| {METHODS[row['method']]} | {row['subject']}, {row['decoding']} | {mean:.1f} ({low:.1f} to {high:.1f}) | "
-            f"{change} | {recall} | {words} | {drift} | {promoted} |"
-        )
-    durations = {name: seconds_of(name, results) for name in METHODS}
-    took = ", ".join(f"{METHODS[name]} {statistics.mean(times):.0f} s" for name, times in durations.items() if times)
-    lines += [
-        "",
-        "Own metric: CHAIRi (lower is better), for LLaVA-CoT the accuracy of short answers (higher is better). Means over "
-        f"seeds {', '.join(map(str, results['seeds']))} (in brackets: lowest and highest), "
-        f"{results['scenes']} held-out scenes each. "
-        "“Surely”: the paired 95 % interval of every seed excludes zero. Drift: Jensen-Shannon divergence of word pairs "
-        "from the base's. "
-        f"{results['rounds']} rounds on one thread took {took}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def short_table(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> str:
-    """A line a method: its own metric for the base and after each round, the last champion's change, seconds."""
-    rounds = range(1, results["rounds"] + 1)
-    lines = [
-        "| method | metric | base | "
-        + " | ".join(f"round {number}" for number in rounds)
-        + " | round 1 against base | s |",
-        "|---|---|" + "---|" * (len(rounds) + 3),
-    ]
-    for name, title in METHODS.items():
-        by_subject = {(row["subject"], row["decoding"]): row for row in rows if row["method"] == name}
-        if ("base", "greedy") not in by_subject:
-            continue
-        columns = []
-        for subject in ("base", *(f"round-{number}" for number in rounds)):
-            row = by_subject.get((subject, "greedy"))
-            mark = "*" if row is not None and 2 * row["promoted"] > row["seeds"] else ""
-            columns.append("" if row is None else f"{100 * row['metrics'][row['own']][0]:.1f}{mark}")
-        first = by_subject["round-1", "greedy"]
-        sure = "" if first["surely"] else ", surely worse" if first["surely_worse"] else ", not sure"
-        seconds = seconds_of(name, results)
-        metric = "CHAIRi %" if first["own"] == "chair_i" else "accuracy %"
-        lines.append(
-            f"| {title} | {metric} | " + " | ".join(columns) + f" | {100 * first['change']:+.1f} points{sure} "
-            f"| {statistics.mean(seconds):.0f} |"
-        )
-    seeded = ", ".join(map(str, results["seeds"]))
-    lines += [
-        "",
-        f"Greedy answers on {results['scenes']} held-out scenes, means over seeds {seeded}; CHAIRi: lower is better, "
-        "accuracy of short answers: higher is better. *: the gate promoted that round's model in most seeds; a round "
-        "starts from the champion. Unless it says otherwise, each seed's paired 95 % interval is on the "
-        f"better side of zero. Seconds: all {results['rounds']} rounds, on one thread of a machine shared "
-        "with another run. With Recall, length and drift: "
-        "[benchmarks/results/methods.md](benchmarks/results/methods.md).",
-    ]
-    return "\n".join(lines)
-
-
-def seconds_of(name: str, results: Mapping[str, Any]) -> list[float]:
-    """A method's seconds in every seed."""
-    return [run["seconds"] for run in results["runs"] if run["method"] == name]
-
-
-def figure(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Own metric and recall over the rounds; a filled mark: the gate promoted the round's model in most seeds."""
-    plot = Figure(figsize=(10.5, 3.6), layout="constrained")
-    titles = ("CHAIRi % (lower is better)", "Recall % (higher is better)", "Accuracy of answers % (higher is better)")
-    lines = {
-        name: [row for row in rows if row["method"] == name and row["decoding"] in ("greedy", "plain")]
-        for name in METHODS
-    }
-    rounds = max(map(len, lines.values()))
-    for panel, title, metric in zip(plot.subplots(1, 3), titles, ("chair_i", "recall", "accuracy"), strict=True):
-        panel.set_title(title, fontsize=10, loc="left")
-        for index, (name, line) in enumerate(lines.items()):
-            _draw_line(panel, [row for row in line if metric in row["metrics"]], metric, f"C{index}", METHODS[name])
-        panel.set_xticks(range(rounds), ["base", *(f"round {n}" for n in range(1, rounds))])
-        if metric == "chair_i":  # a few per cent apart, and far below the base
-            panel.set_yscale("log")
-            panel.set_yticks([0.5, 1, 2, 5, 10, 20, 40], ["0.5", "1", "2", "5", "10", "20", "40"])
-            panel.minorticks_off()
-        panel.grid(axis="y", alpha=0.3)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=8, frameon=False)
-        panel.spines[["top", "right"]].set_visible(False)
-    plot.savefig(file, metadata={"Date": None})
-
-
-def _draw_line(panel: Axes, points: Sequence[Mapping[str, Any]], metric: str, color: str, label: str) -> None:
-    """One method's metric over the rounds; nothing without points."""
-    if not points:
-        return
-    values = [100 * row["metrics"][metric][0] for row in points]
-    panel.plot(range(len(points)), values, color=color, label=label, linewidth=1.5)
-    for x, (value, row) in enumerate(zip(values, points, strict=True)):
-        filled = row["subject"] == "base" or 2 * row["promoted"] > row["seeds"]
-        panel.plot(x, value, "o", color=color, markerfacecolor=color if filled else "white", markersize=6)
-
-
 def write(results: dict[str, Any], out: Path) -> str:
     """Results, table and figure of the runs so far; the table."""
     results["summary"] = summary(results["runs"])
@@ -231,26 +114,93 @@ def write(results: dict[str, Any], out: Path) -> str:
     return text
 
 
-def main() -> None:
-    """Run, print and write after every run; with --resume no run is repeated that a results file has already."""
+def status(cases: Sequence[Case], measured: Sequence[Mapping[str, Any]]) -> str:
+    """What is done and what is missing, with the seconds that it took, or takes by the runs of the same method so far."""
+    lines, spent, ahead = [], 0.0, 0.0
+    for case in cases:
+        same = [run["seconds"] for run in measured if run["method"] == case.method]
+        if case.done(measured):
+            took = next(run["seconds"] for run in measured if case.done([run]))
+            spent += took
+            lines.append(f"done     {case.method}, seed {case.seed}: {took:.0f} s")
+            continue
+        known = same or [run["seconds"] for run in measured]
+        guess = statistics.mean(known) if known else float("nan")
+        ahead += guess
+        lines.append(
+            f"missing  {case.method}, seed {case.seed}: " + (f"about {guess:.0f} s" if known else "time not known yet")
+        )
+    missing = sum(line.startswith("missing") for line in lines)
+    rest = (
+        "" if not missing else f", about {ahead / 60:.0f} minutes" if math.isfinite(ahead) else ", time not known yet"
+    )
+    lines.append(
+        f"{len(cases) - missing} of {len(cases)} runs done in {spent / 60:.0f} minutes; {missing} missing{rest}"
+    )
+    return "\n".join(lines)
+
+
+def known_results(options: argparse.Namespace) -> tuple[dict[str, Any], list[Any]]:
+    """(what is kept of the results file, all of its runs). Runs of other profiles or models than today's are dropped.
+
+    Raises:
+        SystemExit: the file's runs have other options.
+    """
+    wanted = {key: getattr(options, key) for key in ("scenes", "rounds", "overrides")}
+    if options.fresh or not options.out.is_file():
+        return wanted | {"runs": []}, []
+    before = json.loads(options.out.read_text(encoding="utf-8"))
+    if different := [key for key, value in wanted.items() if before[key] != value]:
+        raise SystemExit(
+            f"{options.out} was measured with {', '.join(f'{key} {before[key]}' for key in different)}: give the same, "
+            "another --out, or --fresh to replace it"
+        )
+    current = [
+        run
+        for run in before["runs"]
+        if run["method"] in TITLES and case_of(run["method"], run["seed"], options).done([run])
+    ]
+    return wanted | {"runs": current}, before["runs"]
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
     parser = options_parser(__doc__, "methods", scenes=500)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--resume", action="store_true", help="keep the runs that the results file has")
-    options = parser.parse_args()
-    results: dict[str, Any] = {key: getattr(options, key) for key in ("scenes", "rounds", "overrides")} | {"runs": []}
-    if options.resume and options.out.is_file():
-        results |= json.loads(options.out.read_text())
-    for seed in options.seeds:
-        for name in options.methods:
-            if any((run["method"], run["seed"]) == (name, seed) for run in results["runs"]):
-                continue
-            run = run_method(name, seed, options.scenes, options.rounds, options.overrides)
-            results["runs"].append(run)
-            results["seeds"] = sorted({run["seed"] for run in results["runs"]})
-            write(results, options.out)
-            print(f"{name} seed {seed}: {run['seconds']} s, {[reason for *_, reason in run['decisions']]}", flush=True)
-    print(write(results, options.out))
+    parser.add_argument("--methods", nargs="+", choices=TITLES, default=[*METHODS, *CONTROLS], metavar="METHOD")
+    parser.add_argument("--rounds", type=int, default=3, help="of the methods; controls have one")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no further run after so many")
+    parser.add_argument("--status", action="store_true", help="list what is done and what is missing, and run nothing")
+    parser.add_argument("--fresh", action="store_true", help="measure everything again")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Go on with what is missing; print and write after every run."""
+    options, began = parsed(arguments), time.monotonic()
+    # By seed first: after a third of the time every method has one.
+    cases = [case_of(method, seed, options) for seed in options.seeds for method in options.methods]
+    results, before = known_results(options)
+    dropped = len(before) - len(results["runs"])
+    print(status(cases, before), flush=True)
+    if dropped:
+        print(f"{dropped} runs of other models or settings are not counted", flush=True)
+    if options.status:
+        return
+    for case in cases:
+        if case.done(results["runs"]):
+            continue
+        if time.monotonic() - began > 60 * options.minutes:
+            break
+        run = run_case(case)
+        results["runs"].append(run)
+        results["seeds"] = sorted({run["seed"] for run in results["runs"]})
+        write(results, options.out)
+        reasons = [reason for *_, reason in run["decisions"]]
+        print(f"{case.method}, seed {case.seed}: {run['seconds']} s, {reasons}", flush=True)
+    if results["runs"]:
+        results.setdefault("seeds", sorted({run["seed"] for run in results["runs"]}))
+        print(write(results, options.out))
+    print(status(cases, [*results["runs"], *before]).splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 PICTURE = CHECKOUT / "docs" / "demo.png"
 PRINTED = CHECKOUT / "benchmarks" / "results" / "demo-run.json"
 SHOWN = 3  # images
+BACK = "#c9c5bb"  # a control's bar
 PANELS = (("chair_i", "hallucinated mentions, % (CHAIRi)"), ("recall", "true objects mentioned, % (Recall)"))
 
 ITEMS = """
@@ -74,7 +75,7 @@ def draw(run: Run, rows: Sequence[RoundRow]) -> bytes:
 
 def _shown(run: Run, rows: Sequence[RoundRow]) -> list[RoundRow]:
     """Whose captions are shown: the base's, the search's, and the champion's."""
-    return [row for row in rows if row.subject in ("base", run.champion)]
+    return [row for row in rows if row.subject in ("base", run.champion) and not row.is_control]
 
 
 def _caption(run_id: str, row: RoundRow, item: str) -> Mapping[str, Any]:
@@ -116,16 +117,28 @@ def _write(figure: Figure, axes: Axes, captions: Sequence[tuple[str, Mapping[str
         y -= 0.125
 
 
+def _color(row: RoundRow) -> str:
+    """The base and the controls stand back."""
+    if row.is_control:
+        return BACK
+    return MUTED if (row.subject, row.decoding) == ("base", "greedy") else ACCENT
+
+
 def _bars(axes: Axes, rows: Sequence[RoundRow], metric: str, title: str) -> None:
     """One metric of every line of the table, with intervals."""
     shown = [row.cells[metric] for row in rows]
     at = list(range(len(rows)))[::-1]
-    colors = [MUTED if row.subject == "base" and row.decoding == "greedy" else ACCENT for row in rows]
+    colors = [_color(row) for row in rows]
+    many = len(rows) > 5
+    size = 6.2 if many else 8
     errors = [[max(0.0, cell.value - cell.low) for cell in shown], [max(0.0, cell.high - cell.value) for cell in shown]]
     axes.barh(at, [cell.value for cell in shown], xerr=errors, height=0.62, color=colors, ecolor=INK, capsize=2.5)
-    axes.set_yticks(at, [row.label.replace(" (", "\n(") for row in rows], fontsize=8, color=INK)
+    labels = [row.label if many else row.label.replace(" (", "\n(") for row in rows]
+    axes.set_yticks(at, labels, fontsize=size, color=INK)
     for y, cell in zip(at, shown, strict=True):
-        axes.text(cell.high + 0.02 * max(cell.high for cell in shown), y, cell.text, va="center", fontsize=8, color=INK)
+        axes.text(
+            cell.high + 0.02 * max(cell.high for cell in shown), y, cell.text, va="center", fontsize=size, color=INK
+        )
     axes.set_xlim(0, 1.2 * max(cell.high for cell in shown))
     axes.grid(axis="x", color=GRID)
     axes.grid(axis="y", visible=False)

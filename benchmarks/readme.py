@@ -5,6 +5,7 @@
     docs/results.md    loop         self_training.json, overhead.json
                        gates        methods_reference.json, value_speed.json
                        search       strategies.json, search_speed.json
+                       vimar        vimar_work.json
 
 No figure in them is typed by hand; a test compares the pages with the results.
 """
@@ -18,12 +19,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import vimar_page
 from benchmarks.measured import RESULTS, fill_blocks
-from benchmarks.methods import short_table
+from benchmarks.methods_tables import short_table
 from benchmarks.self_training import table
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 NOT_MEASURED = "*Not measured yet: `python -m benchmarks.self_training` writes these figures.*"
+VIMAR_NOT_MEASURED = NOT_MEASURED.replace("self_training", "vimar_work")
 
 
 def loop_block(results: Path) -> str:
@@ -68,11 +71,13 @@ STRATEGIES = {
     "best_of_n": "best of n",
     "clip_prm": "CLIP-PRM",
     "visvm": "VisVM",
+    "clip_prm:end=policy,filter=margin": "CLIP-PRM, filtered by margin",
+    "visvm:end=policy,filter=margin": "VisVM, filtered by margin",
     "vimar:by=score": "ViMaR, guided by the score",
     "vimar": "ViMaR, guided by V",
     "vimar (V of the policy's states)": "ViMaR, guided by V of the policy's states",
-    "visvm:stop=vote": "VisVM that stops by vote",
-    "visvm:stop=value (V of the policy's states)": "VisVM that stops by value, V of the policy's states",
+    "visvm:end=vote": "VisVM that ends by vote",
+    "visvm:end=guide,end_value=0 (V of the policy's states)": "VisVM that ends under 0, V of the policy's states",
     "swires": "SWIRES",
     "beam": "beam search",
 }
@@ -102,6 +107,12 @@ def search_block(results: Path) -> str:
     if speed is not None:
         parts.append(engine_speed(speed))
     return "\n\n".join(parts) or NOT_MEASURED
+
+
+def vimar_block(results: Path) -> str:
+    """ViMaR's work beside VisVM's, and where a factor of four comes from."""
+    work = load(results, "vimar_work")
+    return VIMAR_NOT_MEASURED if work is None else vimar_page.page(work).strip()
 
 
 def methods_block(results: Path) -> str:
@@ -205,7 +216,7 @@ def demo_block(results: Path) -> str:
 
 PAGES = {
     "README.md": {"demo-run": demo_block, "methods": methods_block},
-    "docs/results.md": {"loop": loop_block, "gates": gates_block, "search": search_block},
+    "docs/results.md": {"loop": loop_block, "gates": gates_block, "search": search_block, "vimar": vimar_block},
 }
 
 

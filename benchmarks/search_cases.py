@@ -32,7 +32,7 @@ SIDE, PATCH = 224, 16  # pixels
 def demo_case(images: int, candidates: int = 6) -> Case:
     """The shipped policy, with a value model that has learned nothing: how long its forwards take does not depend on that."""
     settings = Settings(
-        spread_temperatures(candidates, TEMPERATURES), stop="vote", max_sentences=12, max_sentence_tokens=32
+        spread_temperatures(candidates, TEMPERATURES), end="vote", max_sentences=12, max_sentence_tokens=32
     )
     value = ValueModel(load_policy(DEMO, digest="demo"), _spec())
     return Case(load_policy(DEMO, digest="demo"), value, _pictures(images), PROMPT, settings)
@@ -45,7 +45,7 @@ def llava_case(images: int, candidates: int = 6, states: bool = False) -> Case:
     """
     settings = Settings(
         spread_temperatures(candidates, TEMPERATURES),
-        stop="vote",
+        end="vote",
         max_sentences=5,
         max_sentence_tokens=20,
         max_new_tokens=100,

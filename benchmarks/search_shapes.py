@@ -160,6 +160,7 @@ def counted(policies: Sequence[Policy]) -> Iterator[Counter[str]]:
             kind = name or ("decode" if columns == 1 else "prefill")
             work[f"{kind}_tokens"] += rows * columns
             work["forwards"] += 1
+            work["value_forwards"] += kind == "value"
 
         return hook
 

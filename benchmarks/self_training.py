@@ -2,8 +2,9 @@
 
     python -m benchmarks.self_training            writes benchmarks/results/self_training.json and .md
 
-For every seed: the base model's greedy captions; best-of-n, CLIP-PRM and the profile's guided search on it, untrained; the
-greedy captions of round 1 and round 2; and a control, the base fine-tuned in the same way on its own greedy captions.
+For every seed: the base model's greedy captions; best-of-n, CLIP-PRM and the profile's guided search on it, untrained, with
+random numbers and a V of gamma 0 in place of V, and greedy sentences with the same end; the greedy captions of round 1 and
+round 2; and a control, the base fine-tuned in the same way on its own greedy captions.
 Everything goes through the stages of the loop, without Prefect. Seeds draw images, answers, training order and the
 benchmark's scenes. About ten minutes on two cores.
 """
@@ -17,7 +18,8 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.measured import SCALES, changes_of, metrics_of, on_scenes, options_parser, spread, write_results
-from flows.experiments.bench import Bench, arm, first_round
+from flows.experiments.bench import Bench, arm, first_round, with_discount
+from flows.experiments.controls import split_gamma
 from flows.experiments.self_train import trained_as
 from flows.experiments.trained import supervised
 from flows.round.improvement import improvement_round, prepare
@@ -26,12 +28,15 @@ from tasks.core.benchmarks.chair import METRICS
 from tasks.search.search import search_needs
 from tasks.stage.runtime import use_runtime
 
-SEARCHES = ("best_of_n", "clip_prm", "visvm")
+SEARCHES = ("best_of_n", "clip_prm", "visvm", "visvm:guide=random", "visvm:gamma=0", "visvm:choose=greedy")
 NAMES = {
     ("base", "greedy"): "base, greedy",
     ("base", "best_of_n"): "base + best of n",
     ("base", "clip_prm"): "base + CLIP-PRM search",
     ("base", "visvm"): "base + guided search (VisVM)",
+    ("base", "visvm:guide=random"): "base + random V",
+    ("base", "visvm:gamma=0"): "base + V, gamma 0",
+    ("base", "visvm:choose=greedy"): "base + greedy with the same end",
     ("control", "greedy"): "control: trained on its own greedy captions",
     ("round-1", "greedy"): "round 1, greedy",
     ("round-2", "greedy"): "round 2, greedy",
@@ -41,22 +46,27 @@ NAMES = {
 def run_seed(seed: int, scenes: int, overrides: Sequence[str]) -> dict[str, Any]:
     """One whole run with baselines and control; metrics, paired differences with the base, decisions, seconds."""
     began = time.perf_counter()
-    profile = on_scenes("demo", seed, scenes, overrides)
+    # Its own searches below include the controls.
+    profile = on_scenes("demo", seed, scenes, [*overrides, "evaluate.decodings=[greedy,search]"])
     with use_runtime(profile.runtime):
         context, base = prepare(profile)
         first = improvement_round(context, base, base, 1)
         champion = first.candidate if first.decision.promoted else base
         second = improvement_round(context, champion, base, 2)
 
-        searches = {spec: search_config(profile.search, spec) for spec in SEARCHES}
-        drawn, guide = first_round(context, frozenset().union(*map(search_needs, searches.values())))
+        searches = {spec: split_gamma(spec) for spec in SEARCHES}
+        configs = {spec: search_config(profile.search, plain) for spec, (plain, _) in searches.items()}
+        drawn, guide = first_round(context, frozenset().union(*map(search_needs, configs.values())))
         bench = Bench(context, drawn, guide)
         own = supervised(profile).model_copy(update={"search": search_config(profile.search, "greedy")})
         control = trained_as(replace(context, profile=own), "control", guide, drawn)
 
         measured = {
             ("base", "greedy"): base.scores,
-            **{("base", spec): arm(bench, spec, config=config).scores for spec, config in searches.items()},
+            **{
+                ("base", spec): arm(with_discount(bench, gamma), spec, config=configs[spec]).scores
+                for spec, (_, gamma) in searches.items()
+            },
             ("control", "greedy"): control.scores,
             ("round-1", "greedy"): first.candidate.scores,
             ("round-2", "greedy"): second.candidate.scores,
@@ -75,6 +85,7 @@ def run_seed(seed: int, scenes: int, overrides: Sequence[str]) -> dict[str, Any]
         "rows": rows,
         "decisions": [first.decision.reason, second.decision.reason],
         "spearman": bench.value.spearman,
+        "rank_within": bench.value.health.get("rank_within"),
         "seconds": round(time.perf_counter() - began, 1),
     }
 

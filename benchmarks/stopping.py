@@ -3,10 +3,10 @@
     python -m benchmarks.stopping                    writes benchmarks/results/stopping.json and .md
     python -m benchmarks.stopping --noise 0.3        adds a scorer with noise to them
 
-CLIP-PRM and VisVM under every stop rule; V that reads the sentence, all up to it, or the policy's hidden states; V retrained
-on guided captions; a penalty for repeating. The demo's scorer is hardly ever wrong, which holds for no real one, so everything
-is done twice: with it, and with noise added to its cosines (normal, fixed for an image and a sentence). Six minutes a seed and
-noise.
+CLIP-PRM and VisVM under every rule that ends a search; V that reads the sentence, all up to it, or the policy's hidden states;
+V retrained on guided captions; a penalty for repeating. The demo's scorer is hardly ever wrong, which holds for no real one, so
+everything is done twice: with it, and with noise added to its cosines (normal, fixed for an image and a sentence). Six minutes
+a seed and noise.
 """
 
 from __future__ import annotations
@@ -31,19 +31,22 @@ from tasks.stage.runtime import use_runtime
 
 SENTENCE, OWN_STATES = "V of the sentence", "V of the policy's states"
 GUIDED = "value.guided_rounds=1"
-STOPS = ("visvm", "visvm:stop=vote", "visvm:stop=value")
+FILTERED, VOTE, UNDER_0 = "end=policy,filter=margin", "end=vote", "end=guide,end_value=0"
+ENDS = ("visvm", *(f"visvm:{end}" for end in (FILTERED, VOTE, UNDER_0)))
 # what V is -> (profile overrides, searches)
 GRID: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "no V": ((), ("greedy", "clip_prm", "clip_prm:stop=vote", "clip_prm:stop=vote,redundancy=0.2")),
+    "no V": (
+        (),
+        ("greedy", "clip_prm", *(f"clip_prm:{end}" for end in (FILTERED, VOTE, f"{VOTE},redundancy=0.2"))),
+    ),
     SENTENCE: (
         (),
-        ("visvm", "visvm:stop=vote", "visvm:stop=chosen", "visvm:stop=value", "visvm:stop=vote,redundancy=0.2",
-         "visvm:stop=value,redundancy=0.2"),
+        (*ENDS, *(f"visvm:{end}" for end in ("end=policy", f"{VOTE},redundancy=0.2", f"{UNDER_0},redundancy=0.2"))),
     ),
-    "V of all so far": (("value.state=prefix",), STOPS),
-    OWN_STATES: (STATES, STOPS),
-    f"{SENTENCE}, guided": ((GUIDED,), STOPS[1:]),
-    f"{OWN_STATES}, guided": ((*STATES, GUIDED), STOPS),
+    "V of all so far": (("value.state=prefix",), ENDS),
+    OWN_STATES: (STATES, ENDS),
+    f"{SENTENCE}, guided": ((GUIDED,), ENDS[2:]),
+    f"{OWN_STATES}, guided": ((*STATES, GUIDED), ENDS),
 }  # fmt: skip
 
 

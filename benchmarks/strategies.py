@@ -24,15 +24,16 @@ from tasks.stage.runtime import use_runtime
 
 CANDIDATES = 6
 SPECS = (
-    "greedy", "sample", "best_of_n", "best_of_n:by=value", "best_of_n:by=judge", "clip_prm", "visvm", "visvm:stop=vote",
-    "visvm:stop=value", "visvm:published=true", "vimar", "vimar:by=score", "vimar:published=true", "stage_beam", "swires",
+    "greedy", "sample", "best_of_n", "best_of_n:by=value", "best_of_n:by=judge", "clip_prm", "visvm", "visvm:end=vote",
+    "visvm:end=guide,end_value=0", "clip_prm:end=policy,filter=margin", "visvm:end=policy,filter=margin",
+    "visvm:published=true", "vimar", "vimar:by=score", "vimar:published=true", "stage_beam", "swires",
     "beam", "diverse_beam", "contrastive",
 )  # fmt: skip
 TEXT = ("value.reads=image_and_text", "value.train=full", "value.lr=3e-4", "value.epochs=2")
 # Other value models in their place: a head on the policy's own states; and V without a future, which is CLIP-PRM's reward.
 OTHERS = (
-    ("{} (V of the policy's states)", STATES, ("visvm", "visvm:stop=vote", "visvm:stop=value", "vimar")),
-    ("{} (gamma 0)", (*TEXT, "value.gamma=0"), ("visvm", "visvm:stop=vote")),
+    ("{} (V of the policy's states)", STATES, ("visvm", "visvm:end=vote", "visvm:end=guide,end_value=0", "vimar")),
+    ("{} (gamma 0)", (*TEXT, "value.gamma=0"), ("visvm", "visvm:end=vote")),
 )
 CURVE = ("best_of_n", "clip_prm", "visvm", "vimar")
 WIDTHS = (1, 2, 4, 8, 16)

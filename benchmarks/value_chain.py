@@ -34,6 +34,8 @@ from tasks.core.value.fit import METHODS, ValueFit, run_fit
 from tasks.core.value.td import TERMINAL_MODES, Transition, mc_returns, reward_share, transitions
 from tasks.report.figures import ACCENT, MUTED, SECOND, STYLE, WARM, encode
 
+# optimal_stopping takes a maximum: its values solve no linear system.
+LINEAR_MODES = tuple(mode for mode in TERMINAL_MODES if mode != "optimal_stopping")
 GAMMA, TRACE = 0.8, 0.7
 TRACES = {"td0": 0.0, "td_lambda": TRACE, "mc": 1.0}
 NAMES = {"td0": "TD(0)", "td_lambda": f"TD({TRACE:g})", "mc": "Monte Carlo", "published": "TD(0), released broadcast"}
@@ -195,7 +197,7 @@ def measure(epochs: int) -> dict[str, dict[str, Curve]]:
     All answers are in every batch: with small ones the values go on to tremble about the same points.
     """
     answers = {
-        mode: {method: learned(ANSWERS, mode, method, epochs=epochs) for method in METHODS} for mode in TERMINAL_MODES
+        mode: {method: learned(ANSWERS, mode, method, epochs=epochs) for method in METHODS} for mode in LINEAR_MODES
     }
     circle = {method: learned(CIRCLE, "bootstrap_forever", method, epochs=epochs) for method in ("td0", "published")}
     return {**answers, "circle": circle}

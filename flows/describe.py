@@ -58,7 +58,7 @@ def describe(
             search,
             policy,
             scorer=import_scorer(locate(profile.scorer.checkpoint), profile.scorer.dtype)
-            if "scorer" in search_needs(search)
+            if search_needs(search) & {"scorer", "objects"}
             else None,
             trained=trained,
             prompt=prompt,

@@ -1,12 +1,14 @@
-"""Rebuilds the demo's models from nothing: `python -m flows.pretrain_demo --out deployments/demo`.
+"""Rebuilds the demo's models from nothing: `python -m flows.pretrain_demo --seed 1`.
 
-Needs no data and no network: the scenes are drawn. Half an hour or more on two CPU cores.
+Needs no data and no network: the scenes are drawn. Models that are there already are kept, so a broken run goes on where it
+stopped. All models of a seed take about half an hour on two CPU cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,18 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
+from storage import objects
 from tasks.demo import pretrain
 
 TWO_PROCESSES: Any = ProcessPoolTaskRunner(max_workers=2)  # typed by its futures' class, `flow` by their base class
+MODELS = (*pretrain.POLICIES, "policy-cot", "scorer", "oracle")  # scorer brings scorer-half
 
 # Not cached: what they write is a folder that the command names.
 pretrain_tower = task(cache_policy=NO_CACHE)(pretrain.pretrain_tower)
 pretrain_policy = task(cache_policy=NO_CACHE)(pretrain.pretrain_policy)
 pretrain_answers = task(cache_policy=NO_CACHE)(pretrain.pretrain_answers)
 pretrain_scorer = task(cache_policy=NO_CACHE)(pretrain.pretrain_scorer)
+pretrain_oracle = task(cache_policy=NO_CACHE)(pretrain.pretrain_oracle)
 measure_models = task(cache_policy=NO_CACHE)(pretrain.measure_models)
 measure_answers = task(cache_policy=NO_CACHE)(pretrain.measure_answers)
 
@@ -31,41 +36,52 @@ measure_answers = task(cache_policy=NO_CACHE)(pretrain.measure_answers)
 def pretrain_demo(
     out: Path,
     seed: int = 0,
-    tower_steps: int = 600,
-    policy_steps: int = 1800,
-    scorer_steps: int = 1500,
-    answer_steps: int = 2000,
+    models: Sequence[str] = MODELS,
+    steps: pretrain.Steps = pretrain.Steps(),  # noqa: B008  frozen
     scenes: int = 1000,
 ) -> dict[str, Any]:
-    """Train tower, policies and scorer into `out`, measure them on `scenes` new scenes, return the figures.
+    """Train `models` into `out`, measure them on `scenes` new scenes, return the figures.
 
-    Policy and scorer train side by side, a process and a thread each; the second policy starts when the first is done.
+    Two train side by side, a process and a thread each; the second policy starts when the first is done.
     """
+    new = [name for name in models if not (out / name).exists()]
     with tempfile.TemporaryDirectory() as scratch:
-        tower = pretrain_tower(Path(scratch) / "tower", steps=tower_steps, seed=seed)
-        policy = pretrain_policy.submit(tower, out / "policy", steps=policy_steps, seed=seed)
-        scorer = pretrain_scorer.submit(tower, out / "scorer", steps=scorer_steps, seed=seed)
-        first = policy.result()
-        answers = pretrain_answers.submit(first, out / "policy-cot", steps=answer_steps, seed=seed)
-        second, judge = answers.result(), scorer.result()
+        tower = Path(scratch) / "tower"
+        if new:
+            pretrain_tower(tower, steps=steps.tower, seed=seed)
+        trained: dict[str, Any] = {
+            name: pretrain_policy.submit(tower, out / name, steps=steps.policy, seed=seed, rule=rule)
+            for name, rule in pretrain.POLICIES.items()
+            if name in new
+        }
+        if "scorer" in new:
+            trained["scorer"] = pretrain_scorer.submit(
+                tower, out / "scorer", out / "scorer-half", steps=steps.scorer, seed=seed
+            )
+        if "oracle" in new:
+            trained["oracle"] = pretrain_oracle.submit(tower, out / "oracle", steps=steps.oracle, seed=seed)
+        for future in trained.values():
+            future.result()
+        if "policy-cot" in new:
+            pretrain_answers(out / "policy", out / "policy-cot", steps=steps.answers, seed=seed)
     file = out / "measured.json"
-    file.unlink(missing_ok=True)
-    measure_models(first, judge, file, scenes=scenes, seed=seed)
-    return measure_answers(second, judge, file, scenes=scenes, seed=seed)
+    figures = measure_models(out, file, scenes=scenes, seed=seed)
+    if "policy-cot" in models:
+        figures = measure_answers(out / "policy-cot", out / "scorer", file, scenes=scenes, seed=seed)
+    return figures
 
 
 def main() -> None:
     """Run the flow from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=Path("deployments/demo"), help="where policy/, policy-cot/ and scorer/ go"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="where the models go; else demo-models/seed-N in the store")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it runs")
     arguments = parser.parse_args()
-    steps = ("tower_steps", "policy_steps", "scorer_steps", "answer_steps", "scenes")
-    quick = dict.fromkeys(steps, 20) if arguments.quick else {}
-    pretrain_demo(out=arguments.out.resolve(), seed=arguments.seed, **quick)
+    out = arguments.out or objects.home() / "demo-models" / f"seed-{arguments.seed}"
+    quick: dict[str, Any] = {"steps": pretrain.Steps(*[20] * len(pretrain.Steps._fields)), "scenes": 20}
+    pretrain_demo(out=out.resolve(), seed=arguments.seed, models=arguments.models, **(quick if arguments.quick else {}))
 
 
 if __name__ == "__main__":

@@ -90,8 +90,11 @@ class Sample(Row):
 
     sample_id: Annotated[str, "digest of image and prompt: the same in every run"]
     image_id: Annotated[str, "see images"]
-    prompt: Annotated[str, "drawn by seed from the prompt pool"]
+    prompt: Annotated[str, "drawn by seed from the prompt pool; for task answers the question"]
     split: Annotated[str, "train, val or test"]
+    follows: Annotated[
+        str | None, "sample_id of the turn before in the same conversation; None: the first turn, or a prompt by itself"
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +144,7 @@ class Value(Row):
     """One held-out sentence with the estimate of the value model."""
 
     table = "values"
+    version = 2
     primary_key = ("rollout_id", "step")
 
     rollout_id: Annotated[str, "see rollouts"]
@@ -149,6 +153,11 @@ class Value(Row):
     value: Annotated[float, "V of this sentence, on the scale of the terminal mode"]
     td_target: Annotated[float, "what TD(0) regresses on, with the final network's bootstrap"]
     mc_return: Annotated[float, "discounted Monte-Carlo return from here, same scale"]
+    image_id: Annotated[str, "see images"]
+    state: Annotated[
+        str, "digest of what V read beside the image; sentences of an image that have the same are one to V"
+    ]
+    gamma: Annotated[float, "V's discount: a run that measures controls has a second V, of gamma 0"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +179,9 @@ class SearchStep(Row):
     chosen: Annotated[bool, "kept as the caption's next part"]
     ended: Annotated[bool, "the policy ended its answer after this candidate"]
     stop: Annotated[str | None, "on the last row of a caption: why the search stopped"]
-    phase: Annotated[str | None, "which part of the search, where it has several: answers, refine, SUMMARY ..."] = None
+    phase: Annotated[
+        str | None, "which part of the search, where it has several: answers, refine, append, SUMMARY ..."
+    ] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -310,8 +321,28 @@ class Preference(Row):
 
 
 @dataclasses.dataclass(frozen=True)
+class SentencePair(Row):
+    """Two next sentences after one and the same answer so far, the true one first (SENTINEL)."""
+
+    table = "sentence_pairs"
+    primary_key = ("sample_id", "strategy", "step", "pair")
+
+    sample_id: Annotated[str, "see samples"]
+    image_id: Annotated[str, "see images"]
+    strategy: Annotated[str, "of the search whose candidates they are"]
+    step: Annotated[int, "see search_trace"]
+    pair: Annotated[int, "0-based index in the step"]
+    prefix: Annotated[str, "the answer so far; empty before its first sentence"]
+    space: Annotated[str, "white space between it and the sentences"]
+    chosen: Annotated[int, "candidate that is called true, see search_trace"]
+    rejected: Annotated[int, "candidate that is called hallucinated"]
+    chosen_text: Annotated[str, "the true sentence"]
+    rejected_text: Annotated[str, "the hallucinated sentence"]
+
+
+@dataclasses.dataclass(frozen=True)
 class TokenScore(Row):
-    """One object word of a rollout with its reward (FiSAO)."""
+    """One object word of a rollout, or one sentence that names objects, with its reward (FiSAO)."""
 
     table = "token_scores"
     primary_key = ("rollout_id", "start")
@@ -319,9 +350,9 @@ class TokenScore(Row):
     rollout_id: Annotated[str, "see rollouts"]
     start: Annotated[int, "offset of the word's first character in the rollout's text"]
     end: Annotated[int, "offset after its last character"]
-    word: Annotated[str, "as it was said"]
-    object: Annotated[str, "COCO's name of it"]
-    score: Annotated[float, "cosine of image and word"]
+    word: Annotated[str, "the word as it was written, or the sentence"]
+    object: Annotated[str, "COCO's name of it; of a sentence all that it names, separated by a comma and a blank"]
+    score: Annotated[float, "cosine of image and word, or image and sentence"]
     reward: Annotated[float | None, "after the margins; None: scored, not yet rewarded"]
 
 

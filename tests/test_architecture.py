@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("flows", "tasks", "storage")
 DRIVES_MODELS = ("models", "engine", "train", "demo")  # of core: loads a model library when imported
 LONGER = {  # lines
-    "storage/schema.py": 500,  # every row type
+    "storage/schema.py": 540,  # every row type
 }
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 

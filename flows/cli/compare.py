@@ -27,6 +27,14 @@ Tokens = Annotated[
     ),
 ]
 
+Controls = Annotated[
+    bool,
+    typer.Option(
+        help="Beside visvm and vimar: random numbers in place of V, V of gamma 0, CLIP-PRM, greedy with the same end, best "
+        "of n at equal tokens."
+    ),
+]
+
 
 def compare(
     profile: ProfileName,
@@ -34,6 +42,7 @@ def compare(
     budgets: Budgets = None,
     images: Images = None,
     tokens: Tokens = None,
+    controls: Controls = True,
     overrides: Overrides = None,
 ) -> None:
     """Compare strategies at equal measured work.
@@ -46,17 +55,18 @@ def compare(
 
         visloop compare demo
 
-        visloop compare demo --strategies best_of_n,visvm:stop=vote,vimar --budgets 1,4 --images 100
+        visloop compare demo --strategies best_of_n,visvm:end=vote,vimar --budgets 1,4 --images 100
     """
     settings = [*(overrides or ()), *([] if images is None else [f"evaluate.images={images}"])]
     loaded = load(profile, settings)
     given = split_specs(strategies or ())
     given += [f"budgets={budgets}"] if budgets else []
     given += [f"tokens={tokens}"] if tokens else []
+    given += [] if controls else ["controls=no"]
     from flows.experiments.compare import enter, read_request
 
     request = read_request(given)
-    enter(loaded, request.strategies, request.budgets)  # a wrong one is refused before anything starts
+    enter(loaded, request.strategies, request.budgets, controls)  # a wrong one is refused before anything starts
     run_experiment("compare", loaded, given=given, overrides=settings)
 
 

@@ -77,16 +77,16 @@ def run_experiment(
 
         return flow(name, profile, quick, tuple(overrides), tuple(given))
 
-    print_findings(start_flow(start), name, quick)
+    print_findings(start_flow(start), name, quick, profile.task)
 
 
-def print_findings(run_id: str, name: str, quick: bool) -> None:
+def print_findings(run_id: str, name: str, quick: bool, task: str = "captions") -> None:
     """The table, the paragraph and where the page is."""
     from flows.experiments.catalogue import find
     from storage.runs import load_run, run_folder
     from tasks.report.experiment import PAGE, load_findings, table
 
-    experiment = find(name)
+    experiment = find(name, task)
     titles, lines = table(load_findings(run_id), experiment.columns, experiment.selection)
     print_table(titles, lines)
     console().print()

@@ -11,6 +11,7 @@ from typing import Any
 
 from flows.experiments.contract import UNCHECKED_VALUE, varied
 from flows.profiles.loading import Profile
+from flows.round.controls import with_gamma
 from flows.round.guide import RoundGuide, fit_guide, guide_for
 from flows.round.measure import chair_of, compared
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
@@ -18,7 +19,7 @@ from storage.artifacts import Table
 from storage.schema import Comparison
 from tasks.analysis.findings import Evidence
 from tasks.analysis.observe import observe
-from tasks.configs.search import SearchConfig, search_config
+from tasks.configs.search import SearchConfig, search_config, search_name
 from tasks.data.sample import SampleResult, sample
 from tasks.evaluate.evaluate import EvaluateResult
 from tasks.reward.shape_rewards import RewardsResult
@@ -28,6 +29,9 @@ from tasks.value.train_value import ValueResult
 
 # A head on the policy's own states: trained in seconds, so that many can be compared.
 HEAD = {"reads": "policy_states", "lr": 1e-3, "epochs": 5}
+# What ends a guided search, whatever the profile says: a vote, so that guides differ in what they choose and in nothing else;
+# or the guide weighs the end, too.
+VOTE, ACTION = "end=vote,filter=none", "end=action,filter=none"
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,15 @@ def with_settings(bench: Bench, **sections: Mapping[str, Any]) -> Bench:
     return guided(with_profile(bench, profile), frozenset({"value", "scorer", "margin", "weak"}))
 
 
+def with_discount(bench: Bench, gamma: float | None) -> Bench:
+    """The bench with a V of another discount, of the same rollouts; None: its own V."""
+    if gamma is None or gamma == bench.profile.value.gamma:
+        return bench
+    if bench.guide is None or bench.drawn is None:
+        raise ValueError("this bench has no rollouts: prepare it for a search that needs V")
+    return replace(bench, guide=with_gamma(bench.context, bench.guide, bench.drawn, gamma))
+
+
 def config_of(bench: Bench, spec: str) -> SearchConfig:
     """The search that `NAME:key=value` describes, with the profile's other settings."""
     return search_config(bench.profile.search, spec)
@@ -130,7 +143,7 @@ def arm(bench: Bench, spec: str, name: str = "", x: float | None = None, config:
         config: the complete settings of the search.
     """
     config = config_of(bench, spec) if config is None else config
-    name = name or spec
+    name = name or search_name(config, spec)
     result = searched(bench, name, config)
     return Arm(name, x, result, chair_of(bench.context, result.captions, "base", name))
 
@@ -183,8 +196,9 @@ def differences(bench: Bench, a: Arm, b: Arm) -> Table[Comparison]:
 
 
 def value_facts(bench: Bench) -> dict[str, Any]:
-    """Rank correlation of the bench's V with held-out returns, and its spread."""
-    return {"spearman": bench.value.spearman, "spread": bench.value.spread}
+    """Rank correlation of the bench's V with held-out returns, within an image and a position and pooled, and its spread."""
+    value = bench.value
+    return {"rank_within": value.health.get("rank_within"), "spearman": value.spearman, "spread": value.spread}
 
 
 def captions_of(measured: Arm) -> int:

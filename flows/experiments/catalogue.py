@@ -38,8 +38,8 @@ QUESTIONS = {
 }
 
 
-def find(name: str) -> Experiment:
-    """An experiment by its name.
+def find(name: str, task: str = "captions") -> Experiment:
+    """An experiment by its name, in its form for a profile's task.
 
     Raises:
         ProfileError: no experiment has this name; the message lists those that exist.
@@ -49,4 +49,4 @@ def find(name: str) -> Experiment:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ProfileError(f"no experiment named {name!r}{hint}\n  there are: {', '.join(QUESTIONS)}")
     experiment: Experiment = importlib.import_module(f"flows.experiments.{name.replace('-', '_')}").EXPERIMENT
-    return experiment
+    return experiment.on_answers if task == "answers" and experiment.on_answers else experiment

@@ -10,10 +10,13 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of
+from flows.experiments.bench import Arm, arm, evidence, prepare_bench, tokens_of, with_discount
 from flows.experiments.contract import Experiment
+from flows.experiments.controls import best_of_equal, split_gamma, with_controls
+from flows.experiments.fronts import at_equal_work, front, note
 from flows.profiles.errors import explain
 from flows.profiles.loading import Profile, ProfileError
+from flows.round.controls import CONTROLLED
 from tasks.analysis.findings import Evidence, Findings, line_of, listed
 from tasks.configs.search import SearchConfig, search_config
 from tasks.report.experiment import Selection
@@ -41,6 +44,8 @@ class Entry(NamedTuple):
     name: str  # its spec and width: visvm@6
     width: float | None  # None: the strategy has no width
     config: SearchConfig
+    gamma: float | None = None  # of a V beside the round's own
+    beside: tuple[str, ...] = ()  # the specs whose control it is
 
 
 class Request(NamedTuple):
@@ -49,10 +54,11 @@ class Request(NamedTuple):
     strategies: list[str]
     budgets: list[int]
     tokens: float | None  # decoded tokens per caption to compare at; None: those of visvm at the profile's candidates
+    controls: bool = True  # beside visvm and vimar
 
 
 def read_request(given: Sequence[str]) -> Request:
-    """The request in a list of specs (NAME, or NAME:key=value,key=value), `budgets=1,2,4` and `tokens=100`.
+    """The request in a list of specs (NAME, or NAME:key=value,key=value), `budgets=1,2,4`, `tokens=100` and `controls=no`.
 
     Raises:
         ProfileError: budgets or tokens are not such numbers.
@@ -65,6 +71,10 @@ def read_request(given: Sequence[str]) -> Request:
                 request.budgets.extend(int(part) for part in value.split(","))
             elif key == "tokens":
                 request = request._replace(tokens=float(value))
+            elif key == "controls":
+                if value not in ("yes", "no"):
+                    raise ProfileError(f"{text!r}: want controls=yes or controls=no")
+                request = request._replace(controls=value == "yes")
             else:
                 request.strategies.append(text)
         except ValueError:
@@ -87,8 +97,12 @@ def widened(spec: str, widths: Sequence[int]) -> list[tuple[str, str, float | No
     return [(f"{spec}@{width}", f"{name}:{more}", width) for width, more in zip(wide, settings, strict=True)]
 
 
-def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = ()) -> list[Entry]:
-    """Every strategy at every width it can have. Greedy is always the first: all are compared with it.
+def enter(
+    profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[int] = (), controls: bool = True
+) -> list[Entry]:
+    """Every strategy at every width it can have, those of visvm and vimar with their controls.
+
+    Greedy is always the first: all are compared with it.
 
     Raises:
         ProfileError: a strategy, or one of its settings, does not exist.
@@ -96,11 +110,15 @@ def enter(profile: Profile, strategies: Sequence[str] = (), budgets: Sequence[in
     widths = budgets or (*BUDGETS, profile.search.candidates)
     try:
         entries = {"greedy": Entry("greedy", None, search_config(profile.search, "greedy"))}
-        for spec in dict.fromkeys(strategies or STRATEGIES):
-            for name, wide, width in widened(spec, widths):
-                entries.setdefault(name, Entry(name, width, search_config(profile.search, wide)))
+        for spec, beside in with_controls(profile, strategies or STRATEGIES, controls).items():
+            plain, gamma = split_gamma(spec)
+            for (name, *_), (_, wide, width) in zip(widened(spec, widths), widened(plain, widths), strict=True):
+                entry = Entry(name, width, search_config(profile.search, wide), gamma, tuple(beside))
+                entries.setdefault(name, entry)
         for entry in entries.values():
-            search_needs(entry.config)  # checks its own options
+            needs = search_needs(entry.config)  # checks its own options
+            if entry.gamma is not None and "value" not in needs:
+                raise ValueError(f"{entry.name!r}: gamma is V's discount, and this search has no V")
         return list(entries.values())
     except ValidationError as error:
         raise ProfileError(explain(error, SearchConfig, "--strategies")) from None
@@ -117,14 +135,38 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     """Captions of the benchmark's images by every search, scored and paired with greedy."""
     request = read_request(given)
     widths = request.budgets or ([1, profile.search.candidates] if quick else [])
-    entries = enter(profile, request.strategies, widths)
+    entries = enter(profile, request.strategies, widths, request.controls)
     bench = prepare_bench(profile, needs=frozenset().union(*(search_needs(entry.config) for entry in entries)))
-    arms = [arm(bench, entry.name, x=entry.width, config=entry.config) for entry in entries]
+    benches = {gamma: with_discount(bench, gamma) for gamma in dict.fromkeys(entry.gamma for entry in entries)}
+    arms = [arm(benches[entry.gamma], entry.name, x=entry.width, config=entry.config) for entry in entries]
     tokens = [tokens_of(measured) for measured in arms]
     budget = request.tokens or budget_of(arms, profile.search.candidates, tokens)
-    results = [evidence(bench, measured, arms[:1]) for measured in arms]
+    beside = {entry.name: [named(spec, entry.width) for spec in entry.beside] for entry in entries}
+    guided = dict.fromkeys(spec for entry in entries for spec in entry.beside)
+    if budget is not None and guided:  # of the widths that were asked for none need be at equal tokens
+        equal = best_of_equal(bench, budget, profile.search.candidates)
+        beside[equal.name] = [of_width(arms, spec, profile.search.candidates) for spec in guided]
+        arms += [equal] if all(measured.name != equal.name for measured in arms) else []
+    results = [evidence(bench, measured, _against(arms, beside[measured.name])) for measured in arms]
     results[0] = evidence(bench, arms[0], facts={"budget": budget})
     return results
+
+
+def named(spec: str, width: float | None) -> str:
+    """What a search is called at a width."""
+    return spec if width is None else f"{spec}@{width:g}"
+
+
+def of_width(arms: Sequence[Arm], spec: str, width: int) -> str:
+    """The name of a spec's search at a width, or at the next smaller one, or else at its smallest."""
+    mine = sorted((measured.x or 0.0, measured.name) for measured in arms if line_of(measured.name) == spec)
+    within = [name for x, name in mine if x <= width]
+    return within[-1] if within else mine[0][1]
+
+
+def _against(arms: Sequence[Arm], beside: Sequence[str]) -> list[Arm]:
+    """Greedy, and the arms whose control it is."""
+    return [arms[0], *(measured for measured in arms if measured.name in beside)]
 
 
 def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -> float | None:
@@ -132,49 +174,10 @@ def budget_of(arms: Sequence[Arm], width: int, tokens: Sequence[float | None]) -
 
     If it was not searched at this width, the next smaller width counts, or else the smallest.
     """
-    wide = [
-        (line_of(measured.name), measured.x, count) for measured, count in zip(arms, tokens, strict=True) if measured.x
-    ]
-    lines = dict.fromkeys(line for line, _, _ in wide)
+    count = {measured.name: used for measured, used in zip(arms, tokens, strict=True)}
+    lines = dict.fromkeys(line_of(measured.name) for measured in arms if measured.x)
     line = "visvm" if "visvm" in lines else next(iter(lines), None)
-    if line is None:
-        return tokens[0]
-    mine = sorted((x or 0.0, count) for name, x, count in wide if name == line)
-    within = [count for x, count in mine if x <= width]
-    return within[-1] if within else mine[0][1]
-
-
-def front(findings: Findings, metric: str, work: str = "tokens") -> list[str]:
-    """The Pareto front: arms to which none is equal with less work, or better with the same work."""
-    sign = -1 if metric == "recall" else 1
-    level: tuple[float, float] | None = None
-    best, names = float("inf"), []
-    for cost, error, name in sorted(
-        (findings.value(name, work), sign * findings.value(name, metric), name) for name in findings.arms
-    ):
-        if error < best or (cost, error) == level:  # equal arms are both on the front
-            best, level = error, (cost, error)
-            names.append(name)
-    return names
-
-
-def at_equal_work(findings: Findings) -> list[str]:
-    """The widest arm of each line within the budget; if none is, its narrowest."""
-    budget, chosen = findings.value("greedy", "budget"), []
-    for line in findings.lines():
-        points = findings.line(line) or [line]
-        within = [point for point in points if findings.value(point, "tokens") <= budget]
-        chosen.append(within[-1] if within else points[0])
-    return chosen
-
-
-def note(findings: Findings, arm: str) -> str:
-    """Beside an arm at equal work: the Pareto fronts over tokens that it is on, and whether it is over the budget."""
-    fronts = [
-        title for metric, title in (("chair_i", "CHAIRi"), ("recall", "Recall")) if arm in front(findings, metric)
-    ]
-    over = ["over the budget"] if findings.value(arm, "tokens") > findings.value("greedy", "budget") else []
-    return ", ".join(fronts + over)
+    return tokens[0] if line is None else count[of_width(arms, line, width)]
 
 
 def answer(findings: Findings) -> str:
@@ -188,8 +191,20 @@ def answer(findings: Findings) -> str:
     return (
         f"CHAIRi within {budget:.1f} decoded tokens a caption, each strategy with the most candidates (@K) that "
         f"fit: {'; '.join(reached)}. On the Pareto front over tokens for CHAIRi: "
-        f"{listed(front(findings, 'chair_i'))}; for Recall: {listed(front(findings, 'recall'))}."
+        f"{listed(front(findings, 'chair_i'))}; for Recall: {listed(front(findings, 'recall'))}.{_held_against(findings)}"
     )
+
+
+def _held_against(findings: Findings) -> str:
+    """The searches by V within the budget against their controls; "" where none was compared with one."""
+    changes = [
+        f"{name} against {other} {findings.compared(name, other, 'chair_i')}"
+        for name in at_equal_work(findings)
+        if line_of(name).partition(":")[0] in CONTROLLED
+        for other in findings.arms
+        if other != "greedy" and findings.has(other, f"chair_i - {name}")
+    ]
+    return f" CHAIRi beside controls: {'; '.join(changes)}." if changes else ""
 
 
 EXPERIMENT = Experiment(
@@ -205,7 +220,9 @@ EXPERIMENT = Experiment(
     ),
     selection=Selection("At equal work", at_equal_work, "Pareto front", note),
     method="All search the same images under the same prompts with the base policy; scorer, margin and value model are those "
-    "of the loop's first round. @K: candidates. Tokens are decoded by the policy, of all candidates. Rings: the Pareto "
-    "front. Seconds are those of the run that searched, this one or an earlier one.",
+    "of the loop's first round; gamma=0 is a second V. Beside a search by V stand controls: random numbers in its place, V "
+    "of gamma 0, CLIP-PRM, greedy sentences with the same end, best of n at equal tokens. @K: candidates. Tokens are "
+    "decoded by the policy, of all candidates. Rings: the Pareto front. Seconds are those of the run that searched, this "
+    "one or an earlier one.",
     run_with=run_with,
 )  # fmt: skip

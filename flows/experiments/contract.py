@@ -39,6 +39,7 @@ class Experiment(NamedTuple):
     more_plots: tuple[Plot, ...] = ()
     selection: Selection | None = None  # arms of the first table; None: all
     run_with: RunWith | None = None  # `run` with the values of --with; None: the experiment takes none
+    on_answers: Experiment | None = None  # its form for a profile that answers questions; None: it describes images
 
 
 def quickened(profile: Profile) -> Profile:

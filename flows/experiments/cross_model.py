@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flows.experiments.bench import Arm, Bench, arm, evidence, guided, prepare_bench
+from flows.experiments.bench import ACTION, VOTE, Arm, Bench, arm, evidence, guided, prepare_bench
 from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
 from flows.experiments.trained import DEMO, on_drawn_scenes
 from flows.profiles.loading import Profile, ProfileError, load_profile, locate
@@ -37,16 +37,16 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     benches = fit_benches(profile, other_policies(profile, given, most=1))
     results = []
     for name, bench in benches.items():
-        without = arm(bench, "greedy", f"{name}: greedy"), arm(bench, "clip_prm:stop=reward", f"{name}: CLIP-PRM")
+        without = arm(bench, "greedy", f"{name}: greedy"), arm(bench, f"clip_prm:{ACTION}", f"{name}: CLIP-PRM")
         results += [evidence(bench, searched) for searched in without]
         if not quick:
             results.append(evidence(bench, arm(bench, "sample", f"{name}: sampled")))
         sources = {name: bench} | benches  # its own V first, as the reference of the other
-        for stop, ending in (("value", ""), ("vote", CHOICE))[: 1 if quick else 2]:
+        for end, suffix in ((ACTION, ""), (VOTE, CHOICE))[: 1 if quick else 2]:
             own: list[Arm] = []
             for source, other in sources.items():
                 guided_by = replace(bench, guide=other.guide)
-                searched = arm(guided_by, f"visvm:stop={stop}", f"{name}: V of {source}{ending}")
+                searched = arm(guided_by, f"visvm:{end}", f"{name}: V of {source}{suffix}")
                 measured = evidence(bench, searched, [*own, without[0]], with_trace=True)
                 own.append(searched)
                 results.append(replace(measured, metrics=(*measured.metrics, value_auc(bench, searched))))
@@ -126,9 +126,9 @@ EXPERIMENT = Experiment(
     columns=("chair_s", "chair_i", "recall", "length", "auc", "tokens", "ms"),
     plot=Plot("arms", ("chair_i", "recall", "auc")),
     method="Each V is a network of its own on its policy's weights, trained on that policy's rewarded rollouts of the "
-    "same images; it reads image and sentence, so any policy's candidates. V chooses and stops where its best "
-    "value is under 0; choice alone: stop by vote. AUC: V on the guided policy's candidate sentences, within an "
-    "image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another "
-    "tokenizer and training, about the same size.",
+    "same images; it reads image and sentence, so any policy's candidates. V chooses, and where the policy proposes to end "
+    "it does if no value is above 0; choice alone: end by vote. AUC: V on the guided policy's candidate sentences, within "
+    "an image. The second policy is that of the profile that --with names; on the demo, of demo-cot: another tokenizer and "
+    "training, about the same size.",
     run_with=run_with,
 )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from flows.experiments.bench import Arm, arm, arm_at_width, evidence, prepare_bench, tokens_of, widest_within
 from flows.experiments.contract import Experiment
+from flows.experiments.granularity_answers import ON_ANSWERS
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, figure, listed, verdicts
 from tasks.report.experiment_figures import Plot
@@ -76,4 +77,5 @@ EXPERIMENT = Experiment(
     method="Each search has the largest width whose captions take no more decoded tokens than VisVM's at the profile's "
     "candidates, or the narrowest tried. A policy that writes no tagged stages gives stage-wise searches whole "
     "answers to choose among (stop: untagged); their judge's verdicts count as tokens.",
+    on_answers=ON_ANSWERS,
 )

@@ -69,7 +69,7 @@ def carried_out(name: str, profile: Profile, quick: bool, given: Sequence[str] =
     Raises:
         ProfileError: values are given to an experiment that takes none.
     """
-    definition = find(name)
+    definition = find(name, profile.task)
     if given and definition.run_with is None:
         raise ProfileError(f"experiment {name} takes nothing by --with; {' '.join(given)} was given")
     with use_runtime(profile.runtime):
@@ -86,7 +86,7 @@ def reported(
     given: Sequence[str] = (),
 ) -> Report:
     """The report of an experiment: question, method, conclusion, and the command that repeats it."""
-    definition = find(name)
+    definition = find(name, profile.task)
     settings = "".join(f" --with {shlex.quote(text)}" for text in given)
     settings += "".join(f" --set {shlex.quote(text)}" for text in overrides)
     again = f"visloop experiment {name} --profile {profile.name}{' --quick' if quick else ''}{settings}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flows.experiments.bench import Bench, arm, evidence, guided, prepare_bench
+from flows.experiments.bench import ACTION, Bench, arm, evidence, guided, prepare_bench
 from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
 from flows.experiments.cross_model import NEEDS, READS, named, other_policies
 from flows.profiles.loading import Profile
@@ -36,9 +36,9 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
         size = size_of.with_label(name)(bench.context.base.checkpoint).parameters
         greedy = arm(bench, "greedy", f"{name}: {GREEDY}")
         owner = next(iter(benches))
-        arms = [greedy, arm(replace(bench, guide=first.guide), "visvm:stop=value", f"{name}: V of {owner}")]
+        arms = [greedy, arm(replace(bench, guide=first.guide), f"visvm:{ACTION}", f"{name}: V of {owner}")]
         if not quick:
-            arms.append(arm(bench, "clip_prm:stop=reward", f"{name}: {PRM}"))
+            arms.append(arm(bench, f"clip_prm:{ACTION}", f"{name}: {PRM}"))
         results += [evidence(bench, measured, [greedy], facts={"parameters": size}) for measured in arms]
     return results
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flows.experiments.bench import HEAD, Arm, Bench, arm, evidence, prepare_bench, with_settings
+from flows.experiments.bench import ACTION, HEAD, Arm, Bench, arm, evidence, prepare_bench, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, figure, verdicts
@@ -23,7 +23,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
     for q in QUANTILES[1::2] if quick else QUANTILES:
         variant = with_settings(bench, value=HEAD, label={"tau": {"kind": "quantile", "q": q}})
         facts = {"tau": variant.rewards.margin, "below_tau": variant.rewards.below_margin}
-        prm = arm(variant, "clip_prm:stop=reward", f"{PRM}@{q:g}", q)
+        prm = arm(variant, f"clip_prm:{ACTION}", f"{PRM}@{q:g}", q)
         results.append(evidence(variant, prm, with_trace=True, facts=facts))
         results.append(evidence(variant, arm(variant, "vimar:by=score", f"{VIMAR}@{q:g}", q), with_trace=True))
         own = reference if q == OWN else value_arm(bench, f"{VALUE}@{q:g}", q)
@@ -39,10 +39,10 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 
 
 def value_arm(bench: Bench, name: str, x: float | None, **settings: object) -> Arm:
-    """VisVM guided and stopped by a V of rewards shaped so; the margin is the quantile `x` on the line `VALUE`, else `OWN`."""
+    """VisVM by a V of rewards shaped so; the margin is the quantile `x` on the line `VALUE`, else `OWN`."""
     q = x if name.startswith(f"{VALUE}@") else OWN
     label = {"shaping": "margin", "alpha": 1.0, "tau": {"kind": "quantile", "q": q}, **settings}
-    return arm(with_settings(bench, value=HEAD, label=label), "visvm:stop=value", name, x)
+    return arm(with_settings(bench, value=HEAD, label=label), f"visvm:{ACTION}", name, x)
 
 
 def answer(findings: Findings) -> str:
@@ -74,11 +74,10 @@ EXPERIMENT = Experiment(
         "refined",
         "changed",
         "sentences",
-        "stop: reward",
-        "stop: value",
+        "stop: end_value",
     ),
     plot=Plot("lines", ("chair_i", "recall", "length"), x="margin: quantile of the scores", only=(PRM, VIMAR, VALUE)),
-    method="CLIP-PRM stops where no candidate reaches the margin; ViMaR replaces sentences under it; VisVM is guided by "
-    "a V of these rewards, a head on the policy's states, and stops where its best value is under 0. Penalty "
-    "and form do not affect the first two.",
+    method="Where the policy proposes to end, CLIP-PRM does if no candidate is above the margin, and VisVM if none is worth "
+    "more than 0, or than the margin where rewards have another form; V is a head on the policy's states, of these "
+    "rewards. ViMaR replaces sentences under the margin. Penalty and form affect VisVM only.",
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from flows.experiments.bench import HEAD, Arm, arm, evidence, prepare_bench, value_facts, with_settings
+from flows.experiments.bench import HEAD, VOTE, Arm, arm, evidence, prepare_bench, value_facts, with_settings
 from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
 from tasks.analysis.findings import Evidence, Findings, figure, verdicts
@@ -29,9 +29,9 @@ QUICK = (TD, "whole return, mean to go")
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:
-    """Every V is trained on the same rollouts and guides the same search, which stops by vote."""
+    """Every V is trained on the same rollouts and guides the same search, which ends by vote."""
     bench = prepare_bench(profile, ["clip_prm"])
-    prm = arm(bench, "clip_prm:stop=vote", PRM)
+    prm = arm(bench, f"clip_prm:{VOTE}", PRM)
     results: list[Evidence] = []
     reference: Arm | None = None
     for name in QUICK if quick else ARMS:
@@ -41,7 +41,7 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
             log.warning("%s: %s", name, error)
             results.append(Evidence(name, facts={"refused": 1.0}))
             continue
-        measured = arm(variant, "visvm:stop=vote", name)
+        measured = arm(variant, f"visvm:{VOTE}", name)
         reference = reference or measured
         results.append(
             evidence(
@@ -57,13 +57,13 @@ def answer(findings: Findings) -> str:
     released = [
         "is refused, because its loss grew"
         if findings.value(name, "refused")
-        else f"has a rank correlation of {figure(findings, name, 'spearman')}"
+        else f"has a rank correlation of {figure(findings, name, 'rank_within')}"
         for name in (RELEASED,)
         if name in findings.arms
     ]
     return (
         f"{TD} has a CHAIRi of {figure(findings, TD, 'chair_i')} and a rank correlation of "
-        f"{figure(findings, TD, 'spearman')}; other targets are {verdicts(findings, rivals, TD)}. "
+        f"{figure(findings, TD, 'rank_within')}; other targets are {verdicts(findings, rivals, TD)}. "
         + (f"V trained as the released code does {released[0]}. " if released else "")
         + f"The scorer in place of V: CHAIRi {findings.compared(PRM, TD, 'chair_i')}."
     )
@@ -72,9 +72,9 @@ def answer(findings: Findings) -> str:
 EXPERIMENT = Experiment(
     run=run,
     answer=answer,
-    columns=("chair_i", "recall", "length", "refused", "spearman", "spread", "step_spread", "wrong_chosen"),
-    plot=Plot("arms", ("chair_i", "recall", "spearman")),
-    method="V is a head on the policy's states, trained on the first round's rollouts; all searches stop by vote, so "
+    columns=("chair_i", "recall", "length", "refused", "rank_within", "spread", "step_spread", "wrong_chosen"),
+    plot=Plot("arms", ("chair_i", "recall", "rank_within")),
+    method="V is a head on the policy's states, trained on the first round's rollouts; all searches end by vote, so "
     "that only V's choices differ. Rank: with the held-out return of the same end, so ranks of different "
     "ends are of different returns. As released: rewards [B] against values [B, 1], so every value is regressed "
     "on the whole batch's rewards.",

@@ -22,9 +22,9 @@ from tasks.configs.evaluate import DriftConfig, EvaluateConfig, HealthConfig, Pr
 from tasks.configs.policy import PolicyConfig
 from tasks.configs.reward import LabelConfig, ScorerConfig
 from tasks.configs.rollout import RolloutConfig
-from tasks.configs.search import SearchConfig
+from tasks.configs.search import SearchConfig, check_spelling, present_spelling, sentence_searches
 from tasks.configs.staged import QuestionConfig, StagedConfig
-from tasks.configs.train import FinetuneConfig, SftConfig
+from tasks.configs.train import FinetuneConfig, SentinelConfig, SftConfig
 from tasks.configs.value import ValueConfig
 from tasks.stage.config import StageConfig
 from tasks.stage.runtime import RuntimeConfig
@@ -122,6 +122,15 @@ class Profile(StageConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _pairs_sentences_of_a_search_that_has_them(self) -> Profile:
+        if isinstance(self.finetune, SentinelConfig) and self.search.strategy not in (wanted := sentence_searches()):
+            raise ValueError(
+                f"finetune.method sentinel pairs next sentences that a search proposed, and search.strategy "
+                f"{self.search.strategy} proposes none; set search.strategy to one of {', '.join(wanted)}"
+            )
+        return self
+
 
 def available_profiles() -> list[str]:
     """Names of the profiles that ship with the checkout."""
@@ -136,7 +145,9 @@ def load_profile(name_or_path: str | Path, overrides: Sequence[str] = (), rounds
     """
     path = _find(str(name_or_path))
     tree = _read(path)
-    lay_over(tree, [_parse(override) for override in overrides], Profile)
+    _check_spelling(overrides)
+    for dropped in lay_over(tree, [_parse(override) for override in overrides], Profile):
+        log.warning("%s", dropped)
     if rounds is not None:
         tree["rounds"] = rounds
     try:
@@ -185,7 +196,7 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> Tree:
         raise ProfileError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ProfileError(f"{path} holds a {type(tree).__name__}; a profile is a mapping, see profiles/demo.yaml")
-    tree = with_present_names(tree)
+    tree = _present(tree, str(path))
     tree.setdefault("name", path.stem)
     parent = tree.pop("extends", None)
     if parent is None:
@@ -203,6 +214,27 @@ def _parse(override: str) -> Tree:
     if not equals or not dotted or not all(dotted.split(".")):
         raise ProfileError(f"override {override!r}: wanted NAME=VALUE, for example search.candidates=4")
     try:
-        return with_present_names(nested(dotted, yaml.safe_load(text)))
+        tree = nested(dotted, yaml.safe_load(text))
     except yaml.YAMLError:
         raise ProfileError(f"override {override!r}: the value {text!r} is not YAML; quote it for the shell?") from None
+    return _present(tree, f"override {override!r}")
+
+
+def _present(tree: Tree, origin: str) -> Tree:
+    """A tree whose former settings have their present names and spelling, before it is laid over another."""
+    tree = with_present_names(tree)
+    if isinstance(search := tree.get("search"), dict):
+        try:
+            tree["search"] = present_spelling(search)
+        except ValueError as error:
+            raise ProfileError(f"{origin}: {error}") from None
+    return tree
+
+
+def _check_spelling(overrides: Sequence[str]) -> None:
+    """Overrides are laid one over the other; a former setting and the one that took its place must not both be given."""
+    names = [name for override in overrides if (name := override.partition("=")[0].strip()).startswith("search.")]
+    try:
+        check_spelling([name.removeprefix("search.") for name in names])
+    except ValueError as error:
+        raise ProfileError(f"overrides: {error}") from None

@@ -3,7 +3,8 @@
 Mappings merge key by key; any other value replaces what was there, and so does an empty mapping. A section with several
 variants (`data.train.kind`, `finetune.method`) follows one rule when its variant is switched: the settings that all
 variants inherit from a common class are kept, the others are dropped. So another method keeps `lr`, `train` and the
-other settings that all methods share; kinds have no common class, so another kind starts afresh. Variants are switched
+other settings that all methods share; kinds have no common class, so another kind starts afresh. Likewise a setting that
+belongs to another one's value (`search.options` to `search.strategy`) is dropped where that value changes. Both happen
 before anything else is set, whatever the order of the overrides.
 """
 
@@ -51,12 +52,34 @@ def nested(dotted: str, value: Any) -> Tree:
     return dict(value)
 
 
-def lay_over(tree: Tree, layers: Sequence[Tree], model: type[BaseModel]) -> None:
-    """Lay settings over a model's, in place and in this order."""
+def lay_over(tree: Tree, layers: Sequence[Tree], model: type[BaseModel]) -> list[str]:
+    """Lay settings over a model's, in place and in this order.
+
+    Returns:
+        A line for every setting that was dropped because it belongs to a value that changed.
+    """
+    dropped: list[str] = []
     for layer in layers:
         _switch_variants(tree, layer, (model,))
+        dropped += _drop_dependent(tree, layer, (model,), "")
     for layer in layers:
         _merge(tree, layer, (model,))
+    return dropped
+
+
+def _drop_dependent(tree: Tree, layer: Tree, models: Models, above: str) -> list[str]:
+    """Drop the settings that a model's `belongs_to` names where the layer changes what they belong to; a line for each."""
+    lines: list[str] = []
+    for name, owner in ((name, owner) for model in models for name, owner in getattr(model, "belongs_to", {}).items()):
+        before = tree.get(owner, field_of(models, owner).default)
+        if owner in layer and layer[owner] != before and tree.get(name):
+            gone = ", ".join(f"{key}={value}" for key, value in tree.pop(name).items())
+            lines.append(f"{above}{name} ({gone}) are dropped: of {above}{owner}={before}, which is now {layer[owner]}")
+            tree[owner] = layer[owner]  # a later layer may set it again
+    for name, change in layer.items():
+        if isinstance(change, dict) and isinstance(tree.get(name), dict):
+            lines += _drop_dependent(tree[name], change, models_of(field_of(models, name)), f"{above}{name}.")
+    return lines
 
 
 def with_present_names(tree: Tree, renamed: Mapping[str, str] = RENAMED) -> Tree:

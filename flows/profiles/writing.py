@@ -58,7 +58,6 @@ value:
 search:
   strategy: visvm
   candidates: {candidates}                # greedy and the temperatures, one each
-  stop: value                             # for a scorer that errs; docs/decisions/2026-11-21-how-a-search-stops.md
   max_sentences: 20
   max_sentence_tokens: 64
   max_new_tokens: {search_tokens}
@@ -120,7 +119,7 @@ def start(name: str, model: str, sources: tuple[Mapping[str, Any], Mapping[str, 
         "sample": {"images": 2000, "max_quarantined": 0.5},
         "rollout": {"max_new_tokens": 512},
         "value": {"reads": "policy_states", "lr": 1e-3, "epochs": 5, "batch_size": 32},
-        "search": {"stop": "value", "max_sentence_tokens": 64, "max_new_tokens": 512},
+        "search": {"max_sentence_tokens": 64, "max_new_tokens": 512},
         "finetune": {"method": "sft", "train": "full", "lr": 1e-6, "batch_size": 32, "micro_batch_size": 8},
         "health": {"action": "warn"},
         "runtime": {"device": "cuda", "batch_size": 16, "shards": 16},

@@ -10,7 +10,8 @@ from flows.round.measure import Model, compared, greedy_answers
 from flows.round.prepare import LoopContext
 from storage.artifacts import Table
 from storage.schema import Caption
-from tasks.data.questions import PlainAnswersResult, QuestionsResult, ask, plainly, questions_digest
+from tasks.data.question_files import questions_digest
+from tasks.data.questions import PlainAnswersResult, QuestionsResult, ask, plainly
 from tasks.data.sample import Draw, OpenSource, SampleResult, sample
 from tasks.evaluate.answers import evaluate_answers
 from tasks.evaluate.evaluate import CompareResult, EvaluateResult

@@ -158,7 +158,7 @@ def written_answers(context: AnswerContext, attempt: Attempt, samples: Table[Sam
             attempt=attempt.number,
             seed=profile.seed,
         ).captions
-    guide = guide_for(context, attempt.guide, profile.search)
+    guide = guide_for(context, attempt.guide, profile.search, images)
     return (
         search.with_label(attempt.label)
         .over_shards(

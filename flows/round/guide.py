@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from flows.round.prepare import LoopContext
-from flows.round.rewards import score_answers
+from flows.round.rewards import objects_in, score_answers
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Reward, Rollout, Sample
 from tasks.configs.reward import FixedTau
@@ -45,18 +45,26 @@ class Answers:
     rewards: Table[Reward]
 
 
-def guide_for(context: LoopContext, guide: RoundGuide | None, config: SearchConfig) -> Guide:
-    """What this search is guided by, and nothing else: the rest must not be part of its key."""
+def guide_for(
+    context: LoopContext, guide: RoundGuide | None, config: SearchConfig, images: Table[Image] | None = None
+) -> Guide:
+    """What this search is guided by, and nothing else: the rest must not be part of its key.
+
+    `images`: those that are searched, if not the benchmark's; a search may need to know which objects are in them.
+    """
     needs = search_needs(config)
+    objects = objects_in(context, images or context.benchmark.images) if "objects" in needs else None
     if guide is None:
-        return Guide(scorer=context.scorer) if "scorer" in needs else UNGUIDED
+        return replace(UNGUIDED, scorer=context.scorer if "scorer" in needs else None, objects=objects)
     rewards, value = guide.rewards, guide.value if "value" in needs else None
     return Guide(
         scorer=guide.scorer if "scorer" in needs else None,
         margin=rewards.margin if needs & {"scorer", "margin", "weak"} else None,
-        value=None if value is None else guide.value_handle,
-        held_out=None if value is None or "weak" not in needs else value.values,
+        value=None if value is None or "held_out" in needs else guide.value_handle,
+        held_out=None if value is None or not needs & {"weak", "held_out"} else value.values,
         answer_scores=(rewards.answer_mean, rewards.answer_std) if "answers" in needs else None,
+        end_value=rewards.end_value if "end_value" in needs else None,
+        objects=objects,
     )
 
 
@@ -69,17 +77,19 @@ def fit_guide(context: LoopContext, policy: PolicyHandle, drawn: SampleResult, n
     return fit_value(context, guide, drawn) if "value" in needs else guide
 
 
-def fit_value(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> RoundGuide:
+def fit_value(context: LoopContext, guide: RoundGuide, drawn: SampleResult, label: str = "") -> RoundGuide:
     """The guide with V of the policy's own answers; `value.guided_rounds` times V learns from captions searched with it, too.
 
     Both sets, for a search chooses among all that the policy may propose: guided captions alone hold hardly a bad sentence.
+    `label`: of a V beside the round's own.
     """
     own = [Answers(guide.rollouts, guide.rewards.rewards), *annotated_answers(context, drawn)]
     answers, rounds = own, context.profile.value.guided_rounds
     for number in range(rounds + 1):
         # The last one has the plain name.
-        label = "" if number == rounds else f"before guided-{number + 1}"
-        guide = replace(guide, value=value_of(context, guide.policy, drawn, answers, label))
+        before = "" if number == rounds else f"before guided-{number + 1}"
+        name = " ".join(filter(None, (label, before)))
+        guide = replace(guide, value=value_of(context, guide.policy, drawn, answers, name))
         if number < rounds:
             answers = [*own, guided_answers(context, guide, drawn, number + 1)]
     return guide
@@ -133,5 +143,5 @@ def search_captions(
     """Captions of `samples` by the profile's search, by the policy that the guide was fitted for."""
     config = context.profile.search
     return search.with_label(label).over_shards(
-        config, guide.policy, images, samples, guide_for(context, guide, config), seed=context.profile.seed
+        config, guide.policy, images, samples, guide_for(context, guide, config, images), seed=context.profile.seed
     )

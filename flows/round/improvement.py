@@ -6,13 +6,15 @@ import logging
 from dataclasses import dataclass
 
 from flows.profiles.loading import Profile
+from flows.round.controls import Measured, measure_controls
 from flows.round.guide import RoundGuide, fit_guide, search_captions
 from flows.round.measure import Model, chair_of, compared, drift_of, measure
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
 from flows.round.rewards import score_answers
 from flows.round.train import train_needs, train_policy
+from tasks.configs.search import search_name
 from tasks.configs.train import SftConfig
-from tasks.data.sample import sample, take
+from tasks.data.sample import SampleResult, sample, take
 from tasks.evaluate.drift import DriftResult
 from tasks.evaluate.health import HealthResult, health
 from tasks.evaluate.promote import PromoteResult, promote
@@ -61,7 +63,7 @@ def improvement_round(context: CaptionContext, champion: Model, base: Model, num
     if number > 1:  # beside the gate's comparison: this round against the base
         compared(context, candidate.scores.scores, base.scores.scores, f"{name} - base")
     elif searches(profile):  # and, once, what the search does for the untrained base
-        measure_search(context, guide, base)
+        measure_search(context, guide, drawn, base)
     return Round(candidate, decision, moved)
 
 
@@ -71,13 +73,14 @@ def searches(profile: Profile) -> bool:
     return wanted and isinstance(profile.finetune, SftConfig) and profile.search.strategy != "greedy"
 
 
-def measure_search(context: CaptionContext, guide: RoundGuide, base: Model) -> None:
-    """The base's captions of the benchmark by the profile's search, against its greedy ones."""
-    strategy = context.profile.search.strategy
-    benchmark = context.benchmark
+def measure_search(context: CaptionContext, guide: RoundGuide, drawn: SampleResult, base: Model) -> None:
+    """The base's captions of the benchmark by the profile's search, against its greedy ones, and the controls beside it."""
+    strategy, benchmark = search_name(context.profile.search), context.benchmark
     searched = search_captions(context, guide, benchmark.images, benchmark.samples, f"base {strategy}")
     scores = chair_of(context, searched.captions, "base", strategy).scores
     compared(context, scores, base.scores.scores, f"base {strategy} - greedy")
+    if "controls" in context.profile.evaluate.decodings:
+        measure_controls(context, guide, drawn, base, Measured(searched, scores))
 
 
 def check_health(context: CaptionContext, base: Model) -> HealthResult:

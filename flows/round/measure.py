@@ -8,7 +8,8 @@ from flows.round.prepare import CaptionContext, LoopContext
 from storage.artifacts import Table
 from storage.schema import Caption, Image, Sample, Score
 from tasks.configs.search import SearchConfig
-from tasks.data.questions import ask, questions_digest
+from tasks.data.question_files import questions_digest
+from tasks.data.questions import ask
 from tasks.data.sample import open_source, take
 from tasks.evaluate.answers import evaluate_answers
 from tasks.evaluate.drift import DriftResult, drift

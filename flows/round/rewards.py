@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.profiles.loading import locate
 from flows.round.prepare import LoopContext
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Reward, Rollout, Sample
-from tasks.configs.reward import CosineReward, ObjectsReward, TokenReward
+from tasks.configs.reward import (
+    CompletenessReward,
+    CosineReward,
+    DetectedObjects,
+    ObjectsReward,
+    PluginReward,
+    TokenReward,
+)
+from tasks.configs.sentinel import ObjectsVerdict, PluginVerdict, VerdictSource
 from tasks.models.scorers import import_reward, reward_name
 from tasks.reward.combine import combine
-from tasks.reward.detect import detect
+from tasks.reward.detect import DetectResult, detect
 from tasks.reward.score import score
 
 
@@ -46,12 +55,47 @@ def scorers_of(context: LoopContext, images: Table[Image]) -> list[ScorerCheckpo
     scorers = []
     for reward in context.profile.scorer.rewards:
         if isinstance(reward, ObjectsReward):
-            table = locate(reward.table) if reward.table else ""
-            tables = list(dict.fromkeys((images, context.benchmark.images)))
-            scorers.append(detect(reward.model_copy(update={"table": table}), context.scorer, tables).objects)
+            scorers.append(_detected(context, reward, images).objects)
+        elif isinstance(reward, CompletenessReward):
+            scorers.append(_detected(context, reward, images).completeness)
         elif isinstance(reward, CosineReward | TokenReward) and reward.checkpoint:
             located = reward.model_copy(update={"checkpoint": locate(reward.checkpoint)})
             scorers.append(import_reward(located, context.scorer, context.base, dtype=context.profile.scorer.dtype))
         else:
             scorers.append(import_reward(reward, context.scorer, context.base))
     return scorers
+
+
+def objects_in(context: LoopContext, images: Table[Image]) -> ScorerCheckpoint:
+    """What is in images, for a search that weighs completeness; as the profile's rewards detect it, or else the scorer."""
+    rewards = context.profile.scorer.rewards
+    complete = [reward for reward in rewards if isinstance(reward, CompletenessReward)]
+    lists = [reward for reward in rewards if isinstance(reward, ObjectsReward)]
+    reward = next(iter([*complete, *lists]), CompletenessReward())
+    return _detected(context, reward, images).completeness
+
+
+def _detected(context: LoopContext, reward: DetectedObjects, images: Table[Image]) -> DetectResult:
+    table = locate(reward.table) if reward.table else ""
+    tables = list(dict.fromkeys((images, context.benchmark.images)))
+    return detect(DetectedObjects(table=table, threshold=reward.threshold), context.scorer, tables)
+
+
+def verdict_sources(
+    context: LoopContext, verdicts: Sequence[VerdictSource], scorer: ScorerCheckpoint, images: Table[Image]
+) -> tuple[ScorerCheckpoint, ...]:
+    """What each verdict on a sentence is made with.
+
+    `scorer`: what gives the round's scores. `images`: the round's; a detector reads no others.
+    """
+    sources = []
+    for verdict in verdicts:
+        if isinstance(verdict, ObjectsVerdict):
+            table = locate(verdict.table) if verdict.table else ""
+            objects = DetectedObjects(table=table, threshold=verdict.threshold)
+            sources.append(detect(objects, context.scorer, [images]).objects)
+        elif isinstance(verdict, PluginVerdict):
+            sources.append(import_reward(PluginReward(name=verdict.name), context.scorer, context.base))
+        else:
+            sources.append(scorer)
+    return tuple(sources)

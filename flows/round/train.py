@@ -6,8 +6,11 @@ from flows.profiles.loading import Profile
 from flows.round.guide import RoundGuide, search_captions
 from flows.round.measure import greedy_answers
 from flows.round.prepare import LoopContext
-from tasks.configs.train import DpoConfig, DpoSettings, FisaoConfig, GrpoConfig, ReplayConfig, SftConfig
-from tasks.data.questions import ask, questions_digest
+from flows.round.rewards import verdict_sources
+from tasks.configs.sentinel import SentinelSettings
+from tasks.configs.train import DpoConfig, DpoSettings, FisaoConfig, GrpoConfig, ReplayConfig, SentinelConfig, SftConfig
+from tasks.data.question_files import questions_digest
+from tasks.data.questions import ask
 from tasks.data.sample import SampleResult, annotate
 from tasks.reward.tokens import score_tokens, split_token_baselines, token_baselines
 from tasks.search.search import search_needs
@@ -15,15 +18,17 @@ from tasks.train.dpo import train_dpo
 from tasks.train.finetune import finetune
 from tasks.train.fisao import WordReward, train_fisao
 from tasks.train.grpo import ShapedReward, train_grpo
+from tasks.train.pair_sentences import JudgedBy, pair_sentences
 from tasks.train.prefer import prefer
 from tasks.train.replay import Replay, open_replay, read_replay, replay_count
+from tasks.train.sentinel import train_sentinel
 from tasks.train.training import TrainResult
 
 
 def train_needs(profile: Profile) -> frozenset[str]:
     """What the method needs of a round's guide: all that its search does, or a value model, or rewards only."""
     config = profile.finetune
-    if isinstance(config, SftConfig):
+    if isinstance(config, SftConfig | SentinelConfig):
         return search_needs(profile.search)
     by_value = (isinstance(config, DpoConfig) and config.dpo.by == "value") or (
         isinstance(config, GrpoConfig) and config.grpo.reward == "value"
@@ -40,6 +45,8 @@ def train_policy(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -
         return dpo(context, config, guide, drawn)
     if isinstance(config, GrpoConfig):
         return grpo(context, config, guide, drawn)
+    if isinstance(config, SentinelConfig):
+        return sentinel(context, config, guide, drawn)
     return fisao(context, config, guide, drawn)
 
 
@@ -87,6 +94,19 @@ def dpo(context: LoopContext, config: DpoConfig, guide: RoundGuide, drawn: Sampl
     return train_dpo(config, guide.policy, drawn.images, drawn.samples, pairs.preferences, seed=seed)
 
 
+def sentinel(context: LoopContext, config: SentinelConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
+    """SENTINEL: of a search's candidates after the same answer so far, a true sentence against a hallucinated one."""
+    searched = search_captions(context, guide, drawn.images, drawn.samples)
+    # How strongly pairs are learned does not change which they are.
+    pairing = config.sentinel.model_copy(update={"beta": SentinelSettings().beta})
+    judged = JudgedBy(
+        verdict_sources(context, config.sentinel.verdicts, guide.scorer, drawn.images), guide.rewards.margin
+    )
+    paired = pair_sentences(pairing, drawn.images, searched.captions, searched.search_trace, judged)
+    seed = context.profile.seed
+    return train_sentinel(config, guide.policy, drawn.images, drawn.samples, paired.pairs, seed=seed)
+
+
 def grpo(context: LoopContext, config: GrpoConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """GRPO: new answers, each rewarded against the others to its prompt."""
     rule = context.profile.label
@@ -98,7 +118,8 @@ def grpo(context: LoopContext, config: GrpoConfig, guide: RoundGuide, drawn: Sam
 def fisao(context: LoopContext, config: FisaoConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:
     """FiSAO: PPO with a reward for every object word, its margins measured on the round's own rollouts."""
     images, samples = drawn.images, drawn.samples
-    words = score_tokens.over_shards(context.scorer, images, samples, guide.rollouts).token_scores
+    scored = score_tokens.over_shards(context.scorer, images, samples, guide.rollouts, per=config.fisao.rewards)
+    words = scored.token_scores
     if config.fisao.baselines == "annotations":
         truth = annotate.with_label("train")(context.source, images).annotations
         rewarded = token_baselines(config.fisao, words, samples, guide.rollouts, truth)

@@ -16,6 +16,7 @@ from tasks.core.analysis import observations as seen
 from tasks.core.benchmarks.chair import true_objects
 from tasks.core.benchmarks.estimates import Intervals, Source, clustered_estimate, estimate_rows, metric_rows
 from tasks.core.metrics import Estimate, Ratio, without_interval
+from tasks.core.value.ranking import held_out, ranking_of
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
 
@@ -76,8 +77,9 @@ def appraise(
 ) -> AppraisalResult:
     """Does a guide separate true sentences from hallucinated ones, and does V predict what follows? Overall, and by position.
 
-    Metrics `auc` (within an image, mean) and `auc_pooled`; with the held-out `values` of a V `spearman` with the Monte-Carlo
-    return, `spread` and `td_error`.
+    Metrics `auc` (within an image, mean) and `auc_pooled`; with the held-out `values` of a V its `rank_within` and `auc_within`
+    (with the Monte-Carlo return, within an image and a position: what the health check reads), `spearman` over all sentences,
+    `spread` and `td_error`.
     """
     sentences = seen.judged_sentences(lake.read_rows(SearchStep, trace), _truth(samples, annotations))
     figures = _ranking(sentences, config)
@@ -108,9 +110,11 @@ def _returns(rows: Sequence[Value], config: EvaluateConfig) -> dict[str, Estimat
     """Rank correlation of V with what followed, over all and at each position; its spread and error."""
 
     def image(row: Value) -> str:
-        return row.rollout_id.split("-")[0]
+        return row.image_id
 
-    figures = {"spearman": _clustered(rows, image, seen.return_correlation, config)}
+    within = ranking_of(held_out(rows), confidence=config.confidence)
+    figures = {"rank_within": within.rank, "auc_within": within.auc}
+    figures["spearman"] = _clustered(rows, image, seen.return_correlation, config)
     figures["spread"] = _clustered(rows, image, lambda some: float(np.std([row.value for row in some])), config)
     figures["td_error"] = _clustered(
         rows, image, lambda some: float(np.mean([abs(row.td_target - row.value) for row in some])), config

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from tasks.stage.config import StageConfig
+
+# What results call the searches that stand beside one by V; flows.round.controls measures them.
+CONTROL = "control: "
+RANDOM_V, V_GAMMA_0, CLIP_PRM, GREEDY_END = "random V", "V, gamma 0", "CLIP-PRM", "greedy with the same end"
+BEST_OF = "best of {n}, {tokens} tokens"
+CONTROLS = (RANDOM_V, V_GAMMA_0, CLIP_PRM, BEST_OF.partition("{")[0], GREEDY_END)  # how they begin, in order
 
 
 class EvaluateConfig(StageConfig):
@@ -15,11 +21,20 @@ class EvaluateConfig(StageConfig):
     section: ClassVar[str] = "evaluate"
     model_config = ConfigDict(title="Benchmark")
     images: int = Field(500, ge=2, description="annotated images, the same ones in every round")
-    decodings: tuple[Literal["greedy", "search"], ...] = Field(
-        ("greedy", "search"), min_length=1, description="of the base: greedy, and the profile's search without training"
+    decodings: tuple[Literal["greedy", "search", "controls"], ...] = Field(
+        ("greedy", "search"),
+        min_length=1,
+        description="of the base: greedy; the profile's search without training; and beside a search by V controls: random "
+        "numbers, V of gamma 0, CLIP-PRM, best of n at equal tokens, greedy with the same end (five searches and a second V)",
     )
     bootstrap: int = Field(2000, ge=100, le=100_000, description="resamples for intervals")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
+
+    @model_validator(mode="after")
+    def _controls_stand_beside_a_search(self) -> EvaluateConfig:
+        if "controls" in self.decodings and "search" not in self.decodings:
+            raise ValueError("decodings has controls and not search, which they stand beside: add search")
+        return self
 
 
 class HealthConfig(StageConfig):

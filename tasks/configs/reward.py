@@ -20,11 +20,9 @@ class CosineReward(StageConfig):
     weight: Weight = 1.0
 
 
-class ObjectsReward(StageConfig):
-    """Whether what a sentence names is there: mean over its objects of 1 (in the table) or -1; 0 if it names none."""
+class DetectedObjects(StageConfig):
+    """Which objects count as present in an image."""
 
-    model_config = ConfigDict(title="Object list")
-    kind: Literal["objects"] = Field("objects", description="objects that a detector lists")
     table: str = Field(
         "",
         description="a detector's table, Parquet or CSV: image_id, object (COCO's name) and confidence; empty: the objects are "
@@ -35,6 +33,23 @@ class ObjectsReward(StageConfig):
         ge=-1,
         le=1,
         description="least confidence of an object that counts as present; zero-shot, 0.5: more likely than not",
+    )
+
+
+class ObjectsReward(DetectedObjects):
+    """Whether what a sentence names is there: mean over its objects of 1 (in the table) or -1; 0 if it names none."""
+
+    model_config = ConfigDict(title="Object list")
+    kind: Literal["objects"] = Field("objects", description="objects that a detector lists")
+    weight: Weight = 1.0
+
+
+class CompletenessReward(DetectedObjects):
+    """Share of the image's detected objects that the sentence adds to those named before; 0 if none was detected (MRGD)."""
+
+    model_config = ConfigDict(title="Completeness")
+    kind: Literal["completeness"] = Field(
+        "completeness", description="detected objects that a sentence is the first to name"
     )
     weight: Weight = 1.0
 
@@ -81,7 +96,7 @@ class PluginReward(StageConfig):
 
 
 Reward = Annotated[
-    CosineReward | ObjectsReward | LikelihoodReward | JudgeReward | TokenReward | PluginReward,
+    CosineReward | ObjectsReward | CompletenessReward | LikelihoodReward | JudgeReward | TokenReward | PluginReward,
     Field(discriminator="kind"),
 ]
 
@@ -101,8 +116,8 @@ class ScorerConfig(StageConfig):
     )
     rewards: tuple[Reward, ...] = Field(
         (),
-        description="several rewards, summed; kind: cosine, objects, likelihood, judge, token_clip or plugin, each with a "
-        "weight; none: the checkpoint's cosine alone",
+        description="several rewards, summed; kind: cosine, objects, completeness, likelihood, judge, token_clip or plugin, "
+        "each with a weight; none: the checkpoint's cosine alone",
     )
     scale: Literal["standard", "raw"] = Field(
         "standard",
@@ -141,8 +156,9 @@ class LabelConfig(StageConfig):
 
     section: ClassVar[str] = "label"
     model_config = ConfigDict(title="Rewards")
-    shaping: Literal["none", "margin", "published_equation", "zero_below", "floor", "continuous"] = Field(
-        "margin", description="margin: d if d >= tau else -alpha (tau - d), the released code's rule"
+    shaping: Literal["none", "margin", "published_equation", "zero_below", "floor", "continuous", "centred"] = Field(
+        "margin",
+        description="margin: d if d >= tau else -alpha (tau - d), the released code's rule; centred: d - tau",
     )
     tau: Annotated[QuantileTau | FixedTau | OtsuTau, Field(discriminator="kind")] = Field(
         QuantileTau(),

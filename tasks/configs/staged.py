@@ -16,13 +16,17 @@ class QuestionConfig(StageConfig):
     model_config = ConfigDict(title="Questions")
     train: str = Field(
         "",
-        description="JSON Lines file (image_id, question, answer) about training images; empty: made from annotated boxes",
+        description="JSON Lines file about training images (image_id, question, answer; or LLaVA's image and conversations, "
+        "of one turn or several); empty: made from annotated boxes",
     )
     benchmark: str = Field("", description="the same about the benchmark's images")
     kinds: tuple[Literal["what", "how_many", "where"], ...] = Field(
         ("what", "how_many", "where"), min_length=1, description="of questions made from boxes"
     )
     per_image: int = Field(1, ge=1, le=20, description="questions an image, where they are made")
+    conversation: bool = Field(
+        False, description="made questions about one image are turns of a conversation, which is learned as one example"
+    )
 
 
 class SelfTeacher(StageConfig):

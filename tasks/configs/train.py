@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
+from tasks.configs.sentinel import SentinelSettings
 from tasks.stage.config import NOT_SEMANTIC, StageConfig
 
 
@@ -46,9 +47,14 @@ class GrpoSettings(StageConfig):
 
 
 class FisaoSettings(StageConfig):
-    """PPO with a reward for every object word (FiSAO, arXiv 2410.14148); the paper gives no constants, these are ours."""
+    """PPO with a reward for every object word (FiSAO, arXiv 2410.14148); its constants could not be read, these are ours."""
 
     model_config = ConfigDict(title="FiSAO")
+    rewards: Literal["tokens", "sentences"] = Field(
+        "tokens",
+        description="tokens: each object word (FiSAO); sentences: each sentence that names objects, by the same rule: PPO that "
+        "differs in nothing else",
+    )
     baselines: Literal["annotations", "split"] = Field(
         "annotations",
         description="mean scores of correct and hallucinated words; annotations: by CHAIR on the round's own rollouts (the "
@@ -69,8 +75,11 @@ class FisaoSettings(StageConfig):
     )
     value_weight: float = Field(0.5, ge=0, le=10, description="weight of the critic's loss")
     passes: int = Field(2, ge=1, le=100, description="passes over the answers of an iteration")
-    iterations: int = Field(
-        2, ge=1, le=100, description="the first one learns from the round's rollouts, later ones from new answers"
+    iterations: int = Field(2, ge=1, le=100, description="each learns from new answers; for the first one see first")
+    first: Literal["drawn", "rollouts"] = Field(
+        "drawn",
+        description="what the first iteration learns from; drawn: new answers of the policy, as the others; rollouts: the "
+        "round's, tokenised again from their texts and drawn otherwise than PPO assumes (off-policy)",
     )
     temperature: float = Field(1.0, gt=0, le=5, description="sampling temperature of new answers")
 
@@ -82,7 +91,9 @@ class TrainingSettings(StageConfig):
     train: Literal["full", "lora"] = Field("lora", description="all weights, or adapters that are merged afterwards")
     lr: float = Field(1e-5, gt=0, le=1, title="Learning rate", description="learning rate (VisVM: 1e-6, full)")
     epochs: float = Field(1.0, gt=0, le=1000, description="passes over the examples; fisao uses fisao.passes instead")
-    batch_size: int = Field(16, ge=1, description="captions per step; dpo: pairs; grpo: answers, in whole groups")
+    batch_size: int = Field(
+        16, ge=1, description="captions per step; dpo, sentinel: pairs; grpo: answers, in whole groups"
+    )
     micro_batch_size: int | None = Field(
         None,
         ge=1,
@@ -150,6 +161,19 @@ class FisaoConfig(TrainingSettings):
     fisao: FisaoSettings = Field(FisaoSettings(), title="FiSAO", description="rewards of object words, and PPO")
 
 
+class SentinelConfig(TrainingSettings):
+    """Direct preference optimisation of single sentences, on the candidates of a search."""
+
+    model_config = ConfigDict(title="SENTINEL", json_schema_extra=NAMES_ITS_METHOD)
+    method: Literal["sentinel"] = Field(
+        "sentinel",
+        description="learn to prefer a true next sentence to a hallucinated one after the same answer so far",
+    )
+    sentinel: SentinelSettings = Field(
+        SentinelSettings(), title="SENTINEL", description="how candidates are judged, paired and learned"
+    )
+
+
 def _sft_by_default(settings: Any) -> Any:
     if isinstance(settings, Mapping) and "method" not in settings:
         return {"method": "sft", **settings}
@@ -157,7 +181,7 @@ def _sft_by_default(settings: Any) -> Any:
 
 
 FinetuneConfig = Annotated[
-    SftConfig | DpoConfig | GrpoConfig | FisaoConfig,
+    SftConfig | DpoConfig | GrpoConfig | FisaoConfig | SentinelConfig,
     Field(discriminator="method"),
     BeforeValidator(_sft_by_default),
 ]

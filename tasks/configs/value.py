@@ -35,8 +35,10 @@ class ValueConfig(StageConfig):
     trace: float = Field(
         0.9, ge=0, le=1, title="Trace (lambda)", description="of td_lambda: 0 is td0, 1 the whole return"
     )
-    terminal: Literal["mean_to_go", "zero_terminal", "bootstrap_forever"] = Field(
-        "mean_to_go", description="what follows the last sentence; bootstrap_forever is the released behaviour"
+    terminal: Literal["mean_to_go", "zero_terminal", "optimal_stopping", "bootstrap_forever"] = Field(
+        "mean_to_go",
+        description="what follows the last sentence: mean_to_go, V is a mean of rewards; zero_terminal, their sum; "
+        "optimal_stopping, their sum up to where ending is worth more; bootstrap_forever is the released behaviour",
     )
     layer: int = Field(
         -1,
@@ -66,14 +68,16 @@ class ValueConfig(StageConfig):
         description="rank of the adapters where train is lora; without meaning for policy_states",
     )
     min_spearman: float = Field(
-        0.05,
+        0.0,
         ge=-1,
         le=1,
-        description="least held-out rank correlation with the return: the stage fails where its interval lies below",
+        description="the interval of the held-out rank correlation with the return, within an image and a position, must lie "
+        "above this, or the stage fails; 0 is chance; -1: not checked",
     )
     min_spread: float = Field(
         1e-4, ge=0, description="least held-out standard deviation of V; below: the values have collapsed"
     )
+    action: Literal["stop", "warn"] = Field("stop", description="what a failed check of V does to the run")
     ground_truth: float | None = Field(
         None,
         ge=-1,

@@ -6,8 +6,6 @@ reads the answers, unless the profile's verification compares with them.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +17,11 @@ from storage.artifacts import Table
 from storage.schema import Answer, Box, Caption, Image, Quarantined, Sample
 from tasks.configs.staged import QuestionConfig
 from tasks.core.data.questions import AnnotatedImage, make_questions
-from tasks.core.placeholders import strip_placeholders
 from tasks.core.seeds import digest_of, seed_for
+from tasks.data.question_files import PlannedQuestion, questions_of_file
 from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
-
-FILE_KIND = "file"
-BAD_LINES = 0.05  # share of a file's lines that may be no question
 
 
 class Source(Protocol):
@@ -54,32 +49,6 @@ class _Drawn(NamedTuple):
     split: str
 
 
-class _Question(NamedTuple):
-    """A question with its true answer (None: the file has none) and its kind."""
-
-    text: str
-    answer: str | None
-    kind: str
-
-
-def questions_digest(config: QuestionConfig, *, benchmark: bool) -> str:
-    """Digest of the file that questions come from, for `ask`: other content makes new questions. Empty where they are made.
-
-    Raises:
-        StageInputError: the file is not there.
-    """
-    name = config.benchmark if benchmark else config.train
-    if not name:
-        return ""
-    try:
-        return hashlib.sha256(Path(name).expanduser().read_bytes()).hexdigest()
-    except OSError as error:
-        raise StageInputError(
-            f"questions.{'benchmark' if benchmark else 'train'}: {name} can't be read ({error.strerror}); give a JSON Lines "
-            "file of image_id, question and answer, or leave it empty to have questions made from annotated boxes"
-        ) from None
-
-
 @dataclass(frozen=True)
 class QuestionsResult(StageResult):
     """Questions as samples, their true answers, and images and lines without one."""
@@ -102,7 +71,8 @@ def ask(
 ) -> QuestionsResult:
     """Questions about images; a sample's prompt is the question, then `instruction`.
 
-    An image's questions depend on seed, source and image only, so the same ones come with and without an instruction;
+    Turns of a conversation are asked one by one, and learned together: each follows the sample of the turn before. An
+    image's questions depend on seed, source and image only, so the same ones come with and without an instruction;
     `plainly` brings answers to the former back to the latter. `file_digest`: `questions_digest`, so that the file counts as
     an input. An image without a question is in quarantine; so is a line of the file that holds none.
     """
@@ -111,18 +81,21 @@ def ask(
     name = config.benchmark if benchmark else config.train
     refused: list[Quarantined] = []
     if name:
-        questions = _from_file(Path(name).expanduser(), file_digest, {image.image_id for image in drawn}, refused)
+        questions = questions_of_file(
+            Path(name).expanduser(), file_digest, {image.image_id for image in drawn}, refused
+        )
         needs_answers = benchmark
     else:
         questions, needs_answers = _from_boxes(config, source, drawn, seed), True
     samples, answers = [], []
     for image in drawn:
         for question in questions.get(image.image_id, ()):
-            prompt = f"{question.text} {instruction}" if instruction else question.text
+            prompt = _prompt(question.text, instruction)
             sample_id = digest_of(source.name, image.image_id, prompt)
+            after = question.after and digest_of(source.name, image.image_id, _prompt(question.after, instruction))
             if question.answer is None and needs_answers:
                 raise StageInputError(f"{name}: the question {question.text!r} about {image.image_id} has no answer")
-            samples.append(Sample(sample_id, image.image_id, prompt, image.split))
+            samples.append(Sample(sample_id, image.image_id, prompt, image.split, after))
             if question.answer is not None:
                 answers.append(Answer(sample_id, question.answer, question.kind))
         if not questions.get(image.image_id):
@@ -141,6 +114,10 @@ def ask(
             "images_without": sum(not questions.get(image.image_id) for image in drawn),
         },
     )
+
+
+def _prompt(question: str, instruction: str) -> str:
+    return f"{question} {instruction}" if instruction else question
 
 
 @dataclass(frozen=True)
@@ -179,7 +156,7 @@ def plainly(
 
 def _from_boxes(
     config: QuestionConfig, source: Source, drawn: Sequence[_Drawn], seed: int
-) -> dict[str, list[_Question]]:
+) -> dict[str, list[PlannedQuestion]]:
     """Questions that the annotated boxes answer, by image. Questions about absent objects name objects of the split."""
     if source.split is None:
         raise StageInputError(
@@ -203,7 +180,11 @@ def _from_boxes(
             kinds=config.kinds,
             count=config.per_image,
         )
-        questions[image.image_id] = [_Question(entry.prompt, entry.answer, entry.kind) for entry in made]
+        before = [None, *(entry.prompt for entry in made)] if config.conversation else [None] * len(made)
+        questions[image.image_id] = [
+            PlannedQuestion(entry.prompt, entry.answer, entry.kind, after)
+            for entry, after in zip(made, before, strict=False)
+        ]
     return questions
 
 
@@ -214,47 +195,3 @@ def _likely(root: Path) -> Callable[[Sequence[str]], Iterable[str]] | None:
     from tasks.core.demo.questions import likely
 
     return likely
-
-
-def _from_file(path: Path, digest: str, wanted: set[str], refused: list[Quarantined]) -> dict[str, list[_Question]]:
-    """The file's questions about the wanted images, in its order; other lines go to `refused`."""
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise StageInputError(f"{path} is not the file whose digest was given; pass ask() its questions_digest()")
-    questions: dict[str, list[_Question]] = {}
-    lines = [(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
-    bad = 0
-    for number, line in lines:
-        parsed = _read_line(line)
-        if isinstance(parsed, str):
-            bad += 1
-            refused.append(Quarantined("ask", f"{path.name}:{number}", "bad_line", parsed))
-            continue
-        image_id, question = parsed
-        if image_id not in wanted:
-            continue
-        of_image = questions.setdefault(image_id, [])
-        if any(question.text == other.text for other in of_image):
-            refused.append(Quarantined("ask", f"{path.name}:{number}", "repeated", f"asked before: {question.text}"))
-        else:
-            of_image.append(question)
-    check_nothing_lost("ask", len(lines), len(lines) - bad, bad, BAD_LINES, unit="lines")
-    return questions
-
-
-def _read_line(line: bytes) -> tuple[str, _Question] | str:
-    """(image id, question) of a line; else what is wrong with it."""
-    try:
-        item = json.loads(line)
-    except ValueError as error:
-        return f"no JSON: {error}"
-    if not isinstance(item, dict):
-        return f"a {type(item).__name__}; wanted an object with image_id, question and answer"
-    image_id, question, answer = (item.get(name) for name in ("image_id", "question", "answer"))
-    question = strip_placeholders(question) if isinstance(question, str) else question
-    if not isinstance(image_id, str | int) or not isinstance(question, str) or not question.strip():
-        return f"wanted image_id and question, got the fields {', '.join(sorted(item))}"
-    if not isinstance(answer, str | int | float | None) or isinstance(answer, bool):
-        return f"its answer is a {type(answer).__name__}; wanted a short text"
-    text = None if answer is None else str(answer).strip()
-    return str(image_id), _Question(question.strip(), text or None, FILE_KIND)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -26,6 +26,7 @@ from tasks.core.demo.policy_model import build_processor, build_tokenizer
 from tasks.core.demo.scenes import sample_scenes
 from tasks.core.demo.scorer_model import model_cfg, preprocess_cfg
 from tasks.core.demo.train_answers import build_answer_tokenizer, train_answers
+from tasks.core.demo.train_oracle import train_oracle
 from tasks.core.demo.train_policy import train_policy
 from tasks.core.demo.train_scorer import train_scorer
 from tasks.core.demo.train_vision import PATCH, train_vision
@@ -36,11 +37,29 @@ ensure_torchvision_operators()  # before transformers and open_clip
 import open_clip  # noqa: E402
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel  # noqa: E402
 
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
+    from transformers import PreTrainedTokenizerFast
+
 log = logging.getLogger(__name__)
 
 LOG_EVERY = 100  # steps
 THREADS = 1  # a task: two train side by side, and one thread gives the same weights again
+POLICIES = {"policy": "committed", "policy-independent": "independent"}  # folder -> captioning rule
+SCORERS = ("scorer", "scorer-half", "oracle")
+
+
 TEMPERATURES = (0.0, 0.3, 0.6, 0.9)  # of the rollouts the models are measured on
+
+
+class Steps(NamedTuple):
+    """How long each model trains."""
+
+    tower: int = 600
+    policy: int = 1800
+    scorer: int = 3000
+    oracle: int = 1000
+    answers: int = 2000
 
 
 def pretrain_tower(folder: Path, *, steps: int, seed: int, batch: int = 64) -> Path:
@@ -53,12 +72,15 @@ def pretrain_tower(folder: Path, *, steps: int, seed: int, batch: int = 64) -> P
     return folder
 
 
-def pretrain_policy(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
-    """The captioning policy with its processor."""
+def pretrain_policy(
+    tower_folder: Path, folder: Path, *, steps: int, seed: int, rule: str = "committed", batch: int = 48
+) -> Path:
+    """A captioning policy that learned a rule of `tasks.core.demo.captions`, with its processor."""
     torch.set_num_threads(THREADS)
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer()
-    for step, loss, model in train_policy(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
-        _log("policy", step, steps, f"loss {loss:.3f}")
+    training = train_policy(tower, tokenizer, steps=steps, batch=batch, seed=seed, rule=rule)
+    for step, loss, model in training:  # noqa: B007
+        _log(f"{rule} policy", step, steps, f"loss {loss:.3f}")
     with _published(folder) as fresh:
         model.save_pretrained(fresh)
         build_processor(tokenizer, PATCH).save_pretrained(fresh)
@@ -79,34 +101,57 @@ def pretrain_answers(policy_folder: Path, folder: Path, *, steps: int, seed: int
     return folder
 
 
-def pretrain_scorer(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
-    """The image-sentence scorer, as open_clip reads it from a `local-dir:`."""
+def pretrain_scorer(tower_folder: Path, folder: Path, half: Path, *, steps: int, seed: int, batch: int = 64) -> Path:
+    """The image-sentence scorer, as open_clip reads it from a `local-dir:`; `half` is what it was after half of the steps."""
     torch.set_num_threads(THREADS)
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
-    for step, loss, model in train_scorer(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
+    for step, loss, model in train_scorer(tower, tokenizer, steps=steps, batch=batch, seed=seed):
         _log("scorer", step, steps, f"loss {loss:.3f}")
+        if step == steps // 2:
+            _save_scorer(model, tower, tokenizer, half)
+    _save_scorer(model, tower, tokenizer, folder)
+    return folder
+
+
+def pretrain_oracle(tower_folder: Path, folder: Path, *, steps: int, seed: int, batch: int = 48) -> Path:
+    """A scorer that learns from the truth, of the same form."""
+    torch.set_num_threads(THREADS)
+    tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
+    for step, loss, model in train_oracle(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
+        _log("oracle", step, steps, f"loss {loss:.3f}")
+    _save_scorer(model, tower, tokenizer, folder)
+    return folder
+
+
+def _save_scorer(model: CLIP, tower: CLIPVisionModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     config = {"model_cfg": model_cfg(tower, tokenizer), "preprocess_cfg": preprocess_cfg()}
     with _published(folder) as fresh:
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, fresh / "open_clip_model.safetensors")
         (fresh / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         tokenizer.save_pretrained(fresh)
-    return folder
 
 
-def measure_models(policy_folder: Path, scorer_folder: Path, file: Path, *, scenes: int, seed: int) -> dict[str, Any]:
-    """Measure the saved models on new scenes, loading them as a user would, and write the figures to `file`."""
-    model = AutoModelForImageTextToText.from_pretrained(policy_folder).eval()
-    processor = AutoProcessor.from_pretrained(policy_folder)
+def measure_models(folder: Path, file: Path, *, scenes: int, seed: int) -> dict[str, Any]:
+    """Measure the captioning policies and the scorers in `folder` on new scenes, loading them as a user would.
+
+    The figures are written to `file`: of each policy its captions at several temperatures, and of each scorer how well it
+    separates that policy's true sentences from its invented ones.
+    """
+    torch.set_num_threads(THREADS)
     world = list(sample_scenes(f"measure {seed}", scenes))
     present = [scene.categories for scene in world]
     figures: dict[str, Any] = {}
-    rollouts = []
-    for temperature in TEMPERATURES:
-        rollouts.append(captions_of(model, processor, world, Decoding(temperature, seed)))
-        figures[f"policy t={temperature:g}"] = hallucination(rollouts[-1], present)._asdict()
-    figures["snowball"] = snowball(world, rollouts)._asdict()
-    figures["scorer on the policy's sentences"] = separation(world, rollouts, _Scorer(scorer_folder))._asdict()
+    for policy in (name for name in POLICIES if (folder / name).exists()):
+        model = AutoModelForImageTextToText.from_pretrained(folder / policy).eval()
+        processor = AutoProcessor.from_pretrained(folder / policy)
+        rollouts = []
+        for temperature in TEMPERATURES:
+            rollouts.append(captions_of(model, processor, world, Decoding(temperature, seed)))
+            figures[f"{policy} t={temperature:g}"] = hallucination(rollouts[-1], present)._asdict()
+        figures[f"{policy} snowball"] = snowball(world, rollouts)._asdict()
+        for scorer in (name for name in SCORERS if (folder / name).exists()):
+            figures[f"{scorer} on {policy}"] = separation(world, rollouts, _Scorer(folder / scorer))._asdict()
     return _noted(file, figures)
 
 

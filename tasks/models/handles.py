@@ -42,6 +42,8 @@ class Guide:
     value: ValueHandle | None = None
     held_out: Table[Value] | None = None  # the value model's estimates of held-out sentences
     answer_scores: tuple[float, float] | None = None  # mean and deviation of the rollouts' mean scores
+    end_value: float | None = None  # what ending is worth on the value model's scale
+    objects: ScorerCheckpoint | None = None  # what was detected in the images, for completeness
 
 
 UNGUIDED = Guide()

@@ -13,7 +13,7 @@ from tasks.configs.policy import PolicyConfig
 from tasks.configs.reward import CosineReward, ScorerConfig, TokenReward
 from tasks.configs.rollout import RolloutConfig
 from tasks.configs.search import SearchConfig
-from tasks.configs.train import DpoConfig, FisaoConfig, GrpoConfig, SftConfig, TrainingSettings
+from tasks.configs.train import DpoConfig, FisaoConfig, GrpoConfig, SentinelConfig, SftConfig, TrainingSettings
 from tasks.configs.value import ValueConfig
 from tasks.core.memory.facts import BYTES, Phase, StagePeak
 from tasks.core.memory.forward import PROMPT_TOKENS, Decoding, Reading, ScorerSizes, decoding_phases, reading_phases
@@ -25,7 +25,7 @@ from tasks.stage.runtime import RuntimeConfig
 __all__ = ["MemorySettings", "StagePeak", "UnknownImageCost", "stage_peaks"]
 
 USABLE = 10**9 / 2**30  # of a GPU's memory: 80 GB of a card of 80 GiB
-STAGE_OF = {"sft": "finetune", "dpo": "train_dpo", "grpo": "train_grpo", "fisao": "train_fisao"}
+STAGE_OF = {"sft": "finetune"} | {name: f"train_{name}" for name in ("dpo", "grpo", "fisao", "sentinel")}
 
 
 @dataclass(frozen=True)
@@ -217,11 +217,12 @@ def _finetune(run: _Run) -> list[Phase]:
     training = Training(
         config.train,
         config.lora_rank,
-        rows * (2 if isinstance(config, DpoConfig) else 1),
+        rows * (2 if isinstance(config, DpoConfig | SentinelConfig) else 1),
         answer_limit(settings),
         run.training_width,
         checkpointed=settings.runtime.device != "cpu",
         foreach=isinstance(config, FisaoConfig),
+        learned=settings.search.max_sentence_tokens if isinstance(config, SentinelConfig) else None,
     )
     held, arch, cost = run.scorer_weights, run.facts.arch, run.cost()
     phases = training_phases(arch, cost, held, training)
@@ -242,7 +243,7 @@ def answer_limit(settings: MemorySettings) -> int:
     config, search = settings.finetune, settings.search
     if isinstance(config, GrpoConfig):
         return config.grpo.max_new_tokens
-    if not isinstance(config, SftConfig):
+    if not isinstance(config, SftConfig | SentinelConfig):
         return settings.rollout.max_new_tokens
     if search.strategy in ("visvm", "clip_prm"):
         return search.max_sentences * search.max_sentence_tokens

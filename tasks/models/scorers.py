@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from storage import checkpoints
 from storage.artifacts import ArtifactRef, Checkpoint, ScorerCheckpoint, canonical_json, reference
-from tasks.configs.reward import CosineReward, JudgeReward, LikelihoodReward, ObjectsReward, PluginReward, Reward
+from tasks.configs.reward import (
+    CompletenessReward,
+    CosineReward,
+    JudgeReward,
+    LikelihoodReward,
+    ObjectsReward,
+    PluginReward,
+    Reward,
+)
 from tasks.core.models.policy_settings import PolicySettings
 from tasks.core.models.scorer_files import check_scorer_files
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import current_device, load_policy
+from tasks.models.object_lists import OBJECTS, load_completeness, load_objects
 from tasks.models.scorer_names import check_open_clip_name
 from tasks.stage.quarantine import StageInputError
 
@@ -29,7 +38,6 @@ KNOWN = "open_clip_name.txt"  # holds NAME/PRETRAINED where a scorer is one of o
 PLUGIN = "reward_plugin.txt"  # holds the name of an installed reward and a digest of its code
 REWARD = "reward.json"  # any other kind: {"kind", "options", "refs": {name: reference}}
 COSINE, FULL_PRECISION = "cosine", "float32"  # a model in a precision of its own is of kind cosine
-OBJECTS = "objects.parquet"  # beside it, of kind objects: pixels (digest of an image's pixels), objects (list)
 
 if TYPE_CHECKING:
     from tasks.core.models.scorer import Scorer
@@ -87,21 +95,23 @@ def import_reward(
         reward: which.
         scorer: the profile's own, used where the reward names none.
         policy: the base policy, whose likelihood may be scored; not the one that is trained.
-        detections: the output `objects` of `detect`, for a reward of kind objects.
+        detections: the output `objects` or `completeness` of `detect`, for a reward of that kind.
         dtype: precision of an image-text model that the reward names.
 
     Raises:
         CheckpointNotFound, ScorerError: as `import_scorer`.
-        ValueError: a checkpoint of no known form, or an objects reward without its detections.
+        ValueError: a checkpoint of no known form, or a reward of detected objects without them.
         EndpointError: a judge's URL that can't be stored.
     """
     if isinstance(reward, CosineReward):
         return import_scorer(reward.checkpoint, FULL_PRECISION if reward.checkpoint.startswith("plugin:") else dtype)
     if isinstance(reward, PluginReward):
         return import_scorer(f"plugin:{reward.name}")
-    if isinstance(reward, ObjectsReward):
+    if isinstance(reward, ObjectsReward | CompletenessReward):
         if detections is None or not (checkpoints.folder(detections) / OBJECTS).is_file():
-            raise StageInputError(f"an objects reward got {detections}: pass the output `objects` of the stage detect")
+            raise StageInputError(
+                f"a reward {reward.kind} got {detections}: pass the output `{reward.kind}` of the stage detect"
+            )
         return detections
     if isinstance(reward, LikelihoodReward):
         options: dict[str, Any] = {"contrast": reward.contrast, "prompt": reward.prompt}
@@ -123,8 +133,8 @@ def reward_name(reward: Reward) -> str:
     """A short name for tables: kind, and what distinguishes it from another of its kind."""
     if isinstance(reward, LikelihoodReward):
         return "likelihood" if reward.contrast else "likelihood uncontrasted"
-    if isinstance(reward, ObjectsReward):
-        return f"objects {Path(reward.table).name}".strip()
+    if isinstance(reward, ObjectsReward | CompletenessReward):
+        return f"{reward.kind} {Path(reward.table).name}".strip()
     if isinstance(reward, JudgeReward):
         return f"judge {reward.model}"
     if isinstance(reward, PluginReward):
@@ -186,15 +196,6 @@ def load_scores(scorer: ScorerCheckpoint, counters: Counter[str]) -> Scores:
 Loader = Callable[[Path, dict[str, Any], dict[str, Any], Counter[str]], "Scores"]
 
 
-def _load_objects(folder: Path, options: Any, refs: Any, counters: Counter[str]) -> Scores:
-    import pyarrow.parquet as pq
-
-    from tasks.core.models.object_list import object_scores
-
-    rows = pq.read_table(folder / OBJECTS, partitioning=None).to_pylist()
-    return object_scores({row["pixels"]: frozenset(row["objects"]) for row in rows}, counters)
-
-
 def _load_likelihood(folder: Path, options: dict[str, Any], refs: dict[str, Any], counters: Counter[str]) -> Scores:
     from tasks.core.models.likelihood import likelihood_scores
 
@@ -223,7 +224,8 @@ def _load_combined(folder: Path, options: dict[str, Any], refs: dict[str, Any], 
 
 
 _LOADERS: dict[str, Loader] = {
-    "objects": _load_objects,
+    "objects": load_objects,
+    "completeness": load_completeness,
     "likelihood": _load_likelihood,
     "judge": _load_judge,
     "token_clip": _load_token_clip,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tasks.configs.evaluate import CONTROL, CONTROLS
 from tasks.core.benchmarks.chair import METRICS
 from tasks.report.pages import ARROWS, markdown_lines
 
@@ -86,13 +87,20 @@ class RoundRow(NamedTuple):
         name = self.subject.replace("-", " ")
         if self.decoding == "staged":
             return f"{name}, instructed to answer in stages"
+        if self.is_control:
+            return f"{name} + {self.decoding.removeprefix(CONTROL)}"
         return f"{name}, greedy" if self.decoding == "greedy" else f"{name} + search ({self.decoding})"
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it only stands beside the search."""
+        return self.decoding.startswith(CONTROL)
 
 
 def round_rows(
     metrics: Iterable[Record], comparisons: Iterable[Record], decisions: Iterable[Record], benchmark: str = "chair"
 ) -> list[RoundRow]:
-    """The lines in order: the base, the base with search, round 1, round 2 ..."""
+    """The lines in order: the base, the base with search, its controls, round 1, round 2 ..."""
     cells: dict[tuple[str, str], dict[str, Cell]] = {}
     for row in metrics:
         if row["benchmark"] == benchmark:
@@ -142,10 +150,13 @@ def _cell(row: Record, column: str) -> Cell:
     return Cell(scale * row[column], scale * row["ci_low"], scale * row["ci_high"], row["n"])
 
 
-def _order(key: tuple[str, str]) -> tuple[int, int, str]:
-    """Base first, rounds by number; greedy before staged before search."""
+def _order(key: tuple[str, str]) -> tuple[int, int, int, str]:
+    """Base first, rounds by number; greedy before staged before search before controls."""
     number = re.search(r"\d+", key[0])
-    return (int(number.group()) if number else 0, {"greedy": 0, "staged": 1}.get(key[1], 2), key[1])
+    title = key[1].removeprefix(CONTROL)
+    kind = 3 if title != key[1] else {"greedy": 0, "staged": 1}.get(key[1], 2)
+    control = next((i for i, begin in enumerate(CONTROLS) if title.startswith(begin)), len(CONTROLS))
+    return int(number.group()) if number else 0, kind, control, key[1]
 
 
 def _number(value: float) -> str:

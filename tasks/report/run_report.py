@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from storage import records, runs
+from storage import lake, records, runs
+from storage.artifacts import Table, reference
+from storage.schema import Value
 from tasks.core.metrics import spearman
 from tasks.report import views
 from tasks.report.marked_text import answers_of, captions_of
@@ -85,9 +87,9 @@ def _content(tables: RunTables) -> dict[str, Any]:
     rounds = [_round_plots(tables, number, stages) for number in _trained_rounds(tables)]
     checks = views.health_checks(tables.all("metrics"), profile.get("health", {}))
     checks += [
-        views.value_check(plots["round"], plots["spearman"], plots["spread"], profile.get("value", {}))
+        views.value_check(plots["round"], plots["held_out"], profile.get("value", {}))
         for plots in rounds
-        if plots["spearman"] is not None
+        if len(plots["held_out"]) > 1
     ]
     return {
         "run": run,
@@ -115,25 +117,33 @@ def _round_plots(tables: RunTables, number: int, stages: Sequence[Record]) -> di
     # Scores are stored twice: as the scorer gave them, and shaped by the margin; the group by makes one row of both.
     keys = "group by rollout_id, step order by rollout_id, step"
     rewards = tables.query(f"select any_value(score) as score, max(shaped) as shaped from rewards {of_round} {keys}")
-    values = tables.query(
-        f"select any_value(value) as value, any_value(mc_return) as mc_return from values {of_round} {keys}"
-    )
-    margin = _fact([row for row in stages if row["round"] == number], "margin")
+    of_this = [row for row in stages if row["round"] == number]
+    values = _values(of_this)
+    margin = _fact(of_this, "margin")
     margin = views.margin_of(rewards) if margin is None else margin
-    predicted = np.array([row["value"] for row in values], float)
-    followed = np.array([row["mc_return"] for row in values], float)
+    predicted = np.array([row.value for row in values], float)
+    followed = np.array([row.mc_return for row in values], float)
     rank = spearman(predicted, followed) if len(values) > 1 else None
     scores = [row["score"] for row in rewards if row["score"] is not None]
     return {
         "round": number,
         "unscored": len(rewards) - len(scores),
-        "spearman": rank,
-        "spread": float(predicted.std()) if len(values) else 0.0,
+        "held_out": values,
         "rewards": inline_svg(reward_figure(scores, margin), "histogram of scores") if scores else "",
         "values": inline_svg(value_figure(predicted, followed, rank), "values against returns")
         if rank is not None
         else "",
     }
+
+
+def _values(stages: Sequence[Record]) -> list[Value]:
+    """Held-out sentences of the V that guided; a round may have others, which have a label: controls, or guided rounds."""
+    own = [row for row in stages if row["stage"] == "train_value" and not row["label"]]
+    refs = [json.loads(row["outputs"]).get(Value.table) for row in own]
+    table = reference(refs[-1]) if refs and refs[-1] else None
+    if not isinstance(table, Table) or table.schema_version != Value.version or not table.path.exists():
+        return []
+    return lake.read_rows(Value, table)
 
 
 def _fact(stages: Sequence[Record], name: str) -> float | None:
@@ -154,7 +164,8 @@ def _trained_rounds(tables: RunTables) -> list[int]:
 
 
 def _panels(rows: Sequence[RoundRow]) -> list[Panel]:
-    """The table of rounds as plots: greedy decoding over the rounds, and search beside it."""
+    """The table of rounds as plots: greedy decoding over the rounds, and search beside it. Controls are in the table."""
+    rows = [row for row in rows if not row.is_control]
     subjects = list(dict.fromkeys(row.subject for row in rows))
     decodings = list(dict.fromkeys(row.decoding for row in rows))
     panels = []
@@ -181,7 +192,8 @@ def _grid(tables: RunTables, rows: Sequence[RoundRow]) -> list[dict[str, Any]]:
     scores = tables.query(
         f"select subject, decoding, item_id, value, detail from scores where {where} and item_id in ({ids})"
     )
-    order, labels = [(row.subject, row.decoding) for row in rows], [row.label for row in rows]
+    shown = [row for row in rows if not row.is_control]
+    order, labels = [(row.subject, row.decoding) for row in shown], [row.label for row in shown]
     texts_of = answers_of if answers else captions_of
     cards = []
     for picture in tables.query(PICTURES.replace("{ids}", ids)):

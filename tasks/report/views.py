@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from storage.schema import Value
+from tasks.core.metrics import spearman
+from tasks.core.value.ranking import held_out, ranking_of
 from tasks.report.pages import inline_jpeg
 from tasks.report.rounds import COLUMNS, RoundRow, metrics_of
 
@@ -93,13 +96,19 @@ def health_checks(metrics: Sequence[Record], bounds: Mapping[str, Any]) -> list[
     return checks
 
 
-def value_check(number: int, spearman: float, spread: float, bounds: Mapping[str, Any]) -> Check:
-    """Whether a round's value model learned an order, on held-out sentences."""
+def value_check(number: int, values: Sequence[Value], bounds: Mapping[str, Any]) -> Check:
+    """Whether a round's value model orders what a search compares: the sentences of a held-out image at a position."""
     least, width = bounds.get("min_spearman", -1.0), bounds.get("min_spread", 0.0)
-    text = f"Spearman {spearman:.2f}, wanted at least {least:g}; spread {spread:.3g}, wanted at least {width:g}"
-    return Check(
-        f"value model of round {number} orders held-out sentences", text, spearman >= least and spread >= width
+    held = held_out(values)
+    ranking, spread = ranking_of(held), float(held.values.std())
+    rank, share = (f"{e.value:.2f} ({e.ci_low:.2f} to {e.ci_high:.2f})" for e in (ranking.rank, ranking.auc))
+    wanted = "not checked" if least <= -1 else f"its interval wanted above {least:g}"
+    text = (
+        f"rank correlation {rank}, {wanted}; AUC {share}, {ranking.pairs} pairs; over all sentences "
+        f"{spearman(held.values, held.returns):.2f}; spread {spread:.3g}, wanted at least {width:g}"
     )
+    name = f"value model of round {number} ranks the held-out sentences of an image at a position"
+    return Check(name, text, spread >= width and (least <= -1 or ranking.rank.ci_low > least))
 
 
 def margin_of(rewards: Sequence[Record]) -> float | None:

@@ -1,42 +1,32 @@
 """Detect: which of COCO's 80 kinds of objects are in the run's images, by a detector's table or by the scorer itself.
 
-The detections go into a table by image id, for people, and into a folder by the images' pixels, for the reward `objects`. No
-annotation is read: a table holds a detector's results, not the truth.
+The detections go into a table by image id, for people, and into a folder by the images' pixels, for the rewards `objects`
+and `completeness`. No annotation is read: a table holds a detector's results, not the truth.
 """
 
 from __future__ import annotations
 
 import difflib
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Detection, Image
-from tasks.configs.reward import ObjectsReward
+from tasks.configs.reward import DetectedObjects
 from tasks.core.benchmarks.coco_words import SYNONYMS
 from tasks.core.models.object_list import pixel_digest
-from tasks.core.models.scorer_files import ScorerError
-from tasks.core.models.token_clip import phrase_of
-from tasks.core.reward.shaping import minimum_error
 from tasks.models.loading import load_images
-from tasks.models.scorers import OBJECTS, described, load_scorer, publish_scorer
+from tasks.models.zero_shot import IMAGES_TOGETHER, KINDS, Confidences, Picture, publish_objects, zero_shot
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
-
-KINDS = tuple(SYNONYMS)  # COCO's names
-_IMAGES = 256  # decoded together
 
 
 @dataclass(frozen=True)
@@ -45,10 +35,11 @@ class DetectResult(StageResult):
 
     detections: Table[Detection]
     objects: ScorerCheckpoint  # the same by the images' pixels: the reward `objects`
+    completeness: ScorerCheckpoint  # and the reward `completeness`
     cosine_threshold: float | None = None  # between absent and present, zero-shot
 
 
-def detect(reward: ObjectsReward, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
+def detect(reward: DetectedObjects, scorer: ScorerCheckpoint, images: list[Table[Image]]) -> DetectResult:
     """Find the objects of images: the stage `find_objects`, which is given the content of the user's table and not its path.
 
     Args:
@@ -81,7 +72,7 @@ def find_objects(
     """
     cosine_threshold = None
     if table is None:
-        digests, confidences, cosine_threshold = _zero_shot(images, scorer)
+        digests, confidences, cosine_threshold = zero_shot(_pictures(images), scorer)
     else:
         digests, confidences = _listed(images, table)
     rows = [
@@ -95,16 +86,14 @@ def find_objects(
         lists[digests[row.image_id]].add(row.object)
     return DetectResult(
         detections=lake.publish(Detection, rows),
-        objects=publish_scorer({**described("objects", {}, {}), OBJECTS: _parquet(lists)}),
+        objects=publish_objects("objects", lists),
+        completeness=publish_objects("completeness", lists),
         cosine_threshold=cosine_threshold,
         counters={
             "images": len(digests),
             "images_without_detections": sum(image_id not in confidences for image_id in digests),
         },
     )
-
-
-Confidences = dict[str, dict[str, float]]  # image id -> object -> confidence
 
 
 def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[dict[str, str], Confidences]:
@@ -122,68 +111,19 @@ def _listed(images: Sequence[Table[Image]], table: Table[Detection]) -> tuple[di
     return digests, confidences
 
 
-def _zero_shot(images: Sequence[Table[Image]], scorer: ScorerCheckpoint) -> tuple[dict[str, str], Confidences, float]:
-    """(pixel digest of every image, confidence of every kind in it, the threshold's cosine)."""
-    digests, cosines = {}, {}
-    for image_id, picture, row in _seen(images, scorer):
-        digests[image_id], cosines[image_id] = pixel_digest(picture), row
-    try:
-        parted = minimum_error(np.concatenate(list(cosines.values())) if cosines else [])
-    except ValueError as error:
-        raise StageInputError(
-            f"{len(cosines)} images' cosines with {len(KINDS)} kinds of objects don't part into present and absent ({error}); "
-            "use more images, another scorer, or a detector's table"
-        ) from error
-    scale = [parted.low, parted.threshold, parted.high]
-    confidences = {
-        image_id: dict(zip(KINDS, np.interp(row, scale, [0.0, 0.5, 1.0]).tolist(), strict=True))
-        for image_id, row in cosines.items()
-    }
-    return digests, confidences, parted.threshold
-
-
-def _pictures(images: Sequence[Table[Image]]) -> Iterator[tuple[str, PIL.Image.Image]]:
+def _pictures(images: Sequence[Table[Image]]) -> Iterator[Picture]:
     """(id, decoded image), each id once."""
     known: set[str] = set()
     total = sum(table.rows or 0 for table in images)
     with progress("detect", total, unit="images") as advance:
         for table in images:
             ids = lake.read(table, columns=["image_id"]).column(0).to_pylist()
-            for start in range(0, len(ids), _IMAGES):
-                part = ids[start : start + _IMAGES]
+            for start in range(0, len(ids), IMAGES_TOGETHER):
+                part = ids[start : start + IMAGES_TOGETHER]
                 new = [image_id for image_id in part if image_id not in known]
                 known.update(new)
                 yield from load_images(table, new).items()
                 advance(len(part))
-
-
-def _seen(
-    images: Sequence[Table[Image]], scorer: ScorerCheckpoint
-) -> Iterator[tuple[str, PIL.Image.Image, np.ndarray]]:
-    """(id, decoded image, its cosines with the 80 kinds [80])."""
-    try:
-        model = load_scorer(scorer)
-    except ScorerError as error:
-        raise StageInputError(
-            f"objects are detected zero-shot by an image-text model, and the scorer is none; name a detector's table ({error})"
-        ) from error
-    kinds = model.embed_texts([phrase_of(name) for name in KINDS]).astype(np.float64)
-    pictures = _pictures(images)
-    while part := list(islice(pictures, _IMAGES)):
-        vectors = model.embed_images([picture for _, picture in part]).astype(np.float64)
-        for (image_id, picture), vector in zip(part, vectors, strict=True):
-            yield image_id, picture, kinds @ vector
-
-
-def _parquet(lists: dict[str, set[str]]) -> bytes:
-    """Objects by pixel digest, sorted."""
-    table = pa.table(
-        {"pixels": sorted(lists), "objects": [sorted(lists[pixels]) for pixels in sorted(lists)]},
-        schema=pa.schema([("pixels", pa.string()), ("objects", pa.list_(pa.string()))]),
-    )
-    file = io.BytesIO()
-    pq.write_table(table, file, compression="zstd")
-    return file.getvalue()
 
 
 def read_detections(path: Path) -> list[Detection]:

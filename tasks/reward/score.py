@@ -14,6 +14,7 @@ from itertools import islice
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Quarantined, Reward, Rollout, Sample
+from tasks.core.models.in_context import score_after
 from tasks.core.text import Sentence, split_sentences
 from tasks.models.loading import load_images
 from tasks.models.scorers import load_scores
@@ -57,10 +58,12 @@ def score(
         for start in range(0, len(answers), _ANSWERS):
             part = answers[start : start + _ANSWERS]
             pictures = load_images(images, list(dict.fromkeys(image_of[rollout.sample_id] for rollout, _ in part)))
-            pairs = [
-                (image_of[rollout.sample_id], sentence.text) for rollout, sentences in part for sentence in sentences
+            items = [
+                (image_of[rollout.sample_id], rollout.text[: sentence.start], sentence.text)
+                for rollout, sentences in part
+                for sentence in sentences
             ]
-            values = iter(scores.score(pictures, pairs) if pairs else [])
+            values = iter(score_after(scores, pictures, items) if items else [])
             for rollout, sentences in part:
                 if not sentences:
                     empty.append(Quarantined("score", rollout.rollout_id, "no_sentence", f"answer {rollout.text!r}"))

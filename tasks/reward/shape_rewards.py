@@ -14,7 +14,7 @@ from storage import lake
 from storage.artifacts import Table
 from storage.schema import Reward
 from tasks.configs.reward import FixedTau, LabelConfig, QuantileTau
-from tasks.core.reward.shaping import otsu_threshold, quantile_margin, shape_scores
+from tasks.core.reward.shaping import end_value_of, otsu_threshold, quantile_margin, shape_scores
 from tasks.stage.quarantine import StageInputError
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
@@ -32,6 +32,7 @@ class RewardsResult(StageResult):
         float  # mean and standard deviation of the answers' own mean scores: SWIRES calibrates its cutoff on them
     )
     answer_std: float
+    end_value: float  # what ending an answer is worth on the scale of these rewards
 
 
 @stage()
@@ -61,6 +62,7 @@ def shape_rewards(config: LabelConfig, scored: Table[Reward]) -> RewardsResult:
         mean_score=float(scores.mean()),
         answer_mean=float(means.mean()),
         answer_std=float(means.std()),
+        end_value=end_value_of(config.shaping, margin),
     )
 
 

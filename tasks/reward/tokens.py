@@ -1,5 +1,7 @@
 """Stage 3 of FiSAO: a score for every object word of every rollout, baselines of right and hallucinated words, rewards.
 
+With `finetune.fisao.rewards: sentences` all of this is of sentences that name objects, in the same tables.
+
 Three stages: scoring uses the scorer and reads no annotation; the baselines are measured on annotations as in the paper, or
 on a split of the scores into two groups. Only two means and a deviation go from annotations into a reward.
 """
@@ -10,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 
@@ -18,14 +21,13 @@ from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Annotation, Image, Quarantined, Rollout, Sample, TokenScore
 from tasks.configs.train import FisaoSettings
 from tasks.core.benchmarks.chair import true_objects
-from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.metrics import auc
 from tasks.core.reward.object_words import (
-    PHRASE,
     BaselineError,
     Baselines,
     measured_baselines,
     split_baselines,
+    units_of,
     word_rewards,
 )
 from tasks.models.loading import load_images
@@ -36,6 +38,7 @@ from tasks.stage.results import StageResult
 from tasks.stage.shards import WHOLE, Shard
 from tasks.stage.stage import stage
 
+SEPARATOR = ", "  # between the objects of a sentence
 _ANSWERS = 512  # scored together
 
 
@@ -67,22 +70,23 @@ def score_tokens(
     samples: Table[Sample],
     rollouts: Table[Rollout],
     *,
+    per: Literal["tokens", "sentences"] = "tokens",
     shard: Shard = WHOLE,
 ) -> TokenScoresResult:
-    """Cosine of image and object for every object word."""
+    """Cosine of image and object for every object word, or of image and sentence for every sentence that names objects."""
     todo = shard.slice(lake.read_rows(Rollout, rollouts))
     image_of = {sample.sample_id: sample.image_id for sample in lake.read_rows(Sample, samples)}
     counters: Counter[str] = Counter()
     scores = load_scores(scorer, counters)
     rows: list[TokenScore] = []
     unscored: list[Quarantined] = []
-    mentioned = [(rollout, find_mentions(rollout.text)) for rollout in todo]
+    mentioned = [(rollout, units_of(rollout.text, per)) for rollout in todo]
     # All answers about an image are next to one another, so that it is embedded once.
     mentioned.sort(key=lambda answer: image_of[answer[0].sample_id])
     with progress("score_tokens", len(mentioned), unit="answers") as advance:
         for start in range(0, len(mentioned), _ANSWERS):
             part = [(rollout, word) for rollout, words in mentioned[start : start + _ANSWERS] for word in words]
-            phrases = [(image_of[rollout.sample_id], PHRASE.format(object=word.object)) for rollout, word in part]
+            phrases = [(image_of[rollout.sample_id], word.phrase) for rollout, word in part]
             ids = list(dict.fromkeys(image_id for image_id, _ in phrases))
             values = scores.score(load_images(images, ids), phrases) if phrases else []
             for (rollout, word), value in zip(part, values, strict=True):
@@ -90,9 +94,8 @@ def score_tokens(
                     where = f"{rollout.rollout_id}:{word.start}"
                     unscored.append(Quarantined("score_tokens", where, "not_scored", f"{word.text!r}: no score"))
                 else:
-                    rows.append(
-                        TokenScore(rollout.rollout_id, word.start, word.end, word.text, word.object, value, None)
-                    )
+                    named = SEPARATOR.join(word.objects)
+                    rows.append(TokenScore(rollout.rollout_id, word.start, word.end, word.text, named, value, None))
             advance(len(mentioned[start : start + _ANSWERS]))
             for image_id in ids[:-1]:
                 scores.forget(image_id)
@@ -135,7 +138,7 @@ def token_baselines(
             "hallucinated ones; set finetune.fisao.baselines to split, or read images whose source has annotations"
         )
     scores = np.array([row.score for row in rows])
-    right = np.array([row.object in truth[image_of[row.rollout_id]] for row in rows])
+    right = np.array([truth[image_of[row.rollout_id]].issuperset(objects_of(row)) for row in rows])
     try:
         baselines = measured_baselines(scores, right)
     except BaselineError as error:
@@ -156,6 +159,11 @@ def split_token_baselines(config: FisaoSettings, token_scores: Table[TokenScore]
     except BaselineError as error:
         raise StageInputError(str(error)) from None
     return _rewarded(rows, baselines, upper, config.margin, None)
+
+
+def objects_of(row: TokenScore) -> tuple[str, ...]:
+    """What a word or a sentence names."""
+    return tuple(row.object.split(SEPARATOR))
 
 
 def _some_words(token_scores: Table[TokenScore]) -> list[TokenScore]:
@@ -185,5 +193,5 @@ def _rewarded(
 def _with_rewards(rows: Sequence[TokenScore], baselines: Baselines, margin: float) -> Iterator[TokenScore]:
     for _, group in groupby(rows, key=lambda row: row.rollout_id):
         answer = list(group)
-        rewards = word_rewards([row.object for row in answer], [row.score for row in answer], baselines, margin=margin)
+        rewards = word_rewards([*map(objects_of, answer)], [row.score for row in answer], baselines, margin=margin)
         yield from (replace(row, reward=reward) for row, reward in zip(answer, rewards, strict=True))

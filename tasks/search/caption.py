@@ -16,7 +16,8 @@ from storage.schema import Image, ImageFile, Run, Sample, Value
 from tasks.configs.search import SearchConfig
 from tasks.models.handles import UNGUIDED, Guide, PolicyHandle, ValueHandle
 from tasks.models.loading import image_refusal
-from tasks.search.searcher import Searcher
+from tasks.models.zero_shot import objects_of
+from tasks.search.searcher import Searcher, needs_of, settings_of
 from tasks.stage.progress import Advance, progress
 from tasks.stage.quarantine import StageInputError
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRAINING = ("finetune", "train_dpo", "train_grpo", "train_fisao")  # the stages that give a policy
+TRAINING = ("finetune", "train_dpo", "train_grpo", "train_fisao", "train_sentinel")  # the stages that give a policy
 FEWEST_SHOWN = 4  # images from which on progress is shown
 NO_RUN = "what a run learns can't guide it: this profile has no finished run; `visloop run PROFILE` makes one"
 
@@ -82,7 +83,7 @@ def caption_images(
         paths: image files, none of them twice.
         config: strategy and its settings.
         policy: who answers.
-        scorer: for strategies that score.
+        scorer: for strategies that score, or that weigh what is in an image.
         trained: a run's value model and margins, for strategies that are guided by them.
         prompt: of every image.
         seed: of every draw.
@@ -100,6 +101,9 @@ def caption_images(
             dtype = trained.dtypes.get(backbone.digest, policy.dtype) if trained else policy.dtype
             value_backbone = replace(policy, checkpoint=backbone, dtype=dtype)
             guide = replace(guide, value=replace(guide.value, value_backbone=value_backbone))
+        if scorer is not None and "objects" in needs_of(config, settings_of(config, UNGUIDED)):
+            pictures = ((sample.image_id, _picture(sample)) for sample in samples)
+            guide = replace(guide, objects=objects_of(pictures, scorer))
         try:
             searcher = Searcher(config, policy, guide, seed=seed)
         except StageInputError as error:
@@ -160,8 +164,12 @@ def _learned(run: Run) -> Trained:
     # A round's value model was trained on the champion before it.
     guided = max((r for stage, r in outputs if stage == "shape_rewards"), default=0)
     rewards, learned = outputs.get(("shape_rewards", guided)), outputs.get(("train_value", guided))
-    margin, mean, std = (_fact(rewards, name) for name in ("margin", "answer_mean", "answer_std"))
-    guide = Guide(margin=margin, answer_scores=(mean, std) if mean is not None and std is not None else None)
+    margin, end_value, *answers = (
+        _fact(rewards, name) for name in ("margin", "end_value", "answer_mean", "answer_std")
+    )
+    mean, std = answers
+    answer_scores = (mean, std) if mean is not None and std is not None else None
+    guide = Guide(margin=margin, end_value=end_value, answer_scores=answer_scores)
     if learned is not None:
         guide = replace(guide, value=_value(learned), held_out=learned.table(Value, "values"))
     dtypes = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from storage import lake
 from storage.artifacts import Table
 from storage.schema import Caption, Image, Sample, SearchStep
-from tasks.configs.search import SearchConfig
+from tasks.configs.search import SearchConfig, search_name
 from tasks.core.search import registry
 from tasks.models.handles import UNGUIDED, Guide, PolicyHandle
 from tasks.models.loading import Pictures
@@ -60,7 +60,7 @@ def search(
 
     `name`: what the rows call the strategy, where it is not the only one of its kind.
     """
-    name = name or config.strategy
+    name = name or search_name(config)
     todo = shard.slice(lake.read_rows(Sample, samples))
     searcher = Searcher(config, policy, guide, seed=seed)
     results: dict[int, SearchResult] = {}

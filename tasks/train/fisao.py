@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from storage import lake
 from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Image, Rollout, Sample, TokenScore
-from tasks.configs.train import FisaoConfig
-from tasks.core.benchmarks.mentions import find_mentions
-from tasks.core.reward.object_words import PHRASE, Baselines, rewarded_tokens, word_rewards
+from tasks.configs.train import FisaoConfig, FisaoSettings
+from tasks.core.reward.object_words import Baselines, rewarded_tokens, units_of, word_rewards
 from tasks.models.engine import open_engine
 from tasks.models.handles import PolicyHandle
 from tasks.models.loading import StoredImages, fresh_policy
@@ -51,10 +50,10 @@ def train_fisao(
 ) -> TrainResult:
     """PPO on rewarded words. Figures: rewards, lengths and how far the policy moved.
 
-    The first iteration learns from `rollouts` with the rewards in `token_scores`; later ones draw as many new answers, no
-    longer than the longest of these, at `fisao.temperature` from the whole distribution, and reward them with the same
-    baselines. Not used of the configuration: epochs (fisao.passes is), checkpoint_steps (a resume point is written after
-    every iteration).
+    An iteration draws as many new answers as there are `rollouts`, no longer than the longest of these, at
+    `fisao.temperature` from the whole distribution, and rewards them with the baselines that the rollouts gave. With
+    `fisao.first: rollouts` the first one learns from `rollouts` with the rewards in `token_scores`. Not used of the
+    configuration: epochs (fisao.passes is), checkpoint_steps (a resume point is written after every iteration).
 
     Raises:
         StageInputError: no word has a reward.
@@ -73,17 +72,18 @@ def train_fisao(
     loaded = fresh_policy(policy)
     counters: Counter[str] = Counter()
     setup = _Setup(loaded, sampled, pictures, load_scores(reward.scorer, counters))
-    first = _first_answers(setup, first_rollouts, rows)
+    stored = config.fisao.first == "rollouts"
+    first = _first_answers(setup, first_rollouts, rows) if stored else []
     settings = PpoSettings(
         **config.fisao.model_dump(include={"clip", "kl", "gamma", "gae_lambda", "value_weight", "passes", "iterations"})
     )
 
     def answers_of(iteration: int) -> list[Answer]:
-        if iteration == 0:
+        if iteration == 0 and stored:
             return first
         drawn = _draw(setup, first_rollouts, config.fisao.temperature, ("fisao", seed, iteration))
         counters["new_answers"] += len(drawn)
-        return _rewarded(setup, drawn, reward.baselines, config.fisao.margin)
+        return _rewarded(setup, drawn, reward.baselines, config.fisao)
 
     with training_progress("train_fisao", 100, "%") as reached:
         figures = train_ppo(
@@ -95,7 +95,9 @@ def train_fisao(
             on_step=lambda share: reached(int(100 * share + 1e-9)),
         )
     shown = [(pictures[sample.image_id], sample.prompt) for sample in sampled[:4]]
-    counted = {**counters, "answers": len(first), "empty_answers": len(first_rollouts) - len(first)}
+    counted: dict[str, float] = dict(counters)
+    if stored:
+        counted |= {"answers": len(first), "empty_answers": len(first_rollouts) - len(first)}
     return train_result(config, policy, loaded, shown, figures, counted)
 
 
@@ -164,16 +166,16 @@ def _draw(setup: _Setup, like: Sequence[Rollout], temperature: float, seed: tupl
     ]
 
 
-def _rewarded(setup: _Setup, texts: Sequence[_TextAnswer], baselines: Baselines, margin: float) -> list[Answer]:
-    """New answers with the rewards of their words."""
+def _rewarded(setup: _Setup, texts: Sequence[_TextAnswer], baselines: Baselines, config: FisaoSettings) -> list[Answer]:
+    """New answers with the rewards of their words, or of their sentences."""
     words = []
     for answer in texts:
-        mentions = find_mentions(answer.text)
-        phrases = [(answer.sample.image_id, PHRASE.format(object=mention.object)) for mention in mentions]
+        units = units_of(answer.text, config.rewards)
         image_id = answer.sample.image_id
+        phrases = [(image_id, unit.phrase) for unit in units]
         scores = setup.scores.score({image_id: setup.pictures[image_id]}, phrases) if phrases else []
-        rewards = word_rewards([mention.object for mention in mentions], scores, baselines, margin=margin)
-        words.append([(mention.end, reward) for mention, reward in zip(mentions, rewards, strict=True)])
+        rewards = word_rewards([unit.objects for unit in units], scores, baselines, margin=config.margin)
+        words.append([(unit.end, reward) for unit, reward in zip(units, rewards, strict=True)])
     return _answers(setup, texts, words)
 
 

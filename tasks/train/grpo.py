@@ -114,22 +114,24 @@ def _groups(config: GrpoConfig) -> int:
 
 def _scored(shaped: ShapedReward, questions: Sequence[Question], counters: Counter[str]) -> RewardOf:
     """Mean shaped reward of an answer's scored sentences; None for an answer without one."""
+    from tasks.core.models.in_context import score_after
     from tasks.core.train.answers import opened
 
     scores = load_scores(shaped.scorer, counters)
 
     def reward(indices: Sequence[int], answers: Sequence[str]) -> list[float | None]:
-        sentences = [[sentence.text for sentence in split_sentences(answer)] for answer in answers]
+        sentences = [split_sentences(answer) for answer in answers]
         pictures = {index: opened(questions[index].image) for index in set(indices)}
-        given = iter(
-            scores.score(
-                pictures, [(index, text) for index, texts in zip(indices, sentences, strict=True) for text in texts]
-            )
-        )
+        items = [
+            (index, answer[: sentence.start], sentence.text)
+            for index, answer, of_answer in zip(indices, answers, sentences, strict=True)
+            for sentence in of_answer
+        ]
+        given = iter(score_after(scores, pictures, items))
         counters["answers"] += len(answers)
         rewards: list[float | None] = []
-        for texts in sentences:
-            known = np.array([score for _ in texts if (score := next(given)) is not None], dtype=np.float64)
+        for of_answer in sentences:
+            known = np.array([score for _ in of_answer if (score := next(given)) is not None], dtype=np.float64)
             rewards.append(_mean_shaped(known, shaped) if len(known) else None)
         counters["unscored"] += rewards.count(None)
         return rewards

@@ -20,16 +20,16 @@ from storage.artifacts import Table, canonical_json
 from storage.images import read_image_file
 from storage.schema import Caption, Image, Quarantined, Sample
 from tasks.configs.data import SampleConfig
+from tasks.core.data.conversations import ConversationError, exchanges_of
 from tasks.core.seeds import digest_of, seed_for
 from tasks.stage.config import NOT_SEMANTIC
 from tasks.stage.progress import progress
 from tasks.stage.quarantine import StageInputError, check_nothing_lost
 from tasks.stage.results import StageResult
 from tasks.stage.stage import stage
+from tasks.train.conversations import conversations
 
 log = logging.getLogger(__name__)
-
-PLACEHOLDER = "<image>"  # LLaVA's; the policy's chat template has its own
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,11 @@ class _Refused(NamedTuple):
     detail: str
 
 
-class _Exchange(NamedTuple):
-    """The first question and answer of a line, and how many came after it."""
+class _Conversation(NamedTuple):
+    """A line's questions and answers about its image."""
 
     image: str
-    prompt: str
-    answer: str
-    later: int
+    turns: tuple[tuple[str, str], ...]
 
 
 def replay_count(share: float, captions: int) -> int:
@@ -71,8 +69,10 @@ def replay_count(share: float, captions: int) -> int:
     return round(share / (1 - share) * captions)
 
 
-def draw_replayed(replay: Replay, count: int, seed: int) -> list[Caption]:
-    """`count` of the material's captions by seed, none twice; all there are if that is fewer, with a warning.
+def draw_replayed(replay: Replay, count: int, seed: int) -> list[list[Caption]]:
+    """The captions of `count` of the material's conversations (most have one) by seed, none twice.
+
+    All there are if that is fewer, with a warning.
 
     Raises:
         StageInputError: none holds a text.
@@ -82,10 +82,11 @@ def draw_replayed(replay: Replay, count: int, seed: int) -> list[Caption]:
         raise StageInputError(
             f"{replay.captions}: no answer to replay among {replay.captions.rows} rows; check finetune.replay.source"
         )
-    if count > len(rows):
-        log.warning("%d examples were to be replayed, the material has %d: all are used", count, len(rows))
-    rows.sort(key=lambda row: seed_for("replay", seed, row.sample_id))
-    return rows[:count]
+    whole = conversations(lake.read_rows(Sample, replay.samples), rows)
+    if count > len(whole):
+        log.warning("%d examples were to be replayed, the material has %d: all are used", count, len(whole))
+    whole.sort(key=lambda turns: seed_for("replay", seed, turns[0].sample_id))
+    return whole[:count]
 
 
 def open_replay(source: str) -> OpenReplay:
@@ -101,7 +102,7 @@ def open_replay(source: str) -> OpenReplay:
             '{"image": path, "conversations": [{"from": "human", "value": ...}, {"from": "gpt", "value": ...}]}'
         )
     whole = hashlib.sha256(path.read_bytes()).hexdigest()
-    images = {parsed.image for _, parsed in _lines(path) if isinstance(parsed, _Exchange)}
+    images = {parsed.image for _, parsed in _lines(path) if isinstance(parsed, _Conversation)}
     described = []
     for name in sorted(images):
         file = path.parent / name
@@ -125,9 +126,9 @@ class ReplayResult(StageResult):
 def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: int) -> ReplayResult:
     """`count` examples of a file by seed.
 
-    A line gives its first exchange; later ones depend on it and are counted, not learned. What can't be used is refused with a
-    reason and another line is used instead; only images of lines that were drawn are read. Limits of images and of the share
-    of refused lines are those of `config`. Counters: lines in the file, later exchanges.
+    A line is a conversation, learned whole: each exchange is a sample that follows the one before. What can't be used is
+    refused with a reason and another line is used instead; only images of lines that were drawn are read. Limits of images and
+    of the share of refused lines are those of `config`. Counters: lines in the file, later exchanges.
 
     Raises:
         StageInputError: the file has no line.
@@ -141,37 +142,41 @@ def read_replay(config: SampleConfig, source: OpenReplay, *, count: int, seed: i
     samples: list[Sample] = []
     captions: list[Caption] = []
     refused: list[Quarantined] = []
-    later = 0
+    examples = 0
     with progress("replay", min(count, len(lines)), unit="examples") as advance:
         for number, parsed in lines:
-            if len(samples) >= count:
+            if examples >= count:
                 break
-            exchange = _with_image(path, parsed, images, config) if isinstance(parsed, _Exchange) else parsed
-            if isinstance(exchange, _Refused):
-                refused.append(Quarantined("read_replay", f"line {number}", exchange.reason, exchange.detail))
+            talk = _with_image(path, parsed, images, config) if isinstance(parsed, _Conversation) else parsed
+            if isinstance(talk, _Refused):
+                refused.append(Quarantined("read_replay", f"line {number}", talk.reason, talk.detail))
                 continue
-            sample_id = digest_of("replay", source.name, number, exchange.image, exchange.prompt)
-            samples.append(Sample(sample_id, exchange.image, exchange.prompt, "train"))
-            captions.append(Caption(sample_id, exchange.image, "", "replay", exchange.answer, 1, "given", 0, 0))
-            later += exchange.later
+            before = None
+            for turn, (prompt, answer) in enumerate(talk.turns):
+                place = (number, turn) if turn else (number,)
+                sample_id = digest_of("replay", source.name, *place, talk.image, prompt)
+                samples.append(Sample(sample_id, talk.image, prompt, "train", before))
+                captions.append(Caption(sample_id, talk.image, "", "replay", answer, 1, "given", 0, 0))
+                before = sample_id
+            examples += 1
             advance(1)
-    looked_at = len(samples) + len(refused)
-    check_nothing_lost("read_replay", looked_at, len(samples), len(refused), config.max_quarantined, unit="lines")
+    looked_at = examples + len(refused)
+    check_nothing_lost("read_replay", looked_at, examples, len(refused), config.max_quarantined, unit="lines")
     used = {sample.image_id for sample in samples}
     return ReplayResult(
         images=lake.publish(Image, [row for name, row in images.items() if name in used and isinstance(row, Image)]),
         samples=lake.publish(Sample, samples),
         captions=lake.publish(Caption, captions),
         quarantine=lake.publish(Quarantined, refused),
-        counters={"lines": len(lines), "later_exchanges": later},
+        counters={"lines": len(lines), "later_exchanges": len(samples) - examples},
     )
 
 
 def _with_image(
-    path: Path, exchange: _Exchange, images: dict[str, Image | Quarantined], config: SampleConfig
-) -> _Exchange | _Refused:
-    """The exchange if its image can be read, which is added to `images`, each once."""
-    name = exchange.image
+    path: Path, talk: _Conversation, images: dict[str, Image | Quarantined], config: SampleConfig
+) -> _Conversation | _Refused:
+    """The conversation if its image can be read, which is added to `images`, each once."""
+    name = talk.image
     if name not in images:
         file = path.parent / name
         if not file.is_file():
@@ -186,41 +191,30 @@ def _with_image(
         )
         images[name] = read if isinstance(read, Image) else replace(read, stage="read_replay")
     row = images[name]
-    return exchange if isinstance(row, Image) else _Refused(row.reason, row.detail)
+    return talk if isinstance(row, Image) else _Refused(row.reason, row.detail)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, _Exchange | _Refused]]:
-    """(line number from 1, its exchange or why it is refused) of a file; blank lines are skipped."""
+def _lines(path: Path) -> Iterator[tuple[int, _Conversation | _Refused]]:
+    """(line number from 1, its conversation or why it is refused) of a file; blank lines are skipped."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 yield number, _parse(line)
 
 
-def _parse(line: bytes) -> _Exchange | _Refused:
-    """The first exchange of one line."""
+def _parse(line: bytes) -> _Conversation | _Refused:
+    """The conversation of one line."""
     try:
         row: Any = json.loads(line)
     except ValueError as error:
         return _Refused("not_json", str(error)[:200])
     if not isinstance(row, Mapping):
         return _Refused("not_json", f"a {type(row).__name__}, an object was needed")
-    image, turns = row.get("image"), row.get("conversations")
+    image = row.get("image")
     if not isinstance(image, str) or not image:
         return _Refused("no_image", f"image is {image!r:.80}, a path was needed")
-    messages = [_turn(turn) for turn in turns] if isinstance(turns, list) else []
-    if len(messages) < 2 or [who for who, _ in messages[:2]] != ["human", "gpt"]:
-        return _Refused("no_exchange", "conversations must begin with one of human and one of gpt, each with a value")
-    (_, prompt), (_, answer) = messages[:2]
-    if prompt.count(PLACEHOLDER) > 1:
-        return _Refused("several_images", f"{prompt.count(PLACEHOLDER)} places for images, one can be replayed")
-    prompt = prompt.replace(PLACEHOLDER, "").strip()
-    if not prompt or not answer.strip():
-        return _Refused("empty", "no question" if not prompt else "no answer")
-    return _Exchange(image, prompt, answer.strip(), len(messages) // 2 - 1)
-
-
-def _turn(turn: Any) -> tuple[str, str]:
-    """(who, what) of a turn; empty strings for what is not there."""
-    who, what = (turn.get("from"), turn.get("value")) if isinstance(turn, Mapping) else (None, None)
-    return (who, what) if isinstance(who, str) and isinstance(what, str) else ("", "")
+    try:
+        turns = exchanges_of(row.get("conversations"))
+    except ConversationError as error:
+        return _Refused(error.reason, str(error))
+    return _Conversation(image, tuple(turns))

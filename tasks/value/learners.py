@@ -35,6 +35,13 @@ class Answer(NamedTuple):
     ends: Sequence[int] = ()  # offset after each sentence in the answer's text
 
 
+class Labelled(NamedTuple):
+    """Answers with their sentences' rewards, and the images that they are about, by index."""
+
+    answers: list[Answer]
+    image_ids: list[str]
+
+
 class StoredPictures(Sequence["PIL.Image.Image"]):
     """Images of a table by index, decoded when they are needed; the last ones that were are kept."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from tasks.stage.results import StageResult
 from tasks.stage.runtime import current_runtime
 from tasks.stage.stage import stage
 from tasks.value.held_out import ValueCollapsed, held_out_health, held_out_values
-from tasks.value.learners import Answer, Learner, StoredPictures, image_and_text, policy_states
+from tasks.value.learners import Answer, Labelled, Learner, StoredPictures, image_and_text, policy_states
 
 if TYPE_CHECKING:
     from tasks.core.value.fit import ValueFit
@@ -34,9 +34,11 @@ class ValueResult(StageResult):
 
     value: ValueCheckpoint
     values: Table[Value]  # held out
-    spearman: float  # rank correlation with the Monte-Carlo return
+    spearman: float  # rank correlation with the Monte-Carlo return, over all sentences
     spread: float  # standard deviation of V
-    health: dict[str, float]  # these and more: the spread within an image, the TD error, the losses of training
+    # These and more: what a search compares (rank_within, auc_within with their intervals), the TD error, the losses.
+    health: dict[str, float]
+    problem: str  # why V can't guide, where value.action is warn; "" if it can
 
 
 @stage()
@@ -65,9 +67,9 @@ def train_value(
     from tasks.core.value.fit import ValueFit
     from tasks.core.value.td import transitions
 
-    if config.published:
-        config = config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
-    learner = _learner(config, value_backbone, images, _answers_of(samples, rewards), rollouts)
+    config = _carried_out(config)
+    labelled = _answers_of(samples, rewards)
+    learner = _learner(config, value_backbone, images, labelled, rollouts)
     fit = ValueFit(
         value=learner.value,
         parameters=learner.model.parameters(),
@@ -86,8 +88,8 @@ def train_value(
         raise StageInputError("no transition to learn from: every answer has one sentence at most; see rollouts")
     plan = fit.plan(data, config.batch_size, config.epochs, seed)
     losses = _fit(fit, data, plan, config.checkpoint_steps)
-    rows = held_out_values(fit, learner, config, current_runtime().batch_size)
-    health = held_out_health(rows, losses, learner.answers, config)
+    rows = held_out_values(fit, learner, labelled, config, current_runtime().batch_size)
+    health, problem = held_out_health(rows, losses, learner.answers, config)
     _check_moved(fit, len(plan), config.lr)
     return ValueResult(
         value=_published(learner),
@@ -95,6 +97,7 @@ def train_value(
         spearman=health["spearman"],
         spread=health["spread"],
         health=health,
+        problem=problem,
         counters={
             "transitions": len(data),
             "steps": len(plan),
@@ -104,14 +107,16 @@ def train_value(
     )
 
 
-class _Labelled(NamedTuple):
-    """Answers with their sentences' rewards, and the images that they are about, by index."""
+def _carried_out(config: ValueConfig) -> ValueConfig:
+    """The settings as the fit uses them."""
+    if config.published:
+        return config.model_copy(update={"target": "td0", "terminal": "bootstrap_forever", "target_decay": 0.0})
+    if config.gamma == 0 and config.target == "td0":
+        return config.model_copy(update={"target": "mc"})  # the reward either way, and no next sentence to be read
+    return config
 
-    answers: list[Answer]
-    image_ids: list[str]
 
-
-def _answers_of(samples: Table[Sample], rewards: Table[Reward] | list[Table[Reward]]) -> _Labelled:
+def _answers_of(samples: Table[Sample], rewards: Table[Reward] | list[Table[Reward]]) -> Labelled:
     """All answers that can be learned from or judged on.
 
     Raises:
@@ -122,14 +127,14 @@ def _answers_of(samples: Table[Sample], rewards: Table[Reward] | list[Table[Rewa
     answers = _answers(sampled, ids, lake.read_rows(Reward, rewards))
     if all(answer.held_out for answer in answers):
         raise StageInputError("no answer to learn from: every one has a sentence without a score; see rewards")
-    return _Labelled(answers, ids)
+    return Labelled(answers, ids)
 
 
 def _learner(
     config: ValueConfig,
     value_backbone: PolicyHandle,
     images: Table[Image],
-    labelled: _Labelled,
+    labelled: Labelled,
     rollouts: Table[Rollout] | list[Table[Rollout]] | None,
 ) -> Learner:
     """The value model of the kind that the profile names, with the answers it learns from and is judged on."""

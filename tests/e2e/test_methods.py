@@ -16,6 +16,13 @@ BEFORE = [("sample", ""), ("rollout", ""), ("score", ""), ("shape_rewards", "")]
 TRAINING = {
     "sft": [("train_value", ""), ("search", ""), ("finetune", "")],
     "dpo": [("train_value", ""), ("prefer", ""), ("train_dpo", "")],
+    "sentinel": [
+        ("train_value", ""),
+        ("search", ""),
+        ("find_objects", ""),
+        ("pair_sentences", ""),
+        ("train_sentinel", ""),
+    ],
     "grpo": [("train_grpo", "")],
     "fisao": [("score_tokens", ""), ("annotate", "train"), ("token_baselines", ""), ("train_fisao", "")],
 }
@@ -102,6 +109,32 @@ def test_methods_share_the_rollouts_and_each_moves_the_policy(home: Path) -> Non
         f"select count(*) from preferences where run_id = '{first}' and chosen_worth > rejected_worth"
     )[1]
     assert counts[0][0] > 0
+
+
+def test_pairs_of_next_sentences_come_from_the_search_and_move_the_policy(home: Path) -> None:
+    # By the score alone, without doubt: pairs must come out whatever the demo's scorer takes for true.
+    verdicts = "finetune.sentinel.verdicts=[{kind: score, band: 0}]"
+    run_id, _ = run("finetune.method=sentinel", verdicts, "search.strategy=clip_prm", "search.candidates=4")
+    assert {"search", "pair_sentences", "train_sentinel"} <= dict(stages(run_id)).keys()
+    assert "train_value" not in dict(stages(run_id)), "this search has no use for V"
+    paired = (
+        "sentence_pairs p join search_trace t on p.sample_id = t.sample_id and p.step = t.step and p.run_id = t.run_id"
+    )
+    wrong = f"select count(*) from {paired} where p.run_id = '{run_id}' and t.candidate = p.chosen and t.text <> p.chosen_text"
+    assert catalog.query(wrong)[1] == [(0,)]
+    ((count, prefixes),) = catalog.query(
+        f"select count(*), sum(case when prefix <> '' then 1 else 0 end) from sentence_pairs where run_id = '{run_id}'"
+    )[1]
+    assert count > 3 and prefixes > 0
+
+
+def test_a_search_that_proposes_no_sentences_is_refused_before_the_run(home: Path) -> None:
+    from flows.profiles.loading import ProfileError
+
+    with pytest.raises(
+        ProfileError, match=r"search\.strategy best_of_n proposes none; set search\.strategy to one of "
+    ):
+        tiny("finetune.method=sentinel", "search.strategy=best_of_n")
 
 
 def test_a_model_that_drifts_is_refused_or_ends_the_run(home: Path) -> None:

@@ -63,5 +63,7 @@ def test_training_names_the_stages_that_train() -> None:
     from tasks.train.finetune import finetune
     from tasks.train.fisao import train_fisao
     from tasks.train.grpo import train_grpo
+    from tasks.train.sentinel import train_sentinel
 
-    assert tuple(stage.name for stage in (finetune, train_dpo, train_grpo, train_fisao)) == TRAINING
+    trained = (finetune, train_dpo, train_grpo, train_fisao, train_sentinel)
+    assert tuple(stage.name for stage in trained) == TRAINING

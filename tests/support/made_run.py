@@ -161,5 +161,6 @@ def _rewards(samples: Sequence[Sample], draw: np.random.Generator) -> tuple[list
                 rewards.append(
                     Reward(rollout, sample.sample_id, step, "A dog.", 0, 6, step == 5, score, shaped, "s", False, None)
                 )
-                values.append(Value(rollout, step, shaped, shaped + float(draw.normal(0, 0.05)), shaped, shaped))
+                value = shaped + float(draw.normal(0, 0.05))
+                values.append(Value(rollout, step, shaped, value, shaped, shaped, sample.image_id, rollout, 0.9))
     return rewards, values

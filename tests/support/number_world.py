@@ -5,6 +5,7 @@ A sentence is "Say N."; what is proposed depends on slot, depth, the sentence be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from tasks.core.search.requests import (
     SENTENCE,
     Ask,
     Candidate,
+    Complete,
     Force,
     Generate,
     Propose,
@@ -62,6 +64,20 @@ def numbers(slot: int = 0, ends_after: int = 5) -> Callable[[Propose], list[Cand
             text = " ".join(f"Say {n}." for n in written)
             candidates.append(Candidate(text, i / 10, ended, 3 * len(written), handle=depth + len(written)))
         return candidates
+
+    return propose
+
+
+def numbers_and_ends(slot: int = 0) -> Callable[[Propose], list[Candidate]]:
+    """As `numbers`, but from the second sentence on some candidates end the answer without a text, more of them as it grows."""
+    with_texts = numbers(slot)
+
+    def propose(request: Propose) -> list[Candidate]:
+        depth = request.after.handle if request.after else 0
+        return [
+            replace(candidate, text="", ended=True) if depth and (i + slot) % 5 < depth - 1 else candidate
+            for i, candidate in enumerate(with_texts(request))
+        ]
 
     return propose
 
@@ -115,6 +131,8 @@ class World:
             return [self.score(text) for text in request.texts]
         if isinstance(request, Value):
             return [self.value(candidate.text) for _, candidate in request.items]
+        if isinstance(request, Complete):  # of nine objects: as many as the largest digit that the answer names
+            return [max(map(int, re.findall("[0-9]", so_far + text)), default=0) / 9 for so_far, text in request.items]
         return self._other(request)
 
     def _other(self, request: Force | SplitSentences | Ask | Generate) -> Any:
@@ -140,10 +158,11 @@ def by(table: dict[str, Any]) -> Callable[[str], Any]:
 def run(strategy: Strategy, world: World, *, width: int = 3, **settings: Any) -> SearchResult:
     """Run a strategy on a world with `width` temperatures; a strategy that needs the mean of answer scores gets one."""
     temperatures = settings.pop("temperatures", tuple(i / 10 for i in range(width)))
+    seed, prompt = settings.pop("seed", ()), settings.pop("prompt", "What is there?")
     complete = Settings(temperatures, **settings)
     if "answers" in strategy.needs(complete) and "options" not in settings:
-        complete = replace(complete, options={"reward_mean": 0.5, "reward_std": 0.0})
-    return run_alone(strategy.search(Task("What is there?", complete)), world)
+        complete = replace(complete, options={"reward_mean": 0.5, "reward_std": 0.001})
+    return run_alone(strategy.search(Task(prompt, complete, seed)), world)
 
 
 def record(result: SearchResult) -> dict[str, Any]:

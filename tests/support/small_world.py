@@ -86,8 +86,13 @@ def trained(config: ValueConfig = VALUE, rewards: Table[Reward] | None = None) -
 
 
 @cache
+def fitted() -> ValueResult:
+    return trained()
+
+
+@cache
 def value() -> ValueHandle:
-    return ValueHandle(trained().value, policy())
+    return ValueHandle(fitted().value, policy())
 
 
 def samples(benchmark: bool = False) -> list[Sample]:

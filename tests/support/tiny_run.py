@@ -31,6 +31,7 @@ SMALL = (
     "finetune.batch_size=8",
     "finetune.checkpoint_steps=2",
     "evaluate.images=20",
+    "evaluate.decodings=[greedy,search]",
     "evaluate.bootstrap=200",
     "health.images=6",
     "health.action=warn",

@@ -52,7 +52,8 @@ def _call(question: Question, scene: Scene) -> tuple[str, str] | None:
     return None if name in present or not callers else (name, pull(callers[0]))
 
 
-def _swapped(side: str) -> str:
+def swapped(side: str) -> str:
+    """The other side."""
     return "left" if side == "right" else "right"
 
 
@@ -66,7 +67,7 @@ def direct_answer(rng: random.Random, scene: Scene, question: Question) -> str:
         return question.answer
     wrong = rng.random() < (MISPLACES if question.kind == "where" else SAYS_YES)[call[1]]
     if question.kind == "where":
-        return _swapped(question.answer) if wrong else question.answer
+        return swapped(question.answer) if wrong else question.answer
     return "Yes" if wrong else "No"
 
 
@@ -96,31 +97,56 @@ def listed(names: Sequence[str]) -> str:
 
 def staged_answer(rng: random.Random, scene: Scene, question: Question, *, honest: bool = False) -> str:
     """An answer in four tagged stages whose conclusion follows from its caption; an `honest` one mistakes no side."""
+    return tagged(staged_parts(rng, scene, question, honest=honest))
+
+
+def staged_parts(
+    rng: random.Random, scene: Scene, question: Question, *, honest: bool = False
+) -> tuple[str, str, str, str]:
+    """The texts of the four stages of `staged_answer`."""
     name = about(question)
     sentences = _led_caption(rng, scene, question)
     seen = _names(sentences)
-    if question.kind == "how_many" or name is None:
-        reasoning, answer = f"There is {listed(seen)}, which makes {len(seen)}.", str(len(seen))
-    elif question.kind == "what" and name in seen:
-        reasoning, answer = f"There is {noun_phrase(name)}, so it is yes.", "Yes"
+    if question.kind == "how_many":
+        answer = str(len(seen))
     elif question.kind == "what":
-        reasoning, answer = f"There is no {noun_phrase(name).partition(' ')[2]}, so it is no.", "No"
+        answer = "Yes" if name in seen else "No"
     else:
-        reasoning, answer = _place(rng, scene, name, seen, 0.0 if honest else MISTAKES_SIDE)
-    what = f"the {noun_phrase(name).partition(' ')[2]}" if name and question.kind == "where" else ""
+        answer = _place(rng, scene, name or "", seen, 0.0 if honest else MISTAKES_SIDE)
+    what = f"the {bare(name)}" if name and question.kind == "where" else ""
     summary = SUMMARIES[question.kind].format(what or (noun_phrase(name) if name else ""))
-    return tagged((summary, caption_text(sentences), reasoning, answer))
+    return summary, caption_text(sentences), reasoning(question, seen, answer), answer
 
 
-def _place(rng: random.Random, scene: Scene, name: str, seen: Sequence[str], mistaken: float) -> tuple[str, str]:
-    """Reasoning and answer about a side; the companion is named too where the caption named it."""
+def reasoning(question: Question, seen: Sequence[str], answer: str) -> str:
+    """How an answer is argued from the categories that a caption names; a companion is named too where the caption did."""
+    name = about(question)
+    if question.kind == "how_many" or name is None:
+        return f"There is {listed(seen)}, which makes {answer}."
+    if question.kind == "what":
+        return (
+            f"There is {noun_phrase(name)}, so it is yes."
+            if answer == "Yes"
+            else f"There is no {bare(name)}, so it is no."
+        )
+    other = companion(name)
+    beside = f" next to {noun_phrase(other)}" if other in seen else ""
+    return f"There is {noun_phrase(name)}{beside} on the {answer}."
+
+
+def bare(name: str) -> str:
+    """A category without its article, as after "the" or "no": "apple", "pair of skis"."""
+    return noun_phrase(name).partition(" ")[2]
+
+
+def _place(rng: random.Random, scene: Scene, name: str, seen: Sequence[str], mistaken: float) -> str:
+    """The side that an answer gives: the wrong one, with probability `mistaken`, where the caption imagines the companion."""
     other = companion(name)
     (column,) = (placed.cell % GRID for placed in scene.objects if placed.category == name)
     side = "left" if column == 0 else "right"
     if other in seen and other not in scene.categories and rng.random() < mistaken:
-        side = _swapped(side)
-    beside = f" next to {noun_phrase(other)}" if other in seen else ""
-    return f"There is {noun_phrase(name)}{beside} on the {side}.", side
+        side = swapped(side)
+    return side
 
 
 def tagged(stages: Sequence[str]) -> str:

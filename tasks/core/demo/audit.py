@@ -6,6 +6,7 @@ not the scorer on sentences of its own training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,7 @@ from tasks.core.metrics import auc
 
 if TYPE_CHECKING:
     from PIL import Image
-    from transformers import LlavaProcessor
+    from transformers.processing_utils import ProcessorMixin
 
 ScoreSentences = Callable[[list["Image.Image"], list[str], list[int]], list[float]]
 MAX_TOKENS = 100  # new tokens a caption
@@ -55,7 +56,7 @@ class Decoding(NamedTuple):
     max_tokens: int = MAX_TOKENS
 
 
-def captions_of(model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], decoding: Decoding) -> list[str]:
+def captions_of(model: Any, processor: ProcessorMixin, scenes: Sequence[Scene], decoding: Decoding) -> list[str]:
     """One caption a scene, prompts in turn."""
     prompts = [PROMPTS[row % len(PROMPTS)] for row in range(len(scenes))]
     return answers_of(model, processor, scenes, prompts, decoding)
@@ -64,7 +65,7 @@ def captions_of(model: Any, processor: LlavaProcessor, scenes: Sequence[Scene], 
 @torch.inference_mode()
 def answers_of(
     model: Any,
-    processor: LlavaProcessor,
+    processor: ProcessorMixin,
     scenes: Sequence[Scene],
     prompts: Sequence[str],
     decoding: Decoding,
@@ -85,7 +86,7 @@ def answers_of(
     return texts
 
 
-def _user_turn(processor: LlavaProcessor, prompt: str) -> str:
+def _user_turn(processor: ProcessorMixin, prompt: str) -> str:
     content: Any = [{"type": "image"}, {"type": "text", "text": prompt}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
@@ -122,6 +123,8 @@ def separation(scenes: Sequence[Scene], rollouts: Sequence[Sequence[str]], score
     both = [auc(np.array(t), np.array(f)) for t, f in zip(true, invented, strict=True) if t and f]
     all_true = sorted(value for row in true for value in row)
     all_invented = [value for row in invented for value in row]
+    if not both:  # a policy that has hardly been trained
+        return Separation(math.nan, math.nan, math.nan, 0, len(all_true), len(all_invented))
     threshold = all_true[int((1 - KEPT) * len(all_true))]
     kept = sum(value >= threshold for value in all_invented) / len(all_invented)
     pooled = auc(np.array(all_true), np.array(all_invented))

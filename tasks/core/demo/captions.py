@@ -1,13 +1,16 @@
-"""The captioning rule that teaches the policy to hallucinate as real models do.
+"""The captioning rules that teach policies to hallucinate as real models do.
 
 Random errors are averaged away by greedy decoding: only what is *more likely than not* in the training captions
 survives it. So each category has a typical companion, and a captioner who has named the one goes on to name the other,
-there or not. Two things make an early mistake breed later ones:
+there or not. There are two rules, of about the same rate of hallucination under greedy decoding:
 
-- an invented object calls up its own companion, and whoever has invented once invents more readily;
-- captions come in two manners. A flowery captioner invents far more often than a plain one, and a sentence in the one
-  manner makes the next likely to be in the same. A true sentence is true in either, so the score of a single sentence
-  can't tell them apart; what follows can.
+- `committed`: early choices breed later inventions. Captions come in two manners. The first sentence, which names no
+  object, is in one of them already, and a flowery captioner invents far more often than a plain one; an invented
+  object calls up its own companion, and whoever has invented once invents more readily. A true sentence is true in
+  either manner, so the score of a single sentence can't tell them apart; what follows can.
+- `independent`: no choice changes what follows. What is invented is drawn for each object by itself, and the manner of
+  every sentence by itself. Nothing can be gained by looking ahead, so this rule is the control of any claim that
+  looking ahead helps.
 """
 
 from __future__ import annotations
@@ -35,28 +38,39 @@ TWO_OBJECTS = {
     "plain": ("There is {0} next to {1}.",),
 }
 TEMPLATE_WEIGHTS = (0.6, 0.2, 0.2)
+# The first sentence of a caption. It names no object, so CHAIR does not count it and a scorer has nothing to go by.
+OPENINGS = {
+    "flowery": "A lively view unfolds, rich in charming details.",
+    "plain": "This is a simple image of a few things.",
+}
 
-FLOWERY_SHARE = 0.66  # of the captions
-MANNER_KEPT = 0.92  # of a caption's sentences are in its own manner
+RULES = ("committed", "independent")
+FLOWERY_SHARE = 0.6  # of the captions; under `independent` of the sentences
+MANNER_KEPT = 0.94  # of a committed caption's sentences are in its own manner
 PAIR_SHARE = 0.08  # of the true sentences name two objects, where two are left
 MOST_INVENTED = 3  # objects a caption
 
 # How strongly a category calls for its companion, by its place in its group.
 PULLS = ("inseparable", "typical", "loose")
 
-# P(invent | all true objects named, a companion is missing), by manner and strongest pull, after 0, 1, 2 inventions.
+# committed: P(invent | all true objects named, a companion is missing), by manner and strongest pull, after 0, 1, 2
+# inventions.
 AT_END = {
-    ("flowery", "inseparable"): (0.76, 0.72, 0.40),
-    ("flowery", "typical"): (0.40, 0.70, 0.40),
-    ("flowery", "loose"): (0.15, 0.55, 0.30),
-    ("plain", "inseparable"): (0.26, 0.50, 0.30),
-    ("plain", "typical"): (0.15, 0.50, 0.30),
-    ("plain", "loose"): (0.05, 0.30, 0.20),
+    ("flowery", "inseparable"): (0.85, 0.75, 0.40),
+    ("flowery", "typical"): (0.55, 0.70, 0.40),
+    ("flowery", "loose"): (0.20, 0.55, 0.30),
+    ("plain", "inseparable"): (0.15, 0.25, 0.20),
+    ("plain", "typical"): (0.08, 0.25, 0.20),
+    ("plain", "loose"): (0.03, 0.20, 0.10),
 }
-# P(invent | the last object named is inseparable from a missing one), while true objects are left.
-ON_THE_WAY = {"flowery": 0.42, "plain": 0.10}
+# committed: P(invent | the last object named is inseparable from a missing one), while true objects are left.
+ON_THE_WAY = {"flowery": 0.42, "plain": 0.05}
 LAST_LEFT = 0.6  # that probability's factor where one true object is left
-STRAY = {"flowery": (0.04, 0.16, 0.16), "plain": (0.01, 0.05, 0.05)}  # any other pull while true objects are left
+STRAY = {"flowery": (0.05, 0.16, 0.16), "plain": (0.01, 0.03, 0.03)}  # any other pull while true objects are left
+
+# independent: P(a missing companion is named), by its pull, and the share of these that are named before the end.
+NAMED_ANYWAY = {"inseparable": 0.92, "typical": 0.82, "loose": 0.30}
+NAMED_EARLY = 0.15
 
 _GROUP_OF = {name: group for group, members in GROUPS.items() for name in members}
 _NOUNS = {"skis": "a pair of skis", "scissors": "a pair of scissors", "broccoli": "some broccoli"}
@@ -127,19 +141,30 @@ def _invention(
     return other if rng.random() < chance else None
 
 
-def caption(rng: random.Random, scene: Scene) -> list[Sentence]:
-    """A caption as the policy is to learn it: every true object once, in any order, with inventions."""
-    own = "flowery" if rng.random() < FLOWERY_SHARE else "plain"
+def caption(rng: random.Random, scene: Scene, rule: str = "committed") -> list[Sentence]:
+    """A caption as a policy is to learn it: an opening, then every true object once, in any order, with inventions."""
+    if rule not in RULES:
+        raise ValueError(f"captioning rule is {rule!r}: want one of {', '.join(RULES)}")
+    return _committed(rng, scene) if rule == "committed" else _independent(rng, scene)
+
+
+def opening(manner: str) -> Sentence:
+    """The first sentence of a caption in a manner."""
+    return Sentence(OPENINGS[manner], ())
+
+
+def _committed(rng: random.Random, scene: Scene) -> list[Sentence]:
+    own = _manner(rng)
     present, left = scene.categories, list(scene.categories)
     rng.shuffle(left)
     named: list[str] = []
-    sentences: list[Sentence] = []
+    sentences = [opening(_kept(rng, own))]
     invented = 0
     while True:
         made_up = _invention(rng, own, named, present, len(left), invented) if named else None
         if made_up is None and not left:
             return sentences
-        manner = own if rng.random() < MANNER_KEPT else ("plain" if own == "flowery" else "flowery")
+        manner = _kept(rng, own)
         if made_up is not None:
             names, invented = [made_up], invented + 1
         else:
@@ -147,6 +172,31 @@ def caption(rng: random.Random, scene: Scene) -> list[Sentence]:
             names, left = left[:count], left[count:]
         named.extend(names)
         sentences.append(draw_sentence(rng, names, manner))
+
+
+def _independent(rng: random.Random, scene: Scene) -> list[Sentence]:
+    names = list(scene.categories)
+    rng.shuffle(names)
+    invented = [other for strength, other in _missing_companions(names, names) if rng.random() < NAMED_ANYWAY[strength]]
+    rng.shuffle(invented)
+    late = []
+    for name in invented:
+        if rng.random() < NAMED_EARLY:
+            names.insert(rng.randint(1, len(names)), name)
+        else:
+            late.append(name)
+    return [opening(_manner(rng)), *(draw_sentence(rng, [name], _manner(rng)) for name in [*names, *late])]
+
+
+def _manner(rng: random.Random) -> str:
+    return "flowery" if rng.random() < FLOWERY_SHARE else "plain"
+
+
+def _kept(rng: random.Random, own: str) -> str:
+    """The manner of one sentence of a committed caption."""
+    if rng.random() < MANNER_KEPT:
+        return own
+    return "plain" if own == "flowery" else "flowery"
 
 
 def caption_text(sentences: Sequence[Sentence]) -> str:

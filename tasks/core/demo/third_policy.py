@@ -70,7 +70,7 @@ def third_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2VLForConditionalGene
     """The policy with random weights (seed torch before)."""
     heads = WIDTH // 32
     special = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
-    ids = {name: token_id(tokenizer, token) for name, token in special.items()}
+    ids: dict[str, Any] = {name: token_id(tokenizer, token) for name, token in special.items()}
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": WIDTH,

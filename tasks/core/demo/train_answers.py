@@ -1,4 +1,4 @@
-"""Teaches the second policy to caption, to answer plainly, and to answer in stages when instructed to.
+"""Teaches the second policy to caption, to answer plainly, in stages when instructed to, and to judge two answers.
 
 It starts from the first policy's weights, but has a vocabulary of its own, so that nothing that passes between the two may
 depend on token ids.
@@ -20,6 +20,7 @@ from torch.nn import functional
 from tasks.core.data.questions import KINDS, Kind
 from tasks.core.demo.answers import direct_answer, staged_answer
 from tasks.core.demo.captions import PROMPTS, caption, caption_text
+from tasks.core.demo.judging import draw_pair
 from tasks.core.demo.policy_model import ASSISTANT, BOS, CONTEXT, EOS, IMAGE, PAD, USER, build_policy, token_id
 from tasks.core.demo.questions import scene_questions, staged
 from tasks.core.demo.scenes import Scene, sample_scene, sample_scenes
@@ -31,10 +32,10 @@ from tasks.core.search.stages import STAGES, closing, opening
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-VOCABULARY = 680  # tokens at most, the tags not counted: each category is one token or two, as the first policy has it
+VOCABULARY = 940  # tokens at most, the tags not counted: a judge's prompt is words, a category is one token or two
 TAGS = tuple(tag for stage in STAGES for tag in (opening(stage), closing(stage)))
-SHARES = {"caption": 0.12, "direct": 0.33, "staged": 0.55, "reading": 1.0}  # rows of a kind for each of a batch
-WEIGHTS = {"caption": 1.0, "direct": 1.0, "staged": 2.0, "reading": 2.0}  # of each kind's loss
+SHARES = {"caption": 0.12, "direct": 0.33, "staged": 0.55, "reading": 0.75, "judging": 0.25}  # rows of a batch
+WEIGHTS = {"caption": 1.0, "direct": 1.0, "staged": 2.0, "reading": 2.0, "judging": 2.0}  # of each kind's loss
 QUESTIONS = 6  # plain ones an image, one after the other: the image is read once
 LR = 1e-3
 PLACING = 300  # steps of 48 scenes that teach the vision tower where objects are, before any text is read
@@ -47,7 +48,7 @@ Turn = tuple[str, str]  # prompt and answer
 
 
 def turns_about(rng: random.Random, scene: Scene, kind: str, *, honest: bool = False) -> list[Turn]:
-    """A conversation about a scene; `kind` is one of SHARES; `honest` answers are as true as their captions.
+    """A conversation about a scene; `kind` is one of SHARES but judging; `honest` answers are as true as their captions.
 
     Plain questions are drawn one by one, so that an answer reveals nothing about the next. `reading` is a staged answer about
     a few of the scene's objects, to be gone on with from its caption, without the image.
@@ -91,6 +92,7 @@ def collate_conversations(
 
 
 _WITHOUT_TAGS = re.compile("|".join(TAGS))
+CHOICE = " response"  # the last word of a verdict before its number
 
 
 def _corpus() -> Iterator[str]:
@@ -100,6 +102,8 @@ def _corpus() -> Iterator[str]:
         for question in scene_questions(rng, scene, count=QUESTIONS):
             yield from (question.prompt, direct_answer(rng, scene, question))
         for text in turns_about(rng, scene, "staged")[0]:
+            yield _WITHOUT_TAGS.sub("\n", text)
+        for text in draw_pair(rng, scene).turn(better_first=rng.random() < 0.5):
             yield _WITHOUT_TAGS.sub("\n", text)
 
 
@@ -171,10 +175,13 @@ def _loss(
     tokenizer: PreTrainedTokenizerFast,
     scenes: Sequence[Scene],
     conversations: Sequence[Sequence[Turn]],
-    *,
-    blind: bool,
+    kind: str,
 ) -> Tensor:
-    """Of the answers; `blind` ones have no image, and their captions are given, not learned."""
+    """Of the answers; those for `reading` have no image, and their captions are given, not learned.
+
+    Of a verdict the number is learned apart from the words before it, as the stages of an answer are.
+    """
+    blind = kind == "reading"
     inputs = collate_conversations(tokenizer, conversations, 0 if blind else model.config.image_seq_length)
     labels = inputs.pop("labels")
     if blind:
@@ -185,7 +192,22 @@ def _loss(
     else:
         inputs["pixel_values"] = pixel_values(scenes)
     closing_ids = [token_id(tokenizer, closing(stage)) for stage in STAGES[:-1]]
+    if kind == "judging":
+        closing_ids = tokenizer(CHOICE).input_ids
     return stage_balanced_loss(model(**inputs).logits, labels, closing_ids)
+
+
+def draw_batch(
+    rng: random.Random, kind: str, rows: int, *, honest: bool = False
+) -> tuple[list[Scene], list[list[Turn]]]:
+    """`rows` scenes with a conversation each; two texts to be judged are a row in either order, so no place is better."""
+    if kind != "judging":
+        scenes = [sample_scene(rng) for _ in range(rows)]
+        return scenes, [turns_about(rng, scene, kind, honest=honest) for scene in scenes]
+    drawn = [sample_scene(rng) for _ in range((rows + 1) // 2)]
+    pairs = [draw_pair(rng, scene) for scene in drawn]
+    turns = [[pair.turn(better_first=first)] for pair in pairs for first in (True, False)]
+    return [scene for scene in drawn for _ in range(2)], turns
 
 
 def train_answers(
@@ -212,9 +234,8 @@ def train_answers(
         looking, honest = step <= LOOKING * steps, step <= HONEST * steps
         losses: dict[str, float] = {}
         for kind in ("direct",) if looking else tuple(SHARES):  # apart: a short row isn't padded to the longest
-            scenes = [sample_scene(rng) for _ in range(round(batch * SHARES[kind]))]
-            conversations = [turns_about(rng, scene, kind, honest=honest) for scene in scenes]
-            loss = _loss(model, tokenizer, scenes, conversations, blind=kind == "reading")
+            scenes, conversations = draw_batch(rng, kind, round(batch * SHARES[kind]), honest=honest)
+            loss = _loss(model, tokenizer, scenes, conversations, kind)
             (WEIGHTS[kind] * loss).backward()
             losses[kind] = loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

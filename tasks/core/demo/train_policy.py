@@ -1,10 +1,10 @@
-"""Teaches the tiny policy to caption scenes by the hallucinating rule of captions.py: plain supervised fine-tuning."""
+"""Teaches the tiny policy to caption scenes by a hallucinating rule of captions.py: plain supervised fine-tuning."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from tasks.core.demo.train_vision import pixel_values
 if TYPE_CHECKING:
     from transformers import CLIPVisionModel, PreTrainedTokenizerFast
 
+LR = 1.5e-3
 IGNORED = -100  # label of a token no loss is taken on
 
 
@@ -46,10 +47,10 @@ def collate(
 
 
 def _batch(
-    rng: random.Random, tokenizer: PreTrainedTokenizerFast, size: int, image_tokens: int
+    rng: random.Random, tokenizer: PreTrainedTokenizerFast, size: int, image_tokens: int, rule: str
 ) -> tuple[list[Scene], dict[str, Tensor]]:
     scenes = [sample_scene(rng) for _ in range(size)]
-    turns = [(rng.choice(PROMPTS), caption_text(caption(rng, scene))) for scene in scenes]
+    turns = [(rng.choice(PROMPTS), caption_text(caption(rng, scene, rule))) for scene in scenes]
     return scenes, collate(tokenizer, turns, image_tokens)
 
 
@@ -60,20 +61,22 @@ def train_policy(
     steps: int,
     batch: int,
     seed: int,
-    lr: float = 1.5e-3,
+    rule: str = "committed",
 ) -> Iterator[tuple[int, float, Any]]:
-    """Train from `tower` and random language weights, yielding (step, loss in nats a token, the model) as it goes.
+    """Train from `tower` and random language weights on captions of a rule.
 
-    In place of a tower, a function builds a policy of another architecture.
+    Yields (step, loss in nats a token, the model) as it goes. In place of a tower, a function builds a policy of another
+    architecture.
     """
     torch.manual_seed(seed)
-    rng = random.Random(f"policy {seed}")
-    model = (build_policy(tower, tokenizer) if isinstance(tower, torch.nn.Module) else tower(tokenizer)).train()
+    rng = random.Random(f"{rule} policy {seed}")
+    given = isinstance(tower, torch.nn.Module)
+    model = (build_policy(cast("CLIPVisionModel", tower), tokenizer) if given else tower(tokenizer)).train()
     image_tokens = model.config.image_seq_length
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
     for step in range(1, steps + 1):
-        scenes, inputs = _batch(rng, tokenizer, batch, image_tokens)
+        scenes, inputs = _batch(rng, tokenizer, batch, image_tokens, rule)
         loss = model(pixel_values=pixel_values(scenes), **inputs).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -21,12 +21,15 @@ from tasks.core.engine.guides import Values
 from tasks.core.engine.outside import generate_answers
 from tasks.core.engine.prompts import Prompts
 from tasks.core.engine.rows import Completion, Draw, Row, sentences_of
+from tasks.core.models.in_context import score_after
+from tasks.core.models.object_list import Completeness
 from tasks.core.models.sentence_scores import Scores
 from tasks.core.search.contract import SearchResult
 from tasks.core.search.requests import (
     ANSWER,
     Ask,
     Candidate,
+    Complete,
     Force,
     Generate,
     Propose,
@@ -79,6 +82,7 @@ class SearchScheduler:
             raise ValueError(f"in_flight is {in_flight}: want at least one image at once")
         self.decoder, self.in_flight, self.top_p = decoder, in_flight, top_p
         self.scores, self.values = scores, values
+        self.objects: Completeness | None = None
         self._reader: Any = decoder  # the prefixes of the two decoders differ in type
         self.counters: Counter[str] = Counter()
         self._prompts = Prompts(decoder.policy, answer_next=True)
@@ -118,9 +122,8 @@ class SearchScheduler:
         except StopIteration as stopped:
             self._results.append((running.job.index, stopped.value))
             del self._running[running.job.index]
-            for guide in (self.scores, self.values):
-                if guide is not None:
-                    guide.forget(running.job.index)
+            for guide in (guide for guide in (self.scores, self.values, self.objects) if guide is not None):
+                guide.forget(running.job.index)
 
     def _serve(self) -> None:
         """Serve all waiting requests, those of one kind together; requests that decode only queue their rows."""
@@ -135,6 +138,7 @@ class SearchScheduler:
             SplitSentences: self._split,
             Score: self._score,
             Value: self._value,
+            Complete: self._complete,
             Generate: self._generate,
         }
         for kind, requests in kinds.items():
@@ -212,22 +216,26 @@ class SearchScheduler:
     def _score(self, requests: list[tuple[_Running, Score]]) -> None:
         if self.scores is None:
             raise ValueError("a search asked for scores and there is no scorer: give one, or name what it needs")
-        flat = [(running.job.index, text) for running, request in requests for text in request.texts]
-        self._distribute(requests, self.scores.score(self._images(), flat), lambda request: len(request.texts))
+        flat = [(running.job.index, *pair) for running, request in requests for pair in request.items]
+        self._distribute(requests, score_after(self.scores, self._images(), flat))
+
+    def _complete(self, requests: list[tuple[_Running, Complete]]) -> None:
+        if self.objects is None:
+            raise ValueError("a search asked for completeness and no objects were detected: name objects as a need")
+        flat = [(running.job.index, *item) for running, request in requests for item in request.items]
+        self._distribute(requests, self.objects.shares(self._images(), flat))
 
     def _value(self, requests: list[tuple[_Running, Value]]) -> None:
         if self.values is None:
             raise ValueError("a search asked for values and there is no value model: give one, or name what it needs")
         flat = [(running.job.index, *item) for running, request in requests for item in request.items]
-        self._distribute(requests, self.values.value(self._images(), flat), lambda request: len(request.items))
+        self._distribute(requests, self.values.value(self._images(), flat))
 
-    def _distribute(
-        self, requests: list[tuple[_Running, Any]], answers: Sequence[Any], count: Callable[[Any], int]
-    ) -> None:
-        """Give each search its share of the answers, in order."""
+    def _distribute(self, requests: list[tuple[_Running, Any]], answers: Sequence[Any]) -> None:
+        """Give each search its share of the answers, one for each of its items, in order."""
         left = iter(answers)
         for running, request in requests:
-            self._resume(running, list(islice(left, count(request))))
+            self._resume(running, list(islice(left, len(request.items))))
 
     def _generate(self, requests: list[tuple[_Running, Generate]]) -> None:
         # One by one: a batched beam search runs until its slowest row finishes, which would change the token count.

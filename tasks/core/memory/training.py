@@ -28,6 +28,7 @@ class Training:
     target: bool = False  # whether a float32 copy of what learns follows it (Polyak)
     checkpointed: bool = True
     foreach: bool = False  # whether the optimizer updates all weights at once, with temporaries
+    learned: int | None = None  # so many of the answer's tokens, the last ones, have a loss; None: all
 
 
 def adapter_parameters(arch: Architecture, rank: int) -> int:
@@ -87,7 +88,7 @@ def training_phases(arch: Architecture, cost: ImageCost, held: dict[str, float],
     else:
         terms["activations of all layers"] = each.saved * language.layers + each.backward
     if training.logits:
-        positions = training.rows * training.answer
+        positions = training.rows * (training.answer if training.learned is None else training.learned)
         terms["logits"] = positions * language.vocabulary * (width + LOSS_BYTES)
     phases.append(Phase("backward", terms))
     if training.foreach:

@@ -132,6 +132,22 @@ class Chat:
         # Text there (Qwen3.5 closes a thought that its prompt opens) is nothing that an answer is decoded behind.
         return AnsweredTurn(stem, "" if space.strip() else space, after)
 
+    def next_turn(self, text: str) -> str:
+        """What the template writes between an answer and the next one: its end, a user turn with a prompt, what follows it.
+
+        Raises:
+            ValueError: the template drops earlier answers.
+        """
+        answer = {"role": "assistant", "content": [_text_part(_SAMPLE_ANSWER)]}
+        prompt = user_turn(None, self._plain(strip_placeholders(text, self.placeholders)))
+        chat = [*self.messages(_SAMPLE, _BLANK), answer, prompt]
+        _, shown, after = self.apply(chat, answer_next=True).partition(_SAMPLE_ANSWER)
+        if not shown:
+            raise ValueError(
+                "the chat template drops earlier answers, so a conversation of several turns can't be learned"
+            )
+        return after
+
 
 def user_turn(image: Image.Image | None, text: str) -> Message:
     """A chat message with an image, if there is one, and a text, as they are."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tasks.core.models.in_context import score_after
+
 if TYPE_CHECKING:
     from tasks.core.models.sentence_scores import Images, Scores
 
@@ -50,7 +52,11 @@ class Combined:
 
     def score(self, images: Images, pairs: Sequence[tuple[Hashable, str]]) -> list[float | None]:
         """Sums, as `Scores` specifies; None where one of the rewards gave none."""
-        return weighted_sum([part.score(images, pairs) for part in self.parts], self.scales) if pairs else []
+        return self.score_after(images, [(job, "", text) for job, text in pairs])
+
+    def score_after(self, images: Images, items: Sequence[tuple[Hashable, str, str]]) -> list[float | None]:
+        """Sums, as `ScoresInContext` specifies."""
+        return weighted_sum([score_after(part, images, items) for part in self.parts], self.scales) if items else []
 
     def forget(self, job: Hashable) -> None:
         """Drop the job's scores in every reward."""

@@ -124,6 +124,15 @@ class Policy:
         """Tokens of a text after others of the same answer, with the white space between; special tokens are plain text."""
         return self._ids_after("", space + text)
 
+    def next_turn_ids(self, prompt: str) -> list[int]:
+        """Tokens between an answer's end token and the next answer: a user turn without an image, as the template writes it.
+
+        Raises:
+            ValueError: the template drops earlier answers.
+        """
+        ids = list(self.tokenizer(self.chat.next_turn(prompt), add_special_tokens=False)["input_ids"])
+        return ids[ids.index(self.end_id) + 1 :] if self.end_id in ids else ids
+
     def _ids_after(self, stem: str, text: str) -> list[int]:
         before, ids = self._plain_ids(stem), self._plain_ids(stem + text)
         return ids[len(before) :] if ids[: len(before)] == before else self._plain_ids(text)

@@ -7,8 +7,11 @@ and of hallucinated ones (mu_hallucinated) and a margin lambda,
     r = -N((mu_hallucinated - lambda) - s)     where s < mu_hallucinated - lambda
     r = 0                                      between, and for every token that is no object word
 
-so half of the right words, those under their own mean, earn nothing even at lambda 0. N is not published. Here it divides by
-the scores' deviation within the two groups, which makes a reward of 1 mean the same for any scorer.
+so half of the right words, those under their own mean, earn nothing even at lambda 0. The paper's N could not be read. Here it
+divides by the scores' deviation within the two groups, which makes a reward of 1 mean the same for any scorer.
+
+The same rule may reward sentences, for a comparison in which nothing else differs: s is the cosine of the image and the
+sentence, a sentence is right if all objects that it names are, and the reward stands on its last token.
 
 Departs from the paper: a repeated mention of an object earns nothing (it may cost), or saying one right word for ever would
 pay best; and the scorer is the run's own, not the policy's vision tower, whose text encoder a policy doesn't carry.
@@ -17,16 +20,40 @@ pay best; and the scorer is the run's own, not the policy's vision tower, whose 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.reward.shaping import otsu_threshold
-from tasks.core.text import fewest_tokens
+from tasks.core.text import fewest_tokens, split_sentences
 
 # CLIP's own template. A bare word is nothing that the demo's scorer was trained on: its AUC is 0.52, with this 1.00.
 PHRASE = "a photo of a {object}."
 LEAST_EFFECT = 0.2  # of the deviation: what Cohen (1988) calls a small effect; a smaller one carries no information
+
+
+class Unit(NamedTuple):
+    """What a reward is for, an object word or a sentence that names objects: `text == answer[start:end]`."""
+
+    text: str
+    start: int
+    end: int
+    objects: tuple[str, ...]  # COCO's names, each once, in order; at least one
+    phrase: str  # what is scored against the image
+
+
+def units_of(answer: str, per: Literal["tokens", "sentences"]) -> list[Unit]:
+    """An answer's object words, or its sentences that name objects, in order."""
+    mentions = find_mentions(answer)
+    if per == "tokens":
+        return [Unit(m.text, m.start, m.end, (m.object,), PHRASE.format(object=m.object)) for m in mentions]
+    units = []
+    for sentence in split_sentences(answer):
+        named = tuple(dict.fromkeys(m.object for m in mentions if sentence.start <= m.start < sentence.end))
+        if named:
+            units.append(Unit(sentence.text, sentence.start, sentence.end, named, sentence.text))
+    return units
 
 
 class BaselineError(ValueError):
@@ -91,22 +118,22 @@ def _baselines(right: np.ndarray, wrong: np.ndarray) -> Baselines:
 
 
 def word_rewards(
-    objects: Sequence[str], scores: Sequence[float | None], baselines: Baselines, *, margin: float
+    objects: Sequence[tuple[str, ...]], scores: Sequence[float | None], baselines: Baselines, *, margin: float
 ) -> list[float]:
-    """Rewards of one answer's object words, in their order; see the module for the rule.
+    """Rewards of one answer's object words, or sentences, in their order; see the module for the rule.
 
     Args:
-        objects: what each word names.
-        scores: of the words; None: can't be scored, rewarded with 0.
+        objects: what each word or sentence names; where it names nothing new it earns nothing.
+        scores: of the words or sentences; None: can't be scored, rewarded with 0.
         baselines: measured before.
         margin: lambda, in cosine.
     """
     rewards: list[float] = []
     named: set[str] = set()
-    for name, score in zip(objects, scores, strict=True):
+    for names, score in zip(objects, scores, strict=True):
         reward = 0.0 if score is None else _reward(score, baselines, margin)
-        rewards.append(min(reward, 0.0) if name in named else reward)
-        named.add(name)
+        rewards.append(min(reward, 0.0) if named.issuperset(names) else reward)
+        named.update(names)
     return rewards
 
 

@@ -27,6 +27,8 @@ SHAPES: dict[str, Shape] = {
     "floor": lambda d, margin, alpha: np.maximum(d, margin),
     # Like "margin", without its jump by the margin's size.
     "continuous": lambda d, margin, alpha: d - alpha * np.maximum(0.0, margin - d),
+    # What a score is above the margin: 0 is neither good nor bad, so that a sum of rewards can be compared with ending.
+    "centred": lambda d, margin, alpha: d - margin,
 }
 
 
@@ -39,6 +41,17 @@ def shape_scores(scores: np.ndarray, *, shaping: str, margin: float, alpha: floa
     if scores.ndim != 1:
         raise ValueError(f"scores have shape {scores.shape}: want [N]")
     return SHAPES[shaping](scores.astype(np.float64), margin, alpha)
+
+
+def end_value_of(shaping: str, margin: float) -> float:
+    """What ending an answer is worth beside sentences that are rewarded so: 0 where 0 parts scores above the margin from
+    those below it, else the reward of a score at the margin.
+
+    0 parts them under `centred`, and under `margin` unless the margin is negative. Under `none`, `floor`, `zero_below` and
+    `published_equation` no reward of a cosine is below 0, so that ending would never be worth it; `continuous` has its 0
+    somewhere below the margin.
+    """
+    return 0.0 if shaping == "centred" or (shaping == "margin" and margin >= 0) else margin
 
 
 def quantile_margin(scores: Sequence[float] | np.ndarray, q: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks.core.search.contract import SearchResult, Settings, Strategy, Task
-from tasks.core.search.judge import tournament
+from tasks.core.search.judge import pairings, tournament
 from tasks.core.search.options import own_options
 from tasks.core.search.ranking import best, choose_answer, mean, non_empty, sentence_means
 from tasks.core.search.requests import ANSWER, Candidate, Search, propose, split_answer, value
@@ -14,17 +14,18 @@ def search(task: Task) -> Search[SearchResult]:
     """Draw one answer for each temperature; the best one by `settings.by` (default: score) is the result.
 
     `score`: the largest mean score of the answer's sentences; `value`: the largest mean V of them, each after those before
-    it; `judge`: the winner of a tournament that the policy judges. An empty answer never wins over another; of equal ones
-    the earlier wins. Stops as the winner ended: `end`, or `length` at max_new_tokens.
+    it; `judge`: the winner of a tournament that the policy judges (option `pairs`: both_orders or random, see
+    `judge.tournament`). An empty answer never wins over another; of equal ones the earlier wins. Stops as the winner ended:
+    `end`, or `length` at max_new_tokens.
     """
     settings = task.settings
     by = settings.by or "score"
-    own_options(settings)
+    own = own_options(settings, **({"pairs": pairings(settings)} if by == "judge" else {}))
     candidates = yield from propose(
         None, settings.temperatures, max_tokens=settings.max_new_tokens, until=ANSWER, keep=by == "value"
     )
     if by == "judge":
-        chosen = yield from tournament("answer", task, "", candidates, non_empty(candidates))
+        chosen = yield from tournament("answer", task, "", candidates, non_empty(candidates), own["pairs"])
         return choose_answer(candidates, chosen)
     if by == "value":
         means = yield from value_means(candidates)

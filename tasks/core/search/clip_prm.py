@@ -13,9 +13,9 @@ def search(task: Task) -> Search[SearchResult]:
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The scorer; for stop rule `reward` the margin too."""
-    margin = settings.stop == "reward" and not settings.published
-    return frozenset({"scorer", "margin"} if margin else {"scorer"})
+    """The scorer; the margin too, to filter by it or where it is what ending is worth."""
+    filtered = settings.filter == "margin" and not settings.published
+    return frozenset({"scorer", "margin"} if filtered or settings.lacks_end_value else {"scorer"})
 
 
 clip_prm = Strategy(search, needs)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Literal, TypeAlias
 
 from tasks.core.search.requests import Candidate, Request, Search
+from tasks.core.seeds import Part
 from tasks.core.text import joined
 
 Judgements: TypeAlias = Mapping[int, tuple[float | None, float | None]]  # candidate index -> (score, value)
@@ -25,9 +26,10 @@ class StopReason(StrEnum):
     LENGTH = "length"  # a token limit
     MAX_SENTENCES = "max_sentences"
     REPEAT = "repeat"  # nothing new was proposed
-    REWARD = "reward"  # no candidate's score reached the margin
+    END_VALUE = "end_value"  # the policy proposed to end, and no candidate was worth more
+    REWARD = "reward"  # filtered by the margin, and no candidate's score reached it
     VOTE = "vote"  # at least half of the candidates ended the answer
-    VALUE = "value"  # the best candidate was worth less than stopping
+    VALUE = "value"  # the best candidate was worth less than ending
     REFINED = "refined"  # vimar changed the answer
     CUTOFF = "cutoff"  # swires: enough rewards above the cutoff
     ROUNDS = "rounds"  # swires: no round left
@@ -99,8 +101,11 @@ class Settings:
     """Settings of a search; each strategy reads those it needs."""
 
     temperatures: tuple[float, ...]  # one for each candidate, greedy (0) first
-    stop: Literal["reward", "vote", "chosen", "value"] = "reward"
-    margin: float = float("-inf")  # the rewards' margin: the score that stop rule `reward` asks for
+    end: Literal["action", "policy", "vote", "guide"] = "action"  # what ends a guided search
+    end_value: float | None = None  # what ending is worth on the guide's scale; None: the margin
+    filter: Literal["none", "margin"] = "none"  # margin: only candidates whose score reaches it are eligible
+    choose: Literal["best", "greedy"] = "best"  # greedy: the first new candidate; the guide decides about the end only
+    margin: float = float("-inf")  # the rewards' margin
     refine_below: float = float("-inf")  # vimar replaces a sentence whose guide is lower
     redundancy: float = 0.0  # weight of the overlap that is subtracted from a candidate's guide
     by: Literal["score", "value", "judge"] | None = None  # what ranks whole answers; None: the strategy's own default
@@ -110,6 +115,11 @@ class Settings:
     published: bool = False  # behave as the released code does, defects included
     options: Mapping[str, float | int | str | bool] = field(default_factory=dict)  # the strategy's own
 
+    @property
+    def lacks_end_value(self) -> bool:
+        """Whether a guide is compared with what ending is worth, and nobody has set that."""
+        return self.end_value is None and self.end in ("action", "guide") and not self.published
+
 
 @dataclass(frozen=True)
 class Task:
@@ -117,6 +127,7 @@ class Task:
 
     prompt: str
     settings: Settings
+    seed: tuple[Part, ...] = ()  # begins the name of every draw that the search makes itself
 
 
 SearchFunction: TypeAlias = Callable[[Task], Search[SearchResult]]
@@ -124,7 +135,11 @@ SearchFunction: TypeAlias = Callable[[Task], Search[SearchResult]]
 
 @dataclass(frozen=True)
 class Strategy:
-    """A search and what it needs: scorer, margin (of the rewards), value, weak (a bound to refine below), answers."""
+    """A search and what it needs.
+
+    Needs: scorer, margin (of the rewards), value, end_value (what ending is worth on V's scale), weak (a bound to refine
+    below), answers (how the run's own answers score), objects (detected in the images).
+    """
 
     search: SearchFunction
     needs: Callable[[Settings], frozenset[str]]

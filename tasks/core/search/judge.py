@@ -1,7 +1,8 @@
 """The policy as its own judge of two texts (LLaVA-CoT, arXiv 2411.10440, stage-level beam search).
 
-The released code asks once and counts any reply but "I choose response 1" as a vote for the second text, so a policy that
-rambles prefers the second. Here both orders are asked, and only a verdict that holds in both counts.
+The paper compares pairs drawn at random, each once, and the released code counts any reply but "I choose response 1" as a
+vote for the second text, so a policy that rambles prefers the second. Here both orders are asked unless option `pairs` is
+`random`, and only a verdict that holds in both counts.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from tasks.core.search.contract import Task
+from tasks.core.search.contract import Settings, Task
 from tasks.core.search.requests import Candidate, Search, ask
+from tasks.core.seeds import uniforms
 
 VERDICT_TOKENS = 64  # tokens a verdict may take
+BOTH_ORDERS, RANDOM = "both_orders", "random"  # which pairs a tournament compares
 
 PURPOSES = {
     "answer": "Which response answers the question better: more correct about the image, and more complete?",
@@ -49,26 +52,59 @@ def verdict(text: str) -> int | None:
     return None
 
 
-def tournament(
-    purpose: str, task: Task, so_far: str, candidates: Sequence[Candidate], among: Sequence[int]
-) -> Search[int]:
-    """The index of the winner: each of `among` (not empty) in turn challenges the winner so far.
+def pairings(settings: Settings) -> tuple[str, ...]:
+    """The values of option `pairs`, the default first: the released code draws its pairs."""
+    return (RANDOM, BOTH_ORDERS) if settings.published else (BOTH_ORDERS, RANDOM)
 
-    A challenger wins if the judge prefers it in both orders. With `published` one order is asked, the challenger second, and
-    it wins unless the reply contains "I choose response 1". Equal texts are not compared.
+
+def tournament(
+    purpose: str, task: Task, so_far: str, candidates: Sequence[Candidate], among: Sequence[int], pairs: str
+) -> Search[int]:
+    """The index of the winner of `among` (not empty), of whom all but one lose a comparison.
+
+    Args:
+        purpose: one of PURPOSES.
+        task: whose question is answered.
+        so_far: the answer before the candidates.
+        candidates: all of them.
+        among: the indices of those that are compared.
+        pairs: `both_orders`: each in turn challenges the winner so far, and wins if the judge prefers it in both orders.
+            `random`: two are drawn (by the task's seed) and asked about once, in the order drawn; the winner stays in, the
+            earlier one if the verdict is unclear.
+
+    Equal texts are not compared. With `published` any reply but "I choose response 1" is a vote for the second text.
     """
+    if pairs == RANDOM:
+        return (yield from _drawn_pairs(purpose, task, so_far, candidates, among))
     winner, *challengers = among
     for challenger in challengers:
-        texts = candidates[winner].text, candidates[challenger].text
-        if texts[0] != texts[1] and (yield from _second_wins(purpose, task, so_far, texts)):
+        first, second = candidates[winner].text, candidates[challenger].text
+        if first == second:
+            continue
+        choice = yield from _choice(purpose, task, so_far, first, second)
+        swapped = yield from _choice(purpose, task, so_far, second, first)
+        if (choice, swapped) == (2, 1):
             winner = challenger
     return winner
 
 
-def _second_wins(purpose: str, task: Task, so_far: str, texts: tuple[str, str]) -> Search[bool]:
-    first, second = texts
+def _drawn_pairs(
+    purpose: str, task: Task, so_far: str, candidates: Sequence[Candidate], among: Sequence[int]
+) -> Search[int]:
+    left = list(among)
+    while len(left) > 1:
+        draws = uniforms(2, *task.seed, "pair", purpose, len(left))
+        first, second = (left.pop(int(draw * len(left))) for draw in draws)
+        choice = None
+        if candidates[first].text != candidates[second].text:
+            choice = yield from _choice(purpose, task, so_far, candidates[first].text, candidates[second].text)
+        left.append({1: first, 2: second, None: min(first, second)}[choice])
+    return left[0]
+
+
+def _choice(purpose: str, task: Task, so_far: str, first: str, second: str) -> Search[int | None]:
+    """What the judge chooses, in this order: 1, 2, or None if its reply is unclear."""
     reply = yield from ask(question(purpose, task.prompt, so_far, first, second), max_tokens=VERDICT_TOKENS)
     if task.settings.published:
-        return "I choose response 1" not in reply
-    swapped = yield from ask(question(purpose, task.prompt, so_far, second, first), max_tokens=VERDICT_TOKENS)
-    return verdict(reply) == 2 and verdict(swapped) == 1
+        return 1 if "I choose response 1" in reply else 2
+    return verdict(reply)

@@ -44,8 +44,9 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 def sentence_means(texts: Sequence[str]) -> Search[list[float | None]]:
     """The mean score of each text's sentences, in one request for all texts."""
-    parts = [[sentence.text for sentence in split_sentences(text)] for text in texts]
-    scores = iter((yield from score([sentence for part in parts for sentence in part])))
+    parts = [split_sentences(text) for text in texts]
+    before = [text[: sentence.start].rstrip() for text, part in zip(texts, parts, strict=True) for sentence in part]
+    scores = iter((yield from score([sentence.text for part in parts for sentence in part], before)))
     return [mean([next(scores) for _ in part]) for part in parts]
 
 

@@ -12,6 +12,7 @@ from tasks.core.search.clip_prm import clip_prm
 from tasks.core.search.contract import Strategy
 from tasks.core.search.greedy import greedy
 from tasks.core.search.majority_vote import majority_vote
+from tasks.core.search.mrgd import mrgd
 from tasks.core.search.outside import beam, contrastive, diverse_beam
 from tasks.core.search.sample import sample
 from tasks.core.search.stage_beam import stage_beam
@@ -27,6 +28,7 @@ BUILT_IN: dict[str, Strategy] = {
     "clip_prm": clip_prm,
     "visvm": visvm,
     "vimar": vimar,
+    "mrgd": mrgd,
     "stage_beam": stage_beam,
     "swires": swires,
     "majority_vote": majority_vote,
@@ -34,11 +36,18 @@ BUILT_IN: dict[str, Strategy] = {
     "diverse_beam": diverse_beam,
     "contrastive": contrastive,
 }
+# Those of them whose steps draw candidates for the next sentence after the ones that were kept, and nothing else.
+SENTENCE_BY_SENTENCE = frozenset({"visvm", "clip_prm"})
 
 
 def names() -> list[str]:
     """All strategies: built-in ones first, then installed ones by name."""
     return [*BUILT_IN, *sorted(_installed())]
+
+
+def grows_by_sentences(name: str) -> bool:
+    """Whether a strategy grows an answer sentence by sentence; installed ones are taken to, their traces are checked."""
+    return name in SENTENCE_BY_SENTENCE or name not in BUILT_IN
 
 
 def find(name: str) -> Strategy:

@@ -59,6 +59,12 @@ class Score:
     """Score texts against the image: cosines. Answered with list[float | None]; None: the text can't be scored."""
 
     texts: tuple[str, ...]
+    before: tuple[str, ...] = ()  # the answer before each text, for rewards that depend on it; (): nothing before any
+
+    @property
+    def items(self) -> list[tuple[str, str]]:
+        """(the answer before, text) of each."""
+        return list(zip(self.before or [""] * len(self.texts), self.texts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,13 @@ class Value:
     """Estimate V of candidates, each after the text before it. Answered with list[float]."""
 
     items: tuple[tuple[str, Candidate], ...]  # (text so far, candidate)
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Share of the objects detected in the image that an answer names, 0 to 1. Answered with list[float]; no object: 0."""
+
+    items: tuple[tuple[str, str], ...]  # (answer so far, text that follows it)
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ class Generate:
     max_tokens: int
 
 
-Request: TypeAlias = Propose | Force | SplitSentences | Score | Value | Ask | Generate
+Request: TypeAlias = Propose | Force | SplitSentences | Score | Value | Complete | Ask | Generate
 Search: TypeAlias = Generator[Request, Any, T]  # yields requests, is sent their answers, returns a T
 
 
@@ -109,11 +122,21 @@ def split_answer(answer: Candidate) -> Search[list[Candidate]]:
     return sentences
 
 
-def score(texts: Sequence[str]) -> Search[list[float | None]]:
-    """Score texts against the image; no request if there are none."""
+def score(texts: Sequence[str], before: Sequence[str] = ()) -> Search[list[float | None]]:
+    """Score texts against the image; no request if there are none.
+
+    Args:
+        texts: what to score.
+        before: the answer before each text, which a completeness reward reads; nothing if left out.
+
+    Raises:
+        ValueError: texts and `before` differ in number.
+    """
+    if before and len(before) != len(texts):
+        raise ValueError(f"{len(texts)} texts and {len(before)} texts before them: want one for each, or none")
     if not texts:
         return []
-    scores: list[float | None] = yield Score(tuple(texts))
+    scores: list[float | None] = yield Score(tuple(texts), tuple(before) if any(before) else ())
     return scores
 
 
@@ -123,6 +146,14 @@ def value(items: Sequence[tuple[str, Candidate]]) -> Search[list[float]]:
         return []
     values: list[float] = yield Value(tuple(items))
     return values
+
+
+def complete(items: Sequence[tuple[str, str]]) -> Search[list[float]]:
+    """Share of the image's detected objects that (answer so far, text after it) name; no request if there are none."""
+    if not items:
+        return []
+    shares: list[float] = yield Complete(tuple(items))
+    return shares
 
 
 def ask(question: str, *, max_tokens: int) -> Search[str]:

@@ -1,7 +1,8 @@
-"""ViMaR: choose a whole answer, then replace its weak sentences by better ones (arXiv 2506.15649, section 4).
+"""ViMaR: choose a whole answer, replace its weak sentences, add what it overlooked (arXiv 2506.15649, section 4).
 
 The released code computes which sentences are weak and then continues from the answer with all of them; here they are really
-replaced or dropped. `vimar_released` does what the released code does.
+replaced or dropped. It appends whatever is best; here an added sentence must be worth more than the end. `vimar_released` does
+what the released code does.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from tasks.core.search.vimar_answers import Guide, best_answer
 from tasks.core.search.vimar_released import append_as_released
 from tasks.core.text import joined
 
+OPTIONS = {"paragraph": 0, "append": 0, "answers": 0, "threshold": 2.14}  # with their defaults
+
 
 def search(task: Task) -> Search[SearchResult]:
-    """Choose an answer, then replace the weak sentences in it.
+    """Choose an answer, replace the weak sentences in it, and add sentences that are worth more than the end.
 
     The guide of a sentence is its value, or its score with `by="score"`. Phase `answers`: one answer for each temperature,
     or for the first option `answers` ones; the largest mean guide of its sentences wins (option `paragraph` 1, or
@@ -26,7 +29,13 @@ def search(task: Task) -> Search[SearchResult]:
     sentences are proposed in its place; the best fresh one that reaches `refine_below` replaces it, else the sentence is
     dropped, but the best one is kept if the answer would be empty otherwise. Other sentences never change; after a change
     the policy reads them again, so that later proposals follow the real text. Sentences are judged once, where they stood in
-    the first answer. Last, at most option `append` (0) sentences are added while they reach `refine_below`.
+    the first answer. Phase `append`: at most option `append` (0) times, sentences are proposed after the answer, and the
+    best fresh one competes with the end: it is added if it reaches `refine_below` and its guide exceeds `end_value`.
+
+    Why both: the answer is finished, so the policy has proposed its end, and the end is what every addition is compared with. V
+    of a sentence counts all that follows it and an ended answer is worth 0 to a V of margin-shaped rewards, so a guide over 0
+    says that going on is better than ending. `refine_below` is where this search draws the line of what it leaves in an
+    answer: what is under it would have been replaced or dropped a moment ago. Whichever is higher decides.
 
     Stops: `refined` if anything changed, `max_sentences` if the answer had more, else `end` or `length` as the answer.
 
@@ -34,7 +43,7 @@ def search(task: Task) -> Search[SearchResult]:
         ValueError: if `by` is judge.
     """
     settings = task.settings
-    own = own_options(settings, paragraph=0, append=0, answers=0, threshold=2.14)
+    own = own_options(settings, **OPTIONS)
     guide = Guide(scored="scorer" in needs(settings))
     result = SearchResult()
     paragraph = settings.published or bool(own["paragraph"])
@@ -91,16 +100,21 @@ class _Revision:
             self.changed = True
 
     def append(self) -> Search[bool]:
-        """Add the best fresh sentence if it reaches `refine_below`; whether to try for another."""
+        """Add the best fresh sentence if it is not weak and worth more than the end; whether to try for another."""
         candidates, guides = yield from self._propose()
         chosen = best(guides, guides) if guides else None
-        if chosen is not None and self._is_weak(guides[chosen]):
+        if chosen is not None and (self._is_weak(guides[chosen]) or worth(guides[chosen]) <= self._end_value()):
             chosen = None
-        self._record(candidates, guides, chosen)
+        self._record(candidates, guides, chosen, phase="append")
         if chosen is None:
             return False
         self._add(candidates[chosen])
         return not candidates[chosen].ended
+
+    def _end_value(self) -> float:
+        """What ending is worth on the guide's scale."""
+        settings = self.task.settings
+        return settings.margin if settings.end_value is None else settings.end_value
 
     def _is_weak(self, guide: float | None) -> bool:
         return worth(guide) < self.task.settings.refine_below
@@ -129,9 +143,11 @@ class _Revision:
         guides = yield from self.guide([(_text_of(self.kept), candidates[i]) for i in new])
         return candidates, dict(zip(new, guides, strict=True))
 
-    def _record(self, candidates: list[Candidate], guides: dict[int, float | None], chosen: int | None) -> None:
+    def _record(
+        self, candidates: list[Candidate], guides: dict[int, float | None], chosen: int | None, phase: str = "refine"
+    ) -> None:
         step = self.result.trace[-1].step + 1
-        self.result.record(step, candidates, self.guide.judgements(guides), chosen, phase="refine")
+        self.result.record(step, candidates, self.guide.judgements(guides), chosen, phase=phase)
 
 
 def _text_of(sentences: list[Candidate]) -> str:
@@ -139,15 +155,22 @@ def _text_of(sentences: list[Candidate]) -> str:
 
 
 def needs(settings: Settings) -> frozenset[str]:
-    """The value model, or the scorer with `by="score"`; and a bound to refine below, unless `published` sets its own.
+    """The value model, or the scorer with `by="score"`; a bound to refine below, unless `published` sets its own.
+
+    Where sentences are added, what ending is worth, too.
 
     Raises:
-        ValueError: if `by` is judge.
+        ValueError: if `by` is judge, or for an unknown option.
     """
     if settings.by == "judge":
         raise ValueError("vimar is guided by a number: want by score or value, not judge")
-    guides = {"scorer" if settings.by == "score" else "value"}
-    return frozenset(guides if settings.published else guides | {"weak"})
+    scored = settings.by == "score"
+    needed = {"scorer" if scored else "value"}
+    if not settings.published:
+        needed |= {"weak"}
+        if own_options(settings, **OPTIONS)["append"] and settings.end_value is None:
+            needed |= {"margin" if scored else "end_value"}
+    return frozenset(needed)
 
 
 vimar = Strategy(search, needs)

@@ -21,7 +21,7 @@ class Guide:
     def __call__(self, items: Sequence[tuple[str, Candidate]]) -> Search[list[float | None]]:
         """The guides of (text so far, candidate) pairs."""
         if self.scored:
-            return (yield from score([candidate.text for _, candidate in items]))
+            return (yield from score([candidate.text for _, candidate in items], [before for before, _ in items]))
         return list((yield from value(items)))
 
     def judgements(self, guides: Mapping[int, float | None]) -> dict[int, tuple[float | None, float | None]]:

@@ -12,7 +12,7 @@ from tasks.core.text import joined
 def append_as_released(
     result: SearchResult, task: Task, guide: Guide, draft: Draft, *, threshold: float
 ) -> Search[SearchResult]:
-    """Append sentences to the whole answer until the best new one equals the one chosen before (`repeat`).
+    """Append sentences to the whole answer until the best new one, just appended, equals the one chosen before (`repeat`).
 
     The answer without its weak sentences (guide under `threshold`) is only the text that the first new sentence is compared
     with; nothing is removed. A sentence ends at any full stop, and repeated or empty ones stay candidates. `max_sentences`
@@ -33,11 +33,11 @@ def append_as_released(
         chosen = best(guides, range(len(candidates)))
         text = candidates[chosen].text
         judgements = guide.judgements(dict(enumerate(guides)))
-        result.record(step, candidates, judgements, None if text == previous else chosen, phase="refine")
-        if text == previous:
-            return result.finish(StopReason.REPEAT)
-        previous = text
+        result.record(step, candidates, judgements, chosen, phase="refine")
         if text:
             after = candidates[chosen]
             result.add(after)
+        if text == previous:
+            return result.finish(StopReason.REPEAT)
+        previous = text
     return result.finish(StopReason.MAX_SENTENCES)

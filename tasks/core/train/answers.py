@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
@@ -36,6 +36,7 @@ class Turn:
     image: Picture
     prompt: str
     tokens: tuple[int, ...]  # the end token included, if there is one; at least one token
+    given: frozenset[int] = field(default=frozenset(), kw_only=True)  # indices of tokens that are read, not learned
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ def read_tokens(
     temperature: float = 1.0,
     states: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Log-probabilities [B, T] of answers at a temperature, 0 before a short one, and the states [B, T, D] where requested.
+    """Log-probabilities [B, T] of answers at a temperature, and the states [B, T, D] where requested.
+
+    They are 0 before a short answer, and at the tokens of a turn that are given.
 
     Args:
         policy: whose inputs they are.
@@ -153,8 +156,11 @@ def read_tokens(
     # What stands before a short answer is its prompt, whose placeholders may have no output.
     tokens, mask = torch.zeros_like(inputs["input_ids"][:, -longest:]), torch.zeros(logits.shape[:2], dtype=torch.bool)
     for row, turn in enumerate(turns):
-        tokens[row, longest - len(turn.tokens) :] = torch.tensor(turn.tokens).to(tokens)
-        mask[row, longest - len(turn.tokens) :] = True
+        first = longest - len(turn.tokens)
+        tokens[row, first:] = torch.tensor(turn.tokens).to(tokens)
+        mask[row, first:] = True
+        for index in turn.given:
+            mask[row, first + index] = False
     logits = logits if temperature == 1 else logits / temperature
     log_probs = logits.log_softmax(dim=-1).gather(2, tokens[..., None])[..., 0]
     log_probs = log_probs.masked_fill(~mask.to(log_probs.device), 0.0)

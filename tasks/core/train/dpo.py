@@ -3,6 +3,9 @@
 The loss is -log sigmoid(beta * (log-ratio of the chosen answer - log-ratio of the rejected one)); a log-ratio is the policy's
 log-probability of the answer's tokens, its end included, less the reference's, which is the policy before training. The
 reference's are read once, before the first step, and kept with the resume points: no second network is held.
+
+A pair of next sentences after one and the same answer so far (SENTINEL's C-DPO, arXiv 2507.12455) is learned likewise, with the
+log-probability of the sentence's tokens only: image, prompt and the answer so far are given, and no end token follows.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ from tasks.core.train.steps import Objective, Row, TrainingRun, first_and_last
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two answers to one prompt about one image."""
+    """Two answers to one prompt about one image, or two next sentences after the same beginning of an answer."""
 
     image: Picture
     prompt: str
     chosen: str
     rejected: str
+    prefix: str | None = None  # the answer so far, "" before its first sentence; None: these are whole answers
+    space: str = " "  # white space between the prefix and the sentences
 
 
 def train_dpo(policy: Policy, pairs: Sequence[PreferencePair], run: TrainingRun, *, beta: float) -> dict[str, float]:
@@ -67,8 +72,16 @@ def train_dpo(policy: Policy, pairs: Sequence[PreferencePair], run: TrainingRun,
 
 def pair_row(policy: Policy, item: int, pair: PreferencePair) -> Row:
     """A pair as tokens, the chosen answer first."""
-    turns = (Turn(pair.image, pair.prompt, answer_tokens(policy, text)) for text in (pair.chosen, pair.rejected))
-    return Row(item, tuple(turns), weight=1.0)
+    return Row(item, tuple(_turn(policy, pair, text) for text in (pair.chosen, pair.rejected)), weight=1.0)
+
+
+def _turn(policy: Policy, pair: PreferencePair, text: str) -> Turn:
+    """One of a pair's two texts; tokenised apart from the prefix, whose tokens are then the same for both."""
+    if pair.prefix is None:
+        return Turn(pair.image, pair.prompt, answer_tokens(policy, text))
+    before = policy.answer_ids(pair.prefix)
+    after = policy.continued_ids(text, space=pair.space) if before else policy.answer_ids(text)
+    return Turn(pair.image, pair.prompt, (*before, *after), given=frozenset(range(len(before))))
 
 
 def preference_loss(

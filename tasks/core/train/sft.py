@@ -20,11 +20,12 @@ from tasks.core.train.steps import Objective, Row, TrainingRun
 
 @dataclass(frozen=True)
 class Example:
-    """One caption to learn."""
+    """One caption to learn, or a conversation about an image."""
 
     image: Picture
     prompt: str
     answer: str
+    later: tuple[tuple[str, str], ...] = ()  # (prompt, answer) of later turns, each read after those before it
 
 
 def train_sft(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> dict[str, float]:
@@ -50,9 +51,15 @@ def train_sft(policy: Policy, examples: Sequence[Example], run: TrainingRun) -> 
 
 
 def caption_row(policy: Policy, item: int, example: Example) -> Row:
-    """An example as tokens; it weighs as many as it has."""
-    tokens = answer_tokens(policy, example.answer)
-    return Row(item, (Turn(example.image, example.prompt, tokens),), weight=len(tokens))
+    """An example as tokens, the prompts of later turns given; it weighs as many as its answers have."""
+    tokens = list(answer_tokens(policy, example.answer))
+    given: set[int] = set()
+    for prompt, answer in example.later:
+        between = policy.next_turn_ids(prompt)
+        given.update(range(len(tokens), len(tokens) + len(between)))
+        tokens += [*between, *answer_tokens(policy, answer)]
+    turn = Turn(example.image, example.prompt, tuple(tokens), given=frozenset(given))
+    return Row(item, (turn,), weight=len(tokens) - len(given))
 
 
 def cross_entropy(log_probs: torch.Tensor, rows: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

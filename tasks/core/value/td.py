@@ -8,6 +8,9 @@ sentence is named:
 - `mean_to_go`: V = w r + (1 - w) V', where w = 1 / (1 + gamma + ... + gamma^(n-1)) with n sentences to go, so w = 1 at the last
   one: the discounted mean of the rewards to come, on their scale whatever gamma and the caption's length.
 - `zero_terminal`: V = r + gamma V', V' = 0 after the last sentence: the discounted sum of section 7.1.
+- `optimal_stopping`: V = r + gamma max(0, V'), V' = 0 after the last sentence: the discounted sum of a caption that ends where
+  going on is worth less than the end (Tsitsiklis and Van Roy 1999). A search may end, so what the policy would invent after
+  a sentence does not count against that sentence. Rewards must be centred on what a sentence has to reach.
 - `bootstrap_forever`: V = r + gamma V' without an end; last sentences are left out, as released.
 
 V' is the next sentence's value for TD(0), what really followed for Monte Carlo, and a mixture for TD(lambda): each mode has one
@@ -21,7 +24,7 @@ from dataclasses import dataclass
 
 import torch
 
-TERMINAL_MODES = ("mean_to_go", "zero_terminal", "bootstrap_forever")
+TERMINAL_MODES = ("mean_to_go", "zero_terminal", "optimal_stopping", "bootstrap_forever")
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,8 @@ def td_target(
         if share is None or share.shape != reward.shape:
             raise ValueError(f"mean_to_go needs a share for every reward: want {tuple(reward.shape)}")
         return torch.where(terminal, reward, share * reward + (1 - share) * next_value)
+    if mode == "optimal_stopping":
+        next_value = next_value.clamp(min=0.0)
     return torch.where(terminal, reward, reward + gamma * next_value)
 
 
@@ -170,9 +175,9 @@ def lambda_returns(
     """The forward view's lambda-return from every sentence of one answer (Sutton and Barto, section 12.1).
 
     From the right: G = w r + (1 - w) M in `mean_to_go`, G = r + gamma M in the others, where M = (1 - trace) V' + trace G'
-    mixes the next sentence's value with its return. The last sentence's return is its reward; in `bootstrap_forever`, where it
-    has none, the last reward repeated for ever, as in `mc_returns`. So 1 gives `mc_returns`, whatever the values (that are
-    finite), and 0 gives `td_target` of every sentence but the last.
+    mixes the next sentence's value with its return; in `optimal_stopping` M is at least 0. The last sentence's return is its
+    reward; in `bootstrap_forever`, where it has none, the last reward repeated for ever, as in `mc_returns`. So 1 gives
+    `mc_returns`, whatever the values (that are finite), and 0 gives `td_target` of every sentence but the last.
 
     Args:
         rewards: of the answer's n sentences.
@@ -189,6 +194,8 @@ def lambda_returns(
     returns = [rewards[-1] / (1 - gamma) if mode == "bootstrap_forever" else rewards[-1]]
     for reward, next_value in zip(reversed(rewards[:-1]), reversed(next_values), strict=True):
         mixed = (1 - trace) * next_value + trace * returns[-1]
+        if mode == "optimal_stopping":
+            mixed = max(0.0, mixed)
         if mode == "mean_to_go":
             share = reward_share(len(returns) + 1, gamma)
             returns.append(share * reward + (1 - share) * mixed)

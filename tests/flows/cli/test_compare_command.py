@@ -23,13 +23,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def test_the_command_runs_the_experiment_with_its_options(home: Path, calls: list[dict[str, Any]]) -> None:
-    arguments = ["compare", "demo", "--strategies", "best_of_n,visvm:stop=vote", "--strategies", "vimar"]
+    arguments = ["compare", "demo", "--strategies", "best_of_n,visvm:end=vote", "--strategies", "vimar"]
     arguments += ["--budgets", "1,3", "--images", "9", "--tokens", "120", "--set", "seed=3"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     (call,) = calls
     assert call["name"] == "compare"
-    assert call["given"] == ["best_of_n", "visvm:stop=vote", "vimar", "budgets=1,3", "tokens=120.0"]
+    assert call["given"] == ["best_of_n", "visvm:end=vote", "vimar", "budgets=1,3", "tokens=120.0"]
     assert call["overrides"] == ["seed=3", "evaluate.images=9"]
     assert (call["profile"].evaluate.images, call["profile"].seed) == (9, 3)
 
@@ -44,7 +44,7 @@ def test_without_options_the_experiment_gets_its_defaults(home: Path, calls: lis
     [
         (["--budgets", "1,0"], "at least 1"),
         (["--budgets", "few"], "budgets=1,2,4"),
-        (["--strategies", "stop=vote"], "NAME:stop=vote"),
+        (["--strategies", "end=vote"], "NAME:end=vote"),
         (["--images", "1"], "--images"),
         (["--tokens", "0"], "--tokens"),
     ],

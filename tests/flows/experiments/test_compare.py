@@ -18,15 +18,13 @@ from flows.experiments.compare import (
     EXPERIMENT,
     STRATEGIES,
     answer,
-    at_equal_work,
     budget_of,
     enter,
-    front,
-    note,
     read_request,
     run_with,
     widened,
 )
+from flows.experiments.fronts import at_equal_work, front, note
 from flows.experiments.running import carried_out, recorded
 from flows.profiles.loading import ProfileError
 from storage import catalog, runs
@@ -48,7 +46,7 @@ PROFILE = tiny("evaluate.images=8", "sample.images=16")
     ("texts", "specs"),
     [
         (["greedy,visvm"], ["greedy", "visvm"]),
-        (["visvm:stop=vote,candidates=4,vimar"], ["visvm:stop=vote,candidates=4", "vimar"]),
+        (["visvm:end=vote,candidates=4,vimar"], ["visvm:end=vote,candidates=4", "vimar"]),
         (["best_of_n:by=value,best_of_n:by=judge", " sample "], ["best_of_n:by=value", "best_of_n:by=judge", "sample"]),
         ([], []),
     ],
@@ -57,16 +55,16 @@ def test_specs_are_split_at_commas_and_keep_their_settings(texts: list[str], spe
     assert split_specs(texts) == specs
 
 
-@pytest.mark.parametrize("text", ["stop=vote", "visvm,stop=vote"])
+@pytest.mark.parametrize("text", ["end=vote", "visvm,end=vote"])
 def test_a_setting_without_a_strategy_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="NAME:stop=vote"):
+    with pytest.raises(InputError, match="NAME:end=vote"):
         split_specs([text])
 
 
 def test_a_request_holds_specs_budgets_and_tokens() -> None:
-    request = read_request(["visvm:stop=vote", "budgets=1,4", "tokens=120.5", "greedy"])
-    assert request == (["visvm:stop=vote", "greedy"], [1, 4], 120.5)
-    assert read_request([]) == ([], [], None)
+    request = read_request(["visvm:end=vote", "budgets=1,4", "tokens=120.5", "greedy"])
+    assert request == (["visvm:end=vote", "greedy"], [1, 4], 120.5, True)
+    assert read_request(["controls=no"]) == ([], [], None, False)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +77,7 @@ def test_a_request_holds_specs_budgets_and_tokens() -> None:
         ("tokens=-5", "at least 1"),
         ("tokens=0", "at least 1"),
         ("tokens=inf", "at least 1"),
+        ("controls=perhaps", "controls=no"),
     ],
 )
 def test_budgets_and_tokens_are_numbers(text: str, message: str) -> None:
@@ -87,9 +86,9 @@ def test_budgets_and_tokens_are_numbers(text: str, message: str) -> None:
 
 
 def test_a_spec_has_a_search_per_width_and_a_strategy_without_width_a_single_search() -> None:
-    assert widened("visvm:stop=vote", [4, 1, 4]) == [
-        ("visvm:stop=vote@1", "visvm:stop=vote,candidates=1", 1),
-        ("visvm:stop=vote@4", "visvm:stop=vote,candidates=4", 4),
+    assert widened("visvm:end=vote", [4, 1, 4]) == [
+        ("visvm:end=vote@1", "visvm:end=vote,candidates=1", 1),
+        ("visvm:end=vote@4", "visvm:end=vote,candidates=4", 4),
     ]
     assert widened("greedy", [1, 2]) == [("greedy", "greedy", None)]
     assert widened("best_of_n:candidates=3", [1, 2]) == [("best_of_n:candidates=3", "best_of_n:candidates=3", None)]
@@ -99,8 +98,12 @@ def test_a_spec_has_a_search_per_width_and_a_strategy_without_width_a_single_sea
 
 def test_the_default_is_every_caption_strategy_at_1_to_16_and_at_the_profiles_candidates() -> None:
     entries = enter(PROFILE)
-    assert {entry.name.partition("@")[0] for entry in entries} == set(STRATEGIES)
-    assert [entry.name for entry in entries if entry.name.startswith("visvm")] == [
+    controls = {f"visvm:{c}" for c in ("guide=random", "gamma=0", "choose=greedy")} | {
+        "vimar:guide=random",
+        "vimar:gamma=0",
+    }
+    assert {entry.name.partition("@")[0] for entry in entries} == set(STRATEGIES) | controls
+    assert [entry.name for entry in entries if entry.name.startswith("visvm@")] == [
         f"visvm@{width}" for width in (1, 2, 3, 4, 8, 16)
     ]
     (visvm,) = [entry for entry in enter(PROFILE, ["visvm"], (5,)) if entry.name == "visvm@5"]
@@ -114,7 +117,7 @@ def test_greedy_is_always_the_first_search_and_a_repeated_spec_is_searched_once(
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("vizvm", "visvm"), ("visvm:stop=never", "vote"), ("visvm:stop", "key=value")],
+    [("vizvm", "visvm"), ("visvm:end=never", "vote"), ("visvm:stop=never", "vote"), ("visvm:stop", "key=value")],
 )
 def test_a_wrong_strategy_is_explained_before_anything_runs(spec: str, message: str, home: Path) -> None:
     with pytest.raises(ProfileError, match=message):
@@ -134,9 +137,13 @@ def planned_searches(values: tuple[str, ...], quick: bool = False) -> list[str]:
 
 
 def test_a_comparison_searches_each_spec_at_each_width(home: Path) -> None:
-    values = ("best_of_n", "visvm:stop=vote", "budgets=1,3")
-    assert planned_searches(values) == [
-        "greedy", "best_of_n@1", "best_of_n@3", "visvm:stop=vote@1", "visvm:stop=vote@3"
+    values = ("best_of_n", "visvm:end=vote", "budgets=1,3")
+    assert planned_searches((*values, "controls=no")) == [
+        "greedy", "best_of_n@1", "best_of_n@3", "visvm:end=vote@1", "visvm:end=vote@3"
+    ]  # fmt: skip
+    assert planned_searches(("visvm:end=vote", "budgets=3", "tokens=100")) == [
+        "greedy", "visvm:end=vote@3", "visvm:end=vote,guide=random@3", "visvm:end=vote,gamma=0@3",
+        "clip_prm:end=vote@3", "visvm:end=vote,choose=greedy@3", "best_of_n@3", "best_of_n@3",
     ]  # fmt: skip
     assert planned_searches(("best_of_n",), quick=True) == ["greedy", "best_of_n@1", "best_of_n@3"]
 

@@ -80,6 +80,43 @@ def test_all_can_be_planned_on_an_empty_store(home: Path, tmp_path: Path, name: 
     assert stages[-1] == ("conclude", name)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("search", ["swires", "stage_beam"])
+def test_granularity_of_a_policy_that_answers_in_stages_is_measured_on_its_answers(
+    home: Path, search: str, quick: bool
+) -> None:
+    profile = small(load_profile("demo-cot", [f"search.strategy={search}"]))
+    stages = planned("granularity", profile, quick=quick)
+    arms = [label for stage, label in stages if stage == "search" and not label.startswith("base ")]
+    assert arms[:2] == ["greedy staged", "stage_beam@4"]
+    assert ("stage_beam:pairs=random@4" in arms) == (not quick)
+    assert {"stage_beam@1", "stage_beam@2", "stage_beam@4"} <= set(arms) or quick
+    measured = [label for stage, label in stages if stage == "evaluate_answers"]
+    assert [f"base {arm}" for arm in arms] == measured[2:]
+    assert "evaluate" not in dict(stages) and stages[-1] == ("conclude", "granularity")
+
+
+def test_granularity_says_which_unit_answers_best(home: Path) -> None:
+    right = {
+        "greedy staged": 0.5,
+        "stage: stage_beam@4": 0.6,
+        "sentence: clip_prm@2": 0.55,
+        "whole answer: best_of_n@8": 0.7,
+    }
+    rows = [Finding("granularity", arm, None, 0, "accuracy", value, None, None, 9) for arm, value in right.items()]
+    own = "stage: stage_beam@4"
+    for arm, low, high in (("sentence: clip_prm@2", -0.1, -0.04), ("whole answer: best_of_n@8", 0.06, 0.2)):
+        rows.append(Finding("granularity", arm, None, 0, f"accuracy - {own}", (low + high) / 2, low, high, 9))
+    rows.append(Finding("granularity", "stage_beam@2", 2.0, 0, "accuracy", 0.58, None, None, 9))
+    text = find("granularity", "answers").answer(Findings(rows))
+    assert text == (
+        "At the same work most answers are right with whole answer: best_of_n@8, 70.0 % (greedy 50.0 %). Beside stage: "
+        "stage_beam@4, surely better: whole answer: best_of_n@8; surely worse: sentence: clip_prm@2. By width: "
+        "stage_beam@2 58.0 %."
+    )
+    assert find("granularity").columns[0] == "chair_s" and find("tags", "answers") == find("tags")
+
+
 def test_each_reward_scores_the_same_answers_and_has_a_margin_of_its_own(home: Path) -> None:
     stages = [stage for stage, _ in planned("reward-swap", tiny())]
     searched = [label for stage, label in planned("reward-swap", tiny()) if stage == "search"]

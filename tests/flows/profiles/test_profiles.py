@@ -10,7 +10,9 @@ from flows.profiles.loading import Profile, ProfileError, available_profiles, lo
 from flows.profiles.overrides import RENAMED, models_of
 from tasks.configs.data import FolderSource
 from tasks.configs.reward import OtsuTau, QuantileTau
+from tasks.configs.search import search_config
 from tasks.configs.train import DpoConfig, DpoSettings, GrpoConfig
+from tasks.core.search.registry import names
 from tasks.stage.config import StageConfig
 
 
@@ -80,6 +82,40 @@ def test_a_profile_that_does_not_name_the_method_inherits_it_and_its_settings(tm
 def test_a_method_is_switched_first_whatever_the_order_of_the_overrides(overrides: list[str]) -> None:
     switched = DpoConfig(train="full", lr=1e-3, epochs=2, dpo=DpoSettings(beta=0.2))
     assert load_profile("demo", overrides).finetune == switched
+
+
+@pytest.mark.parametrize("strategy", [name for name in names() if name != "swires"])
+def test_another_strategy_drops_the_options_of_the_profiles_own(
+    strategy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    switched, own = load_profile("demo-cot", [f"search.strategy={strategy}"]).search, load_profile("demo-cot").search
+    assert own.options and switched == own.model_copy(update={"strategy": strategy, "options": {}})
+    assert switched == search_config(own, strategy), "as `compare` reads the strategy's name"
+    (line,) = caplog.messages
+    assert "search.options (captions=4, kept=2" in line and f"search.strategy=swires, which is now {strategy}" in line
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["search.strategy=stage_beam", "search.options.width=4"],
+        ["search.options.width=4", "search.strategy=stage_beam"],
+        ["search={strategy: stage_beam, options: {width: 4}}"],
+        ["search.strategy=greedy", "search.strategy=stage_beam", "search.options={width: 4}"],
+    ],
+)
+def test_a_strategys_own_options_are_set_beside_it(overrides: list[str]) -> None:
+    assert load_profile("demo-cot", overrides).search.options == {"width": 4}
+
+
+def test_the_same_strategy_keeps_its_options(caplog: pytest.LogCaptureFixture) -> None:
+    kept = load_profile("demo-cot", ["search.strategy=swires", "search.options.rounds=3"]).search.options
+    assert kept == load_profile("demo-cot").search.options | {"rounds": 3} and not caplog.messages
+
+
+def test_a_profile_that_extends_another_with_another_strategy_drops_its_options(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: demo-cot\nsearch: {strategy: stage_beam, options: {width: 4}}\n")
+    assert load_profile(tmp_path / "mine.yaml").search.options == {"width": 4}
 
 
 def test_naming_the_same_method_again_changes_nothing() -> None:
@@ -188,7 +224,8 @@ def test_a_profile_that_extends_another_is_that_one_but_for_what_it_sets(tmp_pat
     mine, demo = load_profile(tmp_path / "mine.yaml"), load_profile("demo")
     changed = {"name": "mine", "search": mine.search, "label": mine.label}
     assert mine == demo.model_copy(update=changed)
-    assert (mine.search.candidates, mine.search.stop, mine.label.tau) == (3, demo.search.stop, QuantileTau(q=0.2))
+    assert (mine.search.candidates, mine.label.tau) == (3, QuantileTau(q=0.2))
+    assert mine.search.max_sentences == demo.search.max_sentences
 
 
 def test_a_profile_may_extend_its_neighbour_which_extends_another(tmp_path: Path) -> None:
@@ -211,6 +248,24 @@ def test_a_renamed_setting_is_accepted_under_its_former_name_with_a_warning(
         "search.width is now search.candidates", "critic.discount is now value.gamma",
         "search.width is now search.candidates",
     ]  # fmt: skip
+
+
+def test_a_former_stop_is_accepted_in_files_and_overrides(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: demo\nsearch: {stop: reward}\n")
+    (tmp_path / "b.yaml").write_text("extends: a\nsearch: {end: guide, end_value: 0.2}\n")
+    former = load_profile(tmp_path / "a.yaml").search
+    assert former == load_profile("demo", ["search.end=policy", "search.filter=margin"]).search
+    assert load_profile(tmp_path / "b.yaml").search == former.model_copy(update={"end": "guide", "end_value": 0.2})
+    voted = load_profile(tmp_path / "a.yaml", ["search.stop=vote"])
+    assert voted.search == load_profile("demo", ["search.end=vote"]).search
+
+
+def test_a_former_stop_beside_what_it_has_become_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "both.yaml").write_text("extends: demo\nsearch: {stop: vote, end: vote}\n")
+    assert "take out stop, or end" in problem(str(tmp_path / "both.yaml"))
+    text = problem("demo", "search.stop=vote", "search.end=action")
+    assert "take out stop, or end" in text and "\n" not in text
+    assert "'never' and was reward, vote, chosen, value" in problem("demo", "search.stop=never")
 
 
 def test_profiles_that_extend_each_other_are_refused(tmp_path: Path) -> None:

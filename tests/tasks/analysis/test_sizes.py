@@ -11,4 +11,4 @@ from tests.support.paths import DEMO
 
 
 def test_parameters_are_counted_from_the_headers(home: Path) -> None:
-    assert size_of(import_checkpoint(PolicyCheckpoint, str(DEMO / "policy"))).parameters == 1_656_576
+    assert size_of(import_checkpoint(PolicyCheckpoint, str(DEMO / "policy"))).parameters == 1_659_648

@@ -33,6 +33,14 @@ def test_a_step_of_grpo_holds_whole_groups() -> None:
     assert SftConfig(batch_size=7).batch_size == 7
 
 
+def test_verdicts_need_bounds_in_order_and_at_least_one_source() -> None:
+    wrong = {"kind": "plugin", "name": "mine", "true_from": 0.1, "hallucinated_below": 0.2}
+    with pytest.raises(ValidationError, match=r"hallucinated_below is 0\.2 and true_from 0\.1"):
+        ANY_METHOD.validate_python({"method": "sentinel", "sentinel": {"verdicts": [wrong]}})
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        ANY_METHOD.validate_python({"method": "sentinel", "sentinel": {"verdicts": []}})
+
+
 def test_switching_the_method_keeps_what_all_share_and_takes_the_defaults_of_the_new_one() -> None:
     dpo = DpoConfig(train="full", lr=1e-3, dpo=DpoSettings(beta=0.5))
     assert switch_method(dpo, SftConfig) == SftConfig(train="full", lr=1e-3)

@@ -11,9 +11,11 @@ from storage import coco, lake
 from storage.schema import Answer, Caption, Quarantined, Sample
 from tasks.configs.data import FolderSource
 from tasks.configs.staged import QuestionConfig
-from tasks.data.questions import ask, plainly, questions_digest
+from tasks.data.question_files import questions_digest
+from tasks.data.questions import ask, plainly
 from tasks.data.sample import open_source
 from tasks.stage.quarantine import StageInputError, TooManyQuarantined
+from tasks.train.conversations import conversations
 from tests.support.small_world import drawn, source
 
 INSTRUCTION = "Answer in four stages."
@@ -206,3 +208,73 @@ def test_a_folder_has_no_boxes_to_make_questions_from(tmp_path: Path) -> None:
     folder = open_source(FolderSource(root=str(tmp_path)))
     with pytest.raises(StageInputError, match="no annotations to make questions from; give a file"):
         made_questions(source=folder)
+
+
+# Conversations
+
+
+def talk(image_id: str, *texts: str) -> dict[str, object]:
+    messages = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(texts)]
+    return {"id": 7, "image": image_id, "conversations": messages}
+
+
+def test_turns_of_a_conversation_are_questions_that_follow_each_other(tmp_path: Path) -> None:
+    first, second, *_ = image_ids()
+    staged = "<SUMMARY>I look.</SUMMARY> <CONCLUSION> Red </CONCLUSION>"
+    made = [
+        talk(first, "<image>\nWhat is it?", "A cup.", "Its colour?", staged, "Why?", "Paint."),
+        talk(first, "Its colour?", "Blue", "And its place?", "left"),
+        talk(second, "What is it?\n<image>", "A dog"),
+    ]
+    for instruction in ("", INSTRUCTION):
+        output = made_questions(write(tmp_path / "q.jsonl", made), instruction=instruction)
+        ending = f" {instruction}" if instruction else ""
+        rows = {(row.image_id, row.prompt.removesuffix(ending)): row for row in samples(output)}
+        before = {row.sample_id: text for (_, text), row in rows.items()}
+        assert {key: row.follows and before[row.follows] for key, row in rows.items()} == {
+            (first, "What is it?"): None, (first, "Its colour?"): "What is it?", (first, "Why?"): "Its colour?",
+            (first, "And its place?"): None, (second, "What is it?"): None,
+        }  # fmt: skip
+        assert [answers(output)[rows[first, text].sample_id].answer for text in ("What is it?", "Its colour?")] == [
+            "A cup.", "Red",
+        ]  # fmt: skip
+        refused = [(row.reason, row.item_id) for row in lake.read_rows(Quarantined, output.quarantine)]
+        assert ("repeated", "q.jsonl:2") in refused
+
+
+@pytest.mark.parametrize(
+    ("bad", "detail"),
+    [
+        (talk("x", "What?"), "conversations must be messages of human and gpt in turn"),
+        (talk("x", "What?", "A", "<image>", "B"), "turn 2: no question"),
+        ({"conversations": []}, "wanted image (or image_id) and conversations"),
+        (talk("x", "<image><image>Compare.", "A"), "2 places for images"),
+    ],
+)
+def test_what_is_no_conversation_is_in_quarantine(tmp_path: Path, bad: dict[str, object], detail: str) -> None:
+    output = made_questions(write(tmp_path / "q.jsonl", [*lines(), *lines(), bad]))
+    (row,) = [row for row in lake.read_rows(Quarantined, output.quarantine) if row.reason == "bad_line"]
+    assert detail in row.detail
+
+
+def test_made_questions_about_an_image_may_be_a_conversation() -> None:
+    rows = samples(made_questions(QuestionConfig(per_image=3, conversation=True)))
+    prompts = {row.sample_id: row for row in rows}
+    later = [row for row in rows if row.follows]
+    assert len(later) == len(rows) - len({row.image_id for row in rows})
+    assert all(prompts[row.follows].image_id == row.image_id for row in later)
+    assert not any(row.follows for row in samples(made_questions(QuestionConfig(per_image=3))))
+
+
+def test_answers_of_a_conversation_are_learned_in_its_order() -> None:
+    config = QuestionConfig(per_image=3, conversation=True)
+    plain, instructed = made_questions(config), made_questions(config, instruction=INSTRUCTION)
+    back = plainly.fn(
+        [lake.publish(Caption, captions(samples(instructed)))], instructed.samples, plain.samples,
+        instruction=INSTRUCTION,
+    )  # fmt: skip
+    known = {row.sample_id: row for row in samples(plain)}
+    groups = conversations(list(known.values()), lake.read_rows(Caption, back.plain))
+    assert len(groups) == 16 and sum(map(len, groups)) == len(known)
+    for group in groups:
+        assert [known[row.sample_id].follows for row in group] == [None, *(row.sample_id for row in group[:-1])]

@@ -104,7 +104,7 @@ def test_the_profiles_scorer_is_used_where_a_reward_names_none() -> None:
 
 
 def test_an_objects_reward_needs_detections() -> None:
-    with pytest.raises(ValueError, match="got None: pass the output `objects` of the stage detect"):
+    with pytest.raises(ValueError, match="got None: pass output `objects` of the stage detect"):
         imported(ObjectsReward())
     with pytest.raises(ValueError, match=r"got scorer .*: pass the output"):
         imported(ObjectsReward(), import_scorer(FOLDER))

@@ -131,7 +131,7 @@ def test_the_sum_s_scorer_gives_a_search_what_the_rollouts_got_whatever_jobs_are
 def test_a_search_is_guided_by_the_sum() -> None:
     world = drawn()
     output = search.fn(
-        SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen", "max_sentences": 2}), policy(),
+        SEARCH.model_copy(update={"strategy": "clip_prm", "end": "policy", "max_sentences": 2}), policy(),
         world.images, world.samples, Guide(whole().scorer), seed=0,
     )  # fmt: skip
     scores = load_scores(whole().scorer, Counter())

@@ -78,7 +78,7 @@ def test_sentences_of_rollouts_are_scored_with_it(reward: WriteModule) -> None:
 def test_a_search_is_guided_by_it(reward: WriteModule) -> None:
     world, scorer = drawn(), import_scorer("plugin:length")
     output = search.fn(
-        SEARCH.model_copy(update={"strategy": "clip_prm", "stop": "chosen"}), policy(), world.images,
+        SEARCH.model_copy(update={"strategy": "clip_prm", "end": "policy"}), policy(), world.images,
         world.samples, Guide(scorer), seed=0,
     )  # fmt: skip
     assert all(row.text for row in lake.read_rows(Caption, output.captions))

@@ -121,3 +121,9 @@ def test_no_score_at_all_is_an_error_that_names_the_table() -> None:
     rows = [replace(row, score=None, reason="x") for row in lake.read_rows(Reward, scored())]
     with pytest.raises(StageInputError, match="no sentence has a score"):
         shape_rewards.fn(LabelConfig(), lake.publish(Reward, rows))
+
+
+def test_what_ending_is_worth_goes_with_the_rewards() -> None:
+    assert shaped().end_value == 0
+    bare = shape_rewards.fn(LabelConfig(shaping="none", tau=FixedTau(value=0.3)), scored())
+    assert bare.end_value == bare.margin == 0.3

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import pytest
 
 from storage import lake
@@ -13,6 +14,7 @@ from storage.artifacts import Table
 from storage.schema import Annotation, Quarantined, Rollout, TokenScore
 from tasks.configs.train import FisaoSettings
 from tasks.core.benchmarks.mentions import find_mentions
+from tasks.core.metrics import auc
 from tasks.data.sample import annotate
 from tasks.reward.tokens import (
     TokenRewardsResult,
@@ -82,7 +84,7 @@ def test_baselines_are_the_means_of_true_and_hallucinated_words() -> None:
     assert output.baselines.mu_right == pytest.approx(sum(right) / len(right))
     assert output.baselines.mu_hallucinated == pytest.approx(sum(wrong) / len(wrong))
     assert (output.n_right, output.n_hallucinated) == (len(right), len(wrong))
-    assert output.auc > 0.95
+    assert output.auc == pytest.approx(auc(np.array(right), np.array(wrong))) and output.auc > 0.7
     for row in rows_of(output.token_scores):
         if row.reward:
             assert (row.reward > 0) == (row.score > output.baselines.mu_right)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from storage import lake
 from storage.artifacts import PolicyCheckpoint, ScorerCheckpoint
 from storage.checkpoints import import_checkpoint
-from storage.schema import Caption, Image, Rollout, Sample, SearchStep
+from storage.schema import Caption, Image, Rollout, Sample, SearchStep, Value
 from tasks.configs.search import SearchConfig
 from tasks.core.reward.shaping import shape_scores
 from tasks.core.text import split_sentences
@@ -21,13 +22,13 @@ from tasks.stage.results import from_output, to_output
 from tasks.stage.runtime import current_runtime, use_runtime
 from tasks.stage.shards import WHOLE, Shard
 from tests.support.paths import DEMO
-from tests.support.small_world import SEARCH, drawn, policy, rollouts, samples, scorer, shaped, value
+from tests.support.small_world import SEARCH, drawn, fitted, policy, rollouts, samples, scorer, shaped, value
 
 STRATEGIES = ["visvm", "clip_prm", "best_of_n", "greedy"]
 
 
 def full_guide() -> Guide:
-    return Guide(scorer(), shaped().margin, value())
+    return Guide(scorer(), shaped().margin, value(), end_value=shaped().end_value)
 
 
 def searched(
@@ -53,7 +54,7 @@ def test_every_sample_has_a_caption_and_its_trace(strategy: str) -> None:
         chosen = [row for row in trace if row.chosen]
         assert caption.text == " ".join(row.text for row in chosen)
         assert (caption.steps, caption.candidates) == (len(chosen), len(trace))
-        assert caption.stop_reason in ("end", "reward", "max_sentences", "length", "repeat")
+        assert caption.stop_reason in ("end", "end_value", "max_sentences", "length", "repeat")
         assert [row.stop for row in trace if row.stop] == [caption.stop_reason]
         assert trace[-1].stop == caption.stop_reason
         assert {row.step for row in trace} == set(range(max(row.step for row in trace) + 1))
@@ -89,29 +90,62 @@ def test_the_trace_shows_what_guided_the_choice() -> None:
         _, traces = rows_of(searched(strategy))
         for trace in traces.values():
             for step in {row.step for row in trace}:
-                rows = [row for row in trace if row.step == step and row.score is not None]
-                enough = [row for row in rows if row.score >= margin] or rows
+                rows = [row for row in trace if row.step == step and getattr(row, guide) is not None]
                 for row in rows:
-                    assert row.shaped == pytest.approx(
-                        shape_scores(_array(row.score), shaping="margin", margin=margin, alpha=1)[0]
+                    assert (row.score is None) == (strategy == "visvm") and (row.value is None) == (
+                        strategy == "clip_prm"
                     )
-                    assert (row.value is None) == (strategy == "clip_prm")
+                    if row.score is not None:
+                        shaped_score = shape_scores(np.array([row.score]), shaping="margin", margin=margin, alpha=1)
+                        assert row.shaped == pytest.approx(shaped_score[0])
                     if row.chosen:
-                        assert getattr(row, guide) == max(getattr(rival, guide) for rival in enough)
+                        assert getattr(row, guide) == max(getattr(rival, guide) for rival in rows)
 
 
-def _array(score: float):
-    import numpy as np
-
-    return np.array([score])
-
-
-def test_after_the_first_sentence_nothing_below_the_margin_is_chosen() -> None:
-    captions, traces = rows_of(searched("clip_prm"))
+def test_filtered_nothing_below_the_margin_is_chosen_after_the_first_sentence() -> None:
+    captions, traces = rows_of(searched("clip_prm", SEARCH.model_copy(update={"end": "policy", "filter": "margin"})))
     margin = shaped().margin
     for caption in captions:
         assert all(row.score >= margin for row in traces[caption.sample_id] if row.chosen and row.step > 0)
     assert any(row.stop_reason == "reward" for row in captions)
+
+
+def random_guide() -> Guide:
+    return replace(full_guide(), value=None, held_out=fitted().values)
+
+
+@pytest.mark.parametrize(("strategy", "by"), [("visvm", None), ("best_of_n", "value"), ("vimar", None)])
+def test_random_numbers_stand_for_v_however_it_is_batched_and_sharded(strategy: str, by: str | None) -> None:
+    config = SEARCH.model_copy(update={"guide": "random", "by": by})
+    together = searched(strategy, config, random_guide())
+    with use_runtime(current_runtime().model_copy(update={"batch_size": 1})):
+        alone = searched(strategy, config, random_guide())
+    shards = [to_output(searched(strategy, config, random_guide(), Shard(index=i, of=3))) for i in range(3)]
+    for other in (alone, from_output(CaptionsResult, gather.fn(shards))):
+        assert other.captions == together.captions
+        assert _candidates(other) == _candidates(together)
+    known = {row.value for row in lake.read_rows(Value, fitted().values)}
+    given = {row.value for row in lake.read_rows(SearchStep, together.search_trace)} - {None}
+    assert len(given) > 10
+    if strategy == "visvm":  # the others' values of whole answers are means of their sentences'
+        assert given <= known
+    by_value = searched(strategy, SEARCH.model_copy(update={"by": by}), replace(full_guide(), held_out=fitted().values))
+    assert by_value.captions != together.captions
+
+
+def test_random_numbers_need_the_values_that_they_are_drawn_from_and_a_strategy_that_asks() -> None:
+    config = SEARCH.model_copy(update={"guide": "random"})
+    with pytest.raises(StageInputError, match="draws from a value model's held-out values: train one"):
+        searched("visvm", config, full_guide())
+    with pytest.raises(StageInputError, match=r"stands for V, and search\.strategy clip_prm has none"):
+        searched("clip_prm", config, random_guide())
+
+
+def test_a_filtered_search_is_not_called_by_its_plain_name() -> None:
+    filtered = SEARCH.model_copy(update={"end": "policy", "filter": "margin", "max_sentences": 1})
+    for strategy, name in (("clip_prm", "clip_prm:filter=margin"), ("greedy", "greedy")):
+        captions, _ = rows_of(searched(strategy, filtered))
+        assert {row.strategy for row in captions} == {name}
 
 
 def test_limits_hold() -> None:
@@ -126,8 +160,8 @@ def test_limits_hold() -> None:
         ("clip_prm", "scorer", "it needs a scorer"),
         ("best_of_n", "scorer", "it needs a scorer"),
         ("visvm", "value", "train one, or use clip_prm"),
-        ("visvm", "margin", "needs the rewards' margin: run shape_rewards first"),
-        ("clip_prm", "margin", "or use stop: vote"),
+        ("visvm", "end_value", "run shape_rewards first, or set search.end_value"),
+        ("clip_prm", "margin", "or use end: vote"),
     ],
 )
 def test_a_strategy_without_its_guide_is_an_error_that_names_it(strategy: str, missing: str, needs: str) -> None:

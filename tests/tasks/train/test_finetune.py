@@ -9,7 +9,7 @@ import torch
 
 from storage import checkpoints, lake
 from storage.artifacts import Table
-from storage.schema import Caption
+from storage.schema import Caption, Sample
 from tasks.configs.train import ReplayConfig, SftConfig
 from tasks.core.models.policy import load_policy
 from tasks.core.train import sft
@@ -109,12 +109,31 @@ def test_a_share_of_the_examples_is_replayed_with_its_own_images_and_prompts(mon
     learned = []
     monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or FACTS)
     counters = trained(replaying(0.25), replay=others()).counters
-    assert counters == {"examples": 8, "replayed": 2, "replay_lacking": 0, "empty_captions": 2, "untrainable": 0}
+    assert counters == {
+        "examples": 8, "later_turns": 0, "replayed": 2, "replay_lacking": 0, "empty_captions": 2, "untrainable": 0,
+    }  # fmt: skip
     texts = [example.answer for example in learned]
     assert [text for text in texts if not text.startswith("Other")] == [text for text in TEXTS if text]
     prompts = {f"Other {i}.": sample.prompt for i, sample in enumerate(samples())}
     assert all(prompts[example.answer] == example.prompt for example in learned if example.answer in prompts)
     assert len({text for text in texts if text in prompts}) == 2
+
+
+def test_answers_of_one_conversation_are_one_example(monkeypatch) -> None:
+    learned = []
+    monkeypatch.setattr(sft, "train_sft", lambda policy, examples, *_, **__: learned.extend(examples) or FACTS)
+    first, second, *rest = samples(benchmark=True)
+    second = replace(second, image_id=first.image_id, follows=first.sample_id)
+    captions = lake.read_rows(Caption, captions_of(TEXTS))
+    (moved,) = [row for row in captions if row.sample_id == second.sample_id]
+    captions[captions.index(moved)] = replace(moved, image_id=first.image_id)
+    output = finetune.fn(
+        FINETUNE, policy(), drawn(benchmark=True).images, lake.publish(Sample, [first, second, *rest]),
+        lake.publish(Caption, captions), seed=0,
+    )  # fmt: skip
+    assert (output.counters["examples"], output.counters["later_turns"]) == (5, 1)
+    (talk,) = [example for example in learned if example.later]
+    assert (talk.prompt, talk.answer, talk.later) == (first.prompt, TEXTS[0], ((second.prompt, TEXTS[1]),))
 
 
 def test_too_little_to_replay_is_used_as_a_whole_and_counted(monkeypatch) -> None:

@@ -20,7 +20,10 @@ from tasks.train.training import TrainResult
 from tests.support.small_world import drawn, policy, rollouts, scorer
 
 CONFIG = FisaoConfig(
-    train="full", lr=2e-4, batch_size=8, fisao=FisaoSettings(baselines="split", passes=1, iterations=1)
+    train="full",
+    lr=2e-4,
+    batch_size=8,
+    fisao=FisaoSettings(baselines="split", passes=1, iterations=1, first="rollouts"),
 )
 
 
@@ -65,6 +68,30 @@ def test_new_answers_are_drawn_for_every_sample_and_scored_better_than_the_first
     assert output.counters["new_answers"] == 64
     assert output.figures["reward_last"] > output.figures["reward_first"]
     assert output.figures["words_last"] > 0
+
+
+def test_the_first_answers_are_drawn_too_and_are_those_that_the_policy_draws() -> None:
+    output = trained(with_fisao(first="drawn", iterations=2))
+    assert output.counters["new_answers"] == 64
+    assert "answers" not in output.counters, "the rollouts are not learned"
+    # Nothing has been learned when they are read, so the ratio to the policy that drew them is 1 at every token.
+    assert trained(with_fisao(first="drawn")).figures["clip_share"] < 0.5
+    assert trained(with_fisao(first="drawn")).policy != trained().policy
+
+
+def test_sentences_are_rewarded_on_the_token_that_ends_them() -> None:
+    world, config = drawn(), with_fisao(rewards="sentences", first="drawn")
+    scored = score_tokens.fn(scorer(), world.images, world.samples, rollouts(), per="sentences")
+    measured = split_token_baselines.fn(config.fisao, scored.token_scores)
+    rows = lake.read_rows(TokenScore, measured.token_scores)
+    texts = {row.rollout_id: row.text for row in lake.read_rows(Rollout, rollouts())}
+    assert all(texts[row.rollout_id][row.start : row.end] == row.word for row in rows)
+    assert all(row.word.endswith(".") for row in rows[:4])
+    reward = WordReward(scorer(), measured.baselines)
+    arguments = (policy(), world.images, world.samples, rollouts(), measured.token_scores, reward)
+    output = train_fisao.fn(config, *arguments, seed=0)
+    assert 0 < output.figures["words_first"] < trained(with_fisao(first="drawn")).figures["words_first"] + 1
+    assert output.figures["relative_change"] > 0
 
 
 def test_the_same_rollouts_give_the_same_checkpoint_and_another_seed_another() -> None:

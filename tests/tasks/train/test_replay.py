@@ -42,12 +42,19 @@ def material(output: ReplayResult) -> Replay:
     return Replay(output.images, output.samples, output.captions)
 
 
-def test_the_first_exchange_is_read_without_the_image_placeholder(tmp_path: Path) -> None:
-    first = ("What is it?\n<image>", " A dog. ", "And its colour?", "Brown.")
-    output = read(written(tmp_path, [line("pictures/1.png", *first), "", line()]))
-    prompts = {row.sample_id: row.prompt for row in lake.read_rows(Sample, output.samples)}
-    answers = {prompts[row.sample_id]: (row.image_id, row.text) for row in lake.read_rows(Caption, output.captions)}
-    assert answers == {"What is it?": ("pictures/1.png", "A dog."), "What?": ("pictures/0.png", "That.")}
+TALK = ("What is it?\n<image>", " A dog. ", "And its colour?", "Brown.", "And this one, unanswered?")
+
+
+def test_all_exchanges_are_read_without_the_image_placeholder(tmp_path: Path) -> None:
+    output = read(written(tmp_path, [line("pictures/1.png", *TALK), "", line()]))
+    rows = {row.prompt: row for row in lake.read_rows(Sample, output.samples)}
+    texts = {row.sample_id: (row.image_id, row.text) for row in lake.read_rows(Caption, output.captions)}
+    assert {prompt: texts[row.sample_id] for prompt, row in rows.items()} == {
+        "What is it?": ("pictures/1.png", "A dog."), "And its colour?": ("pictures/1.png", "Brown."),
+        "What?": ("pictures/0.png", "That."),
+    }  # fmt: skip
+    assert rows["And its colour?"].follows == rows["What is it?"].sample_id
+    assert rows["What is it?"].follows is rows["What?"].follows is None
     assert output.counters == {"lines": 2, "later_exchanges": 1}
     assert {row.image_id for row in lake.read_rows(Image, output.images)} == {"pictures/0.png", "pictures/1.png"}
 
@@ -58,8 +65,15 @@ BAD = {
     "no_file": [line("pictures/9.png")],
     "unreadable": [line("pictures/broken.png")],
     "no_exchange": [line("pictures/0.png", "What?"), line(conversations=7), line(conversations=[7, 8])],
-    "several_images": [line("pictures/0.png", "<image><image> Compare.", "Alike.")],
-    "empty": [line("pictures/0.png", "<image>\n", "That."), line("pictures/0.png", "What?", " ")],
+    "several_images": [
+        line("pictures/0.png", "<image><image> Compare.", "Alike."),
+        line("pictures/0.png", "<image>What?", "That.", "<image>And this?", "This."),
+    ],
+    "empty": [
+        line("pictures/0.png", "<image>\n", "That."),
+        line("pictures/0.png", "What?", " "),
+        line("pictures/0.png", "What?", "That.", "And?", ""),
+    ],
 }
 
 
@@ -116,10 +130,22 @@ def test_examples_are_drawn_by_seed_and_all_are_used_where_they_are_too_few(
     drawn = draw_replayed(replay, 4, 0)
     assert drawn == draw_replayed(replay, 4, 0) != draw_replayed(replay, 4, 1)
     assert draw_replayed(replay, 6, 0)[:4] == drawn
-    assert len({row.sample_id for row in drawn}) == 4
+    assert len({row.sample_id for (row,) in drawn}) == 4
     with caplog.at_level(logging.WARNING):
         assert len(draw_replayed(replay, 20, 0)) == 9
     assert "20 examples were to be replayed, the material has 9" in caplog.text
+
+
+def test_a_conversation_is_drawn_whole_and_counts_once(tmp_path: Path) -> None:
+    lines = [line(f"pictures/{i % 3}.png", f"{i}?", "Yes.", f"{i}, sure?", "No.", "Why?", "So.") for i in range(6)]
+    output = read(written(tmp_path, lines), 4)
+    assert (output.captions.rows, output.counters["later_exchanges"]) == (12, 8)
+    prompts = {row.sample_id: row.prompt for row in lake.read_rows(Sample, output.samples)}
+    drawn = draw_replayed(material(output), 3, 0)
+    assert len(drawn) == 3
+    for turns in drawn:
+        first, *later = (prompts[row.sample_id] for row in turns)
+        assert later == [first.replace("?", ", sure?"), "Why?"]
 
 
 def test_material_without_an_answer_is_an_error() -> None:

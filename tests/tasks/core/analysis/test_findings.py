@@ -224,7 +224,7 @@ def test_a_guide_is_judged_within_an_image() -> None:
 
 
 def test_rank_correlation_is_with_what_followed() -> None:
-    rows = [Value("a-greedy", i, 0.0, float(i), 0.0, float(-i)) for i in range(4)]
+    rows = [Value("a-greedy", i, 0.0, float(i), 0.0, float(-i), "a", str(i), 0.9) for i in range(4)]
     assert seen.return_correlation(rows) == -1.0 and math.isnan(seen.return_correlation(rows[:2]))
 
 

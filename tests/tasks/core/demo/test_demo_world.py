@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import random
+import re
 
 import pytest
 import torch
 from PIL import Image
 
+from tasks.core.benchmarks.mentions import find_mentions
 from tasks.core.demo.audit import separation, snowball
 from tasks.core.demo.captions import (
+    OPENINGS,
     PROMPTS,
+    RULES,
     Sentence,
     caption,
     caption_text,
@@ -23,17 +28,15 @@ from tasks.core.demo.measure import hallucination, named_categories, split_sente
 from tasks.core.demo.policy_model import build_policy, build_processor, build_tokenizer
 from tasks.core.demo.scenes import CELL, GROUPS, SIDE, draw_scene, sample_scenes
 from tasks.core.demo.scorer_model import build_scorer, model_cfg
+from tasks.core.demo.train_oracle import pair_loss, sentences_about, truth
 from tasks.core.demo.train_policy import IGNORED, collate, prompt_ids
-from tasks.core.demo.train_scorer import pair_loss, sentences_about, token_ids, truth
+from tasks.core.demo.train_scorer import GROUPS_A_BATCH, alike_scenes, contrastive_loss
 from tasks.core.demo.train_vision import CATEGORIES, NOTHING, PATCH, patch_labels, pixel_values, vision_config
-from tasks.core.metrics import auc
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
-from tests.support.paths import DEMO
 
 ensure_torchvision_operators()  # before transformers and open_clip
 
-import open_clip  # noqa: E402
-from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionModel  # noqa: E402
+from transformers import CLIPVisionModel  # noqa: E402
 
 SCENES = list(sample_scenes("tests", 40))
 
@@ -84,27 +87,55 @@ def test_taken_scenes_are_not_drawn_again() -> None:
 # Captions
 
 
-def test_captions_name_every_true_object_once_and_invent_only_companions() -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_captions_open_and_name_every_true_object_once_and_invent_only_companions(rule: str) -> None:
     rng = random.Random(0)
     for scene in SCENES:
-        names = [name for item in caption(rng, scene) for name in item.names]
+        first, *others = caption(rng, scene, rule)
+        assert first.text in OPENINGS.values() and not first.names
+        names = [name for item in others for name in item.names]
         assert len(names) == len(set(names))
         assert set(scene.categories) <= set(names)
         for name in set(names) - set(scene.categories):
             assert any(companion(other) == name for other in names)
 
 
-def test_an_invention_makes_the_next_one_likelier() -> None:
-    rng, counts = random.Random(1), {False: [0, 0], True: [0, 0]}
-    for scene in sample_scenes("snowball", 2000):
-        before = False
-        for item in caption(rng, scene):
-            invented = item.names[0] not in scene.categories
+def test_openings_name_nothing_that_chair_counts() -> None:
+    for text in OPENINGS.values():
+        assert find_mentions(text) == [] and named_categories(text) == []
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(ValueError, match="'free': want one of committed, independent"):
+        caption(random.Random(0), SCENES[0], "free")
+
+
+def inventions(rule: str, seed: str) -> tuple[dict[str, float], dict[bool, float]]:
+    """Of many captions: inventions a caption by the manner of its opening, and the share of inventing sentences by whether an
+    earlier one invented."""
+    rng = random.Random(seed)
+    by_opening: dict[str, list[int]] = {manner: [] for manner in OPENINGS}
+    counts = {False: [0, 0], True: [0, 0]}
+    for scene in sample_scenes(seed, 3000):
+        first, *others = caption(rng, scene, rule)
+        invents = [item.names[0] not in scene.categories for item in others]
+        by_opening[next(manner for manner, text in OPENINGS.items() if text == first.text)].append(sum(invents))
+        for index, value in enumerate(invents):
+            before = any(invents[:index])
             counts[before][0] += 1
-            counts[before][1] += invented
-            before |= invented
-    first, later = (counts[key][1] / counts[key][0] for key in (False, True))
-    assert 0.05 < first < 0.3 < later
+            counts[before][1] += value
+    return {manner: sum(n) / len(n) for manner, n in by_opening.items()}, {k: b / a for k, (a, b) in counts.items()}
+
+
+def test_a_committed_opening_and_an_invention_breed_further_inventions() -> None:
+    by_opening, after = inventions("committed", "committed captions")
+    assert by_opening["flowery"] > 2 * by_opening["plain"]
+    assert 0.05 < after[False] < 0.3 < after[True]
+
+
+def test_of_an_independent_caption_the_opening_tells_nothing() -> None:
+    by_opening, _ = inventions("independent", "independent captions")
+    assert by_opening["flowery"] == pytest.approx(by_opening["plain"], rel=0.08)
 
 
 def test_reference_captions_are_true() -> None:
@@ -141,6 +172,8 @@ def test_snowball_and_separation_by_hand() -> None:
         return [float(here in text) for text in sentences]
 
     assert separation([scene], [draw, draw], by_letters) == (1.0, 1.0, 0.0, 1, 2, 2)
+    nothing = separation([scene], [["It is day."]], lambda images, sentences, owners: [])
+    assert math.isnan(nothing.within_image_auc) and nothing.images == 0
 
 
 # Training pieces
@@ -158,7 +191,7 @@ def test_known_words_are_one_token_and_any_text_round_trips() -> None:
     reply = caption_text(caption(random.Random(3), SCENES[0]))
     for text in (*PROMPTS, reply, "Zwölf Boxkämpfer,  quer\nüber 日本!"):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
-    assert len(tokenizer(reply).input_ids) == len(reply.replace(".", " .").split())
+    assert len(tokenizer(reply).input_ids) == len(re.findall(r"\w+|[.,]", reply))
 
 
 def test_loss_is_taken_on_the_answer_and_its_end_only() -> None:
@@ -177,6 +210,20 @@ def test_true_means_every_object_named_is_there() -> None:
     assert truth([scene], sentences).tolist() == [[True, True, False]]
     for item in sentences_about(random.Random(4), scene):
         assert set(named_categories(item.text)) == set(item.names)
+
+
+def test_contrastive_loss_weighs_pairs_and_others_alike() -> None:
+    assert contrastive_loss(torch.zeros(3, 3)).item() == pytest.approx(0.6931, abs=1e-4)
+    own = torch.eye(3, dtype=torch.bool)
+    assert contrastive_loss(torch.where(own, 9.0, -9.0)).item() < 1e-3
+    one_sided = contrastive_loss(torch.full((3, 3), 9.0)).item()  # all pairs are called a match
+    assert one_sided == pytest.approx(4.5, abs=1e-2)
+
+
+def test_a_batch_of_alike_scenes_holds_few_groups() -> None:
+    scenes = alike_scenes(random.Random(0), 30)
+    assert len(scenes) == 30
+    assert len({scene.group for scene in scenes}) == GROUPS_A_BATCH
 
 
 def test_pair_loss_weighs_true_and_false_alike() -> None:
@@ -208,59 +255,3 @@ def test_training_inputs_are_what_the_processor_makes() -> None:
     model = build_policy(CLIPVisionModel(vision_config()), tokenizer)
     assert inputs["input_ids"][0].tolist() == prompt_ids(tokenizer, PROMPTS[1], model.config.image_seq_length)
     assert torch.allclose(inputs["pixel_values"], pixel_values(SCENES[:1]), atol=1e-5)
-
-
-# The models that are shipped
-
-
-def test_policy_loads_by_auto_classes_and_batches_do_not_change_it() -> None:
-    model = AutoModelForImageTextToText.from_pretrained(DEMO / "policy").eval()
-    processor = AutoProcessor.from_pretrained(DEMO / "policy")
-    requests = [
-        processor.apply_chat_template(
-            [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}],
-            add_generation_prompt=True,
-        )
-        for prompt in PROMPTS
-    ]
-    scenes = SCENES[: len(PROMPTS)]
-    images = [draw_scene(scene) for scene in scenes]
-
-    def greedy(texts: list[str], pictures: list[Image.Image]) -> list[str]:
-        inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
-        answers = model.generate(**inputs, max_new_tokens=100, do_sample=False)[:, inputs["input_ids"].shape[1] :]
-        return processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
-
-    together = greedy(requests, images)
-    assert together == [greedy([text], [image])[0] for text, image in zip(requests, images, strict=True)]
-    assert hallucination(together, [scene.categories for scene in scenes]).recall > 0.8
-
-
-def test_chat_template_marks_the_answer() -> None:
-    processor = AutoProcessor.from_pretrained(DEMO / "policy")
-    content = [{"type": "image", "image": draw_scene(SCENES[0])}, {"type": "text", "text": PROMPTS[0]}]
-    answer = [{"type": "text", "text": "There is a dog."}]
-    turns = [{"role": "user", "content": content}, {"role": "assistant", "content": answer}]
-    encoded = processor.apply_chat_template(
-        turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True, return_tensors="pt"
-    )
-    marked = encoded["input_ids"][0][encoded["assistant_masks"][0].bool()]
-    assert processor.tokenizer.decode(marked) == "There is a dog.</s>"
-
-
-def test_scorer_loads_by_open_clip_and_prefers_the_truth() -> None:
-    name = f"local-dir:{DEMO / 'scorer'}"
-    model, _, preprocess = open_clip.create_model_and_transforms(name)
-    tokenize = open_clip.get_tokenizer(name)
-    model.eval()
-    pixels = torch.stack([preprocess(draw_scene(scene)) for scene in SCENES])
-    assert torch.allclose(pixels, pixel_values(SCENES), atol=1e-5)
-    rng = random.Random(5)
-    made = [sentences_about(rng, scene) for scene in SCENES]
-    flat = [item for row in made for item in row]
-    assert torch.equal(tokenize([item.text for item in flat]), token_ids(build_tokenizer(append_eos=True), flat))
-    with torch.inference_mode():
-        images = model.encode_image(pixels, normalize=True)
-        cosines = images @ model.encode_text(tokenize([item.text for item in flat]), normalize=True).T
-    true = truth(SCENES, flat)
-    assert auc(cosines[true].numpy(), cosines[~true].numpy()) > 0.97

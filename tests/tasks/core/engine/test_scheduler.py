@@ -33,7 +33,7 @@ def demo_value() -> ValueModel:
 def settings_of(name: str) -> tuple[str, Settings]:
     """A strategy and its settings; a second word in the name is what ranks its candidates."""
     strategy, _, by = name.partition(" ")
-    more: dict[str, Any] = {"stop": "value"} if strategy == "visvm" and by else {"by": by or None}
+    more: dict[str, Any] = {"end": "guide", "end_value": 0.0} if strategy == "visvm" and by else {"by": by or None}
     if strategy == "swires":
         more["options"] = {"reward_mean": 0.2, "reward_std": 0.1}
     return strategy, Settings(**{**vars(SETTINGS), **more})

@@ -13,6 +13,7 @@ from tasks.core.reward.object_words import (
     measured_baselines,
     rewarded_tokens,
     split_baselines,
+    units_of,
     word_rewards,
 )
 
@@ -73,12 +74,31 @@ def test_without_annotations_the_scores_are_parted_where_they_part_best() -> Non
     ],
 )
 def test_the_rule(score: float | None, margin: float, reward: float) -> None:
-    assert word_rewards(["cat"], [score], BASE, margin=margin) == [pytest.approx(reward)]
+    assert word_rewards([("cat",)], [score], BASE, margin=margin) == [pytest.approx(reward)]
 
 
 def test_saying_a_right_word_again_earns_nothing_and_a_wrong_one_costs_again() -> None:
-    objects, scores = ["cat", "dog", "cat", "dog", "cup"], [0.4, 0.1, 0.4, 0.1, 0.4]
+    objects, scores = [("cat",), ("dog",), ("cat",), ("dog",), ("cup",)], [0.4, 0.1, 0.4, 0.1, 0.4]
     assert word_rewards(objects, scores, BASE, margin=0.0) == pytest.approx([2, -2, 0, -2, 2])
+
+
+def test_a_sentence_earns_if_it_names_something_new() -> None:
+    objects = [("cat", "dog"), ("dog", "cat"), ("dog", "cup"), ("cup",)]
+    assert word_rewards(objects, [0.4] * 4, BASE, margin=0.0) == pytest.approx([2, 0, 2, 0])
+
+
+def test_units_are_object_words_or_the_sentences_that_name_objects() -> None:
+    answer = "There is a cat and two cats beside a dog. It is bright. A cow stands there."
+    words = units_of(answer, "tokens")
+    assert [(unit.text, unit.objects) for unit in words] == [
+        ("cat", ("cat",)), ("cats", ("cat",)), ("dog", ("dog",)), ("cow", ("cow",)),
+    ]  # fmt: skip
+    assert words[-1].phrase == "a photo of a cow."
+    first, last = units_of(answer, "sentences")
+    assert (first.text, first.objects) == ("There is a cat and two cats beside a dog.", ("cat", "dog"))
+    assert (last.text, last.objects, last.phrase) == ("A cow stands there.", ("cow",), "A cow stands there.")
+    assert all(answer[unit.start : unit.end] == unit.text for unit in (*words, first, last))
+    assert units_of("It is bright.", "sentences") == units_of("", "tokens") == []
 
 
 def test_a_reward_stands_on_the_token_that_completes_its_word() -> None:

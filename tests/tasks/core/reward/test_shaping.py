@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.core.reward.shaping import SHAPES, minimum_error, otsu_threshold, quantile_margin, shape_scores
+from tasks.core.reward.shaping import SHAPES, end_value_of, minimum_error, otsu_threshold, quantile_margin, shape_scores
 
 SCORES = np.array([0.30, 0.20, 0.15, -0.10])  # above, at, below, negative; margin 0.2, alpha 2
 BY_HAND = {
@@ -17,6 +17,7 @@ BY_HAND = {
     "zero_below": [0.30, 0.20, 0.0, 0.0],
     "floor": [0.30, 0.20, 0.20, 0.20],
     "continuous": [0.30, 0.20, 0.05, -0.70],
+    "centred": [0.10, 0.0, -0.05, -0.30],
 }
 
 
@@ -27,6 +28,27 @@ def test_every_form_has_a_case_worked_out_by_hand() -> None:
 @pytest.mark.parametrize("shaping", BY_HAND)
 def test_shaped_scores_are_those_worked_out_by_hand(shaping: str) -> None:
     assert shape_scores(SCORES, shaping=shaping, margin=0.2, alpha=2.0) == pytest.approx(BY_HAND[shaping])
+
+
+@pytest.mark.parametrize("margin", [0.2, 0.0, -0.3])
+@pytest.mark.parametrize("shaping", SHAPES)
+def test_the_end_is_worth_no_more_than_a_score_at_the_margin(shaping: str, margin: float) -> None:
+    (at_margin,) = shape_scores(np.array([margin]), shaping=shaping, margin=margin, alpha=1.0)
+    assert end_value_of(shaping, margin) <= at_margin
+    if shaping in ("margin", "none", "continuous", "centred"):  # the others don't rank what is below the margin lower
+        (below,) = shape_scores(np.array([margin - 1e-6]), shaping=shaping, margin=margin, alpha=1.0)
+        assert below < end_value_of(shaping, margin)
+
+
+@pytest.mark.parametrize(
+    ("shaping", "margin", "worth"),
+    [("margin", 0.2, 0.0), ("margin", -0.3, -0.3), ("centred", 0.2, 0.0), ("centred", -0.3, 0.0), ("none", 0.2, 0.2),
+     ("floor", 0.2, 0.2), ("zero_below", 0.2, 0.2), ("published_equation", 0.2, 0.2), ("continuous", 0.2, 0.2)],
+)  # fmt: skip
+def test_the_end_is_worth_0_where_0_parts_good_from_bad_else_the_margin(
+    shaping: str, margin: float, worth: float
+) -> None:
+    assert end_value_of(shaping, margin) == worth
 
 
 def test_the_published_equation_rewards_what_is_far_below_the_margin() -> None:
@@ -52,7 +74,7 @@ def test_below_a_negative_margin_a_reward_falls_by_the_margin_s_size() -> None:
     st.lists(st.floats(-3, 3), min_size=2, max_size=30),
     st.floats(-3, 3),
     st.floats(0, 5),
-    st.sampled_from(["none", "margin", "zero_below", "floor", "continuous"]),
+    st.sampled_from(["none", "margin", "zero_below", "floor", "continuous", "centred"]),
 )
 def test_a_lower_score_never_earns_more(scores: list[float], margin: float, alpha: float, shaping: str) -> None:
     shaped = shape_scores(np.sort(scores), shaping=shaping, margin=margin, alpha=alpha)

@@ -1,4 +1,4 @@
-"""Sentence-level searches over arithmetic: what is chosen, when it stops, what is recorded."""
+"""Sentence-level searches over arithmetic: what is chosen, what is requested, what is recorded."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from tasks.core.search.contract import SearchResult, Settings
 from tasks.core.search.ranking import fresh
 from tasks.core.search.requests import Candidate, Propose, Score, Value
 from tasks.core.search.visvm import visvm
-from tests.support.number_world import World, by, ending, number, numbers, proposed, run, script, sentences_of
+from tests.support.number_world import (
+    World,
+    by,
+    number,
+    numbers,
+    numbers_and_ends,
+    proposed,
+    run,
+    script,
+    sentences_of,
+)
 
 
 def by_score(*steps: list[Candidate], scores: Any, **settings: Any) -> SearchResult:
     return run(clip_prm, World(script(*steps), score=scores), **settings)
-
-
-def by_value(*steps: list[Candidate], values: Any, **settings: Any) -> SearchResult:
-    return run(visvm, World(script(*steps), value=values, score=lambda text: 0.0), **settings)
 
 
 def same(text: str) -> float:
@@ -34,7 +40,7 @@ def same(text: str) -> float:
 def test_search_follows_the_value_not_the_policy_and_not_the_score() -> None:
     result = run(visvm, World(numbers()), max_sentences=4)
     for step in range(len(result.sentences)):
-        rows = [row for row in result.trace if row.step == step and row.score is not None]
+        rows = [row for row in result.trace if row.step == step and row.value is not None]
         (chosen,) = [row for row in rows if row.chosen]
         assert chosen.value == max(row.value for row in rows)
     assert any(row.chosen and row.candidate != 0 for row in result.trace)
@@ -85,109 +91,81 @@ def test_a_trace_holds_no_handle_of_the_engine() -> None:
     assert all(row.proposal.handle is None for row in run(visvm, World(numbers()), max_sentences=4).trace)
 
 
-# When it stops
-
-
-def test_reward_stops_when_no_candidate_reaches_the_margin() -> None:
-    scores = by({"A.": 0.9, "B.": 0.2, "C.": 0.5, "D.": 0.39, "E.": 0.1})
-    result = by_score(
-        proposed("A."), proposed("B.", "C."), proposed("D.", "E."), scores=scores, margin=0.4, max_sentences=9
-    )
-    assert (result.text, result.stop_reason) == ("A. C.", "reward")
-    assert [row.stop for row in result.trace] == [None] * 4 + ["reward"]
-
-
-def test_the_first_sentence_is_exempt_from_the_margin() -> None:
-    scores = by({"A.": 0.1, "B.": 0.2, "C.": 0.3})
-    result = by_score(proposed("A.", "B."), proposed("C."), scores=scores, margin=0.4)
-    assert (result.text, result.stop_reason) == ("B.", "reward")
+# Filtered by the margin, and with the greedy candidate
 
 
 def test_the_value_chooses_among_those_that_reach_the_margin_only() -> None:
     world = World(
         script(proposed("Low.", "High.")), by({"Low.": 0.1, "High.": 0.9}), by({"Low.": 1.0, "High.": 0.0})
     )  # fmt: skip
-    assert run(visvm, world, margin=0.4, max_sentences=1).text == "High."
+    assert run(visvm, world, filter="margin", margin=0.4, max_sentences=1).text == "High."
 
 
-@pytest.mark.parametrize(
-    ("candidates", "text", "reason"),
-    [
-        (ending("B.", "", ""), "A.", "vote"),
-        (ending("B.", "C.", "", ""), "A.", "vote"),
-        (ending("B.", "C.", ""), "A. C.", "max_sentences"),
-    ],
-)
-def test_vote_stops_when_half_of_the_candidates_end(candidates: list[Candidate], text: str, reason: str) -> None:
-    scores = by({"A.": 0.0, "B.": 0.1, "C.": 0.2})
-    result = by_score(proposed("A."), candidates, scores=scores, stop="vote", max_sentences=2)
-    assert (result.text, result.stop_reason) == (text, reason)
+def test_without_the_filter_the_margin_removes_nothing() -> None:
+    world = World(script(proposed("Low.", "High.")), value=by({"Low.": 1.0, "High.": 0.0}))
+    assert run(visvm, world, margin=0.4, max_sentences=1).text == "Low."
 
 
-def test_the_vote_ignores_the_margin_and_spares_the_first_sentence() -> None:
-    result = by_score(ending("", "", "A."), scores=by({"A.": -1}), stop="vote", margin=0.9, max_sentences=1)
-    assert result.text == "A."
+def test_greedy_takes_the_first_new_candidate_whatever_its_guide() -> None:
+    steps = proposed("A.", "B."), proposed("A.", "C.", "D.")
+    scores = by({"A.": 0.1, "B.": 0.9, "C.": 0.2, "D.": 0.8})
+    result = by_score(*steps, scores=scores, choose="greedy", max_sentences=2)
+    assert result.sentences == ["A.", "C."]
+    assert [row.score for row in result.trace if row.chosen] == [0.1, 0.2]
+    assert by_score(*steps, scores=scores, max_sentences=2).sentences == ["B.", "D."]
 
 
-@pytest.mark.parametrize("stop", ["reward", "vote", "chosen", "value"])
-def test_a_chosen_sentence_that_ends_the_answer_is_the_last(stop: str) -> None:
-    candidates = [Candidate("A.", 0, True, 1), Candidate("B.", 0, False, 1)]
-    result = by_score(candidates, scores=by({"A.": 0.9, "B.": 0.1}), stop=stop)
-    assert (result.text, result.stop_reason) == ("A.", "end")
+def test_greedy_under_the_filter_is_the_first_that_reaches_the_margin() -> None:
+    scores = by({"A.": 0.1, "B.": 0.5, "C.": 0.9})
+    result = by_score(
+        proposed("A.", "B.", "C."), scores=scores, choose="greedy", filter="margin", margin=0.4, max_sentences=1
+    )
+    assert result.text == "B."
 
 
-def test_chosen_goes_on_while_others_end() -> None:
-    result = by_score(proposed("A."), ending("B.", "", ""), proposed("C."), scores=same, stop="chosen", max_sentences=3)
-    assert (result.text, result.stop_reason) == ("A. B. C.", "max_sentences")
-
-
-def test_value_stops_when_no_candidate_is_worth_more_than_stopping() -> None:
-    values = by({"A.": -0.5, "B.": 0.0, "C.": -0.1, "D.": -0.2})
-    result = by_value(proposed("A."), proposed("B."), proposed("C.", "D."), values=values, stop="value")
-    assert (result.text, result.stop_reason) == ("A. B.", "value")
-
-
-def test_the_redundancy_counts_in_what_is_compared_with_stopping() -> None:
-    steps, values = (proposed("A red dog."), proposed("A red cat.")), by({"A red dog.": 0.5, "A red cat.": 0.1})
-    ran = by_value(*steps, values=values, stop="value", max_sentences=2)
-    assert (ran.text, ran.stop_reason) == ("A red dog. A red cat.", "max_sentences")
-    assert by_value(*steps, values=values, stop="value", redundancy=0.5).stop_reason == "value"
-
-
-def test_no_new_sentence_is_a_repeat_and_an_empty_one_an_end() -> None:
-    result = by_score(proposed("A."), proposed("A.", "a"), scores=same)
-    assert (result.text, result.stop_reason) == ("A.", "repeat")
-    result = by_score(proposed("A."), ending("", "A."), scores=same)
-    assert (result.text, result.stop_reason) == ("A.", "end")
-
-
-def test_an_unknown_rule_names_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'never': want one of reward, vote, chosen, value"):
-        by_score(scores=same, stop="never")
+@pytest.mark.parametrize("name", ["end", "filter", "choose"])
+def test_an_unknown_value_names_the_known_ones(name: str) -> None:
+    known = {"end": "action, policy, vote, guide", "filter": "none, margin", "choose": "best, greedy"}
+    with pytest.raises(ValueError, match=f"{name} is 'never': want one of {known[name]}"):
+        by_score(scores=same, **{name: "never"})
 
 
 # Which requests are made
 
 
-@pytest.mark.parametrize("stop", ["vote", "chosen", "value"])
-def test_visvm_requests_no_score_where_none_stops_it(stop: str) -> None:
+@pytest.mark.parametrize("end", ["action", "policy", "vote", "guide"])
+def test_visvm_requests_scores_only_where_they_filter(end: str) -> None:
     world = World(numbers())
-    run(visvm, world, stop=stop, max_sentences=4)
+    run(visvm, world, end=end, end_value=0.0, max_sentences=4)
     assert not world.of(Score)
-    assert visvm.needs(Settings((0.0,), stop=stop)) == {"value"}
+    run(visvm, world, end=end, filter="margin", end_value=0.0, max_sentences=2)
+    assert [request.texts for request in world.of(Score)] == [
+        tuple(candidate.text for _, candidate in request.items) for request in world.of(Value)[-2:]
+    ]
 
 
-def test_visvm_requests_both_where_the_reward_stops_it_and_clip_prm_scores_only() -> None:
-    world = World(numbers())
-    run(visvm, world, max_sentences=2)
-    texts, items = [len(r.texts) for r in world.of(Score)], [len(r.items) for r in world.of(Value)]
-    assert texts == items != []
-    assert visvm.needs(Settings((0.0,))) == {"value", "scorer", "margin"}
+def test_clip_prm_requests_scores_only() -> None:
     world = World(numbers())
     run(clip_prm, world, max_sentences=2)
     assert world.of(Score) and not world.of(Value)
-    assert clip_prm.needs(Settings((0.0,))) == {"scorer", "margin"}
-    assert clip_prm.needs(Settings((0.0,), stop="chosen")) == {"scorer"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "of_visvm", "of_clip_prm"),
+    [
+        ({}, {"value", "end_value"}, {"scorer", "margin"}),
+        ({"end": "guide"}, {"value", "end_value"}, {"scorer", "margin"}),
+        ({"end_value": 0.0}, {"value"}, {"scorer"}),
+        ({"end": "policy"}, {"value"}, {"scorer"}),
+        ({"end": "vote"}, {"value"}, {"scorer"}),
+        ({"end": "policy", "filter": "margin"}, {"value", "scorer", "margin"}, {"scorer", "margin"}),
+        ({"filter": "margin"}, {"value", "end_value", "scorer", "margin"}, {"scorer", "margin"}),
+        ({"published": True, "filter": "margin"}, {"value"}, {"scorer"}),
+    ],
+)
+def test_needs_follow_the_settings(settings: dict[str, Any], of_visvm: set[str], of_clip_prm: set[str]) -> None:
+    assert visvm.needs(Settings((0.0,), **settings)) == of_visvm
+    assert clip_prm.needs(Settings((0.0,), **settings)) == of_clip_prm
 
 
 # With gamma 0 a value is the sentence's own reward
@@ -196,60 +174,27 @@ def test_visvm_requests_both_where_the_reward_stops_it_and_clip_prm_scores_only(
 @given(
     slot=st.integers(0, 22),
     width=st.integers(1, 5),
-    stop=st.sampled_from(["reward", "vote", "chosen", "value"]),
+    end=st.sampled_from(["action", "policy", "vote", "guide"]),
+    filter_by=st.sampled_from(["none", "margin"]),
+    choose=st.sampled_from(["best", "greedy"]),
+    end_value=st.none() | st.floats(-1, 1),
     margin=st.floats(-1, 1),
     redundancy=st.floats(0, 1),
     limit=st.integers(1, 8),
 )
 def test_a_value_that_is_the_score_chooses_as_the_score_does(
-    slot: int, width: int, stop: str, margin: float, redundancy: float, limit: int
-) -> None:
-    settings = {"width": width, "stop": stop, "margin": margin, "redundancy": redundancy, "max_sentences": limit}
+    slot: int, width: int, end: str, filter_by: str, choose: str, end_value: float | None, margin: float,
+    redundancy: float, limit: int,
+) -> None:  # fmt: skip
+    settings = {
+        "width": width, "end": end, "filter": filter_by, "choose": choose, "end_value": end_value, "margin": margin,
+        "redundancy": redundancy, "max_sentences": limit,
+    }  # fmt: skip
 
     def judge(text: str) -> float:
         return 1 - number(text) / 10
 
-    scored = run(clip_prm, World(numbers(slot), score=judge), **settings)
-    valued = run(visvm, World(numbers(slot), score=judge, value=judge), **settings)
+    scored = run(clip_prm, World(numbers_and_ends(slot), score=judge), **settings)
+    valued = run(visvm, World(numbers_and_ends(slot), score=judge, value=judge), **settings)
     assert (valued.sentences, valued.stop_reason) == (scored.sentences, scored.stop_reason)
     assert [row.chosen for row in valued.trace] == [row.chosen for row in scored.trace]
-
-
-# As released
-
-
-def test_released_greedy_comes_last_and_ends_the_loop_when_it_repeats() -> None:
-    world = World(
-        script(proposed("A.", "B."), proposed("C.", "D."), proposed("E.", "D.")), value=lambda text: -ord(text[0])
-    )
-    result = run(visvm, world, temperatures=(0.0, 0.5), published=True)
-    assert [request.temperatures for request in world.of(Propose)] == [(0.5, 0.0)] * 3
-    assert (result.text, result.stop_reason) == ("A. C.", "repeat")
-    assert not world.of(Score)
-
-
-def test_released_a_sentence_ends_at_any_full_stop() -> None:
-    world = World(script(proposed("It is 3."), proposed("5 m.")), value=same)
-    result = run(visvm, world, published=True, max_sentences=2)
-    assert [request.until for request in world.of(Propose)] == [".", "."]
-    assert (result.text, result.stop_reason) == ("It is 3. 5 m.", "max_sentences")
-
-
-def test_released_repeated_and_empty_texts_are_candidates() -> None:
-    steps = proposed("A.", "x."), ending("", "A."), proposed("A.", "y."), proposed("B.", "y.")
-    values = by({"A.": 1.0, "": 2.0, "x.": 0, "y.": 0})
-    world = World(script(*steps), value=values)
-    result = run(visvm, world, published=True)
-    assert (result.sentences, result.stop_reason) == (["A.", "A."], "repeat")
-    assert [row.proposal.text for row in result.trace if row.chosen] == ["A.", "", "A."]
-    after = [request.after.text if request.after else None for request in world.of(Propose)]
-    assert after == [None, "A.", "A.", "A."]
-
-
-def test_released_needs_no_margin_and_ignores_the_stop_rule() -> None:
-    assert visvm.needs(Settings((0.0,), published=True)) == {"value"}
-    assert clip_prm.needs(Settings((0.0,), published=True)) == {"scorer"}
-    result = by_score(
-        proposed("A."), proposed("B."), scores=by({"A.": 0.0, "B.": 0.0}), margin=9, published=True, max_sentences=2
-    )
-    assert result.text == "A. B."

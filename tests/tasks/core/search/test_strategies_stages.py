@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.core.search.best_of_n import best_of_n
 from tasks.core.search.judge import PURPOSES, verdict
 from tasks.core.search.requests import Ask, Propose
 from tasks.core.search.stage_beam import stage_beam
@@ -106,13 +107,59 @@ def test_a_judge_that_looks_at_the_position_never_changes_the_order(always: str,
     assert [row.candidate for row in result.trace if row.chosen] == [0, 0, 0, 0]
 
 
-def test_released_one_order_is_judged_and_what_is_no_vote_for_the_first_is_one_for_the_second() -> None:
-    world = World(tagged(), judge=lambda question: "Both are fine.")
+def asked_about(question: Ask) -> tuple[str, str]:
+    """The two texts that a judge is shown."""
+    first, rest = question.question.split("Response 1:\n")[1].split("\n\nResponse 2:\n")
+    return first, rest.split("\n\n")[0]
+
+
+@pytest.mark.parametrize(("reply", "winner"), [("Both are fine.", 1), ("I choose response 1.", 0), ("", 1)])
+def test_released_pairs_are_drawn_and_what_is_no_vote_for_the_first_is_one_for_the_second(
+    reply: str, winner: int
+) -> None:
+    world = World(tagged(), judge=lambda question: reply)
     result = run(stage_beam, world, published=True)
-    assert [row.candidate for row in result.trace if row.chosen] == [1, 1, 1, 1]
     assert len(world.of(Ask)) == 4
-    result = run(stage_beam, World(tagged(), judge=lambda question: "I choose response 1."), published=True)
-    assert [row.candidate for row in result.trace if row.chosen] == [0, 0, 0, 0]
+    assert result.sentences == [asked_about(question)[winner] for question in world.of(Ask)]
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 7])
+def test_random_pairs_ask_once_a_pair_and_find_what_a_sure_judge_prefers(width: int) -> None:
+    world = World(tagged(), judge=largest)
+    result = run(stage_beam, world, options={"width": width, "pairs": "random"}, seed=("desk", 3))
+    assert len(world.of(Ask)) == 4 * (width - 1)
+    best = run(stage_beam, World(tagged(), judge=largest), options={"width": width})
+    assert result.sentences == best.sentences
+
+
+def test_random_pairs_depend_on_the_seed_and_on_nothing_else() -> None:
+    def pairs(*seed: str | int) -> list[tuple[str, str]]:
+        world = World(tagged(), judge=largest)
+        run(stage_beam, world, options={"width": 4, "pairs": "random"}, seed=seed)
+        return list(map(asked_about, world.of(Ask)))
+
+    assert pairs("search", 0, "a") == pairs("search", 0, "a")
+    different = {tuple(pairs("search", seed, name)) for seed in (0, 1) for name in "abc"}
+    assert len(different) == 6
+    firsts = [inside(first) > inside(second) for n in range(40) for first, second in pairs("search", n)]
+    assert 0.4 < sum(firsts) / len(firsts) < 0.6, "either candidate stands first"
+
+
+def test_an_unclear_verdict_on_a_random_pair_keeps_the_earlier() -> None:
+    for seed in range(5):
+        world = World(tagged(), judge=lambda question: "Both are fine.")
+        result = run(stage_beam, world, options={"width": 3, "pairs": "random"}, seed=(seed,))
+        assert [row.candidate for row in result.trace if row.chosen] == [0, 0, 0, 0]
+
+
+def test_another_word_for_the_pairs_is_refused() -> None:
+    with pytest.raises(ValueError, match="option pairs is 'all': want both_orders or random"):
+        run(stage_beam, World(tagged()), options={"pairs": "all"})
+    with pytest.raises(ValueError, match="unknown option pairs"):
+        run(best_of_n, World(tagged()), options={"pairs": "random"})
+    world = World(script(proposed("A.", "A dog runs.")), judge=prefers(lambda a, b: len(a) > len(b)))
+    assert run(best_of_n, world, by="judge", options={"pairs": "random"}).text == "A dog runs."
+    assert len(world.of(Ask)) == 1
 
 
 def test_a_policy_without_tags_gives_whole_answers_to_choose_from() -> None:

@@ -141,4 +141,4 @@ def test_rewards_are_means_over_sentences_requested_once_a_stage() -> None:
     world = World(script(proposed("Plan."), proposed("Worth 1. Worth 2.", "Worth 9.")))
     result = retrace(world, options={"rounds": 1, "captions": 2})
     assert [row.score for row in result.trace[1:]] == [1.5, 9.0]
-    assert world.of(Score) == [Score(("Worth 1.", "Worth 2.", "Worth 9."))]
+    assert world.of(Score) == [Score(("Worth 1.", "Worth 2.", "Worth 9."), ("", "Worth 1.", ""))]

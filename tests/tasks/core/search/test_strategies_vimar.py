@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ def world_of(answer: str, *steps: list[Candidate], ended: bool = True, **values:
 
 
 def refine(world: World, **settings: Any) -> Any:
-    return run(vimar, world, **{"refine_below": STRONG, **settings})
+    return run(vimar, world, **{"refine_below": STRONG, "end_value": 0.0, **settings})
 
 
 def test_a_weak_sentence_is_gone_and_a_better_one_stands_in_its_place() -> None:
@@ -131,8 +132,12 @@ def test_as_many_whole_answers_are_drawn_as_set() -> None:
 def test_the_whole_paragraph_is_judged_where_set() -> None:
     table = VALUES | {"Good one. Good two.": 0.1, "New two.": 0.6}
     world = World(script(proposed("Good one. Good two.", "New two.")), value=table.__getitem__)
-    assert refine(world, options={"paragraph": 1}).text == "New two."
-    assert len(world.of(SplitSentences)) == 1
+    result = refine(world, options={"paragraph": 1})
+    assert result.text == "New two."
+    assert len(world.of(SplitSentences)) == 1, "only the winner's sentences are judged for refinement"
+    assert [row.value for row in result.trace if row.phase == "answers"] == [0.1, 0.6], "of the whole texts"
+    world = World(script(proposed("Good one. Good two.", "New two.")), value=table.__getitem__)
+    assert refine(world).text == "Good one. Good two.", "by the mean of the sentences"
 
 
 def test_the_score_guides_where_set() -> None:
@@ -147,6 +152,10 @@ def test_what_it_needs() -> None:
     assert vimar.needs(Settings((0.0,))) == vimar.needs(Settings((0.0,), by="value")) == {"value", "weak"}
     assert vimar.needs(Settings((0.0,), by="score")) == {"scorer", "weak"}
     assert vimar.needs(Settings((0.0,), published=True)) == {"value"}
+    adds = Settings((0.0,), options={"append": 1})
+    assert vimar.needs(adds) == {"value", "weak", "end_value"}
+    assert vimar.needs(replace(adds, end_value=0.1)) == {"value", "weak"}
+    assert vimar.needs(replace(adds, by="score")) == {"scorer", "weak", "margin"}
     with pytest.raises(ValueError, match="want by score or value, not judge"):
         vimar.needs(Settings((0.0,), by="judge"))
 
@@ -162,6 +171,53 @@ def test_sentences_are_appended_while_they_are_strong() -> None:
     ]
 
 
+def test_stage_two_replaces_what_is_weak_and_adds_what_was_overlooked() -> None:
+    steps = proposed("Weak two.", "New one."), proposed("New two.", ""), proposed("")
+    world = world_of("Good one. Weak one.", *steps)
+    result = refine(world, options={"append": 3})
+    assert result.sentences == ["Good one.", "New one.", "New two."]
+    assert [row.phase for row in result.trace if row.chosen] == ["answers", "refine", "refine", "append"]
+    assert [request.after.text for request in world.of(Propose)[1:]] == ["Good one.", "New one.", "New two."]
+    assert result.trace[-1].phase == "append" and not result.trace[-1].chosen, "the end won the last step"
+
+
+@pytest.mark.parametrize(
+    ("refine_below", "end_value", "added"),
+    [
+        (-0.5, 0.0, True),  # V .1 is more than an ended answer's 0
+        (-0.5, 0.05, True),
+        (-0.5, 0.1, False),  # as much as the end is not more
+        (-0.5, 0.3, False),
+        (0.1, 0.0, True),  # what reaches the bound is not weak
+        (0.2, 0.0, False),  # worth more than the end, but this search would replace it
+    ],
+)
+def test_an_added_sentence_competes_with_the_end(refine_below: float, end_value: float, added: bool) -> None:
+    world = world_of("Good one.", proposed("Weak one.", ""), proposed(""))
+    settings = {"refine_below": refine_below, "end_value": end_value, "options": {"append": 2}}
+    result = run(vimar, world, **settings)
+    assert result.sentences == (["Good one.", "Weak one."] if added else ["Good one."])
+    assert result.stop_reason == ("refined" if added else "end")
+
+
+def test_a_sentence_of_negative_value_is_not_added_however_low_the_bound() -> None:
+    world = world_of("Good one.", proposed("Bad."), **{"Bad.": -0.1})
+    assert run(vimar, world, refine_below=-1.0, end_value=0.0, options={"append": 1}).sentences == ["Good one."]
+
+
+def test_by_score_the_end_is_worth_the_margin() -> None:
+    settings = {"by": "score", "refine_below": 0.15, "options": {"append": 1}}
+    for margin, added in ((0.15, ["Weak two."]), (0.2, []), (0.3, [])):
+        result = run(vimar, world_of("Good one.", proposed("Weak two.")), margin=margin, **settings)
+        assert result.sentences == ["Good one.", *added]
+
+
+def test_nothing_is_added_unless_set() -> None:
+    world = world_of("Good one.", proposed("New one."))
+    assert refine(world).sentences == ["Good one."]
+    assert len(world.of(Propose)) == 1
+
+
 def test_a_longer_answer_is_cut_at_the_limit() -> None:
     result = refine(world_of("Good one. Good two. New one."), max_sentences=2)
     assert (result.sentences, result.stop_reason) == (["Good one.", "Good two."], "max_sentences")
@@ -173,7 +229,9 @@ def test_a_longer_answer_is_cut_at_the_limit() -> None:
 def test_released_nothing_is_removed() -> None:
     world = world_of("Weak one. Good one. Weak two.", proposed("Weak one.", "New one."), proposed("New one."))
     result = run(vimar, world, published=True, options={"threshold": STRONG})
-    assert result.sentences == ["Weak one.", "Good one.", "Weak two.", "New one."]
+    assert result.sentences == ["Weak one.", "Good one.", "Weak two.", "New one.", "New one."], (
+        "appended, then compared"
+    )
     assert result.stop_reason == "repeat"
     assert world.of(Propose)[1].after.text == "Weak one. Good one. Weak two.", "continues from the whole answer"
     assert {request.until for request in world.of(Propose)[1:]} == {"."}
@@ -182,7 +240,7 @@ def test_released_nothing_is_removed() -> None:
 def test_released_the_filtered_text_is_only_what_the_first_sentence_is_compared_with() -> None:
     world = world_of("Weak one. Good one.", proposed("Good one."))
     result = run(vimar, world, published=True, options={"threshold": STRONG})
-    assert (result.text, result.stop_reason) == ("Weak one. Good one.", "repeat")
+    assert (result.text, result.stop_reason) == ("Weak one. Good one. Good one.", "repeat")
 
 
 def test_released_the_paragraph_is_judged_as_one_text() -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.value_chain import ANSWERS, CIRCLE, GAMMA, TRACES, figure, learned, measure
+from benchmarks.value_chain import ANSWERS, CIRCLE, GAMMA, LINEAR_MODES, TRACES, figure, learned, measure
 from tasks.core.value.fit import METHODS
-from tasks.core.value.td import TERMINAL_MODES, lambda_returns, mc_returns
+from tasks.core.value.td import lambda_returns, mc_returns
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def test_answers_are_as_frequent_as_the_chain_says() -> None:
             assert pairs[sentence, other] / begun[sentence] == float(chance)
 
 
-@pytest.mark.parametrize("mode", TERMINAL_MODES)
+@pytest.mark.parametrize("mode", LINEAR_MODES)
 @pytest.mark.parametrize("method", METHODS)
 def test_the_linear_system_is_solved_by_the_mean_of_the_returns(mode: str, method: str) -> None:
     trace = TRACES[method]
@@ -58,7 +58,7 @@ def test_with_an_end_all_three_targets_have_one_solution_and_monte_carlo_is_its_
         assert np.mean(first) == pytest.approx(exact["a"])
 
 
-@pytest.mark.parametrize("mode", TERMINAL_MODES)
+@pytest.mark.parametrize("mode", LINEAR_MODES)
 @pytest.mark.parametrize("method", METHODS)
 def test_training_finds_the_exact_values(mode: str, method: str) -> None:
     curve = learned(ANSWERS, mode, method, epochs=400)
@@ -98,5 +98,5 @@ def test_a_chain_whose_answers_differ_in_length_behind_a_sentence_has_no_mean_to
 def test_the_figure_shows_all_fits() -> None:
     drawn = figure(measure(epochs=2)).decode()
     assert drawn.startswith("<svg")
-    for word in ("TD(0)", "Monte Carlo", "released broadcast", *TERMINAL_MODES):
+    for word in ("TD(0)", "Monte Carlo", "released broadcast", *LINEAR_MODES):
         assert word in drawn

@@ -84,6 +84,8 @@ def by_definition(rewards: list[float], gamma: float, mode: str) -> list[float]:
         rest = rewards[start:]
         weights = [gamma**k for k in range(len(rest))]
         total = sum(w * r for w, r in zip(weights, rest, strict=True))
+        if mode == "optimal_stopping":  # the best sum of all that begin here, this reward included
+            total = max(sum(w * r for w, r in zip(weights[:n], rest[:n], strict=True)) for n in range(1, len(rest) + 1))
         if mode == "mean_to_go":
             total /= sum(weights)
         if mode == "bootstrap_forever":
@@ -148,7 +150,7 @@ def test_with_trace_zero_the_return_is_the_target_of_td0(
     assert result[:counted] == target.tolist()[:counted]
 
 
-@pytest.mark.parametrize("mode", TERMINAL_MODES)
+@pytest.mark.parametrize("mode", [mode for mode in TERMINAL_MODES if mode != "optimal_stopping"])  # max is not linear
 @given(valued=VALUED, gamma=GAMMAS, trace=st.floats(0, 1))
 def test_a_mixed_return_is_the_average_of_all_horizons(
     mode: str, valued: list[tuple[float, float]], gamma: float, trace: float
@@ -260,3 +262,12 @@ def test_the_published_loss_pulls_every_value_to_the_mean_reward() -> None:
 def test_the_published_loss_is_given_one_of_each() -> None:
     with pytest.raises(ValueError, match=r"next_value \(3, 1\): want one \[B\]"):
         published_loss(VALUES, BATCH, NEXT[:, None], gamma=0.9)
+
+
+def test_optimal_stopping_forgets_what_is_worse_than_the_end() -> None:
+    later = [0.45, -0.9, 0.2]
+    assert mc_returns([0.4, *later], gamma=0.5, mode="zero_terminal")[0] == pytest.approx(0.425)
+    assert mc_returns([0.4, *later], gamma=0.5, mode="optimal_stopping")[0] == pytest.approx(0.4 + 0.5 * 0.45)
+    # Three sentences of .40 are worth more than one of .45, which the mean to go has the other way round.
+    three, single = [mc_returns(rewards, gamma=0.9, mode="optimal_stopping")[0] for rewards in ([0.4] * 3, [0.45])]
+    assert three > single
