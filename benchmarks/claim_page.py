@@ -118,8 +118,8 @@ def figure(cells: Cells) -> bytes:
     """The answer above, the curves below."""
     with matplotlib.rc_context(STYLE):
         scorers = scorers_of(cells)
-        fig = Figure(figsize=(4 + 3 * len(scorers), 9.6), layout="constrained")
-        grid = fig.add_gridspec(3, len(scorers), height_ratios=(1.15, 1, 1))
+        fig = Figure(figsize=(5 + 3 * len(scorers), 10.5), layout="constrained")
+        grid = fig.add_gridspec(3, len(scorers), height_ratios=(1.4, 1, 1))
         for column, scorer in enumerate(scorers):
             what = SCORERS[scorer]
             _forest(fig.add_subplot(grid[0, column]), cells, scorer, what, labelled=column == 0)
@@ -142,7 +142,10 @@ def _forest(axes: Any, cells: Cells, scorer: str, what: str, *, labelled: bool) 
             (f"{contrast}, {name}", effect(cells, world, scorer, contrast), colour)
             for (world, name), colour in zip(WORLDS.items(), (ACCENT, MUTED), strict=True)
         ]
-    marks.append(("difference of differences, gamma", difference_of_differences(cells, scorer), WARM))
+    marks += [
+        (f"{contrast}, difference of the two", difference_of_differences(cells, scorer, contrast), WARM)
+        for contrast in CONTRASTS[:3]
+    ]
     for y, (_, value, colour) in enumerate(reversed(marks)):
         axes.plot([value.low, value.high], [y, y], color=colour, lw=2)
         axes.plot([value.value], [y], "o", color=colour)
@@ -167,22 +170,40 @@ def _curves(axes: Any, of_cells: Sequence[Mapping[str, Any]], title: str) -> Non
         )  # fmt: skip
     greedy = np.mean([cell["points"]["greedy"][0]["recall"][0] for cell in of_cells])
     axes.axvline(100 * greedy - 1, color=MUTED, lw=0.8, ls="--")
-    axes.set_xlim(80, 100)
+    axes.set_xlim(88, 100)
+    axes.set_ylim(0, 42)
     axes.set_title(title)
 
 
 def answer(cells: Cells, scorer: str = "scorer") -> str:
-    """What the grid says, in three sentences."""
+    """What the grid says, in three sentences: V of gamma 0.9 against gamma 0, CLIP-PRM and random values."""
     far = {world: effect(cells, world, scorer, CONTRASTS[0]) for world in WORLDS}
     prm = effect(cells, "committed", scorer, CONTRASTS[1])
     chance = effect(cells, "committed", scorer, CONTRASTS[2])
-    both = difference_of_differences(cells, scorer)
+    without = [effect(cells, "independent", scorer, contrast) for contrast in CONTRASTS[:3]]
+    alike = all(value.low <= 0 <= value.high for value in without)
+    none = "it can't be told from any of them" if alike else f"the three are {', '.join(map(in_words, without))}"
+    against = "points of CHAIRi at greedy's Recall"
+    gains = [difference_of_differences(cells, scorer, contrast) for contrast in CONTRASTS[:3]]
     return (
-        "With a scorer that errs and a policy whose early choices commit it, V of gamma 0.9 "
-        f"{_verdict(far['committed'])} V of gamma 0 ({in_words(far['committed'])} points of CHAIRi at greedy's Recall), "
-        f"{_verdict(prm)} CLIP-PRM ({in_words(prm)}) and {_verdict(chance)} random values ({in_words(chance)}). Where no "
-        f"choice changes what follows, it {_verdict(far['independent'])} gamma 0 ({in_words(far['independent'])}). The "
-        f"difference of the two differences, which is what looking ahead is worth here, is {in_words(both)} points."
+        f"With a scorer that errs and a policy whose early choices commit it, V of gamma 0.9 {_verdict(prm)} CLIP-PRM by "
+        f"{in_words(prm)} {against} and {_verdict(chance)} random values by {in_words(chance)}; it "
+        f"{_verdict(far['committed'])} V of gamma 0, by {in_words(far['committed'])}. Where no choice changes what follows, "
+        f"{none}. With commitments minus without, the difference is {in_words(gains[1])} from CLIP-PRM, "
+        f"{in_words(gains[2])} from random values, and {in_words(gains[0])} from gamma 0, which alone would show foresight "
+        f"and {'is sure' if gains[0].high < 0 else 'is not sure'}: gamma 0 opens well or badly by the luck of its seed."
+    )
+
+
+def sentence(cells: Cells, scorer: str = "scorer") -> str:
+    """The answer for the README, in one sentence."""
+    near, prm, chance = (effect(cells, "committed", scorer, contrast) for contrast in CONTRASTS[:3])
+    foresight = difference_of_differences(cells, scorer)
+    return (
+        f"Where early choices commit the policy, V {_verdict(prm)} CLIP-PRM ({in_words(prm)} points of CHAIRi at greedy's "
+        f"Recall) and {_verdict(chance)} random values ({in_words(chance)}), and {_verdict(near)} a V without a future "
+        f"({in_words(near)}); minus the same where no choice changes what follows, that last difference is "
+        f"{in_words(foresight)}: foresight is {'sure' if foresight.high < 0 else 'not sure'}."
     )
 
 
@@ -225,6 +246,6 @@ def write_page(out: Path, results: dict[str, Any]) -> None:
     write_results(out, results, f"# Does looking ahead beat the next reward?\n\n{text}\n")
     (DOCS / "experiments").mkdir(exist_ok=True)
     (DOCS / "experiments" / "claim.svg").write_bytes(figure(results["cells"]))
-    for document, block in ((DOCS / "experiments.md", text), (DOCS.parent / "README.md", answer(results["cells"]))):
+    for document, block in ((DOCS / "experiments.md", text), (DOCS.parent / "README.md", sentence(results["cells"]))):
         filled = fill_blocks(document.name, document.read_text(encoding="utf-8"), {"claim": block})
         document.write_text(filled, encoding="utf-8")

@@ -66,14 +66,14 @@ def read_request(given: Sequence[str]) -> Request:
     request = Request([], [], None)
     for text in given:
         key, _, value = text.partition("=")
+        if key == "controls" and value not in ("yes", "no"):
+            raise ProfileError(f"{text!r}: want controls=yes or controls=no")
         try:
             if key == "budgets":
                 request.budgets.extend(int(part) for part in value.split(","))
             elif key == "tokens":
                 request = request._replace(tokens=float(value))
             elif key == "controls":
-                if value not in ("yes", "no"):
-                    raise ProfileError(f"{text!r}: want controls=yes or controls=no")
                 request = request._replace(controls=value == "yes")
             else:
                 request.strategies.append(text)
