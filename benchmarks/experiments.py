@@ -176,7 +176,18 @@ def block(name: str, folder: Path) -> str:
         f"after Holm's correction of {len(findings.family)} differences."
     )
     figures = markdown_lines(*table(findings, experiment.columns))
-    return "\n\n".join([experiment.answer(findings), f"![{QUESTIONS[name]}](experiments/{name}.svg)", figures, note])
+    paragraph = (
+        f"*Measured with earlier models of the demo, so no conclusion is drawn; `python -m benchmarks.experiments {name}` "
+        "measures again.*"
+        if is_stale(results)
+        else experiment.answer(findings)
+    )
+    return "\n\n".join([paragraph, f"![{QUESTIONS[name]}](experiments/{name}.svg)", figures, note])
+
+
+def is_stale(results: dict[str, Any]) -> bool:
+    """Whether the models of seed 0, which are shipped, are not those that were measured."""
+    return 0 in results["seeds"] and results.get("models", {}).get("0") != models_digest(0)
 
 
 def filled(text: str, folder: Path) -> str:
@@ -193,7 +204,7 @@ def fill(names: Sequence[str]) -> None:
     PLOTS.mkdir(parents=True, exist_ok=True)
     for name in names:
         loaded = load(name, RESULTS)
-        if loaded is not None:
+        if loaded is not None and not is_stale(loaded[1]):
             (PLOTS / f"{name}.svg").write_bytes(svg(loaded[0], find(name).plot))
     PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), RESULTS), encoding="utf-8")
 
@@ -227,7 +238,8 @@ def main() -> None:
 
 def total_time(names: Sequence[str], folder: Path) -> str:
     """The time that the results of these experiments took, and the longest of them."""
-    took = {name: loaded[1]["seconds"] for name in names if (loaded := load(name, folder)) is not None}
+    known = {name: loaded[1] for name in names if (loaded := load(name, folder)) is not None}
+    took = {name: results["seconds"] for name, results in known.items() if not is_stale(results)}
     longest = max(took, key=lambda name: took[name], default="")
     return f"{len(took)} of {len(names)} experiments are measured; they took {sum(took.values()) / 60:.1f} minutes" + (
         f", {longest} {took[longest] / 60:.1f} of them" if longest else ""

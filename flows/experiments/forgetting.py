@@ -77,8 +77,8 @@ def answer(findings: Findings) -> str:
     return (
         f"Trained on captions alone the policy {'surely forgets' if _forgets(findings, none) else 'does not surely forget'}"
         f": {figure(findings, none, 'general_change')} of accuracy from {figure(findings, BASE, 'accuracy')}. "
-        f"{_least_share(findings, line)}, at a price in CHAIRi of {findings.compared(most, none, 'chair_i')} (a share of "
-        f"{findings.x[most]:g})."
+        f"{_least_share(findings, line)}, and a share of {findings.x[most]:g} changes CHAIRi: "
+        f"{findings.compared(most, none, 'chair_i')}."
         + (f" By learning rate it loses most at {worst.replace('@', ' ')}: "
            f"{figure(findings, worst, 'general_change')}." if worst else "")
     )  # fmt: skip

@@ -34,17 +34,20 @@ def run(profile: Profile, quick: bool) -> list[Evidence]:
 def answer(findings: Findings) -> str:
     """Whether gamma = 0 reproduces CLIP-PRM, whether a larger gamma is better, and what V does as the stop rule."""
     zero, last, whole = f"{CHOICE}@0", findings.line(CHOICE)[-1], findings.line(WHOLE)[-1]
-    future = [
-        f"{points(findings, [arm for arm in findings.line(line) if findings.surely(arm, f'{line}@0', 'chair_i') == 'better'])}"
-        f" ({line})"
-        for line in (CHOICE, HEADED)
-    ]
+    future = [f"{line}: {_better_than_none(findings, line)}" for line in (CHOICE, HEADED)]
     return (
         f"Without a future (gamma = 0) V puts {figure(findings, zero, 'pair_agreement')} of two first candidates in "
-        f"CLIP-PRM's order; chance is 50. Where only choices differ, a future is surely better than none at gamma = "
-        f"{' and '.join(future)}; against CLIP-PRM, gamma = {findings.x[last]:g} has a CHAIRi "
-        f"{findings.compared(last, PRM_CHOICE, 'chair_i')}. Where V also ends the caption, gamma = {findings.x[whole]:g} has a "
-        f"Recall {findings.compared(whole, PRM_WHOLE, 'recall')}."
+        f"CLIP-PRM's order; chance is 50. Where only choices differ, the gammas surely better than 0 are, for "
+        f"{'; '.join(future)}; against CLIP-PRM, gamma = {findings.x[last]:g} has a CHAIRi "
+        f"{findings.compared(last, PRM_CHOICE, 'chair_i')}. Where V also ends the caption, Recall at gamma = "
+        f"{findings.x[whole]:g} is {findings.compared(whole, PRM_WHOLE, 'recall')}."
+    )
+
+
+def _better_than_none(findings: Findings, line: str) -> str:
+    """The gammas of a line that are surely better than gamma = 0."""
+    return points(
+        findings, [arm for arm in findings.line(line) if findings.surely(arm, f"{line}@0", "chair_i") == "better"]
     )
 
 

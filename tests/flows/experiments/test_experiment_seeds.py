@@ -67,3 +67,12 @@ def test_the_total_time_is_that_of_what_is_measured(runs: list[int], tmp_path: P
         experiments.write({**experiments.run_seeds(name, (0,), 30, [], tmp_path), "seconds": took}, tmp_path)
     text = experiments.total_time(("cost", "judge", "scale"), tmp_path)
     assert text == "2 of 3 experiments are measured; they took 4.0 minutes, judge 3.0 of them"
+
+
+def test_figures_of_earlier_models_are_called_that_and_nothing_is_concluded(runs: list[int], tmp_path: Path) -> None:
+    results = experiments.run_seeds("judge", (0,), 30, [], tmp_path)
+    assert not experiments.is_stale(results)
+    experiments.write({**results, "models": {"0": "others"}}, tmp_path)
+    block = experiments.block("judge", tmp_path)
+    assert block.startswith("*Measured with earlier models") and "python -m benchmarks.experiments judge" in block
+    assert "| greedy |" in block and "chance" not in block
