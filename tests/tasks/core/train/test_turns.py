@@ -68,10 +68,8 @@ def test_what_is_learned_are_both_answers_with_their_ends(name: str, pictures) -
     assert learned == [token for text in texts for token in answer_tokens(policy, text)]
     assert row.weight == len(learned) and len(turn.given) == len(turn.tokens) - len(learned) > 0
     given = policy.tokenizer.decode([turn.tokens[index] for index in sorted(turn.given)])
-    known = [
-        policy.tokenizer.decode(policy.tokenizer(t, add_special_tokens=False).input_ids) for t in (LATER[0], FIRST[0])
-    ]
-    assert [given.count(text) for text in known] == [1, 1]  # as far as this vocabulary knows the words
+    # Their first words may be unknown to a tiny vocabulary.
+    assert given.count("is on the left?") == 1 and given.count("the image.") == 1
     log_probs = read_answers(policy, [turn]).log_probs[0]
     assert [index for index, value in enumerate(log_probs.tolist()) if value == 0] == sorted(turn.given)
 
