@@ -104,7 +104,7 @@ def sentinel(context: LoopContext, config: SentinelConfig, guide: RoundGuide, dr
     )
     paired = pair_sentences(pairing, drawn.images, searched.captions, searched.search_trace, judged)
     seed = context.profile.seed
-    return train_sentinel(config, guide.policy, drawn.images, drawn.samples, paired.pairs, seed=seed)
+    return train_sentinel(config, guide.policy, drawn.images, drawn.samples, paired.sentence_pairs, seed=seed)
 
 
 def grpo(context: LoopContext, config: GrpoConfig, guide: RoundGuide, drawn: SampleResult) -> TrainResult:

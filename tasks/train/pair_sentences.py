@@ -42,7 +42,7 @@ class JudgedBy:
 class SentencePairsResult(StageResult):
     """Pairs of sentences after the same answer so far, the true one first."""
 
-    pairs: Table[SentencePair]
+    sentence_pairs: Table[SentencePair]
     count: int
     steps_with_pair: float  # share of the search's steps
 

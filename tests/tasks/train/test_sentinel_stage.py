@@ -68,7 +68,7 @@ def paired(
 
 
 def rows_of(output: SentencePairsResult) -> list[SentencePair]:
-    return lake.read_rows(SentencePair, output.pairs)
+    return lake.read_rows(SentencePair, output.sentence_pairs)
 
 
 def test_a_detectors_list_parts_true_sentences_from_hallucinated_ones_after_the_same_answer_so_far() -> None:
