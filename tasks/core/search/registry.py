@@ -37,7 +37,7 @@ BUILT_IN: dict[str, Strategy] = {
     "contrastive": contrastive,
 }
 # Those of them whose steps draw candidates for the next sentence after the ones that were kept, and nothing else.
-SENTENCE_BY_SENTENCE = frozenset({"visvm", "clip_prm"})
+SENTENCE_BY_SENTENCE = frozenset({"visvm", "clip_prm", "mrgd"})
 
 
 def names() -> list[str]:
