@@ -13,7 +13,7 @@ PAGES = [
     "README.md", "CONTRIBUTING.md", "deployments/README.md", "deployments/demo/README.md",
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]  # fmt: skip
-WORDS = 1775  # of the README, as `wc -w` counts them
+WORDS = 1800  # of the README, as `wc -w` counts them
 
 
 def test_the_readme_is_short() -> None:
