@@ -30,8 +30,13 @@ LITTLE = (
 TRAINED_BY = {"sft": "finetune", "dpo": "train_dpo"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["qwen3_vl", "internvl", "gemma3", "qwen3_5", "mllama"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("qwen3_vl", "mllama") else pytest.mark.long)
+        for name in ("qwen3_vl", "internvl", "gemma3", "qwen3_5", "mllama")
+    ],
+)
 def test_a_round_by_sft_and_a_round_by_dpo_give_policies_that_load(name: str, home: Path, tmp_path: Path) -> None:
     from flows.self_training import improve
 

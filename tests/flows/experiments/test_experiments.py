@@ -120,7 +120,7 @@ def test_again_nothing_is_computed_and_the_figures_are_the_same(done: tuple[str,
 
 
 # Those with stages that no other experiment has; the rest is planned above, and run where there is time.
-OWN_STAGES = ("reward-swap", "forgetting", "tags", "human-eval")
+OWN_STAGES = ("forgetting", "human-eval")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tasks.core.value.fit import ValueFit
 from tests.support.tiny_models import ARCHITECTURES, MORE_ARCHITECTURES, tiny
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("method", METHODS)
 def test_the_update_of_a_bfloat16_policy_is_that_of_a_float32_one(method: str) -> None:
     for row in measure([method], formats=["bfloat16"]):

@@ -10,7 +10,7 @@ from storage import catalog, runs
 from tasks.report.run_report import run_rows, write_report
 from tests.support.tiny_run import calls, in_process
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def test_controls_stand_beside_the_search_in_the_first_rounds_table(home: Path) -> None:
