@@ -20,6 +20,7 @@ from torch.nn import functional
 from tasks.core.data.questions import KINDS, Kind
 from tasks.core.demo.answers import direct_answer, staged_answer
 from tasks.core.demo.captions import PROMPTS, caption, caption_text
+from tasks.core.demo.descent import Descent
 from tasks.core.demo.judging import draw_pair
 from tasks.core.demo.policy_model import ASSISTANT, BOS, CONTEXT, EOS, IMAGE, PAD, USER, build_policy, token_id
 from tasks.core.demo.questions import scene_questions, staged
@@ -227,10 +228,8 @@ def train_answers(
     rng = random.Random(f"answers {seed}")
     model = start_from(first, first_tokenizer, tokenizer).train()
     train_places(model, first_tokens(tokenizer), steps=min(PLACING, steps), batch=48, seed=seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
+    descent = Descent(model.parameters(), lr=LR, steps=steps)
     for step in range(1, steps + 1):
-        optimizer.zero_grad(set_to_none=True)
         looking, honest = step <= LOOKING * steps, step <= HONEST * steps
         losses: dict[str, float] = {}
         for kind in ("direct",) if looking else tuple(SHARES):  # apart: a short row isn't padded to the longest
@@ -238,8 +237,6 @@ def train_answers(
             loss = _loss(model, tokenizer, scenes, conversations, kind)
             (WEIGHTS[kind] * loss).backward()
             losses[kind] = loss.item()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        descent.update()
         yield step, losses, model
     model.eval()

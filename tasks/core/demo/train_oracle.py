@@ -20,9 +20,8 @@ from torch.nn import functional
 
 from tasks.core.demo.captions import Sentence, companion, draw_sentence, noun_phrase
 from tasks.core.demo.scenes import GROUPS, Scene, sample_scene
-from tasks.core.demo.scorer_model import build_scorer, model_cfg
-from tasks.core.demo.train_scorer import token_ids
-from tasks.core.demo.train_vision import CATEGORIES, pixel_values, presence
+from tasks.core.demo.train_scorer import fit_pairs
+from tasks.core.demo.train_vision import CATEGORIES, presence
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -79,31 +78,16 @@ def pair_loss(logits: Tensor, true: Tensor, per_image: int) -> Tensor:
 
 
 def train_oracle(
-    tower: CLIPVisionModel,
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    steps: int,
-    batch: int,
-    seed: int,
-    lr: float = 1e-3,
+    tower: CLIPVisionModel, tokenizer: PreTrainedTokenizerFast, *, steps: int, batch: int, seed: int
 ) -> Iterator[tuple[int, float, CLIP]]:
     """Train from `tower` and random text weights, yielding (step, loss, the model) as it goes."""
-    torch.manual_seed(seed)
     rng = random.Random(f"oracle {seed}")
-    model = build_scorer(tower, model_cfg(tower, tokenizer)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    for step in range(1, steps + 1):
+
+    def draw() -> tuple[list[Scene], list[Sentence]]:
         scenes = [sample_scene(rng) for _ in range(batch)]
-        sentences = [item for scene in scenes for item in sentences_about(rng, scene)]
-        images = model.encode_image(pixel_values(scenes), normalize=True)
-        texts = model.encode_text(token_ids(tokenizer, sentences), normalize=True)
-        logits = model.logit_scale.exp() * images @ texts.T + model.logit_bias
-        loss = pair_loss(logits, truth(scenes, sentences), len(sentences) // batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        yield step, loss.item(), model
-    model.eval()
+        return scenes, [item for scene in scenes for item in sentences_about(rng, scene)]
+
+    def loss_of(logits: Tensor, scenes: list[Scene], sentences: list[Sentence]) -> Tensor:
+        return pair_loss(logits, truth(scenes, sentences), len(sentences) // batch)
+
+    return fit_pairs(tower, tokenizer, draw, loss_of, steps=steps, seed=seed)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tasks.core.demo.captions import PROMPTS, caption, caption_text
+from tasks.core.demo.descent import Descent
 from tasks.core.demo.policy_model import ASSISTANT, BOS, IMAGE, USER, build_policy, token_id
 from tasks.core.demo.scenes import Scene, sample_scene
 from tasks.core.demo.train_vision import pixel_values
@@ -73,15 +74,10 @@ def train_policy(
     given = isinstance(tower, torch.nn.Module)
     model = (build_policy(cast("CLIPVisionModel", tower), tokenizer) if given else tower(tokenizer)).train()
     image_tokens = model.config.image_seq_length
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps, pct_start=0.1)
+    descent = Descent(model.parameters(), lr=LR, steps=steps)
     for step in range(1, steps + 1):
         scenes, inputs = _batch(rng, tokenizer, batch, image_tokens, rule)
         loss = model(pixel_values=pixel_values(scenes), **inputs).loss
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        descent.step(loss)
         yield step, loss.item(), model
     model.eval()

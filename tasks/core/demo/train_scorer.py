@@ -10,7 +10,7 @@ everyday groups, or the group alone would tell a pair.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tasks.core.demo.captions import RULES, Sentence, caption
+from tasks.core.demo.descent import Descent
 from tasks.core.demo.scenes import GROUPS, Scene, sample_scene
 from tasks.core.demo.scorer_model import TEXT_CONTEXT, build_scorer, model_cfg
 from tasks.core.demo.train_vision import pixel_values
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from open_clip.model import CLIP
     from transformers import CLIPVisionModel, PreTrainedTokenizerFast
 
+LR = 1e-3
 GROUPS_A_BATCH = 2
 
 
@@ -56,33 +58,48 @@ def alike_scenes(rng: random.Random, count: int) -> list[Scene]:
 
 
 def train_scorer(
-    tower: CLIPVisionModel,
-    tokenizer: PreTrainedTokenizerFast,
-    *,
-    steps: int,
-    batch: int,
-    seed: int,
-    lr: float = 1e-3,
+    tower: CLIPVisionModel, tokenizer: PreTrainedTokenizerFast, *, steps: int, batch: int, seed: int
 ) -> Iterator[tuple[int, float, CLIP]]:
     """Train from `tower` and random text weights, yielding (step, loss, the model) as it goes.
 
     A pair is a scene with one sentence of a caption of it, by either rule of `captions.py`.
     """
-    torch.manual_seed(seed)
     rng = random.Random(f"contrastive scorer {seed}")
-    model = build_scorer(tower, model_cfg(tower, tokenizer)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
-    for step in range(1, steps + 1):
+
+    def draw() -> tuple[list[Scene], list[Sentence]]:
         scenes = alike_scenes(rng, batch)
-        sentences = [rng.choice(caption(rng, scene, rng.choice(RULES))) for scene in scenes]
+        return scenes, [rng.choice(caption(rng, scene, rng.choice(RULES))) for scene in scenes]
+
+    return fit_pairs(tower, tokenizer, draw, lambda logits, *_: contrastive_loss(logits), steps=steps, seed=seed)
+
+
+def fit_pairs(
+    tower: CLIPVisionModel,
+    tokenizer: PreTrainedTokenizerFast,
+    draw: Callable[[], tuple[list[Scene], list[Sentence]]],
+    loss_of: Callable[[Tensor, list[Scene], list[Sentence]], Tensor],
+    *,
+    steps: int,
+    seed: int,
+) -> Iterator[tuple[int, float, CLIP]]:
+    """Train a scorer on all pairs of the scenes and sentences of a batch, yielding (step, loss, the model) as it goes.
+
+    Args:
+        tower: where its vision tower starts; the text weights are random.
+        tokenizer: of the sentences.
+        draw: a batch.
+        loss_of: of (logits [scenes, sentences], scenes, sentences).
+        steps: batches.
+        seed: of the random weights.
+    """
+    torch.manual_seed(seed)
+    model = build_scorer(tower, model_cfg(tower, tokenizer)).train()
+    descent = Descent(model.parameters(), lr=LR, steps=steps)
+    for step in range(1, steps + 1):
+        scenes, sentences = draw()
         images = model.encode_image(pixel_values(scenes), normalize=True)
         texts = model.encode_text(token_ids(tokenizer, sentences), normalize=True)
-        loss = contrastive_loss(model.logit_scale.exp() * images @ texts.T + model.logit_bias)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        loss = loss_of(model.logit_scale.exp() * images @ texts.T + model.logit_bias, scenes, sentences)
+        descent.step(loss)
         yield step, loss.item(), model
     model.eval()

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tasks.core.demo.descent import Descent
 from tasks.core.demo.glyphs import GLYPHS
 from tasks.core.demo.scenes import CELL, GRID, SIDE, Scene, draw_scene, sample_scene
 from tasks.core.models.torchvision_operators import ensure_torchvision_operators
@@ -88,22 +89,15 @@ def train_vision(
     rng = random.Random(f"vision {seed}")
     tower = (build() if build else CLIPVisionModel(vision_config(patch=patch))).train()
     head = nn.Linear(tower.config.hidden_size, NOTHING + 1)
-    weights = [*tower.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps, pct_start=0.1)
+    descent = Descent([*tower.parameters(), *head.parameters()], lr=lr, steps=steps)
     for step in range(1, steps + 1):
         scenes = [sample_scene(rng) for _ in range(batch)]
         labels = patch_labels(scenes, patch)
-        states = tower(pixel_values(scenes)).last_hidden_state[
-            :, -labels.shape[1] :
-        ]  # [B, patches, width], no class token
+        states = tower(pixel_values(scenes)).last_hidden_state
+        states = states[:, -labels.shape[1] :]  # [B, patches, width], no class token
         logits = head(states)
         balance = torch.where(labels == NOTHING, 0.2, 1.0)
         loss = (nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none") * balance).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        schedule.step()
+        descent.step(loss)
         right = (logits.argmax(-1) == labels)[labels != NOTHING].float().mean()
         yield step, right.item(), tower
