@@ -66,8 +66,8 @@ def pretrain_tower(folder: Path, *, steps: int, seed: int, batch: int = 64) -> P
     """The vision tower both models start from."""
     torch.set_num_threads(THREADS)
     for step, right, tower in train_vision(steps=steps, batch=batch, seed=seed):  # noqa: B007  (the last is kept)
-        _log("tower", step, steps, f"{right:.1%} of object patches named right")
-    with _published(folder) as fresh:
+        log_step("tower", step, steps, f"{right:.1%} of object patches named right")
+    with published(folder) as fresh:
         tower.save_pretrained(fresh)
     return folder
 
@@ -80,8 +80,8 @@ def pretrain_policy(
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer()
     training = train_policy(tower, tokenizer, steps=steps, batch=batch, seed=seed, rule=rule)
     for step, loss, model in training:  # noqa: B007
-        _log(f"{rule} policy", step, steps, f"loss {loss:.3f}")
-    with _published(folder) as fresh:
+        log_step(f"{rule} policy", step, steps, f"loss {loss:.3f}")
+    with published(folder) as fresh:
         model.save_pretrained(fresh)
         build_processor(tokenizer, PATCH).save_pretrained(fresh)
     return folder
@@ -94,8 +94,8 @@ def pretrain_answers(policy_folder: Path, folder: Path, *, steps: int, seed: int
     known, tokenizer = AutoProcessor.from_pretrained(policy_folder).tokenizer, build_answer_tokenizer()
     training = train_answers(first, known, tokenizer, steps=steps, batch=batch, seed=seed)
     for step, losses, model in training:  # noqa: B007
-        _log("answers", step, steps, ", ".join(f"{kind} loss {loss:.3f}" for kind, loss in losses.items()))
-    with _published(folder) as fresh:
+        log_step("answers", step, steps, ", ".join(f"{kind} loss {loss:.3f}" for kind, loss in losses.items()))
+    with published(folder) as fresh:
         model.save_pretrained(fresh)
         build_processor(tokenizer, PATCH).save_pretrained(fresh)
     return folder
@@ -106,7 +106,7 @@ def pretrain_scorer(tower_folder: Path, folder: Path, half: Path, *, steps: int,
     torch.set_num_threads(THREADS)
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
     for step, loss, model in train_scorer(tower, tokenizer, steps=steps, batch=batch, seed=seed):
-        _log("scorer", step, steps, f"loss {loss:.3f}")
+        log_step("scorer", step, steps, f"loss {loss:.3f}")
         if step == steps // 2:
             _save_scorer(model, tower, tokenizer, half)
     _save_scorer(model, tower, tokenizer, folder)
@@ -118,14 +118,14 @@ def pretrain_oracle(tower_folder: Path, folder: Path, *, steps: int, seed: int, 
     torch.set_num_threads(THREADS)
     tower, tokenizer = CLIPVisionModel.from_pretrained(tower_folder), build_tokenizer(append_eos=True)
     for step, loss, model in train_oracle(tower, tokenizer, steps=steps, batch=batch, seed=seed):  # noqa: B007
-        _log("oracle", step, steps, f"loss {loss:.3f}")
+        log_step("oracle", step, steps, f"loss {loss:.3f}")
     _save_scorer(model, tower, tokenizer, folder)
     return folder
 
 
 def _save_scorer(model: CLIP, tower: CLIPVisionModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     config = {"model_cfg": model_cfg(tower, tokenizer), "preprocess_cfg": preprocess_cfg()}
-    with _published(folder) as fresh:
+    with published(folder) as fresh:
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, fresh / "open_clip_model.safetensors")
         (fresh / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -191,13 +191,14 @@ class _Scorer:
         return (pictures[owners] * texts[rows]).sum(dim=-1).tolist()
 
 
-def _log(what: str, step: int, steps: int, news: str) -> None:
+def log_step(what: str, step: int, steps: int, news: str) -> None:
+    """A line in the log at every LOG_EVERY-th step and the last."""
     if step % LOG_EVERY == 0 or step == steps:
         log.info("%s: step %d of %d, %s", what, step, steps, news)
 
 
 @contextmanager
-def _published(folder: Path) -> Iterator[Path]:
+def published(folder: Path) -> Iterator[Path]:
     """A fresh folder beside `folder` that replaces it when the block ends without an error."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:

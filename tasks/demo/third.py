@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +14,7 @@ from tasks.core.demo.scenes import sample_scenes
 from tasks.core.demo.third_policy import Taught, Tower, third_model, third_processor, third_tokenizer
 from tasks.core.demo.train_policy import train_policy
 from tasks.core.demo.train_vision import train_vision
-
-log = logging.getLogger(__name__)
-
-LOG_EVERY = 100  # steps
+from tasks.demo.pretrain import log_step, published
 
 
 class ThirdSteps(NamedTuple):
@@ -42,27 +36,15 @@ def pretrain_third(folder: Path, *, steps: ThirdSteps, seed: int) -> dict[str, f
     model, processor = third_model(tokenizer), third_processor(tokenizer)
     tower = Tower(model.model.visual)
     for step, right, _ in train_vision(steps=steps.tower, batch=64, seed=seed, build=lambda: tower):
-        _note("tower", step, steps.tower, f"{right:.1%} of object patches named right")
+        log_step("tower", step, steps.tower, f"{right:.1%} of object patches named right")
     taught = Taught(model, tokenizer)
     for step, loss, _ in train_policy(lambda _: taught, tokenizer, steps=steps.policy, batch=48, seed=seed):
-        _note("third policy", step, steps.policy, f"loss {loss:.3f}")
+        log_step("third policy", step, steps.policy, f"loss {loss:.3f}")
     world = list(sample_scenes(f"measure {seed}", steps.scenes))
     captions = captions_of(model.eval(), processor, world, Decoding(0.0, seed))
     figures = hallucination(captions, [scene.categories for scene in world])._asdict()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        fresh = Path(scratch) / "new"
+    with published(folder) as fresh:
         model.save_pretrained(fresh)
         processor.save_pretrained(fresh)
         (fresh / "measured.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-        for file in fresh.iterdir():
-            file.chmod(0o644)
-        if folder.exists():
-            shutil.move(folder, Path(scratch) / "old")
-        fresh.rename(folder)
     return figures
-
-
-def _note(what: str, step: int, steps: int, figure: str) -> None:
-    if step % LOG_EVERY == 0 or step == steps:
-        log.info("%s %d of %d: %s", what, step, steps, figure)
