@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,19 +26,21 @@ import numpy as np
 
 from benchmarks.claim_page import write_page
 from benchmarks.measured import options_parser
-from flows.experiments.bench import Arm, Bench, arm, prepare_bench, tokens_of, widest_within, with_settings
+from flows.experiments.bench import Arm, Bench, arm, prepare_bench, tokens_of, with_settings
+from flows.experiments.controls import best_of_equal
 from flows.profiles.loading import Profile, load_profile
 from storage import lake, objects
 from storage.schema import Reward, Score, Value
+from tasks.configs.search import extended
 from tasks.core.benchmarks.chair import COUNTS, METRICS, ChairItem, chair_ratios
 from tasks.core.metrics import Ratio, bootstrap_draws, estimate, paired_difference, resample
+from tasks.demo.built import models_of
 from tasks.stage.runtime import use_runtime
 
 WORLDS = {"committed": "policy", "independent": "policy-independent"}  # world -> folder of its policy
 SCORERS = ("scorer", "scorer-half", "oracle")
 QUANTILES = (0.35, 0.5, 0.65, 0.8)  # of the guide, as ending values
 WEAK = (0.2, 0.4)  # quantiles of V that ViMaR replaces sentences below
-WIDTHS = (4, 5, 6)  # of best of n
 TOLERANCE = 0.01  # of Recall
 RESAMPLES = 1000
 # Fixed before the grid was run; docs/decisions/2026-12-01-the-claim.md says when and how.
@@ -72,7 +75,7 @@ class Cell(NamedTuple):
 
 def profile_of(cell: Cell, scenes: int, overrides: Sequence[str] = ()) -> Profile:
     """The demo with the cell's models and the seed's scenes."""
-    models = objects.home() / "demo-models" / f"seed-{cell.seed}"
+    models = models_of(cell.seed)
     own = (
         f"policy.checkpoint={models / WORLDS[cell.world]}",
         f"scorer.checkpoint={models / cell.scorer}",
@@ -122,13 +125,15 @@ def curves_of(bench: Bench, now: Bench) -> Iterator[tuple[str, list[Arm]]]:
     yield "CLIP-PRM", list(_swept(bench, "clip_prm", "CLIP-PRM", scores))
     yield "greedy, the same end", list(_swept(bench, "visvm:choose=greedy", "greedy, the same end", _values(bench)))
     yield "ViMaR", [arm(bench, f"vimar:weak_quantile={q:g}", f"ViMaR@{q:g}", q) for q in WEAK]
-    yield "best of n", [widest_within(bench, "best_of_n", WIDTHS, tokens_of(foresight[0]))]
+    budget = tokens_of(foresight[0])
+    assert budget is not None  # only a plan doesn't know
+    yield "best of n", [best_of_equal(bench, budget, bench.profile.search.candidates)]
 
 
 def _swept(bench: Bench, spec: str, name: str, guides: Sequence[float]) -> Iterator[Arm]:
     for q in QUANTILES:
         end = float(np.quantile(guides, q))
-        yield arm(bench, f"{spec}{',' if ':' in spec else ':'}end_value={end:.6g}", f"{name}@{q:g}", q)
+        yield arm(bench, extended(spec, f"end_value={end:.6g}"), f"{name}@{q:g}", q)
 
 
 def _values(bench: Bench) -> list[float]:
@@ -167,12 +172,24 @@ def difference(a: dict[str, Ratio], b: dict[str, Ratio], draws: np.ndarray) -> d
     return {"diff": paired.diff, "ci_low": paired.ci_low, "ci_high": paired.ci_high, "error": error}
 
 
+def inputs_of(cell: Cell, scenes: int, overrides: Sequence[str]) -> str:
+    """A digest of all that a cell's figures depend on, but for the code: its profile, its models and the grid's own numbers."""
+    profile = profile_of(cell, scenes, overrides)
+    digest = sha256(profile.model_dump_json(exclude={"description", "runtime", "policy", "scorer"}).encode())
+    digest.update(repr((QUANTILES, WEAK, TOLERANCE, RESAMPLES)).encode())
+    for name in (WORLDS[cell.world], cell.scorer):
+        for file in sorted((models_of(cell.seed) / name).glob("*.safetensors")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def run(cells: Sequence[Cell], folder: Path, scenes: int, overrides: Sequence[str]) -> None:
     """Measure the cells that are not there yet, each into its file in `folder`."""
     for number, cell in enumerate(cells, 1):
         path = folder / f"{cell.name.replace('/', '-')}.json"
-        if not path.exists():
-            done = measure(cell, scenes, overrides)
+        inputs = inputs_of(cell, scenes, overrides)
+        if not path.exists() or json.loads(path.read_text(encoding="utf-8")).get("inputs") != inputs:
+            done = {**measure(cell, scenes, overrides), "inputs": inputs}
             path.with_suffix(".part").write_text(json.dumps(done), encoding="utf-8")
             path.with_suffix(".part").rename(path)
         print(f"{number} of {len(cells)}: {cell.name}, {json.loads(path.read_text())['seconds']:.0f} s", flush=True)

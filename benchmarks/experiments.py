@@ -30,9 +30,9 @@ from flows.experiments.catalogue import QUESTIONS, find
 from flows.experiments.contract import quickened
 from flows.experiments.running import recorded
 from flows.profiles.loading import Profile
-from storage import objects
 from storage.schema import Finding
 from tasks.analysis.findings import Findings
+from tasks.demo import built
 from tasks.report.experiment import svg, table
 from tasks.report.pages import markdown_lines
 
@@ -75,7 +75,7 @@ def profile_of(seed: int, scenes: int, overrides: Sequence[str]) -> Profile:
 
 def models_of(seed: int) -> Path:
     """The folder of a seed's models."""
-    return objects.home() / "demo-models" / f"seed-{seed}" if seed else CHECKOUT / "deployments" / "demo"
+    return built.models_of(seed) if seed else CHECKOUT / "deployments" / "demo"
 
 
 def models_digest(seed: int) -> str:

@@ -38,7 +38,7 @@ from flows.experiments.bench import Bench, arm, config_of, prepare_bench
 from flows.round.guide import guide_for
 from storage import lake
 from storage.schema import Sample
-from tasks.configs.search import SearchConfig
+from tasks.configs.search import SearchConfig, extended
 from tasks.core.search.contract import SearchResult, Task
 from tasks.core.search.registry import find
 from tasks.models.engine import jobs_of
@@ -76,7 +76,7 @@ def ways() -> list[Way]:
     for kind, specs, counts in kinds:
         rows += [Way(kind, "greedy", "greedy", 1)] if kind != SAME_LOOPS else []
         rows += [
-            Way(kind, method, f"{spec}{',' if ':' in spec else ':'}candidates={k}", k)
+            Way(kind, method, extended(spec, f"candidates={k}"), k)
             for k in counts
             for method, spec in specs.items()
             if method != "greedy"

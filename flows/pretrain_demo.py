@@ -1,7 +1,7 @@
 """Rebuilds the demo's models from nothing: `python -m flows.pretrain_demo --seed 1`.
 
-Needs no data and no network: the scenes are drawn. Models that are there already are kept, so a broken run goes on where it
-stopped. All models of a seed take about half an hour on two CPU cores.
+Needs no data and no network: the scenes are drawn. Models that are there, trained from the same seed for as many steps, are
+kept, so a broken run goes on where it stopped. All models of a seed take about half an hour on two CPU cores.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from storage import objects
 from tasks.demo import pretrain
+from tasks.demo.built import is_built, models_of, note_built
 
 TWO_PROCESSES: Any = ProcessPoolTaskRunner(max_workers=2)  # typed by its futures' class, `flow` by their base class
 MODELS = (*pretrain.POLICIES, "policy-cot", "scorer", "oracle")  # scorer brings scorer-half
@@ -44,10 +44,11 @@ def pretrain_demo(
 
     Two train side by side, a process and a thread each; the second policy starts when the first is done.
     """
-    new = [name for name in models if not (out / name).exists()]
+    recipes = {name: recipe_of(name, seed, steps) for name in models}
+    new = [name for name in models if not is_built(out, name, recipes[name])]
     with tempfile.TemporaryDirectory() as scratch:
         tower = Path(scratch) / "tower"
-        if new:
+        if set(new) - {"policy-cot"}:
             pretrain_tower(tower, steps=steps.tower, seed=seed)
         trained: dict[str, Any] = {
             name: pretrain_policy.submit(tower, out / name, steps=steps.policy, seed=seed, rule=rule)
@@ -60,15 +61,23 @@ def pretrain_demo(
             )
         if "oracle" in new:
             trained["oracle"] = pretrain_oracle.submit(tower, out / "oracle", steps=steps.oracle, seed=seed)
-        for future in trained.values():
+        for name, future in trained.items():
             future.result()
+            note_built(out, name, recipes[name])
         if "policy-cot" in new:
             pretrain_answers(out / "policy", out / "policy-cot", steps=steps.answers, seed=seed)
+            note_built(out, "policy-cot", recipes["policy-cot"])
     file = out / "measured.json"
     figures = measure_models(out, file, scenes=scenes, seed=seed)
     if "policy-cot" in models:
         figures = measure_answers(out / "policy-cot", out / "scorer", file, scenes=scenes, seed=seed)
     return figures
+
+
+def recipe_of(name: str, seed: int, steps: pretrain.Steps) -> dict[str, int]:
+    """What a model's weights depend on, but for the code."""
+    kinds = {"scorer": ("tower", "scorer"), "oracle": ("tower", "oracle"), "policy-cot": ("tower", "policy", "answers")}
+    return {"seed": seed, **{kind: getattr(steps, kind) for kind in kinds.get(name, ("tower", "policy"))}}
 
 
 def main() -> None:
@@ -79,7 +88,10 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--quick", action="store_true", help="a few steps only, to see that it runs")
     arguments = parser.parse_args()
-    out = arguments.out or objects.home() / "demo-models" / f"seed-{arguments.seed}"
+    out = arguments.out or models_of(arguments.seed)
+    lacking = [name for name in ("policy", "scorer") if name not in arguments.models and not (out / name).is_dir()]
+    if "policy-cot" in arguments.models and lacking:
+        parser.error(f"policy-cot starts from policy and is measured by scorer: name {' and '.join(lacking)} too")
     quick: dict[str, Any] = {"steps": pretrain.Steps(*[20] * len(pretrain.Steps._fields)), "scenes": 20}
     pretrain_demo(out=out.resolve(), seed=arguments.seed, models=arguments.models, **(quick if arguments.quick else {}))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.experiments.contract import UNCHECKED_VALUE, varied
 from flows.profiles.loading import Profile
-from flows.round.controls import with_gamma
+from flows.round.controls import tokens_each, with_gamma
 from flows.round.guide import RoundGuide, fit_guide, guide_for
 from flows.round.measure import chair_of, compared
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw
@@ -19,12 +19,11 @@ from storage.artifacts import Table
 from storage.schema import Comparison
 from tasks.analysis.findings import Evidence
 from tasks.analysis.observe import observe
-from tasks.configs.search import SearchConfig, search_config, search_name
+from tasks.configs.search import SearchConfig, extended, search_config, search_name
 from tasks.data.sample import SampleResult, sample
 from tasks.evaluate.evaluate import EvaluateResult
 from tasks.reward.shape_rewards import RewardsResult
 from tasks.search.search import CaptionsResult, search, search_needs
-from tasks.stage.plan import Pending
 from tasks.value.train_value import ValueResult
 
 # A head on the policy's own states: trained in seconds, so that many can be compared.
@@ -150,8 +149,7 @@ def arm(bench: Bench, spec: str, name: str = "", x: float | None = None, config:
 
 def arm_at_width(bench: Bench, spec: str, width: int, name: str = "", key: str = "candidates") -> Arm:
     """An arm at a width (a number of candidates, or of what `key` names), called SPEC@K as in a comparison."""
-    joined = f"{spec}{',' if ':' in spec else ':'}{key}={width}"
-    return arm(bench, joined, name or f"{spec}@{width}", None if name else float(width))
+    return arm(bench, extended(spec, f"{key}={width}"), name or f"{spec}@{width}", None if name else float(width))
 
 
 def evidence(
@@ -208,8 +206,7 @@ def captions_of(measured: Arm) -> int:
 
 def tokens_of(measured: Arm) -> float | None:
     """Decoded tokens per caption; None in a plan, where they are not known."""
-    counters: Any = measured.result.counters
-    return None if isinstance(counters, Pending) else counters["decode_tokens"] / captions_of(measured)
+    return tokens_each(measured.result)
 
 
 def widest_within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None, key: str = "candidates") -> Arm:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flows.experiments.bench import Arm, Bench, arm, tokens_of
 from flows.profiles.loading import Profile, ProfileError
 from flows.round.controls import best_of, controls_of, widest_equal
-from tasks.configs.search import SearchConfig, search_config, search_name
+from tasks.configs.search import SearchConfig, extended, search_config, search_name
 
 LINE = "best_of_n"
 KEPT = {*SearchConfig.model_fields} - {"by", "end_value", "guide", "choose", "options", "published"}  # by CLIP-PRM
@@ -36,7 +36,7 @@ def control_specs(profile: Profile, spec: str, gamma: float | None) -> list[str]
             specs.append(_of_score(profile, spec))
         else:
             changes = {**control.changes, **({} if control.gamma is None else {"gamma": f"{control.gamma:g}"})}
-            specs.append(_joined(spec, [f"{key}={value}" for key, value in changes.items()]))
+            specs.append(extended(spec, *(f"{key}={value}" for key, value in changes.items())))
     return [*specs, best_of_spec(profile)] if specs else []
 
 
@@ -45,17 +45,12 @@ def _of_score(profile: Profile, spec: str) -> str:
     parts = [part for part in spec.partition(":")[2].split(",") if part.partition("=")[0] in {*KEPT, "stop"}]
     if profile.search.end_value is not None:
         parts.append("end_value=null")
-    return _joined("clip_prm", parts)
+    return extended("clip_prm", *parts)
 
 
 def best_of_spec(profile: Profile) -> str:
     """Best of n by the score, whatever ranks answers in the profile."""
     return LINE if profile.search.by in (None, "score") else f"{LINE}:by=score"
-
-
-def _joined(spec: str, parts: Sequence[str]) -> str:
-    """The spec with more settings."""
-    return f"{spec}{',' if ':' in spec else ':'}{','.join(parts)}" if parts else spec
 
 
 def split_gamma(spec: str) -> tuple[str, float | None]:
@@ -75,7 +70,7 @@ def split_gamma(spec: str) -> tuple[str, float | None]:
         gamma = -1.0
     if not 0 <= gamma < 1:
         raise ProfileError(f"{spec!r}: gamma={given[-1]}: want V's discount, at least 0 and below 1")
-    return _joined(name, [part for part in parts if part.partition("=")[0] != "gamma"]), gamma
+    return extended(name, *(part for part in parts if part.partition("=")[0] != "gamma")), gamma
 
 
 def best_of_equal(bench: Bench, budget: float, start: int) -> Arm:

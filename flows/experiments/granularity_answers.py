@@ -14,7 +14,7 @@ from flows.round.guide import RoundGuide, guide_for
 from flows.round.measure import compared
 from flows.round.prepare import round_draw
 from tasks.analysis.findings import Evidence, Findings, each, figure, verdicts
-from tasks.configs.search import search_config
+from tasks.configs.search import extended, search_config
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search
 
@@ -95,8 +95,7 @@ def measured(bench: AnswerBench, spec: str, name: str, x: float | None = None) -
 
 def at_width(bench: AnswerBench, spec: str, key: str, width: int) -> Arm:
     """An arm at a width, called SPEC@WIDTH."""
-    joined = f"{spec}{',' if ':' in spec else ':'}{key}={width}"
-    return measured(bench, joined, f"{spec}@{width}", float(width))
+    return measured(bench, extended(spec, f"{key}={width}"), f"{spec}@{width}", float(width))
 
 
 def widest(bench: AnswerBench, spec: str, key: str, widths: Iterable[int], budget: float | None) -> Arm:

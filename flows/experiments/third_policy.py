@@ -14,9 +14,9 @@ from flows.experiments.trained import BASE, evidence_of, on_drawn_scenes, superv
 from flows.profiles.loading import Profile, ProfileError, locate
 from flows.round.measure import measure
 from flows.round.prepare import prepare_loop
-from storage import objects
 from tasks.analysis.findings import Evidence, Findings, figure
 from tasks.configs.search import search_config
+from tasks.demo.built import models_of
 from tasks.report.experiment_figures import Plot
 from tasks.search.search import search_needs
 
@@ -26,7 +26,7 @@ BUILD = "python -m flows.pretrain_third"
 
 def built_policy(seed: int) -> Path:
     """Where the demo's third policy of a seed is in the store, once it is built."""
-    return objects.home() / "demo-models" / f"seed-{seed}" / "policy-third"
+    return models_of(seed) / "policy-third"
 
 
 def run(profile: Profile, quick: bool) -> list[Evidence]:

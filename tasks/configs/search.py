@@ -114,7 +114,12 @@ def search_name(config: SearchConfig, spec: str = "") -> str:
     filtered = config.filter == "margin" and config.strategy in GUIDED and not config.published
     if not filtered or "filter=margin" in name or "stop=reward" in name:
         return name
-    return f"{name}{',' if ':' in name else ':'}filter=margin"
+    return extended(name, "filter=margin")
+
+
+def extended(spec: str, *settings: str) -> str:
+    """`NAME` or `NAME:key=value` with more settings, each `key=value`."""
+    return f"{spec}{',' if ':' in spec else ':'}{','.join(settings)}" if settings else spec
 
 
 def present_spelling(settings: Mapping[str, Any]) -> dict[str, Any]:
