@@ -5,12 +5,12 @@ Every call is a stage of the loop, or of a comparison, under the same label, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flows.experiments.contract import UNCHECKED_VALUE, varied
 from flows.profiles.loading import Profile
+from flows.profiles.varied import UNCHECKED_VALUE, varied
 from flows.round.controls import tokens_each, with_gamma
 from flows.round.guide import RoundGuide, fit_guide, guide_for
 from flows.round.measure import chair_of, compared
@@ -210,13 +210,18 @@ def tokens_of(measured: Arm) -> float | None:
 
 
 def widest_within(bench: Bench, spec: str, widths: Iterable[int], budget: float | None, key: str = "candidates") -> Arm:
+    """The widest arm of a search within the budget, as `widest_of`."""
+    return widest_of(lambda width: arm_at_width(bench, spec, width, key=key), widths, budget)
+
+
+def widest_of(measured: Callable[[int], Arm], widths: Iterable[int], budget: float | None) -> Arm:
     """The widest arm within the budget (decoded tokens per caption), tried from the widest down; if none is, the narrowest.
 
     In a plan, where tokens are not known, the widest.
     """
     narrower = None
     for width in sorted(widths, reverse=True):
-        narrower = arm_at_width(bench, spec, width, key=key)
+        narrower = measured(width)
         tokens = tokens_of(narrower)
         if tokens is None or budget is None or tokens <= budget:
             break

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-from pydantic import BaseModel
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from flows.profiles.loading import Profile
+from flows.profiles.varied import UNCHECKED_VALUE, varied
 from tasks.analysis.findings import Evidence, Findings
 from tasks.report.experiment import Selection
 from tasks.report.experiment_figures import Plot
@@ -21,7 +20,6 @@ QUICK = {
     "evaluate": {"images": 24, "bootstrap": 200},
     "value": {"epochs": 1},
 }
-UNCHECKED_VALUE = {"min_spearman": -1.0, "min_spread": 0.0}  # turns the health check of V off
 
 
 class Experiment(NamedTuple):
@@ -50,13 +48,3 @@ def quickened(profile: Profile) -> Profile:
     }
     smaller["value"] |= UNCHECKED_VALUE
     return varied(profile, rollout={"temperatures": profile.rollout.temperatures[-2:]}, **smaller)
-
-
-def varied(profile: Profile, **sections: Mapping[str, Any]) -> Profile:
-    """The profile with other settings, validated: `varied(profile, value={"gamma": 0.5})`."""
-    changed = {name: _varied(getattr(profile, name), settings) for name, settings in sections.items()}
-    return profile.model_copy(update=changed)
-
-
-def _varied(config: BaseModel, settings: Mapping[str, Any]) -> BaseModel:
-    return type(config).model_validate({**config.model_dump(), **settings})

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.experiments.bench import ACTION, VOTE, Arm, Bench, arm, evidence, guided, prepare_bench
-from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.experiments.trained import DEMO, on_drawn_scenes
 from flows.profiles.loading import Profile, ProfileError, load_profile, locate
+from flows.profiles.varied import UNCHECKED_VALUE, varied
 from storage.artifacts import Table
 from storage.schema import Metric
 from tasks.analysis.excerpts import excerpt

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from flows.experiments.bench import first_round
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.experiments.trained import BASE, answering, evidence_of, examples_of, supervised, with_accuracy
 from flows.profiles.loading import Profile
+from flows.profiles.varied import varied
 from flows.round.measure import measure
 from flows.round.prepare import prepare_loop
 from flows.round.train import train_policy

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from flows.experiments.bench import Arm, tokens_of
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.bench import Arm, tokens_of, widest_of
+from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
+from flows.profiles.varied import varied
 from flows.round.answer_bench import AnswerContext, accuracy_of, plain_answers, questions_about
 from flows.round.answers import own_answers, prepare_answers
 from flows.round.guide import RoundGuide, guide_for
@@ -100,14 +101,7 @@ def at_width(bench: AnswerBench, spec: str, key: str, width: int) -> Arm:
 
 def widest(bench: AnswerBench, spec: str, key: str, widths: Iterable[int], budget: float | None) -> Arm:
     """The widest arm within the budget (decoded tokens an answer); if none is, the narrowest. In a plan the widest."""
-    arm = None
-    for width in sorted(widths, reverse=True):
-        arm = at_width(bench, spec, key, width)
-        tokens = tokens_of(arm)
-        if tokens is None or budget is None or tokens <= budget:
-            break
-    assert arm is not None
-    return arm
+    return widest_of(lambda width: at_width(bench, spec, key, width), widths, budget)
 
 
 def evidence(bench: AnswerBench, arm: Arm, against: Sequence[Arm] = ()) -> Evidence:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flows.experiments.bench import Bench, arm, evidence, guided, prepare_bench, with_profile
-from flows.experiments.contract import Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.profiles.loading import Profile
+from flows.profiles.varied import varied
 from storage.artifacts import Table
 from storage.schema import Annotation, Sample
 from tasks.analysis.findings import Evidence, Findings, each, figure, listed, verdicts

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flows.experiments.bench import ACTION, Bench, arm, evidence, guided, prepare_bench
-from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.experiments.cross_model import NEEDS, READS, named, other_policies
 from flows.profiles.loading import Profile
+from flows.profiles.varied import UNCHECKED_VALUE, varied
 from tasks.analysis.findings import Evidence, Findings, listed
 from tasks.analysis.sizes import size_of
 from tasks.report.experiment_figures import Plot

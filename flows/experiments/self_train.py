@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flows.experiments.bench import first_round
-from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.experiments.trained import BASE, evidence_of, supervised
 from flows.profiles.loading import Profile
+from flows.profiles.varied import UNCHECKED_VALUE, varied
 from flows.round.guide import RoundGuide, fit_guide
 from flows.round.measure import Model, measure
 from flows.round.prepare import CaptionContext, prepare_loop, round_draw

@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.experiments.bench import first_round
-from flows.experiments.contract import UNCHECKED_VALUE, Experiment, varied
+from flows.experiments.contract import Experiment
 from flows.experiments.cross_model import other_policies
 from flows.experiments.self_train import OWN, SEARCHED, trained_as
 from flows.experiments.trained import BASE, evidence_of, on_drawn_scenes, supervised
 from flows.profiles.loading import Profile, ProfileError, locate
+from flows.profiles.varied import UNCHECKED_VALUE, varied
 from flows.round.measure import measure
 from flows.round.prepare import prepare_loop
 from tasks.analysis.findings import Evidence, Findings, figure

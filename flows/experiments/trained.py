@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from flows.experiments.contract import varied
 from flows.profiles.loading import Profile, load_profile, locate
+from flows.profiles.varied import varied
 from flows.round.measure import Model, compared, drift_of, general_answers
 from flows.round.prepare import CaptionContext
 from tasks.analysis.answer_shares import sameness

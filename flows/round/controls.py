@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
+from flows.profiles.varied import UNCHECKED_VALUE, changed, varied
 from flows.round.guide import RoundGuide, fit_value, guide_for
 from flows.round.measure import Model, chair_of, compared
 from flows.round.prepare import CaptionContext, LoopContext
@@ -21,7 +22,6 @@ from tasks.search.search import CaptionsResult, search, search_needs
 from tasks.stage.plan import Pending
 
 CONTROLLED = ("visvm", "vimar")  # the strategies that a value model guides
-UNCHECKED = {"min_spearman": -1.0, "min_spread": 0.0}  # a control's V may be a bad one
 T = TypeVar("T")
 
 
@@ -58,11 +58,6 @@ def controls_of(config: SearchConfig) -> list[Control]:
     return controls
 
 
-def changed(config: SearchConfig, changes: Mapping[str, Any]) -> SearchConfig:
-    """The search with other settings, validated."""
-    return SearchConfig.model_validate({**config.model_dump(), **changes})
-
-
 def best_of(config: SearchConfig, count: int) -> SearchConfig:
     """Best of `count` answers by the scorer's score, which no V guides."""
     plain: dict[str, Any] = {
@@ -78,10 +73,8 @@ def best_of(config: SearchConfig, count: int) -> SearchConfig:
 
 def with_gamma(context: LoopContext, guide: RoundGuide, drawn: SampleResult, gamma: float) -> RoundGuide:
     """The guide with a second V of the same answers, of another discount."""
-    profile = context.profile
-    value = type(profile.value).model_validate({**profile.value.model_dump(), **UNCHECKED, "gamma": gamma})
-    varied = replace(context, profile=profile.model_copy(update={"value": value}))
-    return fit_value(varied, guide, drawn, label=f"gamma {gamma:g}")
+    profile = varied(context.profile, value={**UNCHECKED_VALUE, "gamma": gamma})  # a control's V may be a bad one
+    return fit_value(replace(context, profile=profile), guide, drawn, label=f"gamma {gamma:g}")
 
 
 def tokens_each(searched: CaptionsResult) -> float | None:

@@ -55,9 +55,9 @@ def scorers_of(context: LoopContext, images: Table[Image]) -> list[ScorerCheckpo
     scorers = []
     for reward in context.profile.scorer.rewards:
         if isinstance(reward, ObjectsReward):
-            scorers.append(_detected(context, reward, images).objects)
+            scorers.append(_detected(context, reward, _both(context, images)).objects)
         elif isinstance(reward, CompletenessReward):
-            scorers.append(_detected(context, reward, images).completeness)
+            scorers.append(_detected(context, reward, _both(context, images)).completeness)
         elif isinstance(reward, CosineReward | TokenReward) and reward.checkpoint:
             located = reward.model_copy(update={"checkpoint": locate(reward.checkpoint)})
             scorers.append(import_reward(located, context.scorer, context.base, dtype=context.profile.scorer.dtype))
@@ -72,13 +72,17 @@ def objects_in(context: LoopContext, images: Table[Image]) -> ScorerCheckpoint:
     complete = [reward for reward in rewards if isinstance(reward, CompletenessReward)]
     lists = [reward for reward in rewards if isinstance(reward, ObjectsReward)]
     reward = next(iter([*complete, *lists]), CompletenessReward())
-    return _detected(context, reward, images).completeness
+    return _detected(context, reward, _both(context, images)).completeness
 
 
-def _detected(context: LoopContext, reward: DetectedObjects, images: Table[Image]) -> DetectResult:
-    table = locate(reward.table) if reward.table else ""
-    tables = list(dict.fromkeys((images, context.benchmark.images)))
-    return detect(DetectedObjects(table=table, threshold=reward.threshold), context.scorer, tables)
+def _both(context: LoopContext, images: Table[Image]) -> list[Table[Image]]:
+    """These images and the benchmark's."""
+    return list(dict.fromkeys((images, context.benchmark.images)))
+
+
+def _detected(context: LoopContext, wanted: DetectedObjects, images: list[Table[Image]]) -> DetectResult:
+    table = locate(wanted.table) if wanted.table else ""
+    return detect(DetectedObjects(table=table, threshold=wanted.threshold), context.scorer, images)
 
 
 def verdict_sources(
@@ -91,9 +95,7 @@ def verdict_sources(
     sources = []
     for verdict in verdicts:
         if isinstance(verdict, ObjectsVerdict):
-            table = locate(verdict.table) if verdict.table else ""
-            objects = DetectedObjects(table=table, threshold=verdict.threshold)
-            sources.append(detect(objects, context.scorer, [images]).objects)
+            sources.append(_detected(context, verdict, [images]).objects)
         elif isinstance(verdict, PluginVerdict):
             sources.append(import_reward(PluginReward(name=verdict.name), context.scorer, context.base))
         else:

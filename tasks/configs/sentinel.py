@@ -6,25 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from tasks.configs.reward import DetectedObjects
 from tasks.stage.config import StageConfig
 
 
-class ObjectsVerdict(StageConfig):
+class ObjectsVerdict(DetectedObjects):
     """A sentence is true if a detector finds all objects that it names, hallucinated if it finds one of them nowhere."""
 
     model_config = ConfigDict(title="Detected objects")
     kind: Literal["objects"] = Field("objects", description="the objects that a detector finds in the image")
-    table: str = Field(
-        "",
-        description="CSV or Parquet of a detector: image_id, object (COCO's name) and confidence; empty: zero-shot, by the "
-        "scorer",
-    )
-    threshold: float = Field(
-        0.5,
-        ge=-1,
-        le=1,
-        description="least confidence of an object that counts as present; zero-shot, 0.5: more likely than not",
-    )
 
 
 class ScoreVerdict(StageConfig):

@@ -33,22 +33,33 @@ def named_share(text: str, there: frozenset[str]) -> float:
     return sum(1 if mention.object in there else -1 for mention in mentions) / len(mentions) if mentions else 0.0
 
 
+class _Detected:
+    """What is in an image; one that no detector looked at holds nothing and is counted, once."""
+
+    def __init__(self, detections: Mapping[str, frozenset[str]], counters: Counter[str]) -> None:
+        self.detections, self.counters = detections, counters
+        self._unknown: set[str] = set()
+
+    def __call__(self, image: Image.Image) -> frozenset[str]:
+        digest = pixel_digest(image)
+        if digest not in self.detections and digest not in self._unknown:
+            self._unknown.add(digest)
+            self.counters["images_without_detections"] += 1
+        return self.detections.get(digest, frozenset())
+
+
 def object_scores(detections: Mapping[str, frozenset[str]], counters: Counter[str]) -> CachedScorer:
     """`Scores` by the detected objects of each image, by pixel digest.
 
     An image without detections holds nothing: whatever a sentence names counts as -1. Such images are counted as
     `images_without_detections`.
     """
-    unknown: set[str] = set()
+    detected = _Detected(detections, counters)
 
     def rate(images: Sequence[Image.Image], texts: Sequence[Sequence[str]]) -> list[list[float | None]]:
         scores: list[list[float | None]] = []
         for image, some in zip(images, texts, strict=True):
-            digest = pixel_digest(image)
-            if digest not in detections and digest not in unknown:
-                unknown.add(digest)
-                counters["images_without_detections"] += 1
-            there = detections.get(digest, frozenset())
+            there = detected(image)
             scores.append([named_share(text, there) for text in some])
         return scores
 
@@ -74,9 +85,8 @@ class Completeness:
 
     def __init__(self, detections: Mapping[str, frozenset[str]], counters: Counter[str]) -> None:
         """`detections`: objects by pixel digest."""
-        self.detections, self.counters = detections, counters
+        self._detected = _Detected(detections, counters)
         self._there: dict[Hashable, frozenset[str]] = {}
-        self._unknown: set[str] = set()
 
     def shares(self, images: Images, items: Sequence[tuple[Hashable, str, str]]) -> list[float]:
         """Share of the detected objects, 0 to 1, that (job, answer so far, text after it) names, text included."""
@@ -100,12 +110,6 @@ class Completeness:
 
     def _share(self, images: Images, job: Hashable, named: frozenset[str]) -> float:
         if job not in self._there:
-            self._there[job] = self._detected(pixel_digest(images[job]))
+            self._there[job] = self._detected(images[job])
         there = self._there[job]
         return len(named & there) / len(there) if there else 0.0
-
-    def _detected(self, digest: str) -> frozenset[str]:
-        if digest not in self.detections and digest not in self._unknown:
-            self._unknown.add(digest)
-            self.counters["images_without_detections"] += 1
-        return self.detections.get(digest, frozenset())

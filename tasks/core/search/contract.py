@@ -116,6 +116,11 @@ class Settings:
     options: Mapping[str, float | int | str | bool] = field(default_factory=dict)  # the strategy's own
 
     @property
+    def end_worth(self) -> float:
+        """What ending is worth on the guide's scale."""
+        return self.margin if self.end_value is None else self.end_value
+
+    @property
     def lacks_end_value(self) -> bool:
         """Whether a guide is compared with what ending is worth, and nobody has set that."""
         return self.end_value is None and self.end in ("action", "guide") and not self.published

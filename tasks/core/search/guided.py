@@ -152,10 +152,9 @@ def _choose(
 
 def _why_end(candidates: Sequence[Candidate], best_guide: float, settings: Settings) -> str:
     """Why ending is preferred to the best candidate; "" if it is not."""
-    end_value = settings.margin if settings.end_value is None else settings.end_value
-    if settings.end == "action" and best_guide <= end_value and _end_proposals(candidates):
+    if settings.end == "action" and best_guide <= settings.end_worth and _end_proposals(candidates):
         return StopReason.END_VALUE
-    if settings.end == "guide" and best_guide < end_value:
+    if settings.end == "guide" and best_guide < settings.end_worth:
         return StopReason.VALUE
     return ""
 

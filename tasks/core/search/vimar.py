@@ -103,18 +103,15 @@ class _Revision:
         """Add the best fresh sentence if it is not weak and worth more than the end; whether to try for another."""
         candidates, guides = yield from self._propose()
         chosen = best(guides, guides) if guides else None
-        if chosen is not None and (self._is_weak(guides[chosen]) or worth(guides[chosen]) <= self._end_value()):
+        if chosen is not None and (
+            self._is_weak(guides[chosen]) or worth(guides[chosen]) <= self.task.settings.end_worth
+        ):
             chosen = None
         self._record(candidates, guides, chosen, phase="append")
         if chosen is None:
             return False
         self._add(candidates[chosen])
         return not candidates[chosen].ended
-
-    def _end_value(self) -> float:
-        """What ending is worth on the guide's scale."""
-        settings = self.task.settings
-        return settings.margin if settings.end_value is None else settings.end_value
 
     def _is_weak(self, guide: float | None) -> bool:
         return worth(guide) < self.task.settings.refine_below

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from flows.cli.command import app
 from flows.experiments.catalogue import QUESTIONS, find
-from flows.experiments.contract import quickened, varied
+from flows.experiments.contract import quickened
 from flows.experiments.running import recorded, reported
 from flows.profiles.loading import CHECKOUT, ProfileError, load_profile
+from flows.profiles.varied import varied
 from storage import catalog, runs
 from tasks.analysis.findings import Evidence, conclude
 from tasks.report.experiment import PAGE, load_findings, markdown, table
