@@ -143,9 +143,11 @@ def run_with(profile: Profile, quick: bool, given: Sequence[str]) -> list[Eviden
     budget = request.tokens or budget_of(arms, profile.search.candidates, tokens)
     beside = {entry.name: [named(spec, entry.width) for spec in entry.beside] for entry in entries}
     guided = dict.fromkeys(spec for entry in entries for spec in entry.beside)
-    if budget is not None and guided:  # of the widths that were asked for none need be at equal tokens
-        equal = best_of_equal(bench, budget, profile.search.candidates)
-        beside[equal.name] = [of_width(arms, spec, profile.search.candidates) for spec in guided]
+    count = dict(zip([measured.name for measured in arms], tokens, strict=True))
+    for spec in guided:  # of the widths that were asked for none need be at its tokens
+        name = of_width(arms, spec, profile.search.candidates)
+        equal = best_of_equal(bench, count[name] or 0.0, profile.search.candidates)  # not known in a plan: any n
+        beside.setdefault(equal.name, []).append(name)
         arms += [equal] if all(measured.name != equal.name for measured in arms) else []
     results = [evidence(bench, measured, _against(arms, beside[measured.name])) for measured in arms]
     results[0] = evidence(bench, arms[0], facts={"budget": budget})

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from flows.experiments.bench import Arm, Bench, arm, tokens_of
 from flows.profiles.loading import Profile, ProfileError
 from flows.round.controls import best_of, controls_of, widest_equal
-from tasks.configs.search import SearchConfig, extended, search_config, search_name
+from tasks.configs.search import FORMER_STOPS, MOST_CANDIDATES, SearchConfig, extended, search_config, search_name
 
 LINE = "best_of_n"
-KEPT = {*SearchConfig.model_fields} - {"by", "end_value", "guide", "choose", "options", "published"}  # by CLIP-PRM
+KEPT = {*SearchConfig.model_fields} - {"by", "end_value", "guide", "choose", "options"}  # by CLIP-PRM
 
 
 def with_controls(profile: Profile, strategies: Sequence[str], controls: bool) -> dict[str, list[str]]:
@@ -42,7 +42,13 @@ def control_specs(profile: Profile, spec: str, gamma: float | None) -> list[str]
 
 def _of_score(profile: Profile, spec: str) -> str:
     """CLIP-PRM with the settings of a spec, but for those on V's scale and the strategy's own."""
-    parts = [part for part in spec.partition(":")[2].split(",") if part.partition("=")[0] in {*KEPT, "stop"}]
+    parts = []
+    for part in filter(None, spec.partition(":")[2].split(",")):
+        key, _, value = part.partition("=")
+        if key == "stop":  # in its present spelling, but for what ending is worth to V
+            parts += [f"{name}={new}" for name, new in FORMER_STOPS[value].items() if name in KEPT]
+        elif key in KEPT:
+            parts.append(part)
     if profile.search.end_value is not None:
         parts.append("end_value=null")
     return extended("clip_prm", *parts)
@@ -77,5 +83,9 @@ def best_of_equal(bench: Bench, budget: float, start: int) -> Arm:
     """Best of the largest n whose tokens per caption are within the budget."""
     line, search = best_of_spec(bench.profile), bench.profile.search
     return widest_equal(
-        lambda n: arm(bench, f"{line}@{n}", x=float(n), config=best_of(search, n)), tokens_of, budget, start
+        lambda n: arm(bench, f"{line}@{n}", x=float(n), config=best_of(search, n)),
+        tokens_of,
+        budget,
+        start,
+        MOST_CANDIDATES,
     )[1]

@@ -123,6 +123,15 @@ class Profile(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _stops_where_a_reward_is_zero(self) -> Profile:
+        if self.value.terminal == "optimal_stopping" and self.label.shaping not in ("centred", "margin"):
+            raise ValueError(
+                f"value.terminal optimal_stopping ends where what follows is worth less than 0, and with label.shaping "
+                f"{self.label.shaping} 0 is not what ending is worth; set label.shaping to centred"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pairs_sentences_of_a_search_that_has_them(self) -> Profile:
         if isinstance(self.finetune, SentinelConfig) and self.search.strategy not in (wanted := sentence_searches()):
             raise ValueError(

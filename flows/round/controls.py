@@ -5,18 +5,19 @@ Without these beside it, a figure of VisVM or ViMaR says nothing about V: a filt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from flows.profiles.varied import UNCHECKED_VALUE, changed, varied
-from flows.round.guide import RoundGuide, fit_value, guide_for
+from flows.round.guide import RoundGuide, guide_for, value_of
 from flows.round.measure import Model, chair_of, compared
 from flows.round.prepare import CaptionContext, LoopContext
 from storage.artifacts import Table
 from storage.schema import Caption, Score
 from tasks.configs.evaluate import BEST_OF, CLIP_PRM, CONTROL, GREEDY_END, RANDOM_V, V_GAMMA_0
-from tasks.configs.search import SearchConfig, search_name
+from tasks.configs.search import MOST_CANDIDATES, SearchConfig, search_name
 from tasks.data.sample import SampleResult
 from tasks.search.search import CaptionsResult, search, search_needs
 from tasks.stage.plan import Pending
@@ -72,9 +73,10 @@ def best_of(config: SearchConfig, count: int) -> SearchConfig:
 
 
 def with_gamma(context: LoopContext, guide: RoundGuide, drawn: SampleResult, gamma: float) -> RoundGuide:
-    """The guide with a second V of the same answers, of another discount."""
+    """The guide with a second V of another discount, of the very answers that the first one learned of."""
     profile = varied(context.profile, value={**UNCHECKED_VALUE, "gamma": gamma})  # a control's V may be a bad one
-    return fit_value(replace(context, profile=profile), guide, drawn, label=f"gamma {gamma:g}")
+    varying = replace(context, profile=profile)
+    return replace(guide, value=value_of(varying, guide.policy, drawn, guide.learned, f"gamma {gamma:g}"))
 
 
 def tokens_each(searched: CaptionsResult) -> float | None:
@@ -84,7 +86,7 @@ def tokens_each(searched: CaptionsResult) -> float | None:
 
 
 def widest_equal(
-    searched: Callable[[int], T], tokens: Callable[[T], float | None], budget: float, start: int
+    searched: Callable[[int], T], tokens: Callable[[T], float | None], budget: float, start: int, most: float = math.inf
 ) -> tuple[int, T]:
     """The largest n whose search decodes no more tokens a caption than the budget, with its search; n = 1 if none does.
 
@@ -96,6 +98,7 @@ def widest_equal(
         tokens: of a search, per caption.
         budget: tokens per caption.
         start: the first n to try.
+        most: the largest.
     """
     tried: dict[int, T] = {}
     n, within, over = start, 0, 0
@@ -108,7 +111,7 @@ def widest_equal(
             within = n
         else:
             over = n
-        n = max(1, within, int(budget * n / used))
+        n = max(1, within, int(min(most, budget * n / used)))
         n = min(n, max(1, over - 1)) if over else n
     return n, tried[n]
 
@@ -158,6 +161,7 @@ def equal_tokens(context: CaptionContext, guide: RoundGuide, measured: CaptionsR
         tokens_each,
         budget,
         config.candidates,
+        MOST_CANDIDATES,
     )
     used = tokens_each(result)
     fits = "equal" if used is None or used <= budget else "more"

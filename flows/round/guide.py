@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flows.round.prepare import LoopContext
@@ -22,6 +23,14 @@ from tasks.value.train_value import ValueResult, train_value
 
 
 @dataclass(frozen=True)
+class Answers:
+    """Answers with their sentences' rewards."""
+
+    rollouts: Table[Rollout]
+    rewards: Table[Reward]
+
+
+@dataclass(frozen=True)
 class RoundGuide:
     """What a policy's rewarded answers give a search."""
 
@@ -30,19 +39,12 @@ class RoundGuide:
     scorer: ScorerCheckpoint  # gives a candidate the score that the answers' sentences have
     rewards: RewardsResult
     value: ValueResult | None = None
+    learned: tuple[Answers, ...] = ()  # what V learned of
 
     @property
     def value_handle(self) -> ValueHandle | None:
         """V as other stages load it; None where the round has none."""
         return None if self.value is None else ValueHandle(self.value.value, self.policy)
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Answers with their sentences' rewards."""
-
-    rollouts: Table[Rollout]
-    rewards: Table[Reward]
 
 
 def guide_for(
@@ -77,19 +79,17 @@ def fit_guide(context: LoopContext, policy: PolicyHandle, drawn: SampleResult, n
     return fit_value(context, guide, drawn) if "value" in needs else guide
 
 
-def fit_value(context: LoopContext, guide: RoundGuide, drawn: SampleResult, label: str = "") -> RoundGuide:
+def fit_value(context: LoopContext, guide: RoundGuide, drawn: SampleResult) -> RoundGuide:
     """The guide with V of the policy's own answers; `value.guided_rounds` times V learns from captions searched with it, too.
 
     Both sets, for a search chooses among all that the policy may propose: guided captions alone hold hardly a bad sentence.
-    `label`: of a V beside the round's own.
     """
     own = [Answers(guide.rollouts, guide.rewards.rewards), *annotated_answers(context, drawn)]
     answers, rounds = own, context.profile.value.guided_rounds
     for number in range(rounds + 1):
         # The last one has the plain name.
-        before = "" if number == rounds else f"before guided-{number + 1}"
-        name = " ".join(filter(None, (label, before)))
-        guide = replace(guide, value=value_of(context, guide.policy, drawn, answers, name))
+        name = "" if number == rounds else f"before guided-{number + 1}"
+        guide = replace(guide, value=value_of(context, guide.policy, drawn, answers, name), learned=tuple(answers))
         if number < rounds:
             answers = [*own, guided_answers(context, guide, drawn, number + 1)]
     return guide
@@ -106,7 +106,7 @@ def annotated_answers(context: LoopContext, drawn: SampleResult) -> list[Answers
 
 
 def value_of(
-    context: LoopContext, policy: PolicyHandle, drawn: SampleResult, answers: list[Answers], label: str
+    context: LoopContext, policy: PolicyHandle, drawn: SampleResult, answers: Sequence[Answers], label: str
 ) -> ValueResult:
     """V of these answers."""
     config = context.profile.value

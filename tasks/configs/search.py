@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 GUIDED = ("visvm", "clip_prm")  # the strategies that go sentence by sentence
 
+MOST_CANDIDATES = 256
 # A value of the former setting `stop` -> what it is now.
 FORMER_STOPS: dict[str, dict[str, str | float]] = {
     "reward": {"end": "policy", "filter": "margin"},
@@ -40,7 +41,7 @@ class SearchConfig(StageConfig):
         "visvm", description="how captions are searched for; docs/strategies.md", json_schema_extra=_strategy_names
     )
     candidates: int = Field(
-        6, ge=1, le=256, description="candidates per step: one greedy, the others at the temperatures"
+        6, ge=1, le=MOST_CANDIDATES, description="candidates per step: one greedy, the others at the temperatures"
     )
     temperatures: tuple[Annotated[float, Field(gt=0, le=5)], ...] = Field(
         (0.1, 0.3, 0.5, 0.7, 0.9), min_length=1, description="spread evenly over the candidates"

@@ -14,6 +14,7 @@ from storage.artifacts import ScorerCheckpoint, Table
 from storage.schema import Caption, Image, SearchStep, SentencePair
 from tasks.configs.sentinel import ObjectsVerdict, PluginVerdict, ScoreVerdict, SentinelSettings
 from tasks.core.benchmarks.mentions import find_mentions
+from tasks.core.models.in_context import ScoresInContext, score_after
 from tasks.core.models.object_list import pixel_digest
 from tasks.core.reward.verdicts import Verdict, agreed, by_objects, by_score
 from tasks.core.train.sentence_pairs import NotSentenceBySentence, TraceStep, pairs_of, trace_steps
@@ -27,7 +28,7 @@ from tasks.stage.stage import stage
 
 _CAPTIONS = 256  # judged together: what is held in memory
 
-Scored = dict[tuple[str, str], float | None]  # (image id, sentence) -> score
+Scored = dict[tuple[str, str, str], float | None]  # (image id, answer so far, sentence) -> score
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ def pair_sentences(
     counters: Counter[str] = Counter({verdict.value: 0 for verdict in Verdict})
     paired_steps = 0
     for caption in searched:
-        verdict_of = judge.verdicts_of(caption.image_id)
         for step in steps_of[caption.sample_id]:
+            verdict_of = judge.verdicts_of(caption.image_id, step.prefix)
             counters.update(verdict_of(row).value for row in step.candidates)
             paired = pairs_of(step, verdict_of, most=config.pairs_per_step)
             paired_steps += bool(paired)
@@ -134,15 +135,17 @@ class _Judge:
         ]
         self._scored = [(each, ref) for each, ref in sources if not isinstance(each, ObjectsVerdict)]
         self._scores: list[Scored] = [{} for _ in self._scored]
+        self._in_context: list[bool] = []  # whether a source reads the answer so far; else it counts as empty
         self._bounds: list[tuple[float, float]] = []  # hallucinated below, true from
         self._pixels: dict[str, str] = {}
 
     def score(self, steps: Sequence[tuple[str, TraceStep]], images: Table[Image]) -> None:
-        """Score all candidates by the sources that do, each text of an image once."""
-        texts: dict[str, dict[str, None]] = defaultdict(dict)
+        """Score all candidates by the sources that do, each after the answer before it."""
+        texts: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
         for image_id, step in steps:
-            texts[image_id].update(dict.fromkeys(row.text for row in step.candidates))
+            texts[image_id].update(dict.fromkeys((step.prefix, row.text) for row in step.candidates))
         loaded = [load_scores(ref, self.counters) for _, ref in self._scored]
+        self._in_context = [isinstance(scores, ScoresInContext) for scores in loaded]
         ids = list(texts)
         with progress("pair_sentences", len(ids), unit="images") as advance:
             for start in range(0, len(ids), _CAPTIONS):
@@ -150,9 +153,13 @@ class _Judge:
                 pictures: dict[str, PIL.Image.Image] = load_images(images, part)
                 if self._lists:
                     self._pixels |= {image_id: pixel_digest(picture) for image_id, picture in pictures.items()}
-                pairs = [(image_id, text) for image_id in part for text in texts[image_id]]
-                for scores, known in zip(loaded, self._scores, strict=True):
-                    known.update(zip(pairs, scores.score(pictures, pairs) if pairs else [], strict=True))
+                for scores, known, reads in zip(loaded, self._scores, self._in_context, strict=True):
+                    items = dict.fromkeys(
+                        (image_id, before if reads else "", text)
+                        for image_id in part
+                        for before, text in texts[image_id]
+                    )
+                    known.update(zip(items, score_after(scores, pictures, [*items]) if items else [], strict=True))
                     for image_id in part:
                         scores.forget(image_id)
                 advance(len(part))
@@ -168,14 +175,14 @@ class _Judge:
         doubt = source.band * float(np.std(scores)) if scores else 0.0
         return self._margin - doubt, self._margin + doubt
 
-    def verdicts_of(self, image_id: str) -> Callable[[SearchStep], Verdict]:
-        """What calls a candidate about an image; the detectors judge together, object by object."""
+    def verdicts_of(self, image_id: str, so_far: str) -> Callable[[SearchStep], Verdict]:
+        """What calls a candidate after an answer about an image; the detectors judge together, object by object."""
         detected = [lists.get(self._pixels[image_id]) for lists in self._lists]
 
         def verdict(row: SearchStep) -> Verdict:
             verdicts = [
-                by_score(known[image_id, row.text], hallucinated_below=low, true_from=high)
-                for known, (low, high) in zip(self._scores, self._bounds, strict=True)
+                by_score(known[image_id, so_far if reads else "", row.text], hallucinated_below=low, true_from=high)
+                for known, reads, (low, high) in zip(self._scores, self._in_context, self._bounds, strict=True)
             ]
             if detected:
                 verdicts.append(by_objects([mention.object for mention in find_mentions(row.text)], detected))

@@ -38,6 +38,12 @@ def test_an_answer_that_is_longer_than_the_budget_is_taken_alone_and_a_plan_trie
     assert widest_equal(lambda n: n, lambda n: None, 50, 6) == (6, 6)
 
 
+def test_no_more_answers_are_tried_than_a_search_may_have() -> None:
+    tried: list[int] = []
+    assert widest_equal(lambda n: tried.append(n) or n, lambda tokens: tokens, 1e6, 6, 256) == (256, 256)
+    assert tried == [6, 256]
+
+
 def titles(**settings: object) -> list[str]:
     return [control.title for control in controls_of(SearchConfig.model_validate(settings))]
 
@@ -81,3 +87,14 @@ def test_a_plan_shows_the_controls_of_the_first_round_and_nothing_where_they_are
     assert [label for stage, label, _ in more if stage == "train_value"] == ["gamma 0"]
     assert [label for stage, label, _ in more if stage == "evaluate"][-1] == "base control: best of ?, equal tokens"
     assert {action for _, _, action in more} == {"waits"}
+
+
+def test_a_second_v_learns_of_the_answers_that_the_first_one_learned_of_and_searches_none_itself(home: Path) -> None:
+    entries = planned("value.guided_rounds=1", "evaluate.decodings=[greedy,search,controls]")
+    first = entries[: next(i for i, entry in enumerate(entries) if entry[:2] == ("promote", "round-1"))]
+    again = [entry[:2] for entry in entries[len(first) :]]
+    assert ("train_value", "gamma 0") in again
+    until = again.index(("train_value", "gamma 0"))
+    assert not [label for _, label in again[:until] if "guided-1" in label]
+    after = again[until : again.index(("search", "base control: V, gamma 0"))]
+    assert [stage for stage, _ in after if stage in ("guided_rollouts", "score", "shape_rewards")] == []

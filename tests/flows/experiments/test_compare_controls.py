@@ -37,6 +37,22 @@ def test_clip_prm_as_a_control_keeps_the_end_and_drops_what_is_on_the_scale_of_v
 
 
 @pytest.mark.parametrize(
+    ("spec", "prm"),
+    [
+        ("visvm:stop=value", "clip_prm:end=guide,filter=none"),
+        ("visvm:stop=reward", "clip_prm:end=policy,filter=margin"),
+        ("visvm:published=true", "clip_prm:published=true"),
+    ],
+)
+def test_clip_prm_as_a_control_has_the_present_spelling_and_what_is_published(spec: str, prm: str) -> None:
+    (control,) = [entry for entry in enter(PROFILE, [spec], (2,)) if entry.name.startswith("clip_prm")]
+    assert control.name == f"{prm}@2" and control.config.end_value is None
+    of_profile = tiny("search.end_value=0.2")
+    (control,) = [entry for entry in enter(of_profile, [spec], (2,)) if entry.name.startswith("clip_prm")]
+    assert control.name == f"{prm},end_value=null@2" and control.config.end_value is None
+
+
+@pytest.mark.parametrize(
     ("spec", "message"),
     [
         ("visvm:gamma=1", "at least 0 and below 1"),

@@ -280,3 +280,10 @@ def test_a_config_knows_its_section_of_the_profile() -> None:
         for model in models_of(field):
             if issubclass(model, StageConfig):
                 assert model.section == name
+
+
+@pytest.mark.parametrize("shaping", ["none", "floor", "zero_below", "continuous", "published_equation"])
+def test_optimal_stopping_is_refused_where_zero_is_not_what_ending_is_worth(shaping: str) -> None:
+    with pytest.raises(ProfileError, match=r"set label\.shaping to centred"):
+        load_profile("demo", ["value.terminal=optimal_stopping", f"label.shaping={shaping}"])
+    assert load_profile("demo", ["value.terminal=optimal_stopping"]).label.shaping == "centred"

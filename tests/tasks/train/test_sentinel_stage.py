@@ -10,16 +10,20 @@ import pytest
 
 from storage import checkpoints, lake
 from storage.artifacts import ScorerCheckpoint, Table
-from storage.schema import Caption, Detection, SearchStep, SentencePair
+from storage.schema import Caption, Detection, Image, SearchStep, SentencePair
 from tasks.configs.sentinel import ObjectsVerdict, ScoreVerdict, SentinelSettings
 from tasks.configs.train import SentinelConfig, switch_method
 from tasks.core.benchmarks.mentions import find_mentions
+from tasks.core.models.object_list import pixel_digest
 from tasks.core.models.policy import load_policy
+from tasks.core.train.sentence_pairs import trace_steps
 from tasks.models.handles import Guide
+from tasks.models.loading import load_images
+from tasks.models.zero_shot import publish_objects
 from tasks.reward.detect import find_objects
 from tasks.search.search import CaptionsResult, search
 from tasks.stage.quarantine import StageInputError
-from tasks.train.pair_sentences import JudgedBy, SentencePairsResult, pair_sentences
+from tasks.train.pair_sentences import JudgedBy, SentencePairsResult, _Judge, pair_sentences
 from tasks.train.sentinel import train_sentinel
 from tests.support.small_world import FINETUNE, SEARCH, drawn, policy, scorer, shaped
 
@@ -132,3 +136,23 @@ def test_a_whole_checkpoint_comes_out_that_prefers_the_true_sentences() -> None:
     folder = checkpoints.folder(output.policy)
     assert "| finetune.method | sentinel |" in (folder / "README.md").read_text()
     assert load_policy(folder, digest="").model is not None
+
+
+def test_a_reward_that_reads_the_answer_so_far_judges_after_it() -> None:
+    (image_id,) = sorted(row.image_id for row in lake.read_rows(Image, drawn().images))[:1]
+    picture = load_images(drawn().images, [image_id])[image_id]
+    adds = publish_objects("completeness", {pixel_digest(picture): {"dog", "cat"}})
+    blank = dict.fromkeys(("score", "shaped", "value", "stop", "phase")) | {"sample_id": "s", "strategy": "clip_prm"}
+    proposed = [(0, 0, "A dog sits.", True), (1, 0, "A dog runs.", False), (1, 1, "A cat runs.", True)]
+    trace = [
+        SearchStep(**blank, step=step, candidate=index, temperature=0.0, text=text, chosen=chosen, ended=False)
+        for step, index, text, chosen in proposed
+    ]
+    steps = [(image_id, step) for step in trace_steps("A dog sits. A cat runs.", trace)]
+    judge = _Judge(SentinelSettings(verdicts=(ScoreVerdict(band=0),)), JudgedBy((adds,), 0.25))
+    judge.score(steps, drawn().images)
+    verdicts = {
+        row.text: judge.verdicts_of(image_id, step.prefix)(row).value for _, step in steps for row in step.candidates
+    }
+    # The dog was named already: it adds nothing.
+    assert verdicts == {"A dog sits.": "true", "A dog runs.": "hallucinated", "A cat runs.": "true"}
